@@ -1,0 +1,7 @@
+"""python -m edgefc"""
+
+import sys
+
+from edgefc.cli import main
+
+sys.exit(main())

@@ -1,0 +1,52 @@
+"""The edgefc command. Each subcommand is one module in edgefc/commands/.
+
+A command module has a docstring (first line: usage; then what --help prints), add_arguments(parser)
+and run(args) -> exit code. Nothing heavy is imported before run().
+
+Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import edgefc
+import edgefc.commands
+from edgefc.errors import EdgefcError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; an EdgefcError becomes one line on stderr."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except EdgefcError as error:
+        print(f"edgefc {args.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"edgefc {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgefc", description=edgefc.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"edgefc {edgefc.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for found in pkgutil.iter_modules(edgefc.commands.__path__):
+        module = importlib.import_module(f"edgefc.commands.{found.name}")
+        _usage, _, text = (module.__doc__ or "").partition("\n\n")
+        sub = commands.add_parser(
+            found.name,
+            help=text.split("\n")[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return parser

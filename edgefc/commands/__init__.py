@@ -1,0 +1,1 @@
+"""One module per subcommand; edgefc/cli.py finds them."""

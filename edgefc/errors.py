@@ -1,0 +1,69 @@
+"""Every error edgefc raises on purpose.
+
+EdgefcError
+├── UsageError        an argument, option or file that cannot be used     exit 2   (also a ValueError)
+│   ├── ShapeError    a size the mathematics does not allow
+│   └── MissingExtra  an optional package that is not installed           (also an ImportError)
+├── ExportError       a model that has no ONNX form
+├── ModelError        an .onnx file that is broken, or not what was asked for
+├── CheckFailed       a comparison that was made and did not hold         exit 1
+└── DeviceError       a device that is absent, busy or unsteady           exit 3
+
+One sentence says what could not be done, with the values as given; the next says what would work.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class EdgefcError(Exception):
+    """Base class; the command line prints these without a traceback."""
+
+    exit_code = 2
+
+
+class UsageError(EdgefcError, ValueError):
+    """An argument, option or file that cannot be used."""
+
+
+class ShapeError(UsageError):
+    """A size the mathematics does not allow."""
+
+
+class MissingExtra(UsageError, ImportError):
+    """An optional package that is not installed."""
+
+
+class ExportError(EdgefcError):
+    """A model that has no ONNX form."""
+
+
+class ModelError(EdgefcError):
+    """An .onnx file that is broken, or not what was asked for."""
+
+
+class CheckFailed(EdgefcError):
+    """A comparison that was made and did not hold."""
+
+    exit_code = 1
+
+
+class DeviceError(EdgefcError):
+    """A device that is absent, busy or unsteady."""
+
+    exit_code = 3
+
+
+@contextmanager
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Turn a missing optional package into one sentence with the command that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "edgefc"):
+            raise
+        raise MissingExtra(
+            f"{purpose} needs the package {missing!r}, which is not installed. "
+            f"Install it with: pip install 'edgefc[{extra}]'"
+        ) from None

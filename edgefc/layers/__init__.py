@@ -1,0 +1,1 @@
+"""The structured layers, one file each. Needs torch."""
