@@ -1,0 +1,134 @@
+"""The seeded matrix: a counter-based generator in uint32 arithmetic, here in numpy.
+
+README.md beside this file is the specification; golden.json holds vectors that every implementation
+reproduces to the bit: this one, edgefc.layers.seeded (torch) and edgefc.export.seeded (ONNX).
+
+    seed, row, column  ->  word(seed, row, column)      32 bits, computed alone, no state
+    word               ->  codes of 1, 2, 4 or 8 bits   low bits first, consecutive inputs
+    code               ->  levels[code]                 float32, mean 0, variance 1
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefc.errors import UsageError
+
+VERSION = 1
+
+SHIFT_1, MULTIPLY_1, SHIFT_2, MULTIPLY_2, SHIFT_3 = 16, 0x21F0AAAD, 15, 0x735A2D97, 15
+"""The finaliser "lowbias32": C. Wellons, hash-prospector, https://github.com/skeeto/hash-prospector (public domain)."""
+
+STRIDE = 0x9E3779B9
+"""2**32 over the golden ratio, odd: its multiples visit every word."""
+
+KEY_1, KEY_2, KEY_3 = 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F
+"""Odd constants that keep the three rounds of the seed apart."""
+
+_MASK = 0xFFFFFFFF
+_GAUSSIAN = (0.07938034, 0.24014291, 0.40728647, 0.58651793, 0.78667235, 1.0243342, 1.3408977, 1.9899809)
+_TERNARY_SIZE, _TERNARY_COUNT = 1.7253243, 43  # sqrt(256 / 86): 43 of 256 codes on either side
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """What a code of `bits` bits stands for: `levels` has 2**bits float32 values of mean 0 and variance 1."""
+
+    bits: int
+    levels: tuple[float, ...]
+
+
+CODEBOOKS = {
+    # +1, -1
+    "rademacher": Codebook(1, (1.0, -1.0)),
+    # the mean of N(0, 1) within each sixteenth of its probability, scaled to variance 1
+    "gaussian": Codebook(4, tuple(-level for level in reversed(_GAUSSIAN)) + _GAUSSIAN),
+    # -s, 0, +s with probabilities 43/256, 170/256, 43/256: the nearest to 1/6, 2/3, 1/6
+    "ternary": Codebook(
+        8,
+        (-_TERNARY_SIZE,) * _TERNARY_COUNT + (0.0,) * (256 - 2 * _TERNARY_COUNT) + (_TERNARY_SIZE,) * _TERNARY_COUNT,
+    ),
+}
+
+
+def codebook(distribution: str) -> Codebook:
+    """The codebook of a distribution by name.
+
+    Raises:
+        UsageError: no such distribution.
+    """
+    try:
+        return CODEBOOKS[distribution]
+    except KeyError:
+        raise UsageError(f"no distribution {distribution!r}. Choose one of: {', '.join(CODEBOOKS)}.") from None
+
+
+def check_seed(seed: int) -> int:
+    """The seed, if it is a whole number of 64 bits.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise UsageError(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1. Choose one that is.")
+    return seed
+
+
+def mix(h: int) -> int:
+    """The finaliser on one 32-bit word."""
+    h ^= h >> SHIFT_1
+    h = h * MULTIPLY_1 & _MASK
+    h ^= h >> SHIFT_2
+    h = h * MULTIPLY_2 & _MASK
+    return h ^ h >> SHIFT_3
+
+
+def keys(seed: int) -> tuple[int, int]:
+    """Two 32-bit keys from a 64-bit seed: three Feistel rounds, so that no two seeds share both."""
+    low, high = seed & _MASK, seed >> 32
+    low ^= mix((high + KEY_1) & _MASK)
+    high ^= mix((low + KEY_2) & _MASK)
+    low ^= mix((high + KEY_3) & _MASK)
+    return low, high
+
+
+def words_per_row(columns: int, bits: int) -> int:
+    """How many 32-bit words one row of `columns` codes takes."""
+    return -(-columns * bits // 32)
+
+
+def words(seed: int, rows: NDArray[np.uint32], columns: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """word(seed, row, column) for every row and column word.
+
+    Shapes:
+        rows (r,), columns (c,), uint32   ->   (r, c) uint32
+    """
+    key_1, key_2 = (np.uint32(key) for key in keys(seed))
+    row, column = rows.astype(np.uint32)[:, None], columns.astype(np.uint32)[None, :]
+    start = _mix(row + key_1)
+    twist = _mix(row * np.uint32(STRIDE) ^ key_2)
+    h = start + column * np.uint32(STRIDE)
+    h = (h ^ h >> np.uint32(16)) * np.uint32(MULTIPLY_1) ^ twist
+    h = (h ^ h >> np.uint32(15)) * np.uint32(MULTIPLY_2)
+    return h ^ h >> np.uint32(16)
+
+
+def codes(seed: int, rows: int, columns: int, bits: int) -> NDArray[np.uint8]:
+    """The codes of a whole matrix, (rows, columns) uint8, each below 2**bits."""
+    grid = words(seed, np.arange(rows, dtype=np.uint32), np.arange(words_per_row(columns, bits), dtype=np.uint32))
+    shifts = np.arange(0, 32, bits, dtype=np.uint32)
+    cut = (grid[:, :, None] >> shifts & np.uint32(2**bits - 1)).astype(np.uint8)
+    return cut.reshape(rows, -1)[:, :columns]
+
+
+def matrix(seed: int, rows: int, columns: int, distribution: str) -> NDArray[np.float32]:
+    """The seeded matrix, (rows, columns) float32: row = output, column = input, entries of variance 1."""
+    book = codebook(distribution)
+    return np.array(book.levels, np.float32)[codes(check_seed(seed), rows, columns, book.bits)]
+
+
+def _mix(h: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    h = (h ^ h >> np.uint32(SHIFT_1)) * np.uint32(MULTIPLY_1)
+    h = (h ^ h >> np.uint32(SHIFT_2)) * np.uint32(MULTIPLY_2)
+    return h ^ h >> np.uint32(SHIFT_3)
