@@ -1,0 +1,34 @@
+"""Run .onnx files with onnxruntime, and measure what they cost. Needs numpy and onnxruntime, never torch.
+
+    session.py    Session: a checked, preset onnxruntime session
+    profiler.py   profile(): load, first run, steady state and memory of one or more models
+    record.py     Record: what profile() returns, and its file format
+    probe_*.py    child processes of profile(); they import the standard library, numpy and onnxruntime only
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Imported on first use: a probe that counts bytes must not carry pydantic and rich.
+_NAMES = {
+    "Session": "edgefc.runtime.session",
+    "profile": "edgefc.runtime.profiler",
+    "Record": "edgefc.runtime.record",
+}
+
+__all__ = ["Session", "profile", "Record"]
+
+if TYPE_CHECKING:
+    from edgefc.runtime.profiler import profile as profile
+    from edgefc.runtime.record import Record as Record
+    from edgefc.runtime.session import Session as Session
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'edgefc.runtime' has no attribute {name!r}")
+    return getattr(importlib.import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,90 @@
+"""onnxruntime's exceptions as one sentence each.
+
+Its texts carry status codes, C++ paths and signatures; what a user can act on is one clause of them. Texts change
+between releases, so an unknown one is cleaned and shown rather than guessed at.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime as ort
+
+from edgefc.errors import EdgefcError, ModelError, UsageError
+
+_LONGEST = 200  # characters of an unknown text
+_HERE = f"onnxruntime {ort.__version__}"
+_OTHER_RUNTIME = "Use a release that has it, or export without it"
+_NEWER = "Export it with a lower one, or use a newer onnxruntime"
+
+_KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (
+        r"Protobuf parsing failed|No graph was found|ModelProto does not have a graph",
+        lambda _: "it is no ONNX file, or was cut short. Export it or copy it again",
+    ),
+    (
+        r"(?i)external data.*does not exist: *\"?(?P<file>[^\"]+?)\"?$|file[_ ]size: [^\[]*\[(?P<old>[^\]]+)\]",
+        lambda m: f"its weights file {Path(m['file'] or m['old']).name!r} is not there. Put it beside the model",
+    ),
+    (
+        r"(?s)while running (?P<op>\S+) node\. Name:'(?P<name>[^']*)' Status Message: (?P<why>.*)",
+        lambda m: f"its {m['op']} node {m['name']!r} failed: {_cleaned(m['why'])}",
+    ),
+    (
+        r"No Op registered for (?P<op>\S+) with domain_version of (?P<version>\d+)",
+        lambda m: f"{_HERE} has no operator {m['op']} at opset {m['version']}. {_OTHER_RUNTIME}",
+    ),
+    (
+        r"(?P<op>[\w.]+:\w+)\(-?\d+\) is not a registered function/op",
+        lambda m: f"neither {_HERE} nor the file defines {m['op']}. {_OTHER_RUNTIME}",
+    ),
+    (
+        r"Unsupported model IR version: (?P<ir>\d+), max supported IR version: (?P<max>\d+)",
+        lambda m: f"its IR version is {m['ir']} and {_HERE} reads up to {m['max']}. {_NEWER}",
+    ),
+    (
+        r"Opset (?P<opset>\d+) is under development.*domain (?P<domain>\S+) is till opset (?P<max>\d+)",
+        lambda m: f"it needs opset {m['opset']} of {m['domain']} and {_HERE} has up to {m['max']}. {_NEWER}",
+    ),
+)
+
+
+def check_file(path: Path) -> None:
+    """Raise what onnxruntime would report badly: no file, a folder, nothing to read."""
+    if path.is_dir():
+        raise UsageError(f"cannot load {path}: it is a folder. Name the .onnx file in it.")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot load {path}: {reason}. Check the path.") from None
+    if empty:
+        raise ModelError(f"cannot load {path}: the file is empty. Export it or copy it again.")
+
+
+def load_error(path: Path, error: Exception) -> EdgefcError:
+    return ModelError(f"cannot load {path}: {_sentence(str(error))}.")
+
+
+def run_error(path: Path, error: Exception) -> EdgefcError:
+    return ModelError(f"cannot run {path}: {_sentence(str(error))}.")
+
+
+def _sentence(text: str) -> str:
+    flat = " ".join(text.split())
+    for pattern, say in _KNOWN:
+        if found := re.search(pattern, flat):
+            return say(found)
+    return _cleaned(flat)
+
+
+def _cleaned(text: str) -> str:
+    """The text without status codes, C++ source positions and signatures, cut at a word."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"(Load model from|Exception during initialization:).*?(failed:|$)", "", text, count=1)
+    text = re.sub(r"\S+\.(cc|h|cpp):\d+ .*?\)(?: const)? ", "", text)
+    text = re.sub(r"\b\S+\.(cc|h|cpp):\d+ \S+ ?", "", text).strip().rstrip(".")
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST].rsplit(" ", 1)[0] + " ..."
+    return text or "onnxruntime gave no reason"
