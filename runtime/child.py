@@ -1,0 +1,82 @@
+"""Child processes: one question as JSON on stdin, one answer as JSON on stdout, no shell.
+
+    ask(probe, question)   in the parent: run `python -m edgefc.runtime.<probe>` and return its answer
+    answer(function)       in the child: what a probe's last line calls
+
+An EdgefcError in the child is raised again in the parent; any other end of the child is a ModelError of one sentence.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgefc import errors
+
+LIMIT_S = 600.0
+
+
+def ask(probe: str, question: dict[str, Any], *, about: str, limit_s: float = LIMIT_S) -> Any:
+    """The probe's answer. `about` names the model in the sentence that tells of a child that died."""
+    try:
+        done = subprocess.run(  # noqa: S603  no shell, and the program is this python
+            [sys.executable, "-m", f"edgefc.runtime.{probe}"],
+            input=json.dumps(question), capture_output=True, text=True, encoding="utf-8", errors="replace",
+            timeout=limit_s, env=_environment(), check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise errors.ModelError(
+            f"{about} was still running after {limit_s:g} s. Give a smaller batch, or a smaller model."
+        ) from None
+    except OSError as error:
+        raise errors.ModelError(
+            f"cannot start {sys.executable!r}: {error.strerror}. Run edgefc with a Python that can be started again."
+        ) from None
+    if done.returncode:
+        raise errors.ModelError(f"{about} {_end(done)}")
+    return _unpacked(done.stdout, about)
+
+
+def answer(function: Callable[[dict[str, Any]], Any]) -> None:
+    """Read a question, print the answer or the EdgefcError."""
+    question = json.loads(sys.stdin.read())
+    try:
+        reply = {"answer": function(question)}
+    except errors.EdgefcError as error:
+        reply = {"error": type(error).__name__, "text": str(error)}
+    print("\n" + json.dumps(reply))  # a line of its own, whatever a library printed before
+
+
+def _unpacked(stdout: str, about: str) -> Any:
+    try:
+        reply = json.loads(stdout.rstrip().rpartition("\n")[2])
+    except ValueError:
+        raise errors.ModelError(f"{about} ended without an answer. Run it again.") from None
+    if "error" in reply:
+        raise getattr(errors, reply["error"])(reply["text"])
+    return reply["answer"]
+
+
+def _end(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        number = -done.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        hint = "Memory probably ran out: give a smaller batch." if name == "SIGKILL" else "Try another onnxruntime."
+        return f"ended with {name} in onnxruntime. {hint}"
+    last = done.stderr.strip().rpartition("\n")[2][:200]
+    if last.startswith("MemoryError") or "bad_alloc" in last or "_ArrayMemoryError" in last:
+        return "needs more memory than there is. Give a smaller batch."
+    return f"failed in a child process: {last or done.returncode}. This is a fault of edgefc; please report it."
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this edgefc importable and the current folder not: a user's numpy.py stays out of the child."""
+    root = str(Path(errors.__file__).parents[1])
+    path = [root] if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) else []
+    path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}

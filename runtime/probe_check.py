@@ -1,0 +1,28 @@
+"""Child: load each model once and make its feeds, so that what cannot work is told before anything is measured.
+
+Question: models, inputs (.npz path or null), batches (sizes, or null for the model's own), preset.
+Answer: for each batch, for each model, the batch size of its feeds.
+"""
+
+from typing import Any
+
+from edgefc.runtime.child import answer
+from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.session import Session
+
+
+def check(question: dict[str, Any]) -> list[list[int]]:
+    from edgefc.errors import UsageError
+
+    found: list[list[int]] = []
+    for path in question["models"]:
+        session = Session(path, preset=question["preset"])
+        try:
+            found.append([feeds_for(session.inputs, b, question["inputs"])[1] for b in question["batches"]])
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+    return [list(row) for row in zip(*found, strict=True)]
+
+
+if __name__ == "__main__":
+    answer(check)

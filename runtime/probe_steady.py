@@ -1,0 +1,51 @@
+"""Child: time one or more models in one process, in interleaved rounds.
+
+Question: models, inputs, batch, preset, threads, time_ns, rounds, samples.
+Answer: timed (a Timed for each model), timer_step_ns, other_cores (what other programs used meanwhile, or null).
+"""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from edgefc.runtime.child import answer
+from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.session import Session
+from edgefc.runtime.steady import Plan, time_models
+
+_STAT = Path("/proc/stat")
+_TICKS_PER_S = 100  # USER_HZ, what Linux shows to programs on every architecture but alpha
+_IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of /proc/stat; guest time is counted in user time already
+
+
+def steady(question: dict[str, Any]) -> dict[str, Any]:
+    runs = []
+    for path in question["models"]:
+        session = Session(path, preset=question["preset"], threads=question["threads"])
+        runs.append(session.bound(feeds_for(session.inputs, question["batch"], question["inputs"])[0]))
+    plan = Plan(question["time_ns"], question["rounds"], question["samples"])
+    start, own, busy = time.perf_counter(), time.process_time(), _busy_s()
+    timed = time_models(runs, plan)
+    wall, own, busy_now = time.perf_counter() - start, time.process_time() - own, _busy_s()
+    other = None if busy is None or busy_now is None else max(0.0, busy_now - busy - own) / wall
+    return {"timed": timed, "timer_step_ns": _timer_step_ns(), "other_cores": other}
+
+
+def _busy_s() -> float | None:
+    """Seconds that all cores together have worked since the machine started."""
+    try:
+        ticks = [int(word) for word in _STAT.read_text().splitlines()[0].split()[1:]][:_GUEST]
+    except (OSError, ValueError, IndexError):
+        return None
+    return (sum(ticks) - ticks[_IDLE] - ticks[_IOWAIT]) / _TICKS_PER_S
+
+
+def _timer_step_ns() -> int:
+    """The smallest step between two readings of the clock: its resolution, or the cost of reading it."""
+    readings = [time.perf_counter_ns() for _ in range(1000)]
+    return min(b - a for a, b in pairwise(readings) if b > a)
+
+
+if __name__ == "__main__":
+    answer(steady)

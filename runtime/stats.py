@@ -1,0 +1,70 @@
+"""Numbers about timings. Pure functions: the tests feed them recorded timings.
+
+    median, p90, p99   percentiles, linear between samples; p99 from P99_NEEDS samples, where ten lie beyond it
+    rel_mad            median absolute deviation from the median, divided by the median
+    ratio              median of the per-round ratios, with a 95 % bootstrap interval
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+P99_NEEDS = 1000
+RATIO_NEEDS = 5  # rounds; a bootstrap of fewer says nothing
+_RESAMPLES = 2000
+
+
+class Summary(NamedTuple):
+    """Nanoseconds, but for rel_mad. p99_ns is None when there are too few samples."""
+
+    median_ns: float
+    p90_ns: float
+    p99_ns: float | None
+    rel_mad: float
+
+
+class Interval(NamedTuple):
+    """low and high are None when there are too few rounds."""
+
+    median: float
+    low: float | None
+    high: float | None
+
+
+def summary(samples_ns: Sequence[int]) -> Summary:
+    """Of at least one sample."""
+    values = np.asarray(samples_ns, np.float64)
+    median, p90, p99 = np.percentile(values, [50, 90, 99])
+    rel_mad = float(np.median(np.abs(values - median)) / median) if median else 0.0
+    return Summary(float(median), float(p90), float(p99) if len(values) >= P99_NEEDS else None, rel_mad)
+
+
+def settled(medians: Sequence[float], *, last: int = 3, within: float = 0.02) -> bool:
+    """Whether the medians of successive windows stopped falling.
+
+    They did when none of the last few is lower, by more than `within`, than the lowest one before them.
+    """
+    if len(medians) <= last:
+        return False
+    return min(medians[-last:]) >= (1 - within) * min(medians[:-last])
+
+
+def drift(rounds_ns: Sequence[Sequence[int]]) -> float:
+    """The median of the second half of the rounds divided by that of the first, minus 1; 0 for one round."""
+    half = len(rounds_ns) // 2
+    if not half:
+        return 0.0
+    first, second = (np.concatenate([np.asarray(r) for r in part]) for part in (rounds_ns[:half], rounds_ns[-half:]))
+    return float(np.median(second) / np.median(first)) - 1
+
+
+def ratio(rounds_ns: Sequence[Sequence[int]], to_ns: Sequence[Sequence[int]]) -> Interval:
+    """How much slower the first model is than the second, both timed in the same rounds."""
+    ratios = np.array([np.median(a) / np.median(b) for a, b in zip(rounds_ns, to_ns, strict=True)])
+    if len(ratios) < RATIO_NEEDS:
+        return Interval(float(np.median(ratios)), None, None)
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(ratios, (_RESAMPLES, len(ratios))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return Interval(float(np.median(ratios)), float(low), float(high))
