@@ -1,0 +1,217 @@
+"""profile(): what models cost on this machine, cell by cell.
+
+A cell is one model at one thread count and one batch size. Everything runs in child processes (child.py): load and
+first run in several fresh ones, memory in one that times nothing, and steady state in one for all models of the cell,
+which take turns. The null model goes through the same probes once per thread count.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median, median_low
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tqdm import tqdm
+
+from edgefc.runtime import doubts, machine, stats
+from edgefc.runtime.child import ask
+from edgefc.runtime.null_model import null_model
+from edgefc.runtime.record import (
+    SCHEMA_VERSION,
+    Baseline,
+    Cell,
+    Config,
+    Environment,
+    Launches,
+    Memory,
+    Ratio,
+    Record,
+    Steady,
+)
+from edgefc.runtime.request import (
+    Counts,
+    Inputs,
+    Paths,
+    Request,
+    batches_of,
+    check_settings,
+    counts,
+    inputs_file,
+    model_file,
+    models_of,
+    seconds,
+)
+
+NULL_LAUNCHES = 3  # their difference is the noise of the memory measurement
+LAUNCHING_S = 30.0  # no further launch of a cell begins after this
+
+
+def profile(
+    paths: Paths, *, batch: Counts | None = None, threads: Counts = 1, preset: str = "latency", inputs: Inputs = None,
+    min_time_s: float = 1.0, rounds: int = 20, samples: int = 5000, launches: int = 5, memory: bool = True,
+    progress: bool | None = None,
+) -> Record:  # fmt: skip
+    """Measure every combination of models, thread counts and batch sizes.
+
+        profile(["dense.onnx", "circulant.onnx"], batch=[1, 64]).ratios
+
+    Args:
+        batch: the size of open first dimensions, 1 when left out; not with inputs.
+        inputs: an .npz file or arrays by input name; drawn from the signature when left out.
+        min_time_s: the time spent timing each model in each cell, shared out over `rounds` turns.
+        samples: about how many timings to keep of each cell.
+        launches: fresh processes for load time and first run.
+        progress: a bar on stderr; when left out, if that is a terminal.
+
+    Raises:
+        UsageError: an argument or an input does not fit a model.
+        ModelError: a model does not load or run; the sentence names it.
+    """
+    request = Request(
+        models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
+        inputs=None, time_ns=seconds(min_time_s), rounds=counts("rounds", rounds)[0],
+        samples=counts("samples", samples)[0], launches=counts("launches", launches)[0], memory=memory,
+    )  # fmt: skip
+    chosen = check_settings(preset, request.threads)
+    with inputs_file(inputs) as (path, called), _null_file() as null:
+        request = replace(request, inputs=path)
+        batches = _checked(request)
+        config = _config(request, chosen, called, [row[0] for row in batches])
+        with _bar(request, progress) as bar:
+            return _Profiler(request, config, batches, null, bar).record()
+
+
+class _Profiler:
+    """One call of profile(), under way."""
+
+    def __init__(self, request: Request, config: Config, batches: list[list[int]], null: str, bar: Any) -> None:
+        self.request, self.config, self.batches, self.null, self.bar = request, config, batches, null, bar
+        self.files = [model_file(path) for path in request.models]
+
+    def record(self) -> Record:
+        environment = Environment(**machine.environment())
+        baselines, cells, ratios = [], [], []
+        for threads in self.request.threads:
+            baselines.append(self.baseline(threads))
+            for asked, sizes in zip(self.request.batches, self.batches, strict=True):
+                these = self.cells(asked, sizes, baselines[-1])
+                cells += these
+                ratios += _ratios(these)
+        return Record(
+            schema_version=SCHEMA_VERSION, environment=environment, config=self.config, models=tuple(self.files),
+            baselines=tuple(baselines), cells=tuple(cells), ratios=tuple(ratios),
+        )  # fmt: skip
+
+    def baseline(self, threads: int) -> Baseline:
+        one = {"threads": threads, "batch": 1, "inputs": None}
+        steady = self.steady([self.null], one)[0]
+        found = [self.memory(self.null, one)[0] for _ in range(NULL_LAUNCHES)] if self.request.memory else []
+        memory = [m for m in found if m is not None]
+        peak = median_low([m.peak_bytes for m in memory]) if memory else None
+        return Baseline(threads=threads, steady=steady, memory=tuple(memory), peak_bytes=peak)
+
+    def cells(self, asked: int | None, sizes: list[int], baseline: Baseline) -> list[Cell]:
+        """One per model, timed together."""
+        at = {"threads": baseline.threads, "batch": asked, "inputs": self.request.inputs}
+        steadies = self.steady(list(self.request.models), at)
+        return [self.cell(index, sizes[index], at, steady, baseline) for index, steady in enumerate(steadies)]
+
+    def cell(self, index: int, batch: int, at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
+        path, file = self.request.models[index], self.files[index]
+        load, first = self.launches(path, at)
+        memory, missing = self.memory(path, at) if self.request.memory else (None, "not asked for")
+        above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
+        doubtful = doubts.of_steady(steady, baseline.steady.median_ns)
+        doubtful += doubts.of_launches(load.samples_ns, self.request.launches)
+        if memory is not None and above is not None:
+            doubtful += doubts.of_memory(memory, above, baseline, file.file_bytes)
+        return Cell(
+            model=index, threads=baseline.threads, batch=batch, load=load, first=first, steady=steady, memory=memory,
+            memory_missing=missing, peak_above_baseline_bytes=above, doubts=tuple(doubtful),
+        )  # fmt: skip
+
+    def steady(self, models: list[str], at: dict[str, Any]) -> list[Steady]:
+        plan = {"time_ns": self.request.time_ns, "rounds": self.request.rounds, "samples": self.request.samples}
+        found = self.ask("probe_steady", ", ".join(models), {"models": models, **at, **plan})
+        return [_steady(timed, found) for timed in found["timed"]]
+
+    def launches(self, path: str, at: dict[str, Any]) -> tuple[Launches, Launches]:
+        found: list[dict[str, int]] = []
+        start = time.monotonic()
+        for _ in range(self.request.launches):
+            if not found or time.monotonic() - start < LAUNCHING_S:
+                found.append(self.ask("probe_load", path, {"model": path, **at}))
+            else:
+                self.bar.update()
+        load, first = ([launch[name] for launch in found] for name in ("load_ns", "first_ns"))
+        return _launches(load), _launches(first)
+
+    def memory(self, path: str, at: dict[str, Any]) -> tuple[Memory | None, str | None]:
+        found = self.ask("probe_memory", path, {"model": path, **at})
+        return (None, found["missing"]) if "missing" in found else (Memory.of(found), None)
+
+    def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
+        found = ask(probe, {"preset": self.request.preset, **question}, about=about)
+        self.bar.update()
+        return found
+
+
+def _checked(request: Request) -> list[list[int]]:
+    """For each batch asked for, each model's batch size, once all models have loaded and fit their inputs."""
+    names = ("models", "batches", "preset", "inputs")
+    found: list[list[int]] = ask(
+        "probe_check", {name: getattr(request, name) for name in names}, about=", ".join(request.models)
+    )
+    return found
+
+
+def _config(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
+    same = ("threads", "preset", "time_ns", "rounds", "samples", "launches", "memory")
+    asked = asdict(request)
+    return Config(**{name: asked[name] for name in same}, settings=chosen, inputs=called, batches=tuple(batches))
+
+
+def _steady(timed: dict[str, Any], found: dict[str, Any]) -> Steady:
+    rounds = timed["blocks"]
+    samples = [sample for block in rounds for sample in block["samples_ns"]]
+    cpu, runs = (sum(block[name] for block in rounds) for name in ("cpu_ns", "runs"))
+    return Steady.of({
+        **stats.summary(samples)._asdict(), "sample_count": len(samples), "cpu_ns_per_run": cpu / runs,
+        "timer_step_ns": found["timer_step_ns"], "other_cores": found["other_cores"],
+        "warm_up": timed["warm_up"], "rounds": rounds,
+    })  # fmt: skip
+
+
+def _launches(samples_ns: list[int]) -> Launches:
+    return Launches(median_ns=float(median(samples_ns)), samples_ns=tuple(samples_ns))
+
+
+def _ratios(cells: list[Cell]) -> list[Ratio]:
+    """Of every model but the first to the first."""
+    first = [r.samples_ns for r in cells[0].steady.rounds]
+    found = []
+    for cell in cells[1:]:
+        interval = stats.ratio([r.samples_ns for r in cell.steady.rounds], first)
+        found.append(Ratio(model=cell.model, threads=cell.threads, batch=cell.batch, **interval._asdict()))
+    return found
+
+
+@contextmanager
+def _null_file() -> Iterator[str]:
+    with TemporaryDirectory(prefix="edgefc-") as folder:
+        path = Path(folder) / "null.onnx"
+        path.write_bytes(null_model())
+        yield str(path)
+
+
+@contextmanager
+def _bar(request: Request, progress: bool | None) -> Iterator[Any]:
+    """A tick per child process."""
+    memory = int(request.memory)
+    each_cell = len(request.models) * (request.launches + memory) + 1
+    total = len(request.threads) * (1 + NULL_LAUNCHES * memory + len(request.batches) * each_cell)
+    with tqdm(total=total, unit="process", leave=False, disable=None if progress is None else not progress) as bar:
+        yield bar

@@ -1,0 +1,102 @@
+"""What profile() was asked, checked before a child process starts."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgefc.errors import UsageError
+from edgefc.runtime import failures
+from edgefc.runtime.presets import settings
+from edgefc.runtime.record import ModelFile
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Counts = int | list[int] | tuple[int, ...]
+Inputs = str | os.PathLike[str] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """batches holds None for the model's own size. Each model is loaded `launches` times in fresh processes."""
+
+    models: tuple[str, ...]
+    batches: tuple[int | None, ...]
+    threads: tuple[int, ...]
+    preset: str
+    inputs: str | None
+    time_ns: int
+    rounds: int
+    samples: int
+    launches: int
+    memory: bool
+
+
+def models_of(paths: Paths) -> tuple[str, ...]:
+    """The paths, each a file that can be read and is not empty."""
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not several:
+        raise UsageError("there is no model to profile. Name at least one .onnx file.")
+    for path in several:
+        failures.check_file(Path(path))
+    return tuple(os.fspath(path) for path in several)
+
+
+def counts(name: str, given: Counts) -> tuple[int, ...]:
+    """A whole number from 1, or several."""
+    several = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    if not several or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in several):
+        raise UsageError(f"{name} is {given!r}. Give a whole number from 1, or a list of them.")
+    return several
+
+
+def batches_of(given: Counts | None, inputs: Inputs) -> tuple[int | None, ...]:
+    if given is not None and inputs is not None:
+        raise UsageError(f"batch {_text(given)} was asked for, but the inputs given have their own. Leave one of them out.")
+    return (None,) if given is None else counts("batch", given)
+
+
+def _text(given: Counts) -> str:
+    return ",".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
+
+
+def seconds(given: float) -> int:
+    """In nanoseconds."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= 3600:
+        raise UsageError(f"cannot time for {given!r} s. Give a number of seconds above 0, up to 3600.")
+    return max(1, round(given * 1e9))
+
+
+def check_settings(preset: str, threads: Sequence[int]) -> dict[str, str | bool | int]:
+    """What the preset sets, the thread count apart."""
+    chosen = settings(preset, threads[0])
+    return {name: value for name, value in chosen.items() if name != "intra_op_num_threads"}
+
+
+def model_file(path: str) -> ModelFile:
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+            size += len(part)
+    return ModelFile(name=Path(path).name, file_bytes=size, sha256=digest.hexdigest())
+
+
+@contextmanager
+def inputs_file(inputs: Inputs) -> Iterator[tuple[str | None, str]]:
+    """Where the children read the inputs, and what the record calls them."""
+    if inputs is None:
+        yield None, "drawn"
+    elif isinstance(inputs, Mapping):
+        with tempfile.TemporaryDirectory(prefix="edgefc-") as folder:
+            path = os.path.join(folder, "inputs.npz")
+            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in inputs.items()}
+            np.savez(path, **arrays)
+            yield path, "given"
+    else:
+        yield os.fspath(inputs), Path(inputs).name
