@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edgefc.runtime import stats
-from edgefc.runtime.record import Baseline, Memory, Steady
+from edgefc.runtime.record import Memory, Steady
 
 MAX_REL_MAD = 0.05  # half of the samples lie within this part of the median
 MAX_DRIFT = 0.05  # second half of the rounds against the first
@@ -46,18 +46,17 @@ def of_steady(steady: Steady, null_ns: float) -> list[str]:
     return [sentence for doubtful, sentence in found if doubtful]
 
 
-def of_memory(memory: Memory, above_bytes: int, baseline: Baseline, file_bytes: int) -> list[str]:
-    peaks = [m.peak_bytes for m in baseline.memory]
-    noise = max(peaks) - min(peaks)
+def of_memory(memory: Memory, above_bytes: int, noise_bytes: int, file_bytes: int) -> list[str]:
+    """`noise_bytes` is what the peaks of several launches of the null model differ by."""
     found = (
         (not memory.peak_reset, "the kernel did not let the peak be reset, so it includes importing onnxruntime"),
         (memory.swapped_bytes > 0, f"{memory.swapped_bytes} bytes were swapped out, which the peak does not count"),
         (
-            abs(above_bytes) <= noise,
-            f"the peak above the baseline is within the {noise / 1e6:.1f} MB that launches of the null model differ by",
+            abs(above_bytes) <= noise_bytes,
+            f"the peak above the baseline is within the {noise_bytes} bytes that launches of the null model vary by",
         ),
         (
-            above_bytes + noise < file_bytes,
+            above_bytes + noise_bytes < file_bytes,
             "the peak above the baseline is below the file's size: not all of the file was read",
         ),
     )

@@ -82,12 +82,11 @@ def _batch_of(inputs: Sequence[Port], feeds: Mapping[str, Array]) -> int:
 def read_npz(path: str) -> dict[str, Array]:
     """The arrays of an .npz file; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files} if isinstance(file, np.lib.npyio.NpzFile) else None
+        with open(path, "rb") as file:  # numpy does not close what it opened when the archive is broken
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or 'it is broken'}. Check the path.") from None
     except _BROKEN:
-        arrays = None
-    if arrays is None:
-        raise UsageError(f"cannot read {path}: it is no .npz file of plain arrays. Write it with numpy.savez.")
+        raise UsageError(f"cannot read {path}: it is no .npz of plain arrays. Write it with numpy.savez.") from None
     return arrays

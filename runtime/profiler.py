@@ -127,7 +127,8 @@ class _Profiler:
         doubtful = doubts.of_steady(steady, baseline.steady.median_ns)
         doubtful += doubts.of_launches(load.samples_ns, self.request.launches)
         if memory is not None and above is not None:
-            doubtful += doubts.of_memory(memory, above, baseline, file.file_bytes)
+            peaks = [m.peak_bytes for m in baseline.memory]
+            doubtful += doubts.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
         return Cell(
             model=index, threads=baseline.threads, batch=batch, load=load, first=first, steady=steady, memory=memory,
             memory_missing=missing, peak_above_baseline_bytes=above, doubts=tuple(doubtful),

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def counts(name: str, given: Counts) -> tuple[int, ...]:
 
 def batches_of(given: Counts | None, inputs: Inputs) -> tuple[int | None, ...]:
     if given is not None and inputs is not None:
-        raise UsageError(f"batch {_text(given)} was asked for, but the inputs given have their own. Leave one of them out.")
+        raise UsageError(f"batch {_text(given)} was asked for, but the inputs given have their own. Leave one out.")
     return (None,) if given is None else counts("batch", given)
 
 
@@ -95,8 +96,18 @@ def inputs_file(inputs: Inputs) -> Iterator[tuple[str | None, str]]:
     elif isinstance(inputs, Mapping):
         with tempfile.TemporaryDirectory(prefix="edgefc-") as folder:
             path = os.path.join(folder, "inputs.npz")
-            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in inputs.items()}
-            np.savez(path, **arrays)
+            _write_npz(path, inputs)
             yield path, "given"
     else:
         yield os.fspath(inputs), Path(inputs).name
+
+
+def _write_npz(path: str, inputs: Mapping[str, Any]) -> None:
+    """As numpy.savez, which takes no array by the name of its own parameter `file`."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in inputs.items():
+            array = np.asarray(value)
+            if array.dtype.hasobject:
+                raise UsageError(f"input {name!r} is no array of numbers or strings. Give one.")
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
