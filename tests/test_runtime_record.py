@@ -1,0 +1,93 @@
+"""The record's file format, on a small record that a real profile wrote."""
+
+import getpass
+import json
+import platform
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from edgefc.errors import UsageError
+from edgefc.runtime import Record, machine, profile
+from tests import onnx_models as models
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    path = models.matmul(tmp_path_factory.mktemp("secret-folder") / "m.onnx")
+    return profile(path, min_time_s=0.01, launches=1, memory=False)
+
+
+def test_reading_gives_what_was_written(record: Record, tmp_path: Path) -> None:
+    record.write(tmp_path / "r.json")
+
+    assert Record.read(tmp_path / "r.json") == record
+
+
+def test_a_record_names_no_machine_user_or_folder(record: Record) -> None:
+    text = record.to_json()
+
+    assert "secret-folder" not in text and "/tmp" not in text and '"/' not in text
+    for private in (platform.node(), getpass.getuser()):
+        assert f'"{private}"' not in text
+
+
+def test_what_is_null_has_a_reason(record: Record) -> None:
+    facts = record.environment.model_dump()
+
+    assert {name for name, value in facts.items() if value is None} == set(record.environment.missing)
+    assert record.cells[0].memory is None and record.cells[0].memory_missing == "not asked for"
+
+
+def test_a_machine_without_proc_is_described_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(self: Path, *_: object, **__: object) -> str:
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    found = machine.environment()
+
+    assert found["cpu"] is None and found["governor"] is None
+    assert {"cpu", "features", "governor", "frequency_hz"} <= set(found["missing"])
+
+
+def test_a_record_cannot_be_changed(record: Record) -> None:
+    with pytest.raises(ValidationError):
+        record.cells = ()  # type: ignore[misc]
+
+
+def test_there_is_a_json_schema() -> None:
+    assert set(Record.model_json_schema()["required"]) == set(Record.model_fields)
+
+
+def changed(record: Record, **values: object) -> str:
+    return json.dumps({**json.loads(record.to_json()), **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param({"schema_version": 2}, "its schema_version is not 1", id="newer"),
+        pytest.param({"remark": "mine"}, "remark: Extra inputs are not permitted", id="extra key"),
+        pytest.param({"models": [{"name": "m"}]}, r"models\.0\.file_bytes: Field required", id="missing key"),
+        pytest.param({"ratios": "none"}, "ratios: Input should be a valid", id="wrong type"),
+    ],
+)
+def test_other_files_are_told_apart(record: Record, tmp_path: Path, values: dict[str, object], said: str) -> None:
+    (tmp_path / "r.json").write_text(changed(record, **values))
+
+    with pytest.raises(UsageError, match=rf"r\.json: {said}"):
+        Record.read(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 5000], ids=range(4))
+def test_bytes_that_are_no_record(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.json").write_bytes(content)
+
+    with pytest.raises(UsageError, match=r"cannot read .*r\.json"):
+        Record.read(tmp_path / "r.json")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        Record.read(tmp_path / "r.json")
