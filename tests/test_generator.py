@@ -1,0 +1,429 @@
+"""The seeded matrix, to the bit: numpy, torch, README.md's own code, golden.json and plain Python integers agree.
+
+The oracle below was written from edgefc/generator/README.md with Python integers and shares nothing with the package.
+golden.json was made with it, once; no test writes that file.
+"""
+
+import hashlib
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from fractions import Fraction
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefc import generator
+from edgefc.errors import UsageError
+from edgefc.layers import seeded
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (files("edgefc.generator") / "README.md").read_text(encoding="utf-8")
+GOLDEN = json.loads((files("edgefc.generator") / "golden.json").read_text(encoding="utf-8"))
+
+SEEDS = st.integers(0, 2**64 - 1)
+WORDS = st.integers(0, 2**32 - 1)
+BITS = st.sampled_from([1, 2, 4, 8])
+DISTRIBUTIONS = st.sampled_from(sorted(generator.CODEBOOKS))
+
+EDGES = [0, 1, 255, 256, 2**31 - 1, 2**31, 2**32 - 1]
+
+
+# ---- the oracle: README.md in plain integers
+
+POSITIVE = [0x3DA29229, 0x3E75E806, 0x3ED087DA, 0x3F16260A, 0x3F49635C, 0x3F831D62, 0x3FABA289, 0x3FFEB7B2]
+NEGATIVE = [bits + 2**31 for bits in reversed(POSITIVE)]
+ORACLE_LEVELS = {  # distribution: (bits of a code, float32 bit patterns)
+    "rademacher": (1, [0x3F800000, 0xBF800000]),
+    "gaussian": (4, NEGATIVE + POSITIVE),
+    "ternary": (8, 43 * [0xBFDCD76D] + 170 * [0] + 43 * [0x3FDCD76D]),
+}
+
+
+def oracle_mix(value: int) -> int:
+    value ^= value // 2**16
+    value = value * 569420461 % 2**32
+    value ^= value // 2**15
+    value = value * 1935289751 % 2**32
+    return value ^ value // 2**15
+
+
+def oracle_keys(seed: int) -> tuple[int, int]:
+    left, right = seed % 2**32, seed // 2**32
+    left ^= oracle_mix((right + 2246822507) % 2**32)
+    right ^= oracle_mix((left + 3266489909) % 2**32)
+    left ^= oracle_mix((right + 668265263) % 2**32)
+    return left, right
+
+
+def oracle_steps(seed: int, row: int, column: int) -> dict[str, int]:
+    """Every value on the way to a word, by its name in the README's worked example."""
+    key_1, key_2 = oracle_keys(seed)
+    start = oracle_mix((row + key_1) % 2**32)
+    twist = oracle_mix(row * 2654435769 % 2**32 ^ key_2)
+    counter = (start + column * 2654435769) % 2**32
+    first = (counter ^ counter // 2**16) * 569420461 % 2**32
+    twisted = first ^ twist
+    second = (twisted ^ twisted // 2**15) * 1935289751 % 2**32
+    return {
+        "key_1": key_1,
+        "key_2": key_2,
+        "start": start,
+        "twist": twist,
+        "counter": counter,
+        "first": first,
+        "twisted": twisted,
+        "second": second,
+        "word": second ^ second // 2**16,
+    }
+
+
+def oracle_word(seed: int, row: int, column: int) -> int:
+    return oracle_steps(seed, row, column)["word"]
+
+
+def oracle_codes(seed: int, rows: int, columns: int, bits: int) -> list[list[int]]:
+    per_word = 32 // bits
+    rows_of_words = [[oracle_word(seed, row, at) for at in range(-(-columns // per_word))] for row in range(rows)]
+    return [
+        [row[at // per_word] // 2 ** (at % per_word * bits) % 2**bits for at in range(columns)] for row in rows_of_words
+    ]
+
+
+def oracle_float32(seed: int, rows: int, columns: int, distribution: str) -> list[list[int]]:
+    bits, levels = ORACLE_LEVELS[distribution]
+    return [[levels[code] for code in row] for row in oracle_codes(seed, rows, columns, bits)]
+
+
+def little_endian(rows: list[list[int]]) -> bytes:
+    return b"".join(struct.pack("<I", value) for row in rows for value in row)
+
+
+# ---- helpers
+
+
+def numpy_words(seed: int, rows: list[int], columns: list[int]) -> list[list[int]]:
+    return generator.words(seed, np.array(rows, np.uint32), np.array(columns, np.uint32)).tolist()
+
+
+def torch_words(seed: int, rows: list[int], columns: list[int]) -> list[list[int]]:
+    return seeded.words(seed, torch.tensor(rows), torch.tensor(columns)).tolist()
+
+
+def torch_matrix(seed: int, rows: int, columns: int, distribution: str, dtype: torch.dtype = torch.float32) -> Any:
+    return seeded.matrix(seed, rows, columns, distribution, dtype=dtype, device="cpu")
+
+
+def number(text: str) -> int:
+    return int(text, 0)
+
+
+def section(title: str) -> str:
+    """The README from one heading to the next."""
+    parts = re.split(r"^## (.+)$", README, flags=re.MULTILINE)
+    return parts[parts.index(title) + 1]
+
+
+# ---- golden vectors
+
+
+def test_golden_holds_what_it_must() -> None:
+    """An empty list would make every check below pass."""
+    assert GOLDEN["version"] == generator.VERSION == 1
+
+    seeds = {number(case["seed"]) for case in GOLDEN["keys"]}
+    assert seeds >= {0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1}
+    for axis in ("row", "column"):
+        assert {case[axis] for case in GOLDEN["words"]} >= {0, 1, 2**31, 2**32 - 1}
+    for kind in ("matrices", "hashes"):
+        assert {case["distribution"] for case in GOLDEN[kind]} == set(generator.CODEBOOKS)
+
+
+@pytest.mark.parametrize("case", GOLDEN["keys"], ids=lambda case: case["seed"])
+def test_golden_keys(case: dict[str, Any]) -> None:
+    expected = number(case["key_1"]), number(case["key_2"])
+    assert expected == generator.keys(number(case["seed"])) == oracle_keys(number(case["seed"]))
+
+
+@pytest.mark.parametrize("case", GOLDEN["words"], ids=lambda case: f"{case['seed']}-{case['row']}-{case['column']}")
+def test_golden_words(case: dict[str, Any]) -> None:
+    seed, row, column, expected = number(case["seed"]), case["row"], case["column"], number(case["word"])
+    assert expected == oracle_word(seed, row, column)
+    assert [[expected]] == numpy_words(seed, [row], [column]) == torch_words(seed, [row], [column])
+
+
+@pytest.mark.parametrize("case", GOLDEN["matrices"], ids=lambda case: f"{case['distribution']}-{case['seed']}")
+def test_golden_matrices(case: dict[str, Any]) -> None:
+    what = number(case["seed"]), case["rows"], case["columns"], case["distribution"]
+    bits = generator.codebook(case["distribution"]).bits
+    expected = [[number(value) for value in row] for row in case["float32"]]
+
+    assert case["codes"] == generator.codes(*what[:3], bits).tolist() == oracle_codes(*what[:3], bits)
+    assert expected == oracle_float32(*what)
+    assert expected == generator.matrix(*what).view(np.uint32).tolist()
+    assert expected == torch_matrix(*what).numpy().view(np.uint32).tolist()
+
+
+@pytest.mark.parametrize("case", GOLDEN["hashes"], ids=lambda case: f"{case['distribution']}-{case['seed']}")
+def test_golden_hashes(case: dict[str, Any]) -> None:
+    what = number(case["seed"]), case["rows"], case["columns"], case["distribution"]
+    for data in (
+        little_endian(oracle_float32(*what)),
+        generator.matrix(*what).astype("<f4").tobytes(),
+        torch_matrix(*what).numpy().astype("<f4").tobytes(),
+    ):
+        assert hashlib.sha256(data).hexdigest() == case["sha256"]
+
+
+# ---- the README is true
+
+
+def test_readme_code_is_the_generator() -> None:
+    """The README's listing, run as it stands, reproduces golden.json."""
+    (listing,) = re.findall(r"```python\n(.*?)```", section("The whole of it"), re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(listing, scope)
+    for case in GOLDEN["words"]:
+        assert scope["word"](number(case["seed"]), case["row"], case["column"]) == number(case["word"])
+    for case in GOLDEN["matrices"]:
+        bits = generator.codebook(case["distribution"]).bits
+        for row, expected in enumerate(case["codes"]):
+            seed = number(case["seed"])
+            assert [scope["code"](seed, row, at, bits) for at in range(case["columns"])] == expected
+
+
+def test_readme_worked_example() -> None:
+    text = section("Worked example")
+    (place,) = re.findall(r"seed = (0x[0-9A-F]{16}), row = (\d+), column word = (\d+)", text)
+    steps = dict(re.findall(r"^(\w+) +(0x[0-9A-F]{8})\b", text, re.MULTILINE))
+    expected = oracle_steps(*map(number, place))
+    assert {name: number(value) for name, value in steps.items()} == expected
+
+    cuts = re.findall(r"^(\d) bits? +inputs (\d+) to (\d+) +([\d ]+?)(?: \.\.\.)?$", text, re.MULTILINE)
+    assert [int(bits) for bits, *_ in cuts] == [1, 2, 4, 8]
+    for bits, first, last, codes in cuts:
+        per_word = 32 // int(bits)
+        assert (int(first), int(last)) == (int(place[2]) * per_word, (int(place[2]) + 1) * per_word - 1)
+        values = [expected["word"] >> at * int(bits) & 2 ** int(bits) - 1 for at in range(per_word)]
+        assert [int(code) for code in codes.split()] == values[: len(codes.split())]
+
+
+def test_readme_codebooks() -> None:
+    """Decimals and bit patterns are the float32 in the package, and every code has one."""
+    rows = re.findall(
+        r"^\| (\w+) \| ([\d to]*) ?\| (0x[0-9A-F]{8})? ?\| ([\d to]+) \| (0x[0-9A-F]{8}) \| ([\d.]+) \|$",
+        README,
+        re.MULTILINE,
+    )
+    levels: dict[str, dict[int, int]] = {}
+    for name, negative, negative_pattern, positive, pattern, decimal in rows:
+        book = levels.setdefault(name, {})
+        sides = [(positive, pattern, np.float32(decimal))]
+        if negative:
+            sides.append((negative, negative_pattern, -np.float32(decimal)))
+        for codes, bits, value in sides:
+            assert value.view(np.uint32) == number(bits), (name, codes)
+            first, _, last = codes.strip().partition(" to ")
+            book.update(dict.fromkeys(range(int(first), int(last or first) + 1), number(bits)))
+
+    for name, (bits, patterns) in ORACLE_LEVELS.items():
+        assert [levels[name][code] for code in range(2**bits)] == patterns
+        assert np.array(generator.CODEBOOKS[name].levels, np.float32).view(np.uint32).tolist() == patterns
+        assert generator.CODEBOOKS[name].bits == bits
+
+
+def test_readme_distributions() -> None:
+    rows = re.findall(r"^\| (\w+) +\| (\d) +\| ([\d.]+) +\| ([-+\d.e]+) +\| ([\d.]+) +\|$", README, re.MULTILINE)
+    assert {row[0] for row in rows} == set(generator.CODEBOOKS)
+    for name, bits, largest, excess, fourth in rows:
+        levels = np.array(generator.CODEBOOKS[name].levels, np.float32).astype(np.float64)
+        assert int(bits) == generator.CODEBOOKS[name].bits
+        assert levels.mean() == 0
+        assert f"{levels.max():.4f}" == largest
+        assert f"{np.square(levels).mean() - 1:.1e}".replace("0.0e+00", "0") == excess
+        assert f"{(levels**4).mean():.4f}" == fourth
+
+
+def test_gaussian_levels_are_the_means_of_sixteenths() -> None:
+    """By definition: the density at a cut, differenced, is the mean between cuts; the nearest float32 of each."""
+    normal = NormalDist()
+    density = [0.0, *(normal.pdf(normal.inv_cdf(i / 16)) for i in range(1, 16)), 0.0]
+    means = np.array([16 * (a - b) for a, b in pairwise(density)])
+    expected = (means / np.sqrt(np.square(means).mean())).astype(np.float32)
+    assert expected.tolist() == np.array(generator.CODEBOOKS["gaussian"].levels, np.float32).tolist()
+
+
+def test_ternary_probabilities_are_the_nearest_of_256() -> None:
+    counts = [abs(Fraction(count, 256) - Fraction(1, 6)) for count in range(129)]
+    assert counts.index(min(counts)) == 43
+    levels = np.array(generator.CODEBOOKS["ternary"].levels)
+    assert [(levels < 0).sum(), (levels == 0).sum(), (levels > 0).sum()] == [43, 170, 43]
+
+
+# ---- properties
+
+
+@given(seed=SEEDS, rows=st.lists(WORDS, min_size=1, max_size=4), columns=st.lists(WORDS, min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_numpy_torch_and_plain_integers_agree(seed: int, rows: list[int], columns: list[int]) -> None:
+    expected = [[oracle_word(seed, row, column) for column in columns] for row in rows]
+    assert numpy_words(seed, rows, columns) == expected
+    assert torch_words(seed, rows, columns) == expected
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, 2**63, 2**64 - 1])
+def test_they_agree_at_the_edges(seed: int) -> None:
+    expected = [[oracle_word(seed, row, column) for column in EDGES] for row in EDGES]
+    assert numpy_words(seed, EDGES, EDGES) == torch_words(seed, EDGES, EDGES) == expected
+
+
+@given(seed=SEEDS, rows=st.integers(1, 6), columns=st.integers(1, 70), bits=BITS)
+@settings(max_examples=60, deadline=None)
+def test_codes_are_cut_low_bits_first(seed: int, rows: int, columns: int, bits: int) -> None:
+    assert generator.codes(seed, rows, columns, bits).tolist() == oracle_codes(seed, rows, columns, bits)
+
+
+@given(columns=st.integers(1, 10**6), bits=BITS)
+def test_words_per_row_is_the_least_that_holds_the_codes(columns: int, bits: int) -> None:
+    count = generator.words_per_row(columns, bits)
+    assert (count - 1) * 32 < columns * bits <= count * 32
+
+
+@given(seed=SEEDS, distribution=DISTRIBUTIONS, top=st.integers(0, 9), left=st.integers(0, 150), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_entry_can_be_computed_alone(
+    seed: int, distribution: str, top: int, left: int, data: st.DataObject
+) -> None:
+    """An entry depends on seed, row and input only: not on the size, nor on what was computed before."""
+    bottom, right = data.draw(st.integers(top + 1, 12)), data.draw(st.integers(left + 1, 160))
+    book = generator.codebook(distribution)
+    whole = generator.matrix(seed, 12, 160, distribution)
+
+    per_word = 32 // book.bits
+    columns = np.arange(left // per_word, (right - 1) // per_word + 1, dtype=np.uint32)
+    block = generator.words(seed, np.arange(top, bottom, dtype=np.uint32), columns)
+    entry = np.arange(left, right)
+    codes = block[:, entry // per_word - columns[0]] >> (entry % per_word * book.bits).astype(np.uint32)
+    alone = np.array(book.levels, np.float32)[codes & np.uint32(2**book.bits - 1)]
+
+    assert np.array_equal(alone, whole[top:bottom, left:right])
+    assert np.array_equal(generator.matrix(seed, bottom, right, distribution), whole[:bottom, :right])
+
+
+@given(seed=SEEDS, distribution=DISTRIBUTIONS, rows=st.integers(1, 20), columns=st.integers(1, 100))
+@settings(max_examples=60, deadline=None)
+def test_torch_matrix_is_the_numpy_matrix(seed: int, distribution: str, rows: int, columns: int) -> None:
+    expected = generator.matrix(seed, rows, columns, distribution)
+    assert np.array_equal(torch_matrix(seed, rows, columns, distribution).numpy(), expected)
+    assert expected.dtype == np.float32
+    assert expected.shape == (rows, columns)
+
+
+@pytest.mark.parametrize("rows", [1, 255, 256, 257, 513], ids=["one", "below", "band", "above", "three-bands"])
+def test_torch_bands_leave_no_seam(rows: int) -> None:
+    expected = generator.matrix(2**63 + 5, rows, 33, "gaussian")
+    assert np.array_equal(torch_matrix(2**63 + 5, rows, 33, "gaussian").numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("distribution", sorted(generator.CODEBOOKS))
+def test_torch_dtype_is_the_float32_matrix_moved(distribution: str, dtype: torch.dtype) -> None:
+    moved = torch_matrix(11, 40, 50, distribution).to(dtype)
+    built = torch_matrix(11, 40, 50, distribution, dtype)
+    assert built.dtype == dtype
+    assert torch.equal(built, moved)
+
+
+def test_torch_signs_are_the_first_rademacher_row() -> None:
+    signs = seeded.signs(9, 100, dtype=torch.float32, device="cpu")
+    assert signs.tolist() == generator.matrix(9, 1, 100, "rademacher")[0].tolist()
+
+
+# ---- structure that the README admits
+
+
+def test_words_of_a_row_are_all_different() -> None:
+    grid = generator.words(3, np.array([0, 77], np.uint32), np.arange(2**18, dtype=np.uint32))
+    assert [len(np.unique(row)) for row in grid] == [2**18, 2**18]  # 8 repeats expected by chance in each
+
+
+def test_each_seed_has_a_twin_half_the_rows_away() -> None:
+    """Row r of the one is row r + 2**31 of the other: the only reason not to use rows from 2**31 on."""
+    key_1, key_2 = oracle_keys(12345)
+    twin = seed_of((key_1 + 2**31) % 2**32, key_2 ^ 2**31)
+    assert twin != 12345
+    assert numpy_words(twin, [0, 1, 99], EDGES) == numpy_words(12345, [2**31, 2**31 + 1, 2**31 + 99], EDGES)
+
+
+@given(seed=SEEDS)
+def test_no_two_seeds_share_both_keys(seed: int) -> None:
+    assert seed_of(*generator.keys(seed)) == seed
+
+
+def seed_of(left: int, right: int) -> int:
+    """The three rounds backwards."""
+    left ^= oracle_mix((right + 668265263) % 2**32)
+    right ^= oracle_mix((left + 3266489909) % 2**32)
+    left ^= oracle_mix((right + 2246822507) % 2**32)
+    return right * 2**32 + left
+
+
+# ---- the ways to be wrong
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, 0.5, True, "1", None])
+@pytest.mark.parametrize("make", [generator.matrix, torch_matrix], ids=["numpy", "torch"])
+def test_a_bad_seed_is_one_sentence(make: Any, seed: Any) -> None:
+    message = rf"seed={re.escape(repr(seed))} is not a whole number from 0 to 2\*\*64 - 1\. Choose one that is\."
+    with pytest.raises(UsageError, match=message):
+        make(seed, 2, 3, "gaussian")
+
+
+@pytest.mark.parametrize("make", [generator.matrix, torch_matrix], ids=["numpy", "torch"])
+def test_a_misspelt_distribution_names_the_choices(make: Any) -> None:
+    message = "no distribution 'normal'. Choose one of: rademacher, gaussian, ternary."
+    with pytest.raises(UsageError, match=re.escape(message)):
+        make(0, 2, 3, "normal")
+
+
+def test_another_process_makes_the_same_matrix_without_torch() -> None:
+    program = (
+        "import hashlib, sys; from edgefc import generator\n"
+        "print(hashlib.sha256(generator.matrix(2**64 - 1, 70, 90, 'gaussian').tobytes()).hexdigest())\n"
+        "print('torch' in sys.modules)"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    here = hashlib.sha256(generator.matrix(2**64 - 1, 70, 90, "gaussian").tobytes()).hexdigest()
+    assert outputs == {f"{here}\nFalse\n"}
+
+
+@pytest.mark.parametrize(
+    "constant", ["SHIFT_1", "MULTIPLY_1", "SHIFT_2", "MULTIPLY_2", "SHIFT_3", "STRIDE", "KEY_1", "KEY_2", "KEY_3"]
+)
+def test_golden_vectors_see_every_constant(monkeypatch: pytest.MonkeyPatch, constant: str) -> None:
+    """Meta-test: any constant off by two changes some golden word."""
+    monkeypatch.setattr(generator, constant, getattr(generator, constant) + 2)
+    assert any(
+        [[number(case["word"])]] != numpy_words(number(case["seed"]), [case["row"]], [case["column"]])
+        for case in GOLDEN["words"]
+    )
