@@ -13,8 +13,13 @@ MAX_HARNESS = 0.10  # the null model's latency as a part of the median
 MAX_OTHER_CORES = 0.10  # cores that other programs kept busy
 
 
+def of_machine(emulated: bool | None) -> list[str]:
+    return ["the CPU is emulated: times say nothing about a real one"] if emulated else []
+
+
 def of_steady(steady: Steady, null_ns: float) -> list[str]:
     drift = stats.drift([r.samples_ns for r in steady.rounds])
+    cold = next((up.runs for up in steady.warm_ups if not up.settled), None)
     median = steady.median_ns
     found = (
         (
@@ -29,7 +34,7 @@ def of_steady(steady: Steady, null_ns: float) -> list[str]:
             steady.sample_count < FEW_SAMPLES,
             f"only {steady.sample_count} samples; give more --time",
         ),
-        (not steady.warm_up.settled, f"times were still falling after {steady.warm_up.runs} warm-up runs"),
+        (cold is not None, f"times were still falling after {cold} warm-up runs"),
         (
             steady.timer_step_ns > MAX_STEP * median,
             f"the clock steps by {steady.timer_step_ns} ns, which is {steady.timer_step_ns / median:.0%} of the median",
@@ -40,7 +45,7 @@ def of_steady(steady: Steady, null_ns: float) -> list[str]:
         ),
         (
             (steady.other_cores or 0) > MAX_OTHER_CORES,
-            f"other programs kept {steady.other_cores or 0:.1f} cores busy meanwhile",
+            f"other programs or virtual machines kept {steady.other_cores or 0:.1f} cores busy meanwhile",
         ),
     )
     return [sentence for doubtful, sentence in found if doubtful]

@@ -46,6 +46,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine() or "unknown",
         "board": fact("board", _board, "neither a device tree nor DMI names one"),
         "virtual": fact("virtual", lambda: "hypervisor" in _cpuinfo()["flags"].split(), "the CPU has no flag for it"),
+        "emulated": fact("emulated", _emulated, only_linux),
         "cpu": fact("cpu", _cpu, only_linux),
         "features": fact("features", _features, only_linux),
         "cores": os.cpu_count() or 1,
@@ -71,6 +72,11 @@ def _cpuinfo() -> dict[str, str]:
     first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _emulated() -> bool:
+    """Whether the kernel describes an x86 CPU to a program built for another one, as under qemu-user."""
+    return "vendor_id" in _cpuinfo() and platform.machine() not in ("x86_64", "i686", "i386", "AMD64")
 
 
 def _cpu() -> str | None:

@@ -16,6 +16,7 @@ from edgefc.runtime.steady import Plan, time_models
 
 _STAT = Path("/proc/stat")
 _TICKS_PER_S = 100  # USER_HZ, what Linux shows to programs on every architecture but alpha
+_SHORTEST_S = 0.2  # below it a few ticks, which are 10 ms, would be read as another program
 _IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of /proc/stat; guest time is counted in user time already
 
 
@@ -27,9 +28,14 @@ def steady(question: dict[str, Any]) -> dict[str, Any]:
     plan = Plan(question["time_ns"], question["rounds"], question["samples"])
     start, own, busy = time.perf_counter(), time.process_time(), _busy_s()
     timed = time_models(runs, plan)
-    wall, own, busy_now = time.perf_counter() - start, time.process_time() - own, _busy_s()
-    other = None if busy is None or busy_now is None else max(0.0, busy_now - busy - own) / wall
-    return {"timed": timed, "timer_step_ns": _timer_step_ns(), "other_cores": other}
+    wall, own = time.perf_counter() - start, time.process_time() - own
+    return {"timed": timed, "timer_step_ns": _timer_step_ns(), "other_cores": _other_cores(busy, _busy_s(), own, wall)}
+
+
+def _other_cores(before: float | None, after: float | None, own_s: float, wall_s: float) -> float | None:
+    if before is None or after is None or wall_s < _SHORTEST_S:
+        return None
+    return max(0.0, after - before - own_s) / wall_s
 
 
 def _busy_s() -> float | None:

@@ -1,8 +1,8 @@
 """profile(): what models cost on this machine, cell by cell.
 
 A cell is one model at one thread count and one batch size. Everything runs in child processes (child.py): load and
-first run in several fresh ones, memory in one that times nothing, and steady state in one for all models of the cell,
-which take turns. The null model goes through the same probes once per thread count.
+first run in several fresh ones, memory in one that times nothing, and steady state in several, in each of which all
+models of the cell take turns. The null model goes through the same probes once per thread count.
 """
 
 import time
@@ -51,8 +51,8 @@ LAUNCHING_S = 30.0  # no further launch of a cell begins after this
 
 def profile(
     paths: Paths, *, batch: Counts | None = None, threads: Counts = 1, preset: str = "latency", inputs: Inputs = None,
-    min_time_s: float = 1.0, rounds: int = 20, samples: int = 5000, launches: int = 5, memory: bool = True,
-    progress: bool | None = None,
+    min_time_s: float = 1.0, processes: int = 6, rounds: int = 4, samples: int = 5000, launches: int = 5,
+    memory: bool = True, progress: bool | None = None,
 ) -> Record:  # fmt: skip
     """Measure every combination of models, thread counts and batch sizes.
 
@@ -61,7 +61,7 @@ def profile(
     Args:
         batch: the size of open first dimensions, 1 when left out; not with inputs.
         inputs: an .npz file or arrays by input name; drawn from the signature when left out.
-        min_time_s: the time spent timing each model in each cell, shared out over `rounds` turns.
+        min_time_s: the time spent timing each cell, shared out over `processes`, and in each over `rounds` turns.
         samples: about how many timings to keep of each cell.
         launches: fresh processes for load time and first run.
         progress: a bar on stderr; when left out, if that is a terminal.
@@ -72,8 +72,9 @@ def profile(
     """
     request = Request(
         models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
-        inputs=None, time_ns=seconds(min_time_s), rounds=counts("rounds", rounds)[0],
-        samples=counts("samples", samples)[0], launches=counts("launches", launches)[0], memory=memory,
+        inputs=None, time_ns=seconds(min_time_s), processes=counts("processes", processes)[0],
+        rounds=counts("rounds", rounds)[0], samples=counts("samples", samples)[0],
+        launches=counts("launches", launches)[0], memory=memory,
     )  # fmt: skip
     chosen = check_settings(preset, request.threads)
     with inputs_file(inputs) as (path, called), _null_file() as null:
@@ -90,9 +91,9 @@ class _Profiler:
     def __init__(self, request: Request, config: Config, batches: list[list[int]], null: str, bar: Any) -> None:
         self.request, self.config, self.batches, self.null, self.bar = request, config, batches, null, bar
         self.files = [model_file(path) for path in request.models]
+        self.environment = Environment(**machine.environment())
 
     def record(self) -> Record:
-        environment = Environment(**machine.environment())
         baselines, cells, ratios = [], [], []
         for threads in self.request.threads:
             baselines.append(self.baseline(threads))
@@ -101,7 +102,7 @@ class _Profiler:
                 cells += these
                 ratios += _ratios(these)
         return Record(
-            schema_version=SCHEMA_VERSION, environment=environment, config=self.config, models=tuple(self.files),
+            schema_version=SCHEMA_VERSION, environment=self.environment, config=self.config, models=tuple(self.files),
             baselines=tuple(baselines), cells=tuple(cells), ratios=tuple(ratios),
         )  # fmt: skip
 
@@ -124,7 +125,8 @@ class _Profiler:
         load, first = self.launches(path, at)
         memory, missing = self.memory(path, at) if self.request.memory else (None, "not asked for")
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
-        doubtful = doubts.of_steady(steady, baseline.steady.median_ns)
+        doubtful = doubts.of_machine(self.environment.emulated)
+        doubtful += doubts.of_steady(steady, baseline.steady.median_ns)
         doubtful += doubts.of_launches(load.samples_ns, self.request.launches)
         if memory is not None and above is not None:
             peaks = [m.peak_bytes for m in baseline.memory]
@@ -135,9 +137,20 @@ class _Profiler:
         )  # fmt: skip
 
     def steady(self, models: list[str], at: dict[str, Any]) -> list[Steady]:
-        plan = {"time_ns": self.request.time_ns, "rounds": self.request.rounds, "samples": self.request.samples}
-        found = self.ask("probe_steady", ", ".join(models), {"models": models, **at, **plan})
-        return [_steady(timed, found) for timed in found["timed"]]
+        """One per model, each from all processes.
+
+        Being loaded first or second alone can change a time by 5 %, so each process loads another model first.
+        """
+        asked, share = self.request, self.request.processes
+        plan = {"time_ns": asked.time_ns // share, "rounds": asked.rounds, "samples": max(1, asked.samples // share)}
+        indices, found = range(len(models)), []
+        for process in range(share):
+            order = sorted(indices, key=lambda index: (index + process) % len(models))
+            question = {"models": [models[index] for index in order], **at, **plan}
+            answer = self.ask("probe_steady", ", ".join(models), question)
+            timed = dict(zip(order, answer["timed"], strict=True))
+            found.append({**answer, "timed": [timed[index] for index in indices]})
+        return [_steady(index, found) for index in indices]
 
     def launches(self, path: str, at: dict[str, Any]) -> tuple[Launches, Launches]:
         found: list[dict[str, int]] = []
@@ -170,19 +183,23 @@ def _checked(request: Request) -> list[list[int]]:
 
 
 def _config(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
-    same = ("threads", "preset", "time_ns", "rounds", "samples", "launches", "memory")
+    same = ("threads", "preset", "time_ns", "processes", "rounds", "samples", "launches", "memory")
     asked = asdict(request)
     return Config(**{name: asked[name] for name in same}, settings=chosen, inputs=called, batches=tuple(batches))
 
 
-def _steady(timed: dict[str, Any], found: dict[str, Any]) -> Steady:
-    rounds = timed["blocks"]
+def _steady(index: int, found: list[dict[str, Any]]) -> Steady:
+    """Of model number `index`, from the answers of all processes."""
+    timed = [answer["timed"][index] for answer in found]
+    rounds = [{"process": process, **block} for process, one in enumerate(timed) for block in one["blocks"]]
     samples = [sample for block in rounds for sample in block["samples_ns"]]
     cpu, runs = (sum(block[name] for block in rounds) for name in ("cpu_ns", "runs"))
+    other = [answer["other_cores"] for answer in found if answer["other_cores"] is not None]
     return Steady.of({
         **stats.summary(samples)._asdict(), "sample_count": len(samples), "cpu_ns_per_run": cpu / runs,
-        "timer_step_ns": found["timer_step_ns"], "other_cores": found["other_cores"],
-        "warm_up": timed["warm_up"], "rounds": rounds,
+        "timer_step_ns": max(answer["timer_step_ns"] for answer in found),
+        "other_cores": sum(other) / len(other) if other else None,
+        "warm_ups": [one["warm_up"] for one in timed], "rounds": rounds,
     })  # fmt: skip
 
 
@@ -192,10 +209,11 @@ def _launches(samples_ns: list[int]) -> Launches:
 
 def _ratios(cells: list[Cell]) -> list[Ratio]:
     """Of every model but the first to the first."""
+    processes = [r.process for r in cells[0].steady.rounds]
     first = [r.samples_ns for r in cells[0].steady.rounds]
     found = []
     for cell in cells[1:]:
-        interval = stats.ratio([r.samples_ns for r in cell.steady.rounds], first)
+        interval = stats.ratio([r.samples_ns for r in cell.steady.rounds], first, processes)
         found.append(Ratio(model=cell.model, threads=cell.threads, batch=cell.batch, **interval._asdict()))
     return found
 
@@ -212,7 +230,7 @@ def _null_file() -> Iterator[str]:
 def _bar(request: Request, progress: bool | None) -> Iterator[Any]:
     """A tick per child process."""
     memory = int(request.memory)
-    each_cell = len(request.models) * (request.launches + memory) + 1
-    total = len(request.threads) * (1 + NULL_LAUNCHES * memory + len(request.batches) * each_cell)
+    each_cell = len(request.models) * (request.launches + memory) + request.processes
+    total = len(request.threads) * (request.processes + NULL_LAUNCHES * memory + len(request.batches) * each_cell)
     with tqdm(total=total, unit="process", leave=False, disable=None if progress is None else not progress) as bar:
         yield bar

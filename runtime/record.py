@@ -43,6 +43,7 @@ class Environment(_Part):
     machine: str
     board: str | None
     virtual: bool | None
+    emulated: bool | None
     cpu: str | None
     features: tuple[str, ...] | None
     cores: int
@@ -63,7 +64,11 @@ class Environment(_Part):
 
 
 class Config(_Part):
-    """`inputs` is "drawn" (from seed 0), "given" (arrays in memory) or the .npz file's name."""
+    """time_ns and samples are per cell, rounds per process.
+
+    `inputs` is "drawn" (from seed 0), "given" (arrays in memory) or the .npz file's name.
+    """
+
 
     batches: tuple[int, ...]
     threads: tuple[int, ...]
@@ -71,6 +76,7 @@ class Config(_Part):
     settings: dict[str, str | bool | int]
     inputs: str
     time_ns: int
+    processes: int
     rounds: int
     samples: int
     launches: int
@@ -91,8 +97,13 @@ class Launches(_Part):
 
 
 class Round(_Part):
-    """One model's part of one round. All runs count in runs, wall_ns and cpu_ns; some were kept as samples."""
+    """One model's part of one round in one of the timing processes.
 
+    All runs count in runs, wall_ns and cpu_ns; some were kept as samples.
+    """
+
+
+    process: int
     samples_ns: tuple[int, ...]
     runs: int
     wall_ns: int
@@ -100,13 +111,18 @@ class Round(_Part):
 
 
 class WarmUp(_Part):
+    """Of one process."""
+
     runs: int
     settled: bool
     run_ns: float
 
 
 class Steady(_Part):
-    """p99_ns is null below stats.P99_NEEDS samples. cpu_ns_per_run is the CPU time of all threads."""
+    """p99_ns is null below stats.P99_NEEDS samples; cpu_ns_per_run is the CPU time of all threads.
+
+    other_cores is what everything else kept busy meanwhile; null where it cannot be read or the time was too short.
+    """
 
     median_ns: float
     p90_ns: float
@@ -116,7 +132,7 @@ class Steady(_Part):
     cpu_ns_per_run: float
     timer_step_ns: int
     other_cores: float | None
-    warm_up: WarmUp
+    warm_ups: tuple[WarmUp, ...]
     rounds: tuple[Round, ...]
 
 
@@ -161,7 +177,10 @@ class Cell(_Part):
 
 
 class Ratio(_Part):
-    """Median over rounds of (model's median / first model's median), with a 95 % interval; above 1 is slower."""
+    """Median over rounds of (model's median / first model's median), with a 95 % interval over processes and rounds.
+
+    Above 1 is slower. low and high are null when there are too few rounds.
+    """
 
     model: int
     threads: int

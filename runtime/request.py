@@ -32,6 +32,7 @@ class Request:
     preset: str
     inputs: str | None
     time_ns: int
+    processes: int
     rounds: int
     samples: int
     launches: int

@@ -2,13 +2,17 @@
 
     median, p90, p99   percentiles, linear between samples; p99 from P99_NEEDS samples, where ten lie beyond it
     rel_mad            median absolute deviation from the median, divided by the median
-    ratio              median of the per-round ratios, with a 95 % bootstrap interval
+    ratio              median of the per-round ratios, with a 95 % bootstrap interval over processes and rounds
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Rounds = Sequence[Sequence[int]]  # each round's samples
 
 P99_NEEDS = 1000
 RATIO_NEEDS = 5  # rounds; a bootstrap of fewer says nothing
@@ -50,7 +54,7 @@ def settled(medians: Sequence[float], *, last: int = 3, within: float = 0.02) ->
     return min(medians[-last:]) >= (1 - within) * min(medians[:-last])
 
 
-def drift(rounds_ns: Sequence[Sequence[int]]) -> float:
+def drift(rounds_ns: Rounds) -> float:
     """The median of the second half of the rounds divided by that of the first, minus 1; 0 for one round."""
     half = len(rounds_ns) // 2
     if not half:
@@ -59,12 +63,22 @@ def drift(rounds_ns: Sequence[Sequence[int]]) -> float:
     return float(np.median(second) / np.median(first)) - 1
 
 
-def ratio(rounds_ns: Sequence[Sequence[int]], to_ns: Sequence[Sequence[int]]) -> Interval:
-    """How much slower the first model is than the second, both timed in the same rounds."""
+def ratio(rounds_ns: Rounds, to_ns: Rounds, processes: Sequence[int]) -> Interval:
+    """How much slower the first model is than the second, both timed in the same rounds.
+
+    `processes` tells which process each round ran in. The bootstrap draws processes, then rounds of each: where a
+    process happens to place its weights in memory changes a ratio by some per cent, which no round of it can show.
+    """
     ratios = np.array([np.median(a) / np.median(b) for a, b in zip(rounds_ns, to_ns, strict=True)])
+    middle = float(np.median(ratios))
     if len(ratios) < RATIO_NEEDS:
-        return Interval(float(np.median(ratios)), None, None)
+        return Interval(middle, None, None)
+    groups = [ratios[np.asarray(processes) == process] for process in sorted(set(processes))]
     rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (_RESAMPLES, len(ratios))), axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return Interval(float(np.median(ratios)), float(low), float(high))
+    low, high = np.percentile([_resampled(groups, rng) for _ in range(_RESAMPLES)], [2.5, 97.5])
+    return Interval(middle, min(float(low), middle), max(float(high), middle))
+
+
+def _resampled(groups: Sequence[Floats], rng: np.random.Generator) -> float:
+    drawn = (groups[i] for i in rng.integers(len(groups), size=len(groups)))
+    return float(np.median(np.concatenate([group[rng.integers(len(group), size=len(group))] for group in drawn])))

@@ -16,7 +16,7 @@ from edgefc.runtime.stats import settled
 WINDOW_NS = 20_000_000  # a warm-up window; shorter ones are ruled by single interruptions
 WARM_UP_NS = 5_000_000_000  # the longest warm-up
 LEAD_IN_NS = 1_000_000  # about what an onnxruntime thread spins after its last task
-FEWEST_ROUNDS = 5
+FEWEST_ROUNDS = 2
 OVERTIME = 5  # slow models end after FEWEST_ROUNDS once this many times the planned time has passed
 
 Run = Callable[[], object]

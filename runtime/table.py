@@ -67,8 +67,9 @@ def _doubts(record: Record) -> Iterator[str]:
 
 def _caption(record: Record) -> Iterator[str]:
     env, config = record.environment, record.config
+    kind = ", emulated" if env.emulated else ", virtual" if env.virtual else ""
     yield (
-        f"{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{', virtual' if env.virtual else ''}; "
+        f"{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{kind}; "
         f"onnxruntime {env.onnxruntime}, numpy {env.numpy}, Python {env.python}, edgefc {env.edgefc}; "
         f"preset {config.preset}{_settings(config.settings)}; inputs {config.inputs}"
     )

@@ -1,6 +1,7 @@
 """edgefc profile from end to end, on real models. No test here asserts a timing."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from edgefc.cli import main
 from edgefc.runtime import Record, profile
 from tests import onnx_models as models
 
-QUICK = {"min_time_s": 0.02, "launches": 1}
+QUICK: dict[str, Any] = {"min_time_s": 0.02, "launches": 1, "processes": 1}
 
 
 def test_two_models_take_turns_and_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,10 +21,11 @@ def test_two_models_take_turns_and_are_compared(tmp_path: Path, capsys: pytest.C
     code = main(["profile", *paths, "--batch", "3", "--time", "0.02", "--json", str(tmp_path / "r.json")])
 
     record, out = Record.read(tmp_path / "r.json"), capsys.readouterr().out
+    config = record.config
     assert code == 0
     assert [(c.model, c.batch, c.threads) for c in record.cells] == [(0, 3, 1), (1, 3, 1)]
     assert [(r.model, r.batch) for r in record.ratios] == [(1, 3)]
-    assert all(c.load.samples_ns and len(c.steady.rounds) == record.config.rounds for c in record.cells)
+    assert all(c.load.samples_ns and len(c.steady.rounds) == config.processes * config.rounds for c in record.cells)
     assert tuple(m.name for m in record.models) == names
     assert all(word in out for word in (*names, "ratio", "1 thread", "onnxruntime"))
 

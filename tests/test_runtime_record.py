@@ -16,7 +16,7 @@ from tests import onnx_models as models
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     path = models.matmul(tmp_path_factory.mktemp("secret-folder") / "m.onnx")
-    return profile(path, min_time_s=0.01, launches=1, memory=False)
+    return profile(path, min_time_s=0.01, launches=1, processes=1, memory=False)
 
 
 def test_reading_gives_what_was_written(record: Record, tmp_path: Path) -> None:
@@ -49,6 +49,14 @@ def test_a_machine_without_proc_is_described_all_the_same(monkeypatch: pytest.Mo
 
     assert found["cpu"] is None and found["governor"] is None
     assert {"cpu", "features", "governor", "frequency_hz"} <= set(found["missing"])
+
+
+def test_an_emulated_cpu_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """qemu-user shows an aarch64 program the host's x86 /proc/cpuinfo."""
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: {"vendor_id": "AuthenticAMD", "flags": "avx2"})
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+
+    assert machine.environment()["emulated"] is True
 
 
 def test_a_record_cannot_be_changed(record: Record) -> None:

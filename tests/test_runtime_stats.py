@@ -11,6 +11,7 @@ from edgefc.runtime import stats
 WARMING = [91.0, 60.2, 52.4, 50.9, 50.1, 50.3, 50.2, 50.4]
 NOISE = np.random.default_rng(1).normal(1.0, 0.01, (20, 50))
 ROUNDS = (100_000 * NOISE).astype(int).tolist()
+PROCESSES = [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
 
 
 def test_summary_of_known_numbers() -> None:
@@ -57,19 +58,32 @@ def test_a_ratio_is_found_under_drift_that_both_models_share() -> None:
     first = (np.array(ROUNDS) * slowing).astype(int).tolist()
     second = (2 * np.array(ROUNDS[::-1]) * slowing).astype(int).tolist()
 
-    found = stats.ratio(second, first)
+    found = stats.ratio(second, first, [0] * 20)
 
     assert found.low is not None and found.high is not None
     assert found.low <= 2.0 <= found.high
     assert found.high - found.low < 0.02
 
 
+def test_what_a_process_has_in_common_widens_the_interval() -> None:
+    """Equal models, but each process is a few per cent off by where its weights lie: 1 stays inside."""
+    placed = np.repeat([1.05, 0.99, 1.03, 0.98, 1.02], 4)[:, None]
+    first = (np.array(ROUNDS) * placed).tolist()
+
+    as_one = stats.ratio(first, ROUNDS[::-1], [0] * 20)
+    apart = stats.ratio(first, ROUNDS[::-1], PROCESSES)
+
+    assert apart.low is not None and apart.high is not None and as_one.low is not None and as_one.high is not None
+    assert apart.low < 1 < apart.high
+    assert apart.high - apart.low > as_one.high - as_one.low
+
+
 def test_a_ratio_of_few_rounds_has_no_interval() -> None:
-    assert stats.ratio([[2], [2]], [[1], [1]]) == (2.0, None, None)
+    assert stats.ratio([[2], [2]], [[1], [1]], [0, 1]) == (2.0, None, None)
 
 
 def test_the_interval_can_fail() -> None:
     """Meta-test: a true difference of 5 % is not called equal."""
-    found = stats.ratio((np.array(ROUNDS) * 1.05).tolist(), ROUNDS[::-1])
+    found = stats.ratio((np.array(ROUNDS) * 1.05).tolist(), ROUNDS[::-1], PROCESSES)
 
     assert found.low is not None and found.low > 1.0
