@@ -83,10 +83,23 @@ class Config(_Part):
     memory: bool
 
 
-class ModelFile(_Part):
+class WeightsFile(_Part):
     name: str
     file_bytes: int
     sha256: str
+
+
+class ModelFile(_Part):
+    """An .onnx file, and the files beside it that hold its weights."""
+
+    name: str
+    file_bytes: int
+    sha256: str
+    weights: tuple[WeightsFile, ...]
+
+    @property
+    def all_bytes(self) -> int:
+        return self.file_bytes + sum(file.file_bytes for file in self.weights)
 
 
 class Launches(_Part):

@@ -14,8 +14,9 @@ import numpy as np
 
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
+from edgefc.runtime.external import weight_files
 from edgefc.runtime.presets import settings
-from edgefc.runtime.record import ModelFile
+from edgefc.runtime.record import ModelFile, WeightsFile
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Counts = int | list[int] | tuple[int, ...]
@@ -81,12 +82,17 @@ def check_settings(preset: str, threads: Sequence[int]) -> dict[str, str | bool 
 
 
 def model_file(path: str) -> ModelFile:
+    weights = tuple(WeightsFile.of(_digest(file)) for file in weight_files(Path(path)))
+    return ModelFile(**_digest(Path(path)), weights=weights)
+
+
+def _digest(path: Path) -> dict[str, Any]:
     digest, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while part := file.read(1 << 20):
             digest.update(part)
             size += len(part)
-    return ModelFile(name=Path(path).name, file_bytes=size, sha256=digest.hexdigest())
+    return {"name": path.name, "file_bytes": size, "sha256": digest.hexdigest()}
 
 
 @contextmanager

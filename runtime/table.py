@@ -44,7 +44,7 @@ def _row(record: Record, cell: Cell) -> Iterator[str]:
     yield time_text(cell.load.median_ns)
     yield time_text(cell.first.median_ns)
     yield "-" if cell.peak_above_baseline_bytes is None else bytes_text(cell.peak_above_baseline_bytes)
-    yield bytes_text(record.models[cell.model].file_bytes)
+    yield bytes_text(record.models[cell.model].all_bytes)
     yield _ratio_text(next((r for r in record.ratios if _same(r, cell)), None))
 
 

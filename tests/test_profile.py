@@ -30,14 +30,6 @@ def test_two_models_take_turns_and_are_compared(tmp_path: Path, capsys: pytest.C
     assert all(word in out for word in (*names, "ratio", "1 thread", "onnxruntime"))
 
 
-def test_batches_and_threads_are_swept(tmp_path: Path) -> None:
-    path = models.matmul(tmp_path / "m.onnx")
-    record = profile(path, batch=[1, 3], threads=[1, 2], memory=False, **QUICK)
-
-    assert [(c.threads, c.batch) for c in record.cells] == [(1, 1), (1, 3), (2, 1), (2, 3)]
-    assert [b.threads for b in record.baselines] == [1, 2]
-
-
 def test_the_summary_is_that_of_the_samples(tmp_path: Path) -> None:
     record = profile(models.matmul(tmp_path / "m.onnx"), memory=False, **QUICK)
     steady = record.cells[0].steady
@@ -68,9 +60,9 @@ def test_inputs_from_a_file_and_the_same_model_twice(tmp_path: Path) -> None:
     path = models.two_in_two_out(tmp_path / "m.onnx")
     np.savez(tmp_path / "in.npz", a=np.ones((2, 3), "f"), b=np.ones((2, 3), "f"), c=np.array([True, False]))
 
-    record = profile([path, path], inputs=tmp_path / "in.npz", threads=[1, 2], memory=False, **QUICK)
+    record = profile([path, path], inputs=tmp_path / "in.npz", memory=False, **QUICK)
 
-    assert [(c.model, c.threads, c.batch) for c in record.cells] == [(0, 1, 2), (1, 1, 2), (0, 2, 2), (1, 2, 2)]
+    assert [(c.model, c.batch) for c in record.cells] == [(0, 2), (1, 2)]
     assert record.config.inputs == "in.npz"
 
 

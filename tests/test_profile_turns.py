@@ -20,7 +20,7 @@ class Recorded:
 
     def ask(self, probe: str, question: dict[str, Any], *, about: str) -> Any:
         if probe == "probe_check":
-            return [[1] * len(question["models"])]
+            return [[batch or 1] * len(question["models"]) for batch in question["batches"]]
         if probe == "probe_load":
             return {"load_ns": 7, "first_ns": 8}
         if probe == "probe_memory":
@@ -57,6 +57,16 @@ def test_answers_find_their_model_whatever_the_order(recorded: Recorded) -> None
     assert [cell.steady.median_ns for cell in record.cells] == [1_000, 3_000, 5_000]
     assert [(r.model, r.low, r.median, r.high) for r in record.ratios] == [(1, 3, 3, 3), (2, 5, 5, 5)]
     assert record.baselines[0].steady.median_ns == 10
+
+
+def test_batches_and_threads_are_swept(recorded: Recorded) -> None:
+    record = profile(["a.onnx", "b.onnx"], batch=[1, 3], threads=[1, 2])
+
+    assert [(c.threads, c.batch, c.model) for c in record.cells] == [
+        (1, 1, 0), (1, 1, 1), (1, 3, 0), (1, 3, 1), (2, 1, 0), (2, 1, 1), (2, 3, 0), (2, 3, 1),
+    ]  # fmt: skip
+    assert [(r.threads, r.batch) for r in record.ratios] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+    assert [b.threads for b in record.baselines] == [1, 2]
 
 
 def test_memory_that_could_not_be_had_is_null_with_its_reason(recorded: Recorded) -> None:

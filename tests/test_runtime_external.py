@@ -1,0 +1,45 @@
+"""Weights kept beside the model are found without the onnx package."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgefc.runtime.external import weight_files
+from edgefc.runtime.request import model_file
+from tests import onnx_models as models
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A matmul of 64 x 64 with its weights in m.data, as onnx itself writes it."""
+    path = models.matmul(tmp_path_factory.mktemp("external") / "m.onnx", 64, 64)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    return path
+
+
+def test_weights_beside_the_model_count_as_its_size(external: Path) -> None:
+    found = model_file(str(external))
+
+    assert [file.name for file in found.weights] == ["m.data"]
+    assert found.weights[0].file_bytes >= 64 * 64 * 4 > found.file_bytes
+    assert found.all_bytes == found.file_bytes + found.weights[0].file_bytes
+
+
+def test_weights_inside_the_model_are_no_file(tmp_path: Path) -> None:
+    assert weight_files(models.matmul(tmp_path / "m.onnx")) == []
+
+
+def test_weights_that_are_not_there_are_none(tmp_path: Path) -> None:
+    assert weight_files(models.missing_weights(tmp_path / "m.onnx")) == []
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(0, 300))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_read_without_an_error(tmp_path: Path, external: Path, junk: bytes, at: int) -> None:
+    data = external.read_bytes()
+    (tmp_path / "junk.onnx").write_bytes(data[:at] + junk + data[at:])
+
+    assert isinstance(weight_files(tmp_path / "junk.onnx"), list)
