@@ -2,7 +2,8 @@
 
     session.py    Session: a checked, preset onnxruntime session
     profiler.py   profile(): load, first run, steady state and memory of one or more models
-    record.py     Record: what profile() returns, and its file format
+    record.py     Record: what profile() returns, and its file format (parts.py has its sections)
+    table.py      show(): a record for people
     probe_*.py    child processes of profile(); they import the standard library, numpy and onnxruntime only
 """
 

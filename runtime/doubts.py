@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edgefc.runtime import stats
-from edgefc.runtime.record import Memory, Steady
+from edgefc.runtime.parts import Memory, Steady
 
 MAX_REL_MAD = 0.05  # half of the samples lie within this part of the median
 MAX_DRIFT = 0.05  # second half of the rounds against the first

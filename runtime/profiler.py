@@ -10,27 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median, median_low
+from statistics import median_low
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
 
-from edgefc.runtime import doubts, machine, stats
+from edgefc.runtime import doubts, machine
 from edgefc.runtime.child import ask
+from edgefc.runtime.derive import launches_of, ratios_of, steady_of
 from edgefc.runtime.null_model import null_model
-from edgefc.runtime.record import (
-    SCHEMA_VERSION,
-    Baseline,
-    Cell,
-    Config,
-    Environment,
-    Launches,
-    Memory,
-    Ratio,
-    Record,
-    Steady,
-)
+from edgefc.runtime.parts import Baseline, Cell, Config, Environment, Launches, Memory, Steady
+from edgefc.runtime.record import SCHEMA_VERSION, Record
 from edgefc.runtime.request import (
     Counts,
     Inputs,
@@ -100,7 +91,7 @@ class _Profiler:
             for asked, sizes in zip(self.request.batches, self.batches, strict=True):
                 these = self.cells(asked, sizes, baselines[-1])
                 cells += these
-                ratios += _ratios(these)
+                ratios += ratios_of(these)
         return Record(
             schema_version=SCHEMA_VERSION, environment=self.environment, config=self.config, models=tuple(self.files),
             baselines=tuple(baselines), cells=tuple(cells), ratios=tuple(ratios),
@@ -150,7 +141,7 @@ class _Profiler:
             answer = self.ask("probe_steady", ", ".join(models), question)
             timed = dict(zip(order, answer["timed"], strict=True))
             found.append({**answer, "timed": [timed[index] for index in indices]})
-        return [_steady(index, found) for index in indices]
+        return [steady_of(index, found) for index in indices]
 
     def launches(self, path: str, at: dict[str, Any]) -> tuple[Launches, Launches]:
         found: list[dict[str, int]] = []
@@ -161,7 +152,7 @@ class _Profiler:
             else:
                 self.bar.update()
         load, first = ([launch[name] for launch in found] for name in ("load_ns", "first_ns"))
-        return _launches(load), _launches(first)
+        return launches_of(load), launches_of(first)
 
     def memory(self, path: str, at: dict[str, Any]) -> tuple[Memory | None, str | None]:
         found = self.ask("probe_memory", path, {"model": path, **at})
@@ -186,36 +177,6 @@ def _config(request: Request, chosen: dict[str, str | bool | int], called: str, 
     same = ("threads", "preset", "time_ns", "processes", "rounds", "samples", "launches", "memory")
     asked = asdict(request)
     return Config(**{name: asked[name] for name in same}, settings=chosen, inputs=called, batches=tuple(batches))
-
-
-def _steady(index: int, found: list[dict[str, Any]]) -> Steady:
-    """Of model number `index`, from the answers of all processes."""
-    timed = [answer["timed"][index] for answer in found]
-    rounds = [{"process": process, **block} for process, one in enumerate(timed) for block in one["blocks"]]
-    samples = [sample for block in rounds for sample in block["samples_ns"]]
-    cpu, runs = (sum(block[name] for block in rounds) for name in ("cpu_ns", "runs"))
-    other = [answer["other_cores"] for answer in found if answer["other_cores"] is not None]
-    return Steady.of({
-        **stats.summary(samples)._asdict(), "sample_count": len(samples), "cpu_ns_per_run": cpu / runs,
-        "timer_step_ns": max(answer["timer_step_ns"] for answer in found),
-        "other_cores": sum(other) / len(other) if other else None,
-        "warm_ups": [one["warm_up"] for one in timed], "rounds": rounds,
-    })  # fmt: skip
-
-
-def _launches(samples_ns: list[int]) -> Launches:
-    return Launches(median_ns=float(median(samples_ns)), samples_ns=tuple(samples_ns))
-
-
-def _ratios(cells: list[Cell]) -> list[Ratio]:
-    """Of every model but the first to the first."""
-    processes = [r.process for r in cells[0].steady.rounds]
-    first = [r.samples_ns for r in cells[0].steady.rounds]
-    found = []
-    for cell in cells[1:]:
-        interval = stats.ratio([r.samples_ns for r in cell.steady.rounds], first, processes)
-        found.append(Ratio(model=cell.model, threads=cell.threads, batch=cell.batch, **interval._asdict()))
-    return found
 
 
 @contextmanager

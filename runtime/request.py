@@ -15,8 +15,8 @@ import numpy as np
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
 from edgefc.runtime.external import weight_files
+from edgefc.runtime.parts import ModelFile, WeightsFile
 from edgefc.runtime.presets import settings
-from edgefc.runtime.record import ModelFile, WeightsFile
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Counts = int | list[int] | tuple[int, ...]

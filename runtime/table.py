@@ -9,16 +9,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgefc.runtime.record import Cell, Ratio, Record
+from edgefc.runtime.parts import Cell, Ratio
+from edgefc.runtime.record import Record
 
 _COLUMNS = ("model", "batch", "threads", "median", "p90", "spread", "load", "first run", "peak memory", "file", "ratio")
-_WIDE = 10_000  # columns, when nobody's terminal sets a limit: files and pipes are never cut
+_WIDE = 10_000  # columns: nothing is cut or folded; a narrow terminal wraps lines itself
 
 
 def show(record: Record, file: TextIO | None = None) -> None:
     """Print the record to `file`, stdout when left out."""
     file = file or sys.stdout
-    console = Console(file=file, width=None if file.isatty() else _WIDE, highlight=False, markup=False, emoji=False)
+    console = Console(file=file, width=_WIDE, highlight=False, markup=False, emoji=False)
     console.print(_table(record))
     for line in (*_doubts(record), *_caption(record)):
         console.print(Text(line))

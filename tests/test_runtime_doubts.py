@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgefc.runtime import doubts
-from edgefc.runtime.record import Memory, Steady
+from edgefc.runtime.parts import Memory, Steady
 
 GOOD: dict[str, Any] = {
     "median_ns": 50_000.0, "p90_ns": 51_000.0, "p99_ns": None, "rel_mad": 0.01, "sample_count": 200,
