@@ -47,7 +47,7 @@ NEGATIVE = [bits + 2**31 for bits in reversed(POSITIVE)]
 ORACLE_LEVELS = {  # distribution: (bits of a code, float32 bit patterns)
     "rademacher": (1, [0x3F800000, 0xBF800000]),
     "gaussian": (4, NEGATIVE + POSITIVE),
-    "ternary": (8, 43 * [0xBFDCD76D] + 170 * [0] + 43 * [0x3FDCD76D]),
+    "ternary": (8, 43 * [0xBFDCD76E] + 170 * [0] + 43 * [0x3FDCD76E]),
 }
 
 
@@ -206,7 +206,7 @@ def test_readme_code_is_the_generator() -> None:
 def test_readme_worked_example() -> None:
     text = section("Worked example")
     (place,) = re.findall(r"seed = (0x[0-9A-F]{16}), row = (\d+), column word = (\d+)", text)
-    steps = dict(re.findall(r"^(\w+) +(0x[0-9A-F]{8})\b", text, re.MULTILINE))
+    steps = dict(re.findall(r"(\w+) +(0x[0-9A-F]{8})\b", text))
     expected = oracle_steps(*map(number, place))
     assert {name: number(value) for name, value in steps.items()} == expected
 
@@ -244,15 +244,20 @@ def test_readme_codebooks() -> None:
 
 
 def test_readme_distributions() -> None:
-    rows = re.findall(r"^\| (\w+) +\| (\d) +\| ([\d.]+) +\| ([-+\d.e]+) +\| ([\d.]+) +\|$", README, re.MULTILINE)
+    """In exact arithmetic on the float32 levels."""
+    rows = re.findall(
+        r"^\| (\w+) \| (\d) \| ([\d.]+) \| (\d+)(?: / 2\^(\d+))? \| ([\d.e-]+) \| ([\d.]+) \|$", README, re.MULTILINE
+    )
     assert {row[0] for row in rows} == set(generator.CODEBOOKS)
-    for name, bits, largest, excess, fourth in rows:
-        levels = np.array(generator.CODEBOOKS[name].levels, np.float32).astype(np.float64)
+    for name, bits, largest, excess, power, about, fourth in rows:
+        levels = [Fraction(float(level)) for level in np.array(generator.CODEBOOKS[name].levels, np.float32)]
+        variance = sum(level**2 for level in levels) / len(levels)
         assert int(bits) == generator.CODEBOOKS[name].bits
-        assert levels.mean() == 0
-        assert f"{levels.max():.4f}" == largest
-        assert f"{np.square(levels).mean() - 1:.1e}".replace("0.0e+00", "0") == excess
-        assert f"{(levels**4).mean():.4f}" == fourth
+        assert sum(levels) == 0
+        assert f"{float(max(levels)):.4f}" == largest
+        assert variance - 1 == Fraction(int(excess), 2 ** int(power or 0))
+        assert f"{float(variance - 1):.1e}".replace("0.0e+00", "0") == about
+        assert f"{float(sum(level**4 for level in levels) / len(levels)):.4f}" == fourth
 
 
 def test_gaussian_levels_are_the_means_of_sixteenths() -> None:
@@ -269,6 +274,13 @@ def test_ternary_probabilities_are_the_nearest_of_256() -> None:
     assert counts.index(min(counts)) == 43
     levels = np.array(generator.CODEBOOKS["ternary"].levels)
     assert [(levels < 0).sum(), (levels == 0).sum(), (levels > 0).sum()] == [43, 170, 43]
+
+
+def test_ternary_size_is_the_nearest_float32() -> None:
+    """Of sqrt(256 / 86), decided exactly: the root lies within half a step of the level on both sides."""
+    size = np.float32(max(generator.CODEBOOKS["ternary"].levels))
+    below, level, above = (Fraction(float(np.nextafter(size, np.float32(end)))) for end in (0, size, 9))
+    assert ((below + level) / 2) ** 2 < Fraction(256, 86) < ((level + above) / 2) ** 2
 
 
 # ---- properties
@@ -382,15 +394,66 @@ def seed_of(left: int, right: int) -> int:
 # ---- the ways to be wrong
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, 0.5, True, "1", None])
-@pytest.mark.parametrize("make", [generator.matrix, torch_matrix], ids=["numpy", "torch"])
-def test_a_bad_seed_is_one_sentence(make: Any, seed: Any) -> None:
-    message = rf"seed={re.escape(repr(seed))} is not a whole number from 0 to 2\*\*64 - 1\. Choose one that is\."
+MAKES = pytest.mark.parametrize("make", [generator.matrix, torch_matrix], ids=["numpy", "torch"])
+
+
+@pytest.mark.parametrize("size", [(2, 3), (0, 3), (2, 0), (0, 0)])
+@pytest.mark.parametrize(
+    "seed", [-1, 2**64, 1.0, 0.5, True, "1", None, np.int64(-1), np.float64(1), np.bool_(True), [1]], ids=repr
+)
+@MAKES
+def test_a_bad_seed_is_one_sentence(make: Any, seed: Any, size: tuple[int, int]) -> None:
+    """Also where no word would be made."""
+    message = rf"^seed={re.escape(repr(seed))} is not a whole number from 0 to 2\*\*64 - 1\. Choose one that is\.$"
     with pytest.raises(UsageError, match=message):
-        make(seed, 2, 3, "gaussian")
+        make(seed, *size, "gaussian")
 
 
-@pytest.mark.parametrize("make", [generator.matrix, torch_matrix], ids=["numpy", "torch"])
+@pytest.mark.parametrize("words", [numpy_words, torch_words], ids=["numpy", "torch"])
+def test_words_refuse_a_bad_seed(words: Any) -> None:
+    with pytest.raises(UsageError, match="seed=-1 is not"):
+        words(-1, [0], [0])
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.uint64, np.int8, np.array, torch.tensor])
+@MAKES
+def test_any_integer_type_will_do(make: Any, integer: Any) -> None:
+    """Small integer types must not wrap inside the arithmetic."""
+    expected = generator.matrix(3, 5, 40, "gaussian")
+    assert np.array_equal(np.asarray(make(integer(3), integer(5), integer(40), "gaussian")), expected)
+    assert generator.keys(integer(3)) == generator.keys(3)
+
+
+@given(seed=SEEDS, distribution=DISTRIBUTIONS, size=st.sampled_from([(0, 7), (7, 0), (0, 0)]))
+@settings(max_examples=20, deadline=None)
+def test_an_empty_matrix_keeps_its_shape(seed: int, distribution: str, size: tuple[int, int]) -> None:
+    by_numpy, by_torch = generator.matrix(seed, *size, distribution), torch_matrix(seed, *size, distribution)
+    assert by_numpy.shape == tuple(by_torch.shape) == size
+    assert by_numpy.dtype == np.float32
+    assert by_torch.dtype == torch.float32
+    codes = generator.codes(seed, *size, generator.codebook(distribution).bits)
+    assert codes.shape == size
+    assert codes.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(-1, 3), (3, -1), (-2, 0), (0, -40), (2.0, 3), (2, "3"), (True, 3), (None, 3)])
+@MAKES
+def test_a_bad_size_is_one_sentence(make: Any, size: tuple[Any, Any]) -> None:
+    rows, columns = size
+    message = f"no matrix has rows={rows!r}, columns={columns!r}. Choose whole numbers from 0."
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        make(0, *size, "gaussian")
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        generator.codes(0, *size, 4)
+
+
+@pytest.mark.parametrize("bits", [0, -1, 3, 5, 16, 32, 4.0, True, "4", None])
+def test_bad_bits_are_one_sentence(bits: Any) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(f'no code has bits={bits!r}. Choose one of: 1, 2, 4, 8.')}$"):
+        generator.codes(0, 2, 3, bits)
+
+
+@MAKES
 def test_a_misspelt_distribution_names_the_choices(make: Any) -> None:
     message = "no distribution 'normal'. Choose one of: rademacher, gaussian, ternary."
     with pytest.raises(UsageError, match=re.escape(message)):
@@ -417,13 +480,28 @@ def test_another_process_makes_the_same_matrix_without_torch() -> None:
     assert outputs == {f"{here}\nFalse\n"}
 
 
-@pytest.mark.parametrize(
-    "constant", ["SHIFT_1", "MULTIPLY_1", "SHIFT_2", "MULTIPLY_2", "SHIFT_3", "STRIDE", "KEY_1", "KEY_2", "KEY_3"]
-)
+CONSTANTS = ["SHIFT_1", "MULTIPLY_1", "SHIFT_2", "MULTIPLY_2", "SHIFT_3", "STRIDE", "KEY_1", "KEY_2", "KEY_3"]
+
+
+@pytest.mark.parametrize("constant", CONSTANTS)
 def test_golden_vectors_see_every_constant(monkeypatch: pytest.MonkeyPatch, constant: str) -> None:
     """Meta-test: any constant off by two changes some golden word."""
     monkeypatch.setattr(generator, constant, getattr(generator, constant) + 2)
-    assert any(
-        [[number(case["word"])]] != numpy_words(number(case["seed"]), [case["row"]], [case["column"]])
+    assert golden_words_differ(numpy_words)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(("module", "words"), [(generator, numpy_words), (seeded, torch_words)], ids=["numpy", "torch"])
+def test_golden_vectors_see_every_word_shift(
+    monkeypatch: pytest.MonkeyPatch, module: Any, words: Any, place: int
+) -> None:
+    shifts = [shift + 2 * (at == place) for at, shift in enumerate(generator.WORD_SHIFTS)]
+    monkeypatch.setattr(module, "WORD_SHIFTS", tuple(shifts))
+    assert golden_words_differ(words)
+
+
+def golden_words_differ(words: Any) -> bool:
+    return any(
+        [[number(case["word"])]] != words(number(case["seed"]), [case["row"]], [case["column"]])
         for case in GOLDEN["words"]
     )

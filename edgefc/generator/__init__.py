@@ -8,7 +8,9 @@ reproduces to the bit: this one, edgefc.layers.seeded (torch) and edgefc.export.
     code               ->  levels[code]                 float32, mean 0, variance 1
 """
 
+import operator
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,12 @@ from edgefc.errors import UsageError
 VERSION = 1
 
 SHIFT_1, MULTIPLY_1, SHIFT_2, MULTIPLY_2, SHIFT_3 = 16, 0x21F0AAAD, 15, 0x735A2D97, 15
-"""The finaliser "lowbias32": C. Wellons, hash-prospector, https://github.com/skeeto/hash-prospector (public domain)."""
+"""The finaliser: parameters cited as found by TheIronBorn, https://github.com/skeeto/hash-prospector/issues/19.
+
+That they serve here, with a twist between the multiplies, is shown by tests/test_generator_statistics.py alone."""
+
+WORD_SHIFTS = 16, 15, 16
+"""The shifts of `words`, where the twist comes between: 16 last, 15 in the finaliser."""
 
 STRIDE = 0x9E3779B9
 """2**32 over the golden ratio, odd: its multiples visit every word."""
@@ -26,9 +33,11 @@ STRIDE = 0x9E3779B9
 KEY_1, KEY_2, KEY_3 = 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F
 """Odd constants that keep the three rounds of the seed apart."""
 
+CODE_BITS = (1, 2, 4, 8)
+
 _MASK = 0xFFFFFFFF
 _GAUSSIAN = (0.07938034, 0.24014291, 0.40728647, 0.58651793, 0.78667235, 1.0243342, 1.3408977, 1.9899809)
-_TERNARY_SIZE, _TERNARY_COUNT = 1.7253243, 43  # sqrt(256 / 86): 43 of 256 codes on either side
+_TERNARY_SIZE, _TERNARY_COUNT = 1.7253244, 43  # sqrt(256 / 86): 43 of 256 codes on either side
 
 
 @dataclass(frozen=True)
@@ -64,15 +73,28 @@ def codebook(distribution: str) -> Codebook:
         raise UsageError(f"no distribution {distribution!r}. Choose one of: {', '.join(CODEBOOKS)}.") from None
 
 
-def check_seed(seed: int) -> int:
-    """The seed, if it is a whole number of 64 bits.
+def check_seed(seed: SupportsIndex) -> int:
+    """The seed as an int, if it is a whole number of 64 bits, of any integer type.
 
     Raises:
         UsageError: anything else.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    number = _whole(seed)
+    if number is None or not 0 <= number < 2**64:
         raise UsageError(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1. Choose one that is.")
-    return seed
+    return number
+
+
+def check_sizes(rows: SupportsIndex, columns: SupportsIndex) -> tuple[int, int]:
+    """Rows and columns as ints, if they are whole numbers from 0.
+
+    Raises:
+        UsageError: anything else.
+    """
+    r, c = _whole(rows), _whole(columns)
+    if r is None or c is None or r < 0 or c < 0:
+        raise UsageError(f"no matrix has rows={rows!r}, columns={columns!r}. Choose whole numbers from 0.")
+    return r, c
 
 
 def mix(h: int) -> int:
@@ -84,8 +106,9 @@ def mix(h: int) -> int:
     return h ^ h >> SHIFT_3
 
 
-def keys(seed: int) -> tuple[int, int]:
+def keys(seed: SupportsIndex) -> tuple[int, int]:
     """Two 32-bit keys from a 64-bit seed: three Feistel rounds, so that no two seeds share both."""
+    seed = check_seed(seed)
     low, high = seed & _MASK, seed >> 32
     low ^= mix((high + KEY_1) & _MASK)
     high ^= mix((low + KEY_2) & _MASK)
@@ -98,34 +121,58 @@ def words_per_row(columns: int, bits: int) -> int:
     return -(-columns * bits // 32)
 
 
-def words(seed: int, rows: NDArray[np.uint32], columns: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def words(seed: SupportsIndex, rows: NDArray[np.uint32], columns: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """word(seed, row, column) for every row and column word.
 
     Shapes:
         rows (r,), columns (c,), uint32   ->   (r, c) uint32
     """
-    key_1, key_2 = (np.uint32(key) for key in keys(seed))
+    key_1, key_2 = map(np.uint32, keys(seed))
+    shift_1, shift_2, shift_3 = map(np.uint32, WORD_SHIFTS)
     row, column = rows.astype(np.uint32)[:, None], columns.astype(np.uint32)[None, :]
     start = _mix(row + key_1)
     twist = _mix(row * np.uint32(STRIDE) ^ key_2)
-    h = start + column * np.uint32(STRIDE)
-    h = (h ^ h >> np.uint32(16)) * np.uint32(MULTIPLY_1) ^ twist
-    h = (h ^ h >> np.uint32(15)) * np.uint32(MULTIPLY_2)
-    return h ^ h >> np.uint32(16)
+    h: NDArray[np.uint32] = start + column * np.uint32(STRIDE)
+    h = (h ^ h >> shift_1) * np.uint32(MULTIPLY_1) ^ twist
+    h = (h ^ h >> shift_2) * np.uint32(MULTIPLY_2)
+    return h ^ h >> shift_3
 
 
-def codes(seed: int, rows: int, columns: int, bits: int) -> NDArray[np.uint8]:
-    """The codes of a whole matrix, (rows, columns) uint8, each below 2**bits."""
-    grid = words(seed, np.arange(rows, dtype=np.uint32), np.arange(words_per_row(columns, bits), dtype=np.uint32))
-    shifts = np.arange(0, 32, bits, dtype=np.uint32)
-    cut = (grid[:, :, None] >> shifts & np.uint32(2**bits - 1)).astype(np.uint8)
-    return cut.reshape(rows, -1)[:, :columns]
+def codes(seed: SupportsIndex, rows: SupportsIndex, columns: SupportsIndex, bits: SupportsIndex) -> NDArray[np.uint8]:
+    """The codes of a whole matrix, (rows, columns) uint8, each below 2**bits.
+
+    Raises:
+        UsageError: a seed that is not of 64 bits, a negative size, or codes of other than 1, 2, 4 or 8 bits.
+    """
+    rows, columns = check_sizes(rows, columns)
+    width = _whole(bits)
+    if width not in CODE_BITS:
+        raise UsageError(f"no code has bits={bits!r}. Choose one of: {', '.join(map(str, CODE_BITS))}.")
+    count = words_per_row(columns, width)
+    grid = words(seed, np.arange(rows, dtype=np.uint32), np.arange(count, dtype=np.uint32))
+    shifts = np.arange(0, 32, width, dtype=np.uint32)
+    cut = (grid[:, :, None] >> shifts & np.uint32(2**width - 1)).astype(np.uint8)
+    return cut.reshape(rows, count * len(shifts))[:, :columns]
 
 
-def matrix(seed: int, rows: int, columns: int, distribution: str) -> NDArray[np.float32]:
-    """The seeded matrix, (rows, columns) float32: row = output, column = input, entries of variance 1."""
+def matrix(seed: SupportsIndex, rows: SupportsIndex, columns: SupportsIndex, distribution: str) -> NDArray[np.float32]:
+    """The seeded matrix, (rows, columns) float32: row = output, column = input, entries of variance 1.
+
+    Raises:
+        UsageError: an unknown distribution, a seed that is not of 64 bits, or a negative size.
+    """
     book = codebook(distribution)
-    return np.array(book.levels, np.float32)[codes(check_seed(seed), rows, columns, book.bits)]
+    return np.array(book.levels, np.float32)[codes(seed, rows, columns, book.bits)]
+
+
+def _whole(value: SupportsIndex) -> int | None:
+    """A number of any integer type as an int; None for anything else, truth values included."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _mix(h: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -4,6 +4,8 @@ torch has little arithmetic on uint32, so words are held in int64 and cut to 32 
 low 32 bits of a product that wraps are the right ones.
 """
 
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,9 @@ from edgefc.generator import (
     SHIFT_2,
     SHIFT_3,
     STRIDE,
+    WORD_SHIFTS,
     check_seed,
+    check_sizes,
     codebook,
     keys,
     words_per_row,
@@ -24,37 +28,50 @@ _MASK = 0xFFFFFFFF
 _ROWS_AT_ONCE = 256  # bounds the int64 scratch to a few rows of words
 
 
-def words(seed: int, rows: Tensor, columns: Tensor) -> Tensor:
+def words(seed: SupportsIndex, rows: Tensor, columns: Tensor) -> Tensor:
     """word(seed, row, column) for int64 rows (r,) and columns (c,): (r, c) int64, each below 2**32."""
     key_1, key_2 = keys(seed)
+    shift_1, shift_2, shift_3 = WORD_SHIFTS
     row, column = rows[:, None], columns[None, :]
     start = _mix(row + key_1 & _MASK)
     twist = _mix((row * STRIDE & _MASK) ^ key_2)
     h = start + column * STRIDE & _MASK
-    h = ((h ^ h >> 16) * MULTIPLY_1 & _MASK) ^ twist
-    h = (h ^ h >> 15) * MULTIPLY_2 & _MASK
-    return h ^ h >> 16
+    h = ((h ^ h >> shift_1) * MULTIPLY_1 & _MASK) ^ twist
+    h = (h ^ h >> shift_2) * MULTIPLY_2 & _MASK
+    return h ^ h >> shift_3
 
 
 @torch.no_grad()
 def matrix(
-    seed: int, rows: int, columns: int, distribution: str, *, dtype: torch.dtype, device: torch.device | str
+    seed: SupportsIndex,
+    rows: SupportsIndex,
+    columns: SupportsIndex,
+    distribution: str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
 ) -> Tensor:
-    """The seeded matrix (rows, columns), entries of variance 1; built a band of rows at a time."""
+    """The seeded matrix (rows, columns), entries of variance 1; built a band of rows at a time.
+
+    Raises:
+        UsageError: an unknown distribution, a seed that is not of 64 bits, or a negative size.
+    """
     book = codebook(distribution)
+    rows, columns = check_sizes(rows, columns)
+    seed = check_seed(seed)  # here too: without rows no word is made
     levels = torch.tensor(book.levels, dtype=torch.float32, device=device).to(dtype)
     column_words = torch.arange(words_per_row(columns, book.bits), device=device)
     shifts = torch.arange(0, 32, book.bits, device=device)
     result = torch.empty(rows, columns, dtype=dtype, device=device)
     for first in range(0, rows, _ROWS_AT_ONCE):
         band = torch.arange(first, min(first + _ROWS_AT_ONCE, rows), device=device)
-        grid = words(check_seed(seed), band, column_words)
+        grid = words(seed, band, column_words)
         codes = (grid[:, :, None] >> shifts & 2**book.bits - 1).flatten(1)[:, :columns]
         result[first : first + len(band)] = levels[codes]
     return result
 
 
-def signs(seed: int, count: int, *, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+def signs(seed: SupportsIndex, count: SupportsIndex, *, dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """`count` seeded signs, +1 or -1: row 0 of the Rademacher matrix."""
     return matrix(seed, 1, count, "rademacher", dtype=dtype, device=device)[0]
 
