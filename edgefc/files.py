@@ -28,7 +28,9 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
         for file in sorted(folder.iterdir()):
             os.replace(file, target.parent / file.name)
     except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror or error}. Choose a place that can be written.") from None
+        raise UsageError(
+            f"cannot write {target}: {error.strerror or error}. Choose a place that can be written."
+        ) from None
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

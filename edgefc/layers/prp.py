@@ -1,0 +1,153 @@
+"""PRP layer: a fixed random matrix, regenerated from a seed, modulated on both sides by trained vectors.
+
+Source: Szorc, "Element-wise Modulation of Random Matrices for Efficient Neural Layers", arXiv 2512.13480,
+https://arxiv.org/abs/2512.13480.
+
+From the paper (by agreeing secondary sources): y = P'(x * alpha) * w + b, P fixed and never trained, entries of
+variance 1/n, Gaussian or sparse ternary; n + 2 m numbers are trained. From code that is probably the author's:
+ternary probabilities 1/6, 2/3, 1/6 and alpha, w ~ N(1, 1/n), b = 0. Reconstructions of ours: P comes from the
+generator in edgefc/generator, in which "gaussian" has 16 levels and ternary probabilities are multiples of 1/256;
+Rademacher signs, which the paper does not list, are the cheapest to regenerate.
+
+Letters: n inputs, m outputs, P (m, n) with entries of variance 1/n.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.errors import ShapeError
+from edgefc.generator import check_seed, codebook
+from edgefc.layers import seeded
+from edgefc.layers.symbolic import Attribute, layer_node, zero_bias
+
+_FIT_SWEEPS = 50
+
+
+class PRPLinear(nn.Module):
+    """((x * in_scale) P^T) * out_scale + bias, with P regenerated from the seed.
+
+    Stored are n + 2 m numbers and a seed: for n = m = 4096, 12,288 numbers; a dense layer stores 16,781,312. The
+    arithmetic is the dense layer's: PRP saves memory, not multiplications. P is no parameter and no buffer: it is
+    built on first use for the device and dtype at hand, kept while the layer lives, and left out of state dicts,
+    copies and pickles.
+
+    Shapes:
+        in_scale    (n,)    out_scale   (m,)    bias    (m,) or None
+        x           (..., n)                    y       (..., m)
+
+    Raises:
+        ShapeError: a size below 1.
+        UsageError: an unknown distribution ("gaussian", "rademacher", "ternary"), or a seed that is not a whole
+            number of 64 bits.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        distribution: str = "gaussian",
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ShapeError(
+                f"PRPLinear cannot map in_features={in_features} to out_features={out_features}. "
+                "Choose whole numbers from 1."
+            )
+        self.in_features, self.out_features = in_features, out_features
+        self.codebook, self.distribution = codebook(distribution), distribution
+        self.seed = check_seed(seed)
+        self.in_scale = nn.Parameter(torch.empty(in_features, device=device, dtype=dtype))
+        self.out_scale = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self._kept: Tensor | None = None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero."""
+        for scale in (self.in_scale, self.out_scale):
+            nn.init.normal_(scale, mean=1.0, std=1 / math.sqrt(self.in_features))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():
+            return self._symbolic(x)
+        y = nn.functional.linear(x * self.in_scale, self._matrix()) * self.out_scale
+        return y if self.bias is None else y + self.bias
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """The same map as one (m, n) matrix: diag(out_scale) P diag(in_scale)."""
+        return self.out_scale[:, None] * self._generate(self.in_scale.dtype, self.in_scale.device) * self.in_scale
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(cls, linear: nn.Linear, *, distribution: str = "gaussian", seed: int = 0) -> "PRPLinear":
+        """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
+
+        Alternating least squares: given one scale the other has a closed form, so the distance never grows. With
+        Rademacher P this converges to the best rank-one approximation of weight * P.
+        """
+        m, n = linear.weight.shape
+        layer = cls(
+            n,
+            m,
+            linear.bias is not None,
+            distribution=distribution,
+            seed=seed,
+            device=linear.weight.device,
+            dtype=linear.weight.dtype,
+        )
+        p = layer._generate(torch.float64, linear.weight.device)
+        product, square = linear.weight.double() * p, p * p
+        in_scale = torch.ones(n, dtype=torch.float64, device=linear.weight.device)
+        out_scale = torch.ones(m, dtype=torch.float64, device=linear.weight.device)
+        for _ in range(_FIT_SWEEPS):
+            out_scale = (product @ in_scale) / (square @ in_scale.square()).clamp(min=1e-30)
+            in_scale = (product.T @ out_scale) / (square.T @ out_scale.square()).clamp(min=1e-30)
+        balance = (out_scale.norm() / in_scale.norm().clamp(min=1e-30)).sqrt().clamp(min=1e-30)
+        layer.in_scale.copy_(in_scale * balance)
+        layer.out_scale.copy_(out_scale / balance)
+        if layer.bias is not None:
+            layer.bias.copy_(linear.bias)
+        return layer
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"distribution={self.distribution!r}, seed={self.seed}"
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_kept": None}
+
+    def _matrix(self) -> Tensor:
+        dtype, device = self.in_scale.dtype, self.in_scale.device
+        if self._kept is None or self._kept.dtype != dtype or self._kept.device != device:
+            self._kept = self._generate(dtype, device)
+        return self._kept
+
+    @torch.no_grad()
+    def _generate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        size = (self.out_features, self.in_features)
+        matrix = seeded.matrix(self.seed, *size, self.distribution, dtype=dtype, device=device)
+        return matrix.div_(math.sqrt(self.in_features))
+
+    def _symbolic(self, x: Tensor) -> Tensor:
+        bias = zero_bias(self.out_scale, self.out_features) if self.bias is None else self.bias
+        attributes: dict[str, Attribute] = {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "seed": self.seed,
+            "distribution": self.distribution,
+            "bits": self.codebook.bits,
+            "codebook": self.codebook.levels,
+        }
+        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, self.out_features)

@@ -1,0 +1,40 @@
+"""How a layer shows itself to torch.onnx.export: one edgefc:: node in the place of its forward."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+DOMAIN_VERSION = 1
+
+
+Attribute = int | float | str | Sequence[float]
+
+
+def layer_node(
+    layer: nn.Module,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    attributes: Mapping[str, Attribute],
+    out_features: int,
+) -> Tensor:
+    """One node edgefc::<class name>(x, *weights); y is (..., out_features)."""
+    result: Tensor = torch.onnx.ops.symbolic(
+        f"edgefc::{type(layer).__name__}",
+        (x, *weights),
+        attrs={name: _signed(value) for name, value in attributes.items()},
+        dtype=x.dtype,
+        shape=(*x.shape[:-1], out_features),
+        version=DOMAIN_VERSION,
+    )
+    return result
+
+
+def zero_bias(like: Tensor, out_features: int) -> Tensor:
+    """The bias of a layer that has none: the op always takes one."""
+    return torch.zeros(out_features, dtype=like.dtype, device=like.device)
+
+
+def _signed(value: Attribute) -> Attribute:
+    """ONNX integers are signed: a 64-bit seed travels in two's complement."""
+    return value - 2**64 if isinstance(value, int) and value >= 2**63 else value

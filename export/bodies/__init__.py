@@ -1,0 +1,1 @@
+"""The portable bodies: local functions in standard ONNX operators."""

@@ -1,0 +1,111 @@
+"""edgefc::PRPLinear in standard operators, two bodies for the same numbers.
+
+    resident    the runtime folds the whole matrix when it loads the file: speed and memory of a dense layer,
+                a file of a few kilobytes
+    streaming   a Loop makes a band of rows, uses it and forgets it: the memory of a band, many times slower
+
+Words are cut into pieces of 8 or 16 bits, and one Gather from a table turns each piece into its 2 to 8 weights: 256
+rows for codes of 1 and 2 bits, 65,536 for 4 and 8, the sizes that stay in a processor's cache.
+
+What the runtime folds, it keeps in memory until the pass of its optimiser is over. The resident body therefore folds
+in two passes: the condition of the If around the bands becomes known a pass late, when the scratch of the hash has
+been forgotten. And it works in BANDS bands, each a product of its own, so that copies are of a band, not the matrix.
+
+Letters: n inputs, m outputs, w words a row.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from edgefc.export.build import Body
+from edgefc.export.seeded import ceil_div, count, cut, keys, words
+
+BANDS = 4
+"""Bands of the resident body: more lower the peak a little further and cost latency on small layers."""
+
+BAND_WEIGHTS = 1 << 17
+"""Weights that the streaming body makes at a time: half a megabyte of float32."""
+
+
+def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
+    """The matrix folded at load. x (..., n), in_scale (n,), out_scale (m,), bias (m,) -> (..., m)."""
+    m = op.attribute("out_features")
+    rows = ceil_div(op, m, op.const(BANDS))
+    height = op.Mul(rows, op.const(BANDS))
+    source = _Source(op, in_scale)
+    u = source.modulate(op, x)
+    pieces = source.pieces(op, op.const(0), height)
+
+    def bands(inner: Body) -> ir.Value:
+        outputs = []
+        for k in range(BANDS):
+            start, stop = (inner.shape(inner.Mul(rows, inner.const(edge))) for edge in (k, k + 1))
+            band = source.weights(inner, inner.Slice(pieces, start, stop, inner.const([0])))
+            outputs.append(inner.Gemm(u, band, transB=1))  # (B, rows)
+        return inner.Concat(*outputs, axis=1)
+
+    always = op.const(True, np.bool_)
+    later = op.when(always, lambda inner: inner.Not(inner.Not(always)), always)
+    y = op.when(later, bands, u)  # (B, height)
+    y = op.when(op.Greater(height, m), lambda inner: inner.first(y, m), y)
+    return _finish(op, y, x, out_scale, bias)
+
+
+def streaming(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
+    """The matrix made and forgotten a band at a time. Shapes as in resident()."""
+    n, m = op.attribute("in_features"), op.attribute("out_features")
+    source = _Source(op, in_scale)
+    u = source.modulate(op, x)
+    rows = op.Min(op.Max(op.Div(op.const(BAND_WEIGHTS), n), op.const(1)), m)
+    trips = ceil_div(op, m, rows)
+
+    def step(inner: Body, i: ir.Value) -> ir.Value:
+        band = source.weights(inner, source.pieces(inner, inner.Mul(i, rows), rows))  # (rows, width)
+        return inner.Gemm(u, band, transB=1)  # (B, rows)
+
+    y = op.Transpose(op.loop(trips, step), perm=[1, 0, 2])  # (B, trips, rows)
+    y = op.Reshape(y, op.shape(-1, op.Mul(trips, rows)))
+    return _finish(op, op.first(y, m), x, out_scale, bias)
+
+
+class _Source:
+    """The seeded matrix, a band of rows at a time; rows are as wide as their words, n or a little more."""
+
+    def __init__(self, op: Body, in_scale: ir.Value) -> None:
+        self._n, bits = op.attribute("in_features"), op.attribute("bits")
+        self._in_scale = in_scale
+        self._keys = keys(op, op.attribute("seed"))
+        self._columns = count(op, ceil_div(op, op.Mul(self._n, bits), op.const(32)))
+        self._width = op.Mul(op.Size(self._columns), op.Div(op.const(32), bits))
+        self._piece = op.Where(op.Less(bits, op.const(4)), op.const(8), op.const(16))
+        self.table = op.CastLike(_table(op, self._piece, bits, op.attribute("codebook", list)), in_scale)
+
+    def pieces(self, op: Body, start: ir.Value, rows: ir.Value) -> ir.Value:
+        """The cut words of rows start ... start + rows - 1: (rows, w, pieces) int32."""
+        grid = words(op, self._keys, count(op, op.Add(start, rows), start), self._columns)
+        return cut(op, grid, self._piece, op.const(32))
+
+    def weights(self, op: Body, pieces: ir.Value) -> ir.Value:
+        """(rows, w, pieces) -> (rows, width) weights of variance 1."""
+        return op.Reshape(op.Gather(self.table, pieces), op.shape(-1, self._width))
+
+    def modulate(self, op: Body, x: ir.Value) -> ir.Value:
+        """x * in_scale / sqrt(n), zeros behind it where rows are wider than n: (B, width)."""
+        n, width = self._n, self._width
+        root = op.CastLike(op.Sqrt(op.Cast(n, to=ir.DataType.DOUBLE)), self._in_scale)
+        u = op.Mul(op.Reshape(x, op.shape(-1, n)), op.Div(self._in_scale, root))
+
+        return op.when(op.Greater(width, n), lambda inner: inner.pad(u, inner.Sub(width, n)), u)
+
+
+def _table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Value:
+    """Row v holds the levels of the codes in piece v, low bits first: (2**piece, piece / bits)."""
+    rows = op.BitShift(op.const([1], np.uint32), op.Cast(piece, to=ir.DataType.UINT32), direction="LEFT")
+    values = count(op, op.Reshape(op.Cast(rows, to=ir.DataType.INT64), op.const([], np.int64)))
+    return op.Gather(levels, cut(op, op.Cast(values, to=ir.DataType.UINT32), bits, piece))
+
+
+def _finish(op: Body, y: ir.Value, x: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
+    """y (B, m) scaled and shifted, in the shape of x: (..., m)."""
+    y = op.Add(op.Mul(y, out_scale), bias)
+    return op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(op.attribute("out_features")), axis=0))

@@ -1,0 +1,126 @@
+"""Write one ONNX local function, operator by operator.
+
+A body knows no sizes: it reads them from its attributes and input shapes and computes its tables from them.
+The runtime folds whatever depends on constants only, once, when it loads the file.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+DOMAIN = "edgefc"
+DOMAIN_VERSION = 1
+
+_KINDS = {
+    int: ("value_int", ir.AttributeType.INT),
+    float: ("value_float", ir.AttributeType.FLOAT),
+    list: ("value_floats", ir.AttributeType.FLOATS),
+}
+
+
+class Body:
+    """Collects nodes: op.MatMul(a, b) adds one MatMul and returns its output.
+
+    Every node and value gets a name of its own, unique over the function and its subgraphs, so that profiles
+    and error messages can tell them apart.
+    """
+
+    def __init__(self, root: "Body | None" = None, *, opset: int = 0) -> None:
+        self._tape = Tape()
+        self._root: Body = root or self
+        self._opset = opset
+        self._counter = itertools.count()
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    @property
+    def nodes(self) -> Sequence[ir.Node]:
+        return self._tape.nodes
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        if not op_type[:1].isupper():
+            raise AttributeError(f"Body has no {op_type!r}")
+        return lambda *inputs, **attributes: self._add(op_type, inputs, attributes)
+
+    def attribute(self, name: str, kind: type = int) -> ir.Value:
+        """The value of one of the function's attributes: int -> (), list -> (k,) of floats."""
+        key, attribute_type = _KINDS[kind]
+        return self._add("Constant", (), {key: ir.RefAttr(key, name, attribute_type)})
+
+    def const(self, value: Any, dtype: Any = np.int64) -> ir.Value:
+        """A constant with the shape of `value`; int64 unless said otherwise. Equal constants are one node."""
+        array, root = np.array(value, dtype), self._root
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in root._constants:
+            root._constants[key] = root._add("Constant", (), {"value": ir.tensor(array)})
+        return root._constants[key]
+
+    def shape(self, *sizes: "ir.Value | int") -> ir.Value:
+        """Whole numbers, known or computed, as one (k,) int64."""
+        parts = [self.const([s]) if isinstance(s, int) else self.Reshape(s, self.const([1])) for s in sizes]
+        return parts[0] if len(parts) == 1 else self.Concat(*parts, axis=0)
+
+    def pad(self, values: ir.Value, missing: ir.Value) -> ir.Value:
+        """`missing` zeros behind the last axis."""
+        return self.Pad(values, self.shape(0, missing), None, self.const([-1]))
+
+    def first(self, values: ir.Value, count: ir.Value) -> ir.Value:
+        """The first `count` entries of the last axis."""
+        return self.Slice(values, self.const([0]), self.shape(count), self.const([-1]))
+
+    def dft(self, values: ir.Value, **attributes: int) -> ir.Value:
+        """DFT of (., ., length, 1 or 2) along the length. The axis became an input in opset 20."""
+        if self._root._opset < 20:
+            return self._add("DFT", (values,), {**attributes, "axis": 2})
+        return self._add("DFT", (values, None, self.const(2)), attributes)
+
+    def when(self, condition: ir.Value, then: Callable[["Body"], ir.Value], otherwise: ir.Value) -> ir.Value:
+        """then(body) if condition else otherwise. The runtime drops the branch it can rule out at load."""
+        yes, no = Body(self._root), Body(self._root)
+        branches = {
+            "then_branch": _subgraph([], [then(yes)], yes, "then"),
+            "else_branch": _subgraph([], [no.Identity(otherwise)], no, "else"),
+        }
+        return self._add("If", (condition,), branches)
+
+    def loop(self, trips: ir.Value, step: Callable[["Body", ir.Value], ir.Value]) -> ir.Value:
+        """step(body, i) for i in range(trips), stacked along a new first axis. Never folded by the runtime."""
+        inner = Body(self._root)
+        index = ir.val(self._label("i"), ir.DataType.INT64, [])
+        go = ir.val(self._label("go"), ir.DataType.BOOL, [])
+        result = step(inner, index)
+        graph = _subgraph([index, go], [inner.Identity(go), result], inner, "loop")
+        return self._add("Loop", (trips, self.const(True, np.bool_)), {"body": graph})
+
+    def _add(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any]) -> ir.Value:
+        name = self._label(op_type)
+        output = self._tape.op(op_type, inputs, attributes, name=name)
+        output.name = f"v{name.rpartition('_')[2]}"
+        return output
+
+    def _label(self, prefix: str) -> str:
+        return f"{prefix}_{next(self._root._counter)}"
+
+
+def function(
+    name: str,
+    inputs: Sequence[str],
+    attributes: dict[str, ir.AttributeType],
+    write: Callable[..., ir.Value],
+    opset: int,
+) -> ir.Function:
+    """The local function edgefc::name; write(op, *inputs) writes its body and returns the output."""
+    op = Body(opset=opset)
+    values = [ir.val(label) for label in inputs]
+    output = write(op, *values)
+    output.name = "y"
+    graph = ir.Graph(values, [output], nodes=op.nodes, opset_imports={"": opset}, name=name)
+    declared = [ir.Attr(label, kind, None) for label, kind in attributes.items()]
+    return ir.Function(DOMAIN, name, "", graph=graph, attributes=declared)
+
+
+def _subgraph(inputs: list[ir.Value], outputs: list[ir.Value], body: Body, name: str) -> ir.Graph:
+    return ir.Graph(inputs, outputs, nodes=body.nodes, name=name)

@@ -1,0 +1,1 @@
+"""One file per layer: its local function in standard ONNX operators."""

@@ -1,0 +1,32 @@
+"""PRPLinear -> edgefc::PRPLinear."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from edgefc.export.bodies import prp
+from edgefc.export.build import function
+from edgefc.export.options import Options
+
+NAME = "PRPLinear"
+INPUTS = ("x", "in_scale", "out_scale", "bias")
+ATTRIBUTES = {
+    "in_features": ir.AttributeType.INT,
+    "out_features": ir.AttributeType.INT,
+    "seed": ir.AttributeType.INT,
+    "distribution": ir.AttributeType.STRING,
+    "bits": ir.AttributeType.INT,
+    "codebook": ir.AttributeType.FLOATS,
+}
+
+
+def lower(opset: int, options: Options) -> ir.Function:
+    """The one function that serves every node of this op in a file."""
+    bodies = {"resident": prp.resident, "streaming": prp.streaming}
+    return function(NAME, INPUTS, ATTRIBUTES, bodies[options.prp], opset)
+
+
+def prepare(attributes: Mapping[str, Any]) -> dict[str, int]:
+    """Nothing to decide per node."""
+    return {}

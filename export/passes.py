@@ -1,0 +1,110 @@
+"""What the exporter does to the graph that torch hands over; each pass changes the model in place."""
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    DeduplicateHashedInitializersPass,
+    InlinePass,
+    RemoveUnusedNodesPass,
+)
+
+import edgefc
+from edgefc.errors import ExportError
+from edgefc.export.build import DOMAIN, DOMAIN_VERSION
+from edgefc.export.options import Options
+from edgefc.export.registry import lowerings
+from edgefc.generator import VERSION as GENERATOR_VERSION
+
+LAYER_KEY = "edgefc.layer"
+_SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+IR_VERSION = 10
+
+
+def structured_nodes(model: ir.Model) -> list[ir.Node]:
+    """The edgefc:: nodes of the main graph, in order."""
+    return [node for node in model.graph if node.domain == DOMAIN]
+
+
+def name_layers(model: ir.Model) -> None:
+    """Keep on each node the name of its torch layer and drop torch's metadata: it holds paths and stack traces.
+
+    Structured nodes take the name of their layer, with a number behind it where a layer is called again.
+    """
+    layers = {node: _scope(node) for node in model.graph.all_nodes()}
+    ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    calls: dict[str, int] = {}
+    for node, layer in layers.items():
+        if layer:
+            node.metadata_props[LAYER_KEY] = layer
+        if node.domain == DOMAIN:
+            calls[layer] = calls.get(layer, 0) + 1
+            node.name = layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
+            node.outputs[0].name = f"{node.name}.y"
+
+
+def name_outputs(model: ir.Model) -> None:
+    """output, or output_0, output_1, ... where there are several."""
+    outputs = model.graph.outputs
+    for index, value in enumerate(outputs):
+        if not value.is_graph_input():
+            value.name = "output" if len(outputs) == 1 else f"output_{index}"
+
+
+def prepare_nodes(model: ir.Model) -> None:
+    """Give each structured node the attributes that its lowering decides.
+
+    Raises:
+        ExportError: an edgefc:: node that nothing lowers.
+    """
+    for node in structured_nodes(model):
+        if node.op_type not in lowerings():
+            raise ExportError(
+                f"layer {node.metadata_props.get(LAYER_KEY, '?')!r} is a {node.op_type}, which has no ONNX form. "
+                f"Layers that have one: {', '.join(sorted(lowerings()))}; a subclass needs a lowering of its own."
+            )
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        for name, value in lowerings()[node.op_type].prepare(attributes).items():
+            node.attributes[name] = ir.AttrInt64(name, value)
+
+
+def attach_functions(model: ir.Model, opset: int, options: Options) -> None:
+    """Add one local function per op that the graph uses."""
+    used = sorted({node.op_type for node in structured_nodes(model)})
+    for name in used:
+        function = lowerings()[name].lower(opset, options)
+        model.functions[function.identifier()] = function
+    if used:
+        model.graph.opset_imports[DOMAIN] = DOMAIN_VERSION
+    for domain in [d for d in model.graph.opset_imports if d not in ("", DOMAIN)]:
+        if all(node.domain != domain for node in model.graph.all_nodes()):
+            del model.graph.opset_imports[domain]
+
+
+def merge_equal_weights(model: ir.Model) -> None:
+    """Store each weight once, however many layers share it."""
+    DeduplicateHashedInitializersPass(size_limit=2**62)(model)
+    RemoveUnusedNodesPass()(model)
+
+
+def inline(model: ir.Model) -> None:
+    """Write out every function at its call, for tools that do not look into functions; nodes keep their layer's name."""
+    InlinePass()(model)
+    model.functions.clear()
+    model.graph.opset_imports.pop(DOMAIN, None)
+
+
+def stamp(model: ir.Model) -> None:
+    """Say what wrote the file, and by which generator its seeds are to be read."""
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "edgefc", edgefc.__version__
+    model.graph.name = "edgefc"
+    model.metadata_props["edgefc.version"] = edgefc.__version__
+    model.metadata_props["edgefc.generator"] = str(GENERATOR_VERSION)
+
+
+def _scope(node: ir.Node) -> str:
+    """The innermost torch module around the node, by its qualified name, from torch's own metadata."""
+    text = node.metadata_props.get(_SCOPES_KEY, "")
+    names = [part.strip().strip("'\"") for part in text.strip("[]").split(",")]
+    return names[-2] if len(names) >= 2 else ""
