@@ -18,25 +18,36 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
         UsageError: the folder does not exist and cannot be made, or cannot be written.
     """
     target = Path(path)
-    folder = None
-    try:
-        if target.is_dir():
-            raise UsageError(f"cannot write {target}: it is a folder. Name a file in it.")
+    if target.is_dir():
+        raise UsageError(f"cannot write {target}: it is a folder. Name a file in it.")
+    with _said(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
         yield folder
-        for file in sorted(folder.iterdir()):
-            os.replace(file, target.parent / file.name)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {target}: {error.strerror or error}. Choose a place that can be written."
-        ) from None
+        with _said(target):
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == target.name):  # the named file last
+                os.replace(file, target.parent / file.name)
     finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write one UTF-8 text file, whole or not at all."""
-    with staged(path) as folder:
+    with staged(path) as folder, _said(Path(path)):
         (folder / Path(path).name).write_text(text, encoding="utf-8")
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Say now that a file cannot be written, before minutes are spent on what goes into it."""
+    with staged(path):
+        pass
+
+
+@contextmanager
+def _said(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot write {target}: {reason}. Choose a place that can be written.") from None

@@ -16,6 +16,7 @@ from edgefc.export.registry import lowerings
 from edgefc.generator import VERSION as GENERATOR_VERSION
 
 LAYER_KEY = "edgefc.layer"
+FLAT_KEY = "edgefc.flat"
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 IR_VERSION = 10
 
@@ -88,10 +89,11 @@ def merge_equal_weights(model: ir.Model) -> None:
 
 
 def inline(model: ir.Model) -> None:
-    """Write out every function at its call, for tools that do not look into functions; nodes keep their layer's name."""
+    """Write out every function at its call, for tools that do not look into functions; nodes keep their layer."""
     InlinePass()(model)
     model.functions.clear()
     model.graph.opset_imports.pop(DOMAIN, None)
+    model.metadata_props[FLAT_KEY] = "1"
 
 
 def stamp(model: ir.Model) -> None:

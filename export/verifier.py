@@ -55,6 +55,15 @@ class VerifyReport:
     def worst(self) -> Comparison:
         return max(self.outputs, key=lambda output: output.nmse / output.bound if output.bound else output.nmse)
 
+    def sentence(self) -> str:
+        """What was compared and how far apart it was, for people."""
+        worst = self.worst
+        rows = sorted({output.rows for output in self.outputs})
+        return (
+            f"torch and onnxruntime agree at {', '.join(map(str, rows))} rows: worst output {worst.name!r}, normalised "
+            f"mean squared error {worst.nmse:.1e}, bound {worst.bound:.0e}"
+        )
+
     def raise_if_failed(self, file: str) -> None:
         """CheckFailed, with the worst output and the layer where torch and onnxruntime part ways."""
         if self.holds:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import seeded
-from edgefc.layers.symbolic import layer_node, zero_bias
+from edgefc.layers.symbolic import check_width, layer_node, zero_bias
 
 
 class CirculantLinear(nn.Module):
@@ -80,6 +80,7 @@ class CirculantLinear(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
         _, q, b = self.kernel.shape

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
-from edgefc.layers.symbolic import Attribute, layer_node, zero_bias
+from edgefc.layers.symbolic import Attribute, check_width, layer_node, zero_bias
 
 _FIT_SWEEPS = 50
 
@@ -77,6 +77,7 @@ class PRPLinear(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
         y = nn.functional.linear(x * self.in_scale, self._matrix()) * self.out_scale

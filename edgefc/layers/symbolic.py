@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from edgefc.errors import ShapeError
+
 DOMAIN_VERSION = 1
 
 
@@ -28,6 +30,19 @@ def layer_node(
         version=DOMAIN_VERSION,
     )
     return result
+
+
+def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:
+    """Refuse inputs whose last axis is not in_features long.
+
+    Raises:
+        ShapeError: with both sizes.
+    """
+    if x.ndim == 0 or x.shape[-1] != in_features:
+        raise ShapeError(
+            f"{type(layer).__name__} takes inputs of {in_features} features and was given shape {tuple(x.shape)}. "
+            f"Make the last axis {in_features} long."
+        )
 
 
 def zero_bias(like: Tensor, out_features: int) -> Tensor:

@@ -1,0 +1,144 @@
+"""SOURCE on the command line: a factory that makes a model, and the weights to put into it."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgefc.errors import UsageError
+
+_FORM = "Write package.module:factory or path/to/file.py:factory, where factory() returns a model"
+_DTYPES = {name: getattr(torch, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool")}
+
+
+def load_model(source: str, weights: Path | None, inputs: Sequence[str]) -> tuple[nn.Module, Any]:
+    """The model that SOURCE makes, with weights loaded, and example inputs for it.
+
+    Raises:
+        UsageError: a source that cannot be imported, a factory that raises or returns something else, weights that
+            do not fit, or no example inputs.
+    """
+    made = _call(_factory(source), source)
+    model, args = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{source} returned a {type(model).__name__}, not a torch.nn.Module. {_FORM} or (model, args)."
+        )
+    if weights is not None:
+        _load_weights(model, weights)
+    if inputs:
+        args = tuple(parse_input(text) for text in inputs)
+    if args is None:
+        raise UsageError(
+            f"no example inputs for {source}. Let the factory return (model, args), or give --input SHAPE for each "
+            "input, such as --input 1x64."
+        )
+    return model, args
+
+
+def parse_input(text: str) -> torch.Tensor:
+    """A seeded example from SHAPE[:DTYPE]: 2x64 is normal float32, 2x16:int64 is zeros.
+
+    Raises:
+        UsageError: not of that form.
+    """
+    shape_text, _, dtype_text = text.partition(":")
+    dtype = _DTYPES.get(dtype_text or "float32")
+    sizes = shape_text.split("x")
+    if dtype is None or not all(size.isascii() and size.isdigit() for size in sizes):
+        raise UsageError(
+            f"--input {text!r} is not SHAPE[:DTYPE]. Write 1x64 or 1x16:int64; dtypes: {', '.join(_DTYPES)}."
+        )
+    shape = [int(size) for size in sizes]
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return torch.zeros(shape, dtype=dtype)
+
+
+def _factory(source: str) -> Callable[[], Any]:
+    place, colon, name = source.rpartition(":")
+    if not colon or not place or not name:
+        raise UsageError(f"{source!r} names no factory. {_FORM}.")
+    module = _module_from_file(Path(place)) if place.endswith(".py") else _module_by_name(place)
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise UsageError(f"{place} has no function {name!r}. {_FORM}.")
+    result: Callable[[], Any] = factory
+    return result
+
+
+def _module_from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UsageError(f"no file {path}. {_FORM}.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does, so that it finds its neighbours
+    _run(lambda: spec.loader.exec_module(module), f"{path} cannot be imported")  # type: ignore[union-attr]
+    return module
+
+
+def _module_by_name(name: str) -> Any:
+    sys.path.insert(0, "")
+    return _run(lambda: importlib.import_module(name), f"{name} cannot be imported")
+
+
+def _call(factory: Callable[[], Any], source: str) -> Any:
+    return _run(factory, f"{source} raised")
+
+
+def _run(action: Callable[[], Any], said: str) -> Any:
+    """Run the user's code; whatever it raises becomes one sentence, with the line it came from."""
+    try:
+        return action()
+    except Exception as error:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        where = f" ({Path(frame.tb_frame.f_code.co_filename).name}, line {frame.tb_lineno})" if frame else ""
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(
+            f"{said}: {type(error).__name__}: {first[:300]}{where}. Mend it and run this again."
+        ) from error
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"no file {path}. Give --weights a .safetensors file or a torch state dict.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"cannot read weights from {path}: {first[:200]}. Give a .safetensors file, or a state dict saved with "
+            "torch.save; whole pickled models are not loaded, because they can run code."
+        ) from None
+    if not isinstance(state, dict):
+        raise UsageError(f"{path} holds a {type(state).__name__}, not a state dict. Save model.state_dict().")
+    _check_fit(model, state, path)
+    model.load_state_dict(state)
+
+
+def _check_fit(model: nn.Module, state: dict[str, Any], path: Path) -> None:
+    own = model.state_dict()
+    wrong = [name for name in own if name in state and getattr(state[name], "shape", None) != own[name].shape]
+    for problem, names in (
+        ("lacks", sorted(own.keys() - state.keys())),
+        ("has, beyond the model,", sorted(state.keys() - own.keys())),
+        ("has other shapes for", wrong),
+    ):
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise UsageError(f"{path} does not fit the model: it {problem} {shown}. Give weights of this very model.")
