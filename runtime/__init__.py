@@ -5,7 +5,7 @@
     record.py     Record: what profile() returns, and its file format (parts.py has its sections)
     table.py      show(): a record for people
     probe_*.py    child processes of profile(); they import the standard library, numpy and onnxruntime only
-"""
+"""  # fmt: skip
 
 import importlib
 from typing import TYPE_CHECKING, Any

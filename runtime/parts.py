@@ -47,7 +47,6 @@ class Config(Part):
     `inputs` is "drawn" (from seed 0), "given" (arrays in memory) or the .npz file's name.
     """
 
-
     batches: tuple[int, ...]
     threads: tuple[int, ...]
     preset: str
@@ -92,7 +91,6 @@ class Round(Part):
 
     All runs count in runs, wall_ns and cpu_ns; some were kept as samples.
     """
-
 
     process: int
     samples_ns: tuple[int, ...]

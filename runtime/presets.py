@@ -3,7 +3,7 @@
     latency   onnxruntime's defaults: weights are packed again at load, memory is kept, idle threads spin
     memory    one copy of each weight and no arena that keeps freed memory; 10 to 35 % slower at batch 1
     battery   threads sleep between runs instead of spinning; longer runs when threads > 1
-"""
+"""  # fmt: skip
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,6 +1,8 @@
 """Session: an .onnx file ready to run on the CPU, with feeds checked and failures told in one sentence."""
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import onnxruntime as ort
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
 from edgefc.runtime.presets import session_options, settings
-from edgefc.runtime.signature import Array, Port, check_feeds, listed, near, port_of
+from edgefc.runtime.signature import Array, Port, check_feeds, empty_outputs, listed, near, port_of
 
 
 class Session:
@@ -38,6 +40,7 @@ class Session:
             )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.load_error(self.path, error) from None
+        _give_back()
         self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
         self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
         self._quiet = ort.RunOptions()
@@ -53,6 +56,12 @@ class Session:
         """A run with feeds that were checked once: a function without arguments, for timing."""
         checked, names = check_feeds(feeds, self.inputs), self._wanted(outputs)
         run, quiet = self._session.run, self._quiet
+        if not all(value.size for value in checked.values()):
+            nothing = empty_outputs(
+                checked, self.inputs, [port for name in names for port in self.outputs if port.name == name]
+            )
+            if nothing is not None:
+                return lambda: nothing
 
         def call() -> list[Array]:
             try:
@@ -74,3 +83,11 @@ class Session:
                 hint = f"{near(name, known)}. Its outputs: {listed(self.outputs)}."
                 raise UsageError(f"the model has no output {name!r}{hint}")
         return list(outputs)
+
+
+def _give_back() -> None:
+    """Return what loading needed and freed to the system: glibc keeps it, often more than the model itself."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -3,7 +3,7 @@
     median, p90, p99   percentiles, linear between samples; p99 from P99_NEEDS samples, where ten lie beyond it
     rel_mad            median absolute deviation from the median, divided by the median
     ratio              median of the per-round ratios, with a 95 % bootstrap interval over processes and rounds
-"""
+"""  # fmt: skip
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -3,7 +3,7 @@
     round     one block of each model, A B A B ..., so that what the machine does meanwhile hits all alike
     block     a slice of time filled with runs of one model; every stride-th run is kept as a sample
     lead-in   untimed runs at the head of a block: the models share caches, and other threads may still spin
-"""
+"""  # fmt: skip
 
 import time
 from collections.abc import Callable, Sequence
