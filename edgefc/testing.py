@@ -1,0 +1,161 @@
+"""For authors of layers: one comparison, a one-node model from a layer, and two evaluators to run it on.
+
+model = layer_model(layer, features=64)
+assert_close(run_onnxruntime(model, x), expected, nmse=1e-12, what="onnxruntime")
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+from edgefc.errors import UsageError, needs_extra
+
+with needs_extra("torch", "edgefc.testing"):
+    import numpy as np
+    import onnx_ir as ir
+    import onnxruntime
+    import torch
+    from numpy.typing import NDArray
+    from onnx.reference import ReferenceEvaluator
+    from onnx.reference.ops import op_loop
+    from torch import Tensor, nn
+
+    from edgefc.export import passes, verifier
+    from edgefc.export.build import DOMAIN
+    from edgefc.export.options import Options
+    from edgefc.export.registry import lowerings
+
+__all__ = ["assert_close", "layer_model", "run_onnxruntime", "run_reference"]
+
+_OPEN = 2
+"""Stands for an axis with a name while the layer is asked for its node."""
+
+
+def assert_close(actual: NDArray[Any] | Tensor, expected: NDArray[Any] | Tensor, *, nmse: float, what: str) -> None:
+    """Fail unless |actual - expected|^2 / |expected|^2 is at most `nmse`, whatever the scale and the size.
+
+    1e-10 is about five good digits. Shapes are compared first, then finiteness; an expectation that is empty or all
+    zero is refused, because it proves nothing.
+    """
+    a, b = _float64(actual), _float64(expected)
+    assert a.shape == b.shape, f"{what}: shape {a.shape}, expected {b.shape}"
+    assert np.isfinite(b).all(), f"{what}: {(~np.isfinite(b)).sum()} of {b.size} expected values are not finite"
+    assert np.isfinite(a).all(), f"{what}: {(~np.isfinite(a)).sum()} of {a.size} values are not finite"
+    assert b.any(), f"{what}: the expectation is all zeros or empty, so the comparison proves nothing"
+    measured = verifier.nmse(a, b)
+    gap = np.abs(a - b)
+    where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
+    assert measured <= nmse, (
+        f"{what}: nmse {measured:.2e} exceeds {nmse:.0e}; the largest difference, {gap.max():.2e}, is at {where}"
+    )
+
+
+def layer_model(
+    layer: nn.Module,
+    features: int,
+    *,
+    opset: int = 20,
+    options: Options | None = None,
+    leading: Sequence[str | int] = ("batch",),
+) -> ir.Model:
+    """The model of one layer: input x (*leading, features), one edgefc:: node and its function, output y.
+
+    The layer is asked for its node as torch.onnx.export would ask it, without tracing, which takes milliseconds.
+
+    Raises:
+        UsageError: a layer that shows itself by no node, or by several.
+        ExportError: a node that nothing lowers.
+    """
+    dtype = next((p.dtype for p in layer.parameters() if p.is_floating_point()), torch.float32)
+    example = torch.zeros(*(_OPEN if isinstance(size, str) else size for size in leading), features, dtype=dtype)
+    name, weights, attributes, width = _node_of(layer, example)
+    initializers = [_initializer(f"weight_{index}", weight) for index, weight in enumerate(weights)]
+    element = ir.TensorType(ir.tensor(example.numpy()).dtype)
+    x = ir.Value(name="x", type=element, shape=ir.Shape([*leading, features]))
+    node = ir.node(name, [x, *initializers], attributes=attributes, domain=DOMAIN, name=type(layer).__name__)
+    (y,) = node.outputs
+    y.name, y.type, y.shape = "y", element, ir.Shape([*leading, width])
+    graph = ir.Graph([x], [y], nodes=[node], initializers=initializers, opset_imports={"": opset})
+    model = ir.Model(graph, ir_version=passes.IR_VERSION)
+    passes.prepare_nodes(model)
+    passes.attach_functions(model, opset, options or Options())
+    passes.stamp(model)
+    (function,) = model.functions.values()
+    for value, parameter in zip(initializers, function.inputs[1:], strict=True):
+        value.name = parameter.name
+    return model
+
+
+def run_reference(model: ir.Model, x: NDArray[Any]) -> NDArray[Any]:
+    """The output of a model of one input, x, by ONNX's own evaluator: slow, and independent of onnxruntime."""
+    result: NDArray[Any] = _Evaluator(ir.to_proto(model)).run(None, {"x": x})[0]  # type: ignore[index]
+    return result
+
+
+def run_onnxruntime(model: ir.Model, x: NDArray[Any], *, threads: int = 1, optimise: bool = True) -> NDArray[Any]:
+    """The output of a model of one input, x, by onnxruntime on the CPU; optimise=False computes node by node."""
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what fails is raised
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    content = ir.to_proto(model).SerializeToString()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    result: NDArray[Any] = session.run(None, {"x": x})[0]
+    return result
+
+
+def _node_of(layer: nn.Module, x: Tensor) -> tuple[str, list[Tensor], dict[str, Any], int]:
+    """Op, weights, attributes and outputs of the one node that `layer` puts in its place when it is exported."""
+    calls: list[tuple[str, list[Tensor], dict[str, Any], int]] = []
+
+    def symbolic(op: str, inputs: Any, /, attrs: Any = None, *, dtype: Any, shape: Any, **_: Any) -> Tensor:
+        calls.append((op.rpartition("::")[2], list(inputs[1:]), dict(attrs or {}), int(shape[-1])))
+        return torch.zeros([int(size) for size in shape], dtype=x.dtype)
+
+    with (
+        mock.patch.object(torch.onnx, "is_in_onnx_export", return_value=True),
+        mock.patch.object(torch.onnx.ops, "symbolic", symbolic),
+        torch.no_grad(),
+    ):
+        layer(x)
+    if len(calls) != 1:
+        raise UsageError(
+            f"{type(layer).__name__} shows itself to the exporter by {len(calls)} nodes and layer_model() takes one. "
+            "Give a layer whose forward returns edgefc.layers.symbolic.layer_node(...) within torch.onnx.export."
+        )
+    return calls[0]
+
+
+def _initializer(name: str, weight: Tensor) -> ir.Value:
+    tensor = ir.tensor(weight.detach().cpu().contiguous().numpy(), name=name)
+    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(weight.shape))
+
+
+class Loop(op_loop.Loop):
+    """onnx 1.23 joins what the trips put out along its first axis; the operator stacks it along a new one."""
+
+    op_domain = ""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)  # type: ignore[no-untyped-call]
+        run_body: Any = self._run_body  # type: ignore[has-type]
+
+        def unsqueezed(*args: Any, **kwargs: Any) -> list[Any]:
+            outputs = list(run_body(*args, **kwargs))
+            carried = len(outputs) - self.K
+            return outputs[:carried] + [np.expand_dims(output, 0) for output in outputs[carried:]]
+
+        self._run_body = unsqueezed
+
+
+class _Evaluator(ReferenceEvaluator):
+    """onnx's evaluator with that Loop, in functions too."""
+
+    def __init__(self, proto: Any, **options: Any) -> None:
+        super().__init__(proto, **{**options, "new_ops": [Loop]})
+
+
+def _float64(values: NDArray[Any] | Tensor) -> NDArray[np.float64]:
+    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values
+    return array.astype(np.float64)
