@@ -37,7 +37,7 @@ def main() -> None:
         columns = ("n", "batch", "dense us", "DFT op us", "ratio", "matmul FFT us", "ratio")
         print_table(columns, [merge(group) for group in zip(*[iter(rows)] * 3, strict=True)], left=0)
     print(conditions(records[0]))
-    print("\n".join(f"doubt: {doubt}" for doubt in doubts(records)))
+    print(doubts(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

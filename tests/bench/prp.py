@@ -33,7 +33,7 @@ def main() -> None:
     print_table((*COLUMNS, *timed), rows, left=3)
     print("peak MB: above what onnxruntime alone needs")
     print(conditions(records[0]))
-    print("\n".join(f"doubt: {doubt}" for doubt in doubts(records)))
+    print(doubts(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

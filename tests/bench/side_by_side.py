@@ -54,7 +54,9 @@ def medians_us(record: Record, batch: int) -> list[float]:
     return [cells[index].steady.median_ns / 1e3 for index in sorted(cells)]
 
 
-def doubts(records: Sequence[Record]) -> list[str]:
-    """What the measurement itself has to say against its figures, each sentence once."""
+def doubts(records: Sequence[Record]) -> str:
+    """How many figures the measurement itself holds in doubt, and the first reason."""
     cells = [(record.models[cell.model].name, cell) for record in records for cell in record.cells]
-    return list(dict.fromkeys(f"{name}, batch {cell.batch}: {doubt}" for name, cell in cells for doubt in cell.doubts))
+    said = [f"{name}, batch {cell.batch}: {doubt}" for name, cell in cells for doubt in cell.doubts[:1]]
+    first = f"; the first: {said[0]}" if said else ""
+    return f"figures in doubt: {len(said)} of {len(cells)}{first}"

@@ -4,8 +4,8 @@
     python tests/bench/stack.py --depth 24 --width 1024
 
 Each of the layers is attention with circulant projections (query, key, value, output) and a feed-forward pair, up
-circulant and down PRP, all `width` wide, each with layer norm and a residual connection. The dense model of the same shape is counted,
-not built: six width x width matrices with biases a layer, in float32.
+circulant and down PRP, all `width` wide, each with layer norm and a residual connection. The dense model of the same
+shape is counted, not built: six width x width matrices with biases a layer, in float32.
 """
 
 import argparse
