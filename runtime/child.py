@@ -20,6 +20,10 @@ from edgefc import errors
 
 LIMIT_S = 600.0
 
+# Where this Python looks for modules by the user's wish, as it understood the entries when it started: relative
+# ones mean that folder, not the one that is current when a child starts, and empty ones are the current folder.
+_PYTHONPATH = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+
 
 def ask(probe: str, question: dict[str, Any], *, about: str, limit_s: float = LIMIT_S) -> Any:
     """The probe's answer. `about` names the model in the sentence that tells of a child that died."""
@@ -78,5 +82,5 @@ def _environment() -> dict[str, str]:
     """Ours, with this edgefc importable and the current folder not: a user's numpy.py stays out of the child."""
     root = str(Path(errors.__file__).parents[1])
     path = [root] if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) else []
-    path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
+    given = os.pathsep.join(path + _PYTHONPATH)
+    return {**os.environ, "PYTHONPATH": given, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
