@@ -3,8 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgefc.errors import UsageError
@@ -20,9 +20,14 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"cannot write {target}: it is a folder. Name a file in it.")
-    with _said(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    made = [parent for parent in target.parents if not parent.exists()]
+    try:
+        with _said(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except UsageError:
+        _remove_empty(made)
+        raise
     try:
         yield folder
         with _said(target):
@@ -30,6 +35,7 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.replace(file, target.parent / file.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        _remove_empty(made)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -42,6 +48,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Say now that a file cannot be written, before minutes are spent on what goes into it."""
     with staged(path):
         pass
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Those of the folders, innermost first, that nothing was put into."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
