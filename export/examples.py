@@ -40,6 +40,13 @@ def tensors(inputs: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
 
 
+def said_by(error: BaseException) -> str:
+    """An exception of someone else's code in part of a sentence: its type and its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0][:300].rstrip(".") if lines else ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def check_common_batch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """The size of the first axis, which all inputs share.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import io
 import logging
 import time
 import warnings
@@ -17,7 +18,15 @@ from torch import Tensor, nn
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import passes
-from edgefc.export.examples import Args, at_least_two_rows, check_common_batch, example_inputs
+from edgefc.export.examples import (
+    Args,
+    at_least_two_rows,
+    check_common_batch,
+    example_inputs,
+    said_by,
+    tensors,
+    with_rows,
+)
 from edgefc.export.options import Options
 from edgefc.export.verifier import VerifyReport, compare
 from edgefc.files import staged
@@ -28,6 +37,8 @@ EXTERNAL_FROM_BYTES = 32 << 20
 
 RESIDENT_LIMIT_BYTES = 64 << 20
 """prp="auto" lets the runtime hold the seeded matrices while together they are no larger than this."""
+
+_FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
 
 
 @dataclass(frozen=True)
@@ -81,12 +92,15 @@ def export(
     _check_choices(opset, circulant, prp)
     _check_model(model)
     positional, keyword = example_inputs(args)
-    with quiet(), eval_mode(model), torch.no_grad():
-        traced = _trace(model, positional, keyword, dynamic_batch, opset)
+    with eval_mode(model), torch.no_grad():
+        _check_runs(model, positional, keyword, dynamic_batch)
+        with quiet():
+            traced = _trace(model, positional, keyword, dynamic_batch, opset)
     body, reason = _choose_prp(traced, prp)
     passes.name_layers(traced)
     passes.name_outputs(traced)
-    passes.merge_equal_weights(traced)
+    with quiet():
+        passes.merge_equal_weights(traced)
     passes.prepare_nodes(traced)
     nodes = passes.structured_nodes(traced)
     layers, ops = tuple(node.name or "" for node in nodes), {node.op_type for node in nodes}
@@ -135,6 +149,26 @@ def _check_model(model: nn.Module) -> None:
             )
 
 
+def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool) -> None:
+    """Run the model as it is on the examples, and on one row more: what torch.export says of a failure is pages.
+
+    Raises:
+        ExportError: it cannot run on them.
+    """
+    examples = [(args, kwargs)]
+    if dynamic_batch:
+        examples.append(with_rows(args, kwargs, check_common_batch(args, kwargs) + 1))
+    for index, (some_args, some_kwargs) in enumerate(examples):
+        try:
+            model(*some_args, **some_kwargs)
+        except Exception as error:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((some_args, some_kwargs)))
+            hint = _FIX_BATCH if index else "Give example inputs that it can run on."
+            raise ExportError(
+                f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {said_by(error)}. {hint}"
+            ) from error
+
+
 def _trace(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool, opset: int
 ) -> ir.Model:
@@ -148,6 +182,8 @@ def _trace(
         check_common_batch(args, kwargs)
         args, kwargs = at_least_two_rows(args, kwargs)
         shapes = _dynamic_shapes(model, args, kwargs)
+    if not kwargs:
+        args = (*args, {})  # torch takes a last argument that is a dict for the keyword ones
     try:
         program = torch.onnx.export(
             model, args, kwargs=kwargs, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False
@@ -155,15 +191,16 @@ def _trace(
     except Exception as error:
         raise ExportError(_why(model, error, dynamic_batch)) from error
     assert program is not None
+    if dynamic_batch and any(value.shape and isinstance(value.shape[0], int) for value in program.model.graph.inputs):
+        raise ExportError(
+            f"cannot export {type(model).__name__} with an open batch: it computes on one size. {_FIX_BATCH}"
+        )
     return program.model
 
 
 def _dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     batch = torch.export.Dim("batch", min=1)
-    names = list(inspect.signature(model.forward).parameters)
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if len(args) > len(names):  # *args
-        return (tuple(_open(value, batch) for value in args),)
+    given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
     return {name: _open(value, batch) for name, value in given.items()}
 
 
@@ -182,11 +219,9 @@ def _why(model: nn.Module, error: Exception, dynamic_batch: bool) -> str:
     root: BaseException = error
     while root.__cause__ is not None:
         root = root.__cause__
-    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
-    said = lines[0].rstrip(".") if lines else type(root).__name__
-    text = f"cannot export {type(model).__name__}: torch says {type(root).__name__}: {said[:300]}."
+    text = f"cannot export {type(model).__name__}: torch says {said_by(root)}."
     if dynamic_batch and ("batch" in str(error) or "Constraints violated" in str(error)):
-        return f"{text} If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
+        return f"{text} {_FIX_BATCH}"
     return f"{text} torch.export.export(model, args) shows the whole story."
 
 
@@ -208,7 +243,10 @@ def _save(model: ir.Model, file: Path) -> None:
         ir.save(model, file, external_data=f"{file.name}.data", size_threshold_bytes=1024, alignment=4096)
     else:
         ir.save(model, file)
-    onnx.checker.check_model(str(file), full_check=total < 2**31)
+    try:
+        onnx.checker.check_model(str(file), full_check=total < 2**31)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"torch's graph is no valid ONNX: {said_by(error)}. Try another opset.") from error
 
 
 @contextlib.contextmanager
@@ -226,12 +264,11 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep torch's exporter from talking of its own affairs; what concerns the user is raised."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # torch.export prints whole graphs
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)

@@ -1,5 +1,8 @@
 """What the exporter does to the graph that torch hands over; each pass changes the model in place."""
 
+import ast
+
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
@@ -40,7 +43,8 @@ def name_layers(model: ir.Model) -> None:
             node.metadata_props[LAYER_KEY] = layer
         if node.domain == DOMAIN:
             calls[layer] = calls.get(layer, 0) + 1
-            node.name = layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
+            name = layer or node.op_type  # the model is the layer
+            node.name = name if calls[layer] == 1 else f"{name}#{calls[layer]}"
             node.outputs[0].name = f"{node.name}.y"
 
 
@@ -61,7 +65,7 @@ def prepare_nodes(model: ir.Model) -> None:
     for node in structured_nodes(model):
         if node.op_type not in lowerings():
             raise ExportError(
-                f"layer {node.metadata_props.get(LAYER_KEY, '?')!r} is a {node.op_type}, which has no ONNX form. "
+                f"layer {node.name!r} is a {node.op_type}, which has no ONNX form. "
                 f"Layers that have one: {', '.join(sorted(lowerings()))}; a subclass needs a lowering of its own."
             )
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
@@ -84,6 +88,10 @@ def attach_functions(model: ir.Model, opset: int, options: Options) -> None:
 
 def merge_equal_weights(model: ir.Model) -> None:
     """Store each weight once, however many layers share it."""
+    for value in model.graph.initializers.values():  # the pass reads memory in order, and cannot read views
+        tensor = value.const_value
+        if tensor is not None and not (array := tensor.numpy()).flags.c_contiguous:
+            value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=value.name)
     DeduplicateHashedInitializersPass(size_limit=2**62)(model)
     RemoveUnusedNodesPass()(model)
 
@@ -107,6 +115,5 @@ def stamp(model: ir.Model) -> None:
 
 def _scope(node: ir.Node) -> str:
     """The innermost torch module around the node, by its qualified name, from torch's own metadata."""
-    text = node.metadata_props.get(_SCOPES_KEY, "")
-    names = [part.strip().strip("'\"") for part in text.strip("[]").split(",")]
+    names: list[str] = ast.literal_eval(node.metadata_props.get(_SCOPES_KEY, "[]"))
     return names[-2] if len(names) >= 2 else ""
