@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgefc.errors import CheckFailed, ModelError, UsageError
 from edgefc.export.build import DOMAIN
-from edgefc.export.examples import Args, check_common_batch, example_inputs, tensors, with_rows
+from edgefc.export.examples import Args, check_common_batch, example_inputs, said_by, tensors, with_rows
 from edgefc.export.passes import LAYER_KEY
 
 NMSE_BOUND = 1e-9
@@ -103,7 +103,7 @@ def compare(
     outputs: list[Comparison] = []
     with eval_mode(model), torch.no_grad():
         for some_args, some_kwargs in batches:
-            expected = [_numpy(t) for t in tensors(model(*some_args, **some_kwargs))]
+            expected = _torch_outputs(model, some_args, some_kwargs)
             feeds = _feeds(session, some_args, some_kwargs)
             actual = _run(session, file, feeds)
             names = [output.name for output in session.get_outputs()]
@@ -204,7 +204,7 @@ def _probes(model: ir.Model, calls: Calls) -> list[tuple[ir.Value, NDArray[Any],
     probes = []
     for node in model.graph:
         name = node.metadata_props.get(LAYER_KEY, "")
-        returned = calls.get(name, []) if name else []
+        returned = calls.get(name, []) if name or node.domain == DOMAIN else []  # "": the model is the layer
         turn = taken.get(id(returned), 0)
         if node.domain == DOMAIN and turn < len(returned):
             taken[id(returned)] = turn + 1
@@ -212,6 +212,17 @@ def _probes(model: ir.Model, calls: Calls) -> list[tuple[ir.Value, NDArray[Any],
         elif node.domain != DOMAIN and len(returned) == 1 and last[name] is node:
             probes.append((node.outputs[0], returned[0], name))
     return probes
+
+
+def _torch_outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[NDArray[Any]]:
+    try:
+        return [_numpy(tensor) for tensor in tensors(model(*args, **kwargs))]
+    except Exception as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((args, kwargs)))
+        raise UsageError(
+            f"the torch model cannot run on inputs of shapes {shapes}: {said_by(error)}. Give the example inputs that "
+            "the file was exported with."
+        ) from error
 
 
 def _session(file: Path) -> Any:
@@ -226,13 +237,16 @@ def _session(file: Path) -> Any:
 
 
 def _feeds(session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Keyword tensors by their names where the file has them, all others in order."""
     names = [entry.name for entry in session.get_inputs()]
-    arrays = [_numpy(tensor) for tensor in tensors((args, kwargs))]
-    if len(names) != len(arrays):
+    named = {name: _numpy(kwargs[name]) for name in names if isinstance(kwargs.get(name), Tensor)}
+    others = [_numpy(t) for t in tensors((args, {k: v for k, v in kwargs.items() if k not in named}))]
+    if len(names) != len(named) + len(others):
         raise UsageError(
-            f"the file takes {len(names)} inputs ({', '.join(names)}) and {len(arrays)} tensors were given."
+            f"the file takes {len(names)} inputs ({', '.join(names)}) and {len(named) + len(others)} tensors were "
+            "given. Give one for each."
         )
-    return dict(zip(names, arrays, strict=True))
+    return {**named, **dict(zip([name for name in names if name not in named], others, strict=True))}
 
 
 def _run(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -247,6 +261,8 @@ def _run(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> list[NDArr
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:
+    if tensor.dtype == torch.bfloat16:  # which numpy lacks
+        tensor = tensor.float()
     result: NDArray[Any] = tensor.detach().cpu().numpy()
     return result
 
