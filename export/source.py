@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgefc.errors import UsageError
+from edgefc.export.examples import said_by
 
 _FORM = "Write package.module:factory or path/to/file.py:factory, where factory() returns a model"
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool")}
@@ -98,15 +99,12 @@ def _run(action: Callable[[], Any], said: str) -> Any:
     """Run the user's code; whatever it raises becomes one sentence, with the line it came from."""
     try:
         return action()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
         where = f" ({Path(frame.tb_frame.f_code.co_filename).name}, line {frame.tb_lineno})" if frame else ""
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise UsageError(
-            f"{said}: {type(error).__name__}: {first[:300]}{where}. Mend it and run this again."
-        ) from error
+        raise UsageError(f"{said}: {said_by(error)}{where}. Mend it and run this again.") from error
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
@@ -136,9 +134,9 @@ def _check_fit(model: nn.Module, state: dict[str, Any], path: Path) -> None:
     wrong = [name for name in own if name in state and getattr(state[name], "shape", None) != own[name].shape]
     for problem, names in (
         ("lacks", sorted(own.keys() - state.keys())),
-        ("has, beyond the model,", sorted(state.keys() - own.keys())),
+        ("has, beyond the model,", sorted(state.keys() - own.keys(), key=str)),
         ("has other shapes for", wrong),
     ):
         if names:
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            shown = ", ".join(map(str, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise UsageError(f"{path} does not fit the model: it {problem} {shown}. Give weights of this very model.")
