@@ -85,7 +85,7 @@ def _layer(node: ir.Node, counted: set[str]) -> Layer:
     n, m = (node.attributes[key].as_int() for key in ("in_features", "out_features"))
     weights = [value for value in node.inputs[1:] if value is not None and value.name not in counted]
     counted.update(value.name or "" for value in weights)
-    width = 2 if any(v.dtype == ir.DataType.FLOAT16 for v in node.inputs[1:] if v is not None) else 4
+    width = max((int(v.dtype.itemsize) for v in node.inputs[1:] if v is not None and v.dtype is not None), default=4)
     stored = sum(_numbers(value) for value in weights)
     return Layer(
         name=node.name or "?",
