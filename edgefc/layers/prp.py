@@ -132,7 +132,8 @@ class PRPLinear(nn.Module):
     def _matrix(self) -> Tensor:
         dtype, device = self.in_scale.dtype, self.in_scale.device
         if self._kept is None or self._kept.dtype != dtype or self._kept.device != device:
-            self._kept = self._generate(dtype, device)
+            with torch.inference_mode(False):  # what inference makes first, training may need later
+                self._kept = self._generate(dtype, device)
         return self._kept
 
     @torch.no_grad()
