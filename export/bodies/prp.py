@@ -7,9 +7,9 @@
 Words are cut into pieces of 8 or 16 bits, and one Gather from a table turns each piece into its 2 to 8 weights: 256
 rows for codes of 1 and 2 bits, 65,536 for 4 and 8, the sizes that stay in a processor's cache.
 
-What the runtime folds, it keeps in memory until the pass of its optimiser is over. The resident body therefore folds
-in two passes: the condition of the If around the bands becomes known a pass late, when the scratch of the hash has
-been forgotten. And it works in BANDS bands, each a product of its own, so that copies are of a band, not the matrix.
+What the runtime folds, it keeps in memory until the pass of its optimiser is over, scratch and all, and onnxruntime
+makes two such passes. The resident body spreads its scratch over both: the hash and EARLY_BANDS of the BANDS bands of
+rows are folded in the first, the other bands in the second, because they stand in an If that the first pass opens.
 
 Letters: n inputs, m outputs, w words a row.
 """
@@ -20,8 +20,8 @@ import onnx_ir as ir
 from edgefc.export.build import Body
 from edgefc.export.seeded import ceil_div, count, cut, keys, words
 
-BANDS = 4
-"""Bands of the resident body: more lower the peak a little further and cost latency on small layers."""
+BANDS, EARLY_BANDS = 6, 1
+"""Bands of the resident body, each a product of its own. More would cost latency on small layers."""
 
 BAND_WEIGHTS = 1 << 17
 """Weights that the streaming body makes at a time: half a megabyte of float32."""
@@ -36,17 +36,16 @@ def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bia
     u = source.modulate(op, x)
     pieces = source.pieces(op, op.const(0), height)
 
-    def bands(inner: Body) -> ir.Value:
-        outputs = []
-        for k in range(BANDS):
-            start, stop = (inner.shape(inner.Mul(rows, inner.const(edge))) for edge in (k, k + 1))
-            band = source.weights(inner, inner.Slice(pieces, start, stop, inner.const([0])))
-            outputs.append(inner.Gemm(u, band, transB=1))  # (B, rows)
-        return inner.Concat(*outputs, axis=1)
+    def product(inner: Body, k: int) -> ir.Value:
+        start, stop = (inner.shape(inner.Mul(rows, inner.const(edge))) for edge in (k, k + 1))
+        band = source.weights(inner, inner.Slice(pieces, start, stop, inner.const([0])))
+        return inner.Gemm(u, band, transB=1)  # (B, rows)
 
-    always = op.const(True, np.bool_)
-    later = op.when(always, lambda inner: inner.Not(inner.Not(always)), always)
-    y = op.when(later, bands, u)  # (B, height)
+    def later(inner: Body) -> ir.Value:
+        return inner.Concat(*(product(inner, k) for k in range(EARLY_BANDS, BANDS)), axis=1)
+
+    y = op.when(op.const(True, np.bool_), later, u)
+    y = op.Concat(*(product(op, k) for k in range(EARLY_BANDS)), y, axis=1)  # (B, height)
     y = op.when(op.Greater(height, m), lambda inner: inner.first(y, m), y)
     return _finish(op, y, x, out_scale, bias)
 
@@ -94,7 +93,6 @@ class _Source:
         n, width = self._n, self._width
         root = op.CastLike(op.Sqrt(op.Cast(n, to=ir.DataType.DOUBLE)), self._in_scale)
         u = op.Mul(op.Reshape(x, op.shape(-1, n)), op.Div(self._in_scale, root))
-
         return op.when(op.Greater(width, n), lambda inner: inner.pad(u, inner.Sub(width, n)), u)
 
 
