@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="example input, such as 1x64 or 1x16:int64; once for each input")  # fmt: skip
     parser.add_argument("--opset", type=int, default=20, metavar="N", help="18 to 23 (default: 20)")
     parser.add_argument("--circulant", choices=("matmul", "dft"), default="matmul",
-                        help="circulant layers by FFT as matrix products, or by the DFT operator (default: matmul)")  # fmt: skip
+                        help="circulant layers by matrix products, or the DFT operator (default: matmul)")  # fmt: skip
     parser.add_argument("--prp", choices=("auto", "resident", "streaming"), default="auto",
                         help="body of PRP layers: matrix folded at load (fast), or made a band at a time (little "
                              "memory, slow); auto folds up to 64 MiB (default: auto)")  # fmt: skip
