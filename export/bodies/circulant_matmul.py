@@ -65,9 +65,8 @@ def _dft(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
     steps = op.Mod(op.Mul(k, op.Unsqueeze(count(op, period), op.const([0]))), period)  # (H, L)
     circle = op.Div(op.const(2 * math.pi, np.float64), op.Cast(period, to=ir.DataType.DOUBLE))
     angle = op.Mul(op.Cast(steps, to=ir.DataType.DOUBLE), circle)
-    pair = op.Concat(
-        op.Unsqueeze(op.Cos(angle), op.const([1])), op.Neg(op.Unsqueeze(op.Sin(angle), op.const([1]))), axis=1
-    )  # (H, 2, L)
+    cos = op.Sin(op.Add(angle, op.const(math.pi / 2, np.float64)))  # onnxruntime 1.22 has no Cos of float64
+    pair = op.Concat(op.Unsqueeze(cos, op.const([1])), op.Neg(op.Unsqueeze(op.Sin(angle), op.const([1]))), axis=1)
     return op.Reshape(pair, op.shape(-1, period))
 
 
