@@ -1,0 +1,62 @@
+"""What the documentation claims about size and memory, at full size. Timings are in tests/bench/, never here."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import edgefc
+from edgefc.export import export
+from edgefc.runtime import profile
+
+pytestmark = pytest.mark.slow
+
+N = 4096
+BENCH = Path(__file__).parent / "bench"
+
+
+@pytest.fixture(scope="module")
+def peaks(tmp_path_factory) -> dict[str, int]:
+    """Peak bytes above the runtime's baseline, of the dense layer and of both PRP bodies."""
+    folder = tmp_path_factory.mktemp("prp")
+    models = {"dense": (nn.Linear(N, N), {})}
+    for distribution in ("rademacher", "gaussian", "ternary"):
+        for body in ("resident", "streaming"):
+            models[f"{distribution}-{body}"] = (edgefc.PRPLinear(N, N, distribution=distribution), {"prp": body})
+    for name, (layer, options) in models.items():
+        report = export(layer, torch.randn(2, N), folder / f"{name}.onnx", **options)
+        assert name == "dense" or report.file_bytes + report.data_bytes <= 64 * 1024, name
+    record = profile([folder / f"{name}.onnx" for name in models], min_time_s=0.02, processes=1, rounds=1, launches=1)
+    return {name: cell.peak_above_baseline_bytes for name, cell in zip(models, record.cells, strict=True)}
+
+
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian", "ternary"])
+def test_the_streaming_body_stays_within_16_megabytes(peaks, distribution) -> None:
+    assert peaks[f"{distribution}-streaming"] <= 16_000_000
+
+
+@pytest.mark.parametrize(("distribution", "times"), [("rademacher", 1.6), ("gaussian", 1.6), ("ternary", 3.0)])
+def test_the_resident_body_stays_near_the_dense_layer(peaks, distribution, times) -> None:
+    """Ternary codes take eight bits, so their hash leaves twice the scratch of gaussian ones: documented as it is."""
+    assert peaks[f"{distribution}-resident"] <= times * peaks["dense"]
+
+
+def test_the_peak_of_the_dense_layer_holds_its_weights(peaks) -> None:
+    """The yardstick itself: 64 MiB of weights and the copy that is packed."""
+    assert peaks["dense"] >= 4 * N * N
+
+
+def test_a_deep_stack_is_two_megabytes_where_dense_is_six_hundred(tmp_path) -> None:
+    """24 layers of width 1024, exported and verified."""
+    spec = importlib.util.spec_from_file_location("bench_stack", BENCH / "stack.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+
+    report = export(bench.stack(24, 1024), torch.randn(2, bench.TOKENS, 1024), tmp_path / "stack.onnx")
+
+    assert report.verified.holds
+    assert len(report.layers) == 24 * 6
+    assert report.file_bytes + report.data_bytes < 2_000_000
+    assert bench.dense_bytes(24, 1024) > 600_000_000

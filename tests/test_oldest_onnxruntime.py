@@ -1,0 +1,59 @@
+"""Exported files give the same answers in the oldest onnxruntime that pyproject.toml allows."""
+
+import re
+import subprocess
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import edgefc
+from edgefc.export import export
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[1]
+OLDEST = re.search(r'"onnxruntime>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
+RUN = """
+import sys, numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 4
+for file in sys.argv[1:]:
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    x = numpy.load(file + ".x.npy")
+    numpy.save(file + ".y.npy", session.run(None, {session.get_inputs()[0].name: x})[0])
+print(onnxruntime.__version__)
+"""
+CASES = {
+    "circulant": (edgefc.CirculantLinear(768, 768), {}),
+    "circulant-prime": (edgefc.CirculantLinear(509, 300), {}),
+    "circulant-blocks": (edgefc.CirculantLinear(100, 60, block=8), {}),
+    "circulant-dft": (edgefc.CirculantLinear(96, 60), {"circulant": "dft"}),
+    "circulant-flat": (edgefc.CirculantLinear(96, 60), {"flat": True}),
+    "prp-resident": (edgefc.PRPLinear(300, 701), {"prp": "resident"}),
+    "prp-streaming": (edgefc.PRPLinear(300, 701, distribution="ternary"), {"prp": "streaming"}),
+    "prp-flat": (edgefc.PRPLinear(301, 7, distribution="rademacher"), {"flat": True}),
+}
+
+
+def test_the_oldest_onnxruntime_agrees(tmp_path) -> None:
+    expected = {}
+    for name, (layer, options) in CASES.items():
+        x = torch.randn(5, layer.in_features)
+        file = tmp_path / f"{name}.onnx"
+        export(layer, x, file, **options)
+        np.save(f"{file}.x.npy", x.numpy())
+        expected[file] = (x.double() @ layer.double().dense().T + layer.bias).detach().numpy()
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    install = [python, "-m", "pip", "install", "-q", f"onnxruntime=={OLDEST}.0", "numpy"]
+    subprocess.run(install, check=True, capture_output=True)
+
+    found = subprocess.run([python, "-c", RUN, *map(str, expected)], check=True, capture_output=True, text=True)
+
+    assert found.stdout.strip().startswith(OLDEST)
+    for file, reference in expected.items():
+        actual = np.load(f"{file}.y.npy")
+        assert np.square(actual - reference).sum() <= 1e-12 * np.square(reference).sum(), file.name
