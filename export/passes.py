@@ -1,6 +1,7 @@
 """What the exporter does to the graph that torch hands over; each pass changes the model in place."""
 
 import ast
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -105,12 +106,28 @@ def inline(model: ir.Model) -> None:
 
 
 def stamp(model: ir.Model) -> None:
-    """Say what wrote the file, and by which generator its seeds are to be read."""
+    """Say what wrote the file, and by which generator its seeds are to be read; keep no metadata but ours."""
+    for holder in _holders(model):
+        for key in [key for key in holder.metadata_props if not key.startswith("edgefc.")]:
+            del holder.metadata_props[key]
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "edgefc", edgefc.__version__
     model.graph.name = "edgefc"
     model.metadata_props["edgefc.version"] = edgefc.__version__
     model.metadata_props["edgefc.generator"] = str(GENERATOR_VERSION)
+
+
+def _holders(model: ir.Model) -> Iterator[ir.Model | ir.Graph | ir.Function | ir.Node | ir.Value]:
+    """Whatever can carry metadata."""
+    yield model
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
+        yield graph
+        yield from graph.inputs
+        for node in graph.all_nodes():
+            yield node
+            yield from node.outputs
+    yield from model.graph.initializers.values()
 
 
 def _scope(node: ir.Node) -> str:
