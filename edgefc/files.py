@@ -18,9 +18,10 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
         UsageError: the folder does not exist and cannot be made, or cannot be written.
     """
     target = Path(path)
-    if target.is_dir():
-        raise UsageError(f"cannot write {target}: it is a folder. Name a file in it.")
-    made = [parent for parent in target.parents if not parent.exists()]
+    with _said(target):
+        if target.is_dir():
+            raise UsageError(f"cannot write {target}: it is a folder. Name a file in it.")
+        made = [parent for parent in target.parents if not parent.exists()]
     try:
         with _said(target):
             target.parent.mkdir(parents=True, exist_ok=True)
