@@ -1,0 +1,245 @@
+"""What stands in an exported file beside the numbers: names, versions, bodies, weights, and nothing of the machine."""
+
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+import edgefc
+import edgefc.export.exporter
+from edgefc import CirculantLinear, PRPLinear
+from edgefc.export import export
+from tests import cli_models as models
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models.tiny(); tests read it and leave it alone."""
+    path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
+    export(models.tiny(), models.rows(2), path)
+    return path
+
+
+def metadata(model: ir.Model) -> Iterator[dict[str, str]]:
+    """Of the model, its graph, its functions, and every node and value."""
+    yield model.metadata_props
+    for graph in (model.graph, *model.functions.values()):
+        yield graph.metadata_props
+        for node in graph.all_nodes():
+            yield node.metadata_props
+            yield from (value.metadata_props for value in node.outputs)
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        yield value.metadata_props
+
+
+def test_what_wrote_it(exported: Path) -> None:
+    model = onnx.load(exported)
+
+    assert (model.ir_version, model.producer_name, model.producer_version) == (10, "edgefc", edgefc.__version__)
+    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "edgefc": 1}
+    assert {p.key: p.value for p in model.metadata_props} == {
+        "edgefc.version": edgefc.__version__,
+        "edgefc.generator": "1",
+    }
+
+
+def test_names(exported: Path) -> None:
+    """Structured nodes have the names of their layers, all nodes the key edgefc.layer; ports are plain words."""
+    graph = ir.load(exported).graph
+
+    assert [(node.name, node.op_type) for node in graph if node.domain] == [
+        ("0", "CirculantLinear"),
+        ("3", "PRPLinear"),
+    ]
+    assert [node.metadata_props["edgefc.layer"] for node in graph] == ["0", "1", "2", "3"]
+    assert [value.name for value in (*graph.inputs, *graph.outputs)] == ["input", "output"]
+    assert sorted(graph.initializers)[:2] == ["0.bias", "0.kernel"]
+
+
+def test_metadata_is_ours_alone(exported: Path) -> None:
+    assert {key for props in metadata(ir.load(exported)) for key in props} == {
+        "edgefc.version",
+        "edgefc.generator",
+        "edgefc.layer",
+    }
+
+
+def traces(data: bytes) -> list[bytes]:
+    """What tells of the machine that a file was written on."""
+    places = (str(ROOT), os.getcwd(), str(Path.home()), sys.prefix, f"/{getpass.getuser()}/")
+    texts = [text.encode() for text in (*places, "site-packages", 'File "', ".py", "Traceback", "pkg.torch")]
+    return [text for text in texts if text in data]
+
+
+def test_nothing_of_this_machine(exported: Path) -> None:
+    assert traces(exported.read_bytes()) == []
+    assert str(exported.parent).encode() not in exported.read_bytes()
+
+
+def test_the_search_for_traces_can_fail(tmp_path: Path) -> None:
+    """Meta-test: what torch itself writes holds them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(models.tiny(), (models.rows(2),), tmp_path / "m.onnx", dynamo=True, verbose=False)
+
+    assert {b'File "', b".py", b"pkg.torch"} <= set(traces((tmp_path / "m.onnx").read_bytes()))
+
+
+def test_no_paths_in_a_function_or_node(exported: Path) -> None:
+    model = onnx.load(exported)
+
+    assert not model.doc_string and not model.graph.doc_string
+    assert not any(node.doc_string for graph in (model.graph, *model.functions) for node in graph.node)
+
+
+def test_the_same_model_is_the_same_bytes(exported: Path, tmp_path: Path) -> None:
+    """Again in this process, and in another that hashes strings otherwise and runs in another folder."""
+    export(models.tiny(), models.rows(2), tmp_path / "again.onnx", verify=False)
+    code = (
+        "from edgefc.export import export; from tests import cli_models as m; "
+        "export(m.tiny(), m.rows(2), 'other.onnx', verify=False)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "4711"}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+
+    whole = exported.read_bytes()
+    assert (tmp_path / "again.onnx").read_bytes() == whole
+    assert (tmp_path / "other.onnx").read_bytes() == whole
+
+
+def test_another_weight_is_other_bytes(exported: Path, tmp_path: Path) -> None:
+    """Meta-test of the one above."""
+    model = models.tiny()
+    with torch.no_grad():
+        model[0].bias[0] += 1
+
+    export(model, models.rows(2), tmp_path / "m.onnx", verify=False)
+
+    assert (tmp_path / "m.onnx").read_bytes() != exported.read_bytes()
+
+
+def test_flat(tmp_path: Path) -> None:
+    """No function and no domain of ours is left; nodes keep their layers; the numbers are the same."""
+    model, x = models.tiny().eval(), models.rows(7)
+
+    report = export(model, models.rows(2), tmp_path / "flat.onnx", flat=True)
+
+    flat = ir.load(tmp_path / "flat.onnx")
+    assert not flat.functions and dict(flat.opset_imports) == {"": 20}
+    assert {node.domain for node in flat.graph.all_nodes()} == {""}
+    assert {node.metadata_props["edgefc.layer"] for node in flat.graph} == {"0", "1", "2", "3"}
+    assert report.layers == ("0", "3")
+    assert models.nmse(models.answers(tmp_path / "flat.onnx", x)[0], model(x)) < 1e-10
+    assert {key for props in metadata(flat) for key in props} >= {"edgefc.flat", "edgefc.layer"}
+    assert not any(key for props in metadata(flat) for key in props if not key.startswith("edgefc."))
+
+
+OPSETS = [  # opset, circulant body, PRP body
+    pytest.param(18, "dft", "streaming"),
+    pytest.param(19, "dft", "resident", marks=pytest.mark.slow),
+    pytest.param(20, "dft", "streaming"),
+    pytest.param(21, "matmul", "streaming", marks=pytest.mark.slow),
+    pytest.param(22, "dft", "streaming", marks=pytest.mark.slow),
+    pytest.param(23, "matmul", "resident"),
+    pytest.param(23, "dft", "streaming", marks=pytest.mark.slow),
+    pytest.param(18, "matmul", "resident", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("opset", "circulant", "prp"), OPSETS)
+def test_opsets_and_bodies(tmp_path: Path, opset: int, circulant: Any, prp: Any) -> None:
+    """The bodies differ in their operators, and not in their numbers."""
+    model, x = models.tiny().eval(), models.rows(3)
+
+    report = export(model, models.rows(2), tmp_path / "m.onnx", opset=opset, circulant=circulant, prp=prp)
+
+    file = ir.load(tmp_path / "m.onnx")
+    operators = {f.name: {node.op_type for node in f.all_nodes()} for f in file.functions.values()}
+    assert file.opset_imports[""] == opset and {f.opset_imports[""] for f in file.functions.values()} == {opset}
+    assert ("DFT" in operators["CirculantLinear"]) == (circulant == "dft")
+    assert ("Loop" in operators["PRPLinear"]) == (prp == "streaming")
+    assert (report.circulant, report.prp) == (circulant, prp)
+    assert report.prp_reason is not None and report.prp_reason.startswith("as asked")
+    assert models.nmse(models.answers(tmp_path / "m.onnx", x)[0], model(x)) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("limit", "body", "reason"),
+    [
+        pytest.param(1 << 20, "resident", "1.0 MiB of matrices, within 1 MiB: folded at load for speed", id="at"),
+        pytest.param((1 << 20) - 1, "streaming", "1.0 MiB of matrices, over 0 MiB: made a band at a time", id="over"),
+    ],
+)
+def test_auto_folds_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, body: str, reason: str
+) -> None:
+    """All matrices of the file count: two of 256 x 512 float32 are one MiB."""
+    monkeypatch.setattr(edgefc.export.exporter, "RESIDENT_LIMIT_BYTES", limit)
+    model = nn.Sequential(PRPLinear(256, 512), PRPLinear(512, 256))
+
+    report = export(model, models.rows(2, 256), tmp_path / "m.onnx", verify=False)
+
+    assert report.prp == body
+    assert report.prp_reason is not None and report.prp_reason.startswith(reason)
+
+
+def test_the_limit_is_64_mib() -> None:
+    assert edgefc.export.exporter.RESIDENT_LIMIT_BYTES == 64 * 2**20
+
+
+def test_no_prp_layer_has_no_prp_body(tmp_path: Path) -> None:
+    report = export(CirculantLinear(4, 4), models.rows(2, 4), tmp_path / "m.onnx", verify=False)
+
+    assert (report.circulant, report.prp, report.prp_reason) == ("matmul", None, None)
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with its weights beside it: what is large is set to a kilobyte."""
+    monkeypatch.setattr(edgefc.export.exporter, "EXTERNAL_FROM_BYTES", 1024)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 1024), CirculantLinear(1024, 1024), nn.Linear(1024, 4))
+    report = export(model, models.rows(2), tmp_path / "one" / "large.onnx")
+    assert report.data_bytes == (tmp_path / "one" / "large.onnx.data").stat().st_size
+    return tmp_path / "one" / "large.onnx"
+
+
+def test_large_weights_lie_beside_the_file(large: Path, tmp_path: Path) -> None:
+    """Each begins on a page, so that the runtime can map it; small ones stay in the file, named without a path."""
+    assert sorted(path.name for path in large.parent.iterdir()) == ["large.onnx", "large.onnx.data"]
+    entries = [
+        {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in onnx.load(large, load_external_data=False).graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    ]
+
+    assert len(entries) == 5
+    assert {entry["location"] for entry in entries} == {"large.onnx.data"}
+    assert all(int(entry["offset"]) % 4096 == 0 for entry in entries)
+    assert all(traces(path.read_bytes()) == [] for path in large.parent.iterdir())
+
+
+def test_both_files_move_together(large: Path, tmp_path: Path) -> None:
+    x = models.rows(3)
+    before = models.answers(large, x)[0]
+    shutil.move(large.parent, tmp_path / "elsewhere")
+
+    assert (models.answers(tmp_path / "elsewhere" / "large.onnx", x)[0] == before).all()
+
+
+def test_small_weights_stay_in_the_file(exported: Path) -> None:
+    assert [path.name for path in exported.parent.iterdir()] == ["tiny.onnx"]
+    assert edgefc.export.exporter.EXTERNAL_FROM_BYTES == 32 * 2**20
