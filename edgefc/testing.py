@@ -23,7 +23,6 @@ with needs_extra("torch", "edgefc.testing"):
     from edgefc.export import passes, verifier
     from edgefc.export.build import DOMAIN
     from edgefc.export.options import Options
-    from edgefc.export.registry import lowerings
 
 __all__ = ["assert_close", "layer_model", "run_onnxruntime", "run_reference"]
 
@@ -60,7 +59,8 @@ def layer_model(
 ) -> ir.Model:
     """The model of one layer: input x (*leading, features), one edgefc:: node and its function, output y.
 
-    The layer is asked for its node as torch.onnx.export would ask it, without tracing, which takes milliseconds.
+    The layer is asked for its node as torch.onnx.export would ask it, without tracing, which takes milliseconds. The
+    weights are copies: what happens to the layer afterwards does not reach the model.
 
     Raises:
         UsageError: a layer that shows itself by no node, or by several.
@@ -128,7 +128,7 @@ def _node_of(layer: nn.Module, x: Tensor) -> tuple[str, list[Tensor], dict[str, 
 
 
 def _initializer(name: str, weight: Tensor) -> ir.Value:
-    tensor = ir.tensor(weight.detach().cpu().contiguous().numpy(), name=name)
+    tensor = ir.tensor(weight.detach().cpu().contiguous().clone().numpy(), name=name)
     return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(weight.shape))
 
 

@@ -10,10 +10,12 @@ import io
 import pickle
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -194,3 +196,13 @@ def _saved(what: Any, most_bytes: int) -> io.BytesIO:
     assert buffer.tell() < most_bytes
     buffer.seek(0)
     return buffer
+
+
+# ---- what every body keeps
+
+
+def check_operators(model: ir.Model, golden: str) -> None:
+    """The operators of the model's one function, in order, are those of `golden`; constants do not count."""
+    (function,) = model.functions.values()
+    operators = [node.op_type for node in function if node.op_type != "Constant"]
+    assert operators == golden.split(), "\n" + textwrap.fill(" ".join(operators), 112)
