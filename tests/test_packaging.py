@@ -1,0 +1,223 @@
+"""One distribution from four folders: what pyproject.toml lists is what there is, and what a wheel brings."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import onnx_models
+
+tomllib = pytest.importorskip("tomllib", reason="of Python 3.11")
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"edgefc": "edgefc", "export": "edgefc.export", "runtime": "edgefc.runtime", "devices": "edgefc.devices"}
+LINKS = ("export", "runtime", "devices")
+NO_DATA = (".py", ".pyc")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    result: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return result
+
+
+def packages(root: Path) -> dict[str, Path]:
+    """Every package by its installed name: the folders with an __init__.py, links not followed."""
+    found = {}
+    for top, name in FOLDERS.items():
+        for folder, below, files in os.walk(root / top):
+            below[:] = [each for each in below if not (Path(folder) / each).is_symlink()]
+            if "__init__.py" in files:
+                found[".".join((name, *Path(folder).relative_to(root / top).parts))] = Path(folder)
+    return found
+
+
+def data_files(root: Path) -> dict[str, set[str]]:
+    """Files that are no code, by the package that they lie in; those of folders that are no package too."""
+    found: dict[str, set[str]] = {}
+    known = {folder: name for name, folder in packages(root).items()}
+    for top in FOLDERS:
+        for path in (root / top).rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.suffix not in NO_DATA:
+                home = next(parent for parent in path.parents if parent in known)
+                found.setdefault(known[home], set()).add(path.relative_to(home).as_posix())
+    return found
+
+
+def test_every_package_is_listed(project: dict[str, Any]) -> None:
+    """One that is not works in the checkout and is silently absent from the wheel."""
+    listed = project["tool"]["setuptools"]["packages"]
+
+    assert sorted(listed) == sorted(packages(ROOT))
+
+
+def test_a_forgotten_package_is_seen(tmp_path: Path) -> None:
+    """Meta-test."""
+    (tmp_path / "export" / "passes").mkdir(parents=True)
+    for place in ("export", "export/passes"):
+        (tmp_path / place / "__init__.py").touch()
+
+    assert sorted(packages(tmp_path)) == ["edgefc.export", "edgefc.export.passes"]
+
+
+def test_the_map_leads_to_the_folders(project: dict[str, Any]) -> None:
+    folders = project["tool"]["setuptools"]["package-dir"]
+
+    assert folders == {name: top for top, name in FOLDERS.items()}
+    assert all((ROOT / folder / "__init__.py").is_file() for folder in folders.values())
+
+
+def test_every_data_file_is_listed(project: dict[str, Any]) -> None:
+    """And nothing is listed that does not exist."""
+    patterns, found = project["tool"]["setuptools"]["package-data"], data_files(ROOT)
+    listed = {
+        name: {
+            path.relative_to(packages(ROOT)[name]).as_posix() for p in globs for path in packages(ROOT)[name].glob(p)
+        }
+        for name, globs in patterns.items()
+    }
+
+    assert listed == found
+    assert all(any(packages(ROOT)[name].glob(p)) for name, globs in patterns.items() for p in globs)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="git on Windows writes links as text files")
+@pytest.mark.parametrize("name", LINKS)
+def test_links_for_tools_that_read_folders(name: str) -> None:
+    link = ROOT / "edgefc" / name
+
+    assert link.is_symlink()
+    assert os.readlink(link) == f"../{name}"
+
+
+def test_no_other_links() -> None:
+    assert {path.name for path in (ROOT / "edgefc").iterdir() if path.is_symlink()} == set(LINKS)
+
+
+def test_every_module_has_a_place_in_the_contract(project: dict[str, Any]) -> None:
+    """import-linter fails on a module that has none; this says so without running it."""
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layered,) = [contract for contract in contracts if contract["type"] == "layers"]
+    placed = {name.strip(" ()") for layer in layered["layers"] for name in re.split(r"[|:]", layer)}
+    optional = {name for layer in layered["layers"] for name in re.findall(r"\((.*?)\)", layer)}
+    modules = {
+        path.stem for path in (ROOT / "edgefc").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+    assert layered["exhaustive"] is True and layered["containers"] == ["edgefc"]
+    assert placed - optional <= modules - {"__init__"} <= placed
+
+
+def test_constraints_name_what_is_required(project: dict[str, Any]) -> None:
+    """Each requirement of pyproject.toml is pinned, to a version within its range."""
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    extras = project["project"]["optional-dependencies"].values()
+    wanted = [Requirement(text) for group in (project["project"]["dependencies"], *extras) for text in group]
+
+    for requirement in wanted:
+        if requirement.name != "edgefc":
+            assert requirement.specifier.contains(pins[requirement.name]), requirement
+    assert all(re.fullmatch(r"\d+(\.\d+)*", version) for version in pins.values())
+
+
+def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The program, without this checkout on its path."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist that is built from a copy of this checkout: a file that either forgets is missing."""
+    place = tmp_path_factory.mktemp("build")
+    skipped = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__", "shared")
+    shutil.copytree(ROOT, place / "copy", symlinks=True, ignore=skipped)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", cwd=place / "copy")
+    (built,) = (place / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def board(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scripts folder of a fresh venv with the wheel and what it requires, as on a board."""
+    place = tmp_path_factory.mktemp("board")
+    venv.create(place / "venv", with_pip=True, symlinks=os.name != "nt")
+    scripts = place / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    run(scripts / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=place)
+    return scripts
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_package_and_its_data(wheel: Path) -> None:
+    wanted = {f"{name.replace('.', '/')}/__init__.py" for name in packages(ROOT)}
+    wanted |= {f"{name.replace('.', '/')}/{file}" for name, files in data_files(ROOT).items() for file in files}
+    wanted |= {
+        f"{name.replace('.', '/')}/{path.name}"
+        for name, folder in packages(ROOT).items()
+        for path in folder.glob("*.py")
+    }
+
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert wanted == {name for name in names if ".dist-info/" not in name}
+    assert {name.split("/")[0] for name in names} == {"edgefc", wheel.name.split("-py3")[0] + ".dist-info"}
+
+
+@pytest.mark.slow
+def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    text = archive.read(metadata).decode()
+
+    assert {"torch", "demo", "all", "dev"} == set(re.findall(r"^Provides-Extra: (.*)$", text, re.M))
+    assert re.search(r"^Requires-Dist: torch.*; extra == \"torch\"$", text, re.M)
+    assert not re.search(r"^Requires-Dist: (torch|onnx)\b[^;]*$", text, re.M)
+    assert str(ROOT) not in text
+
+
+@pytest.mark.slow
+def test_site_packages_gains_one_name(board: Path, wheel: Path) -> None:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(run(board / "python", "-c", code).stdout.strip())
+    record = (site / f"{wheel.name.split('-py3')[0]}.dist-info" / "RECORD").read_text()
+
+    tops = {line.split("/")[0] for line in record.splitlines() if not line.startswith("..")}
+    assert tops == {"edgefc", wheel.name.split("-py3")[0] + ".dist-info"}
+    assert not any((site / name).exists() for name in (*LINKS, "tests"))
+    assert not any((site / "edgefc" / name).is_symlink() for name in LINKS)
+
+
+@pytest.mark.slow
+def test_a_board_without_torch(board: Path, tmp_path: Path) -> None:
+    """From a folder that is not the checkout: import, --help, profile; and one sentence for what needs torch."""
+    onnx_models.matmul(tmp_path / "m.onnx")
+    edgefc = board / "edgefc"
+
+    where = run(board / "python", "-c", "import edgefc; print(edgefc.__file__)", cwd=tmp_path).stdout
+    assert str(ROOT) not in where and "site-packages" in where
+    assert "profile" in run(edgefc, "--help", cwd=tmp_path).stdout
+    assert run(edgefc, "--version", cwd=tmp_path).stdout.startswith("edgefc ")
+    arguments = ("profile", "m.onnx", "--time", "0.05", "--json", "record.json")
+    assert "m.onnx" in run(edgefc, *arguments, cwd=tmp_path).stdout
+    assert json.loads((tmp_path / "record.json").read_text())["models"]
+
+    refused = subprocess.run([edgefc, "inspect", "m.onnx"], capture_output=True, text=True, cwd=tmp_path)
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert refused.stderr.count("\n") == 1 and "pip install 'edgefc[torch]'" in refused.stderr
+    listed = {
+        package["name"] for package in json.loads(run(board / "python", "-m", "pip", "list", "--format=json").stdout)
+    }
+    assert "onnxruntime" in listed and not {"torch", "onnx", "onnx-ir", "onnxscript"} & listed
