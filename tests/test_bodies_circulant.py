@@ -18,6 +18,9 @@ BODIES = [pytest.param(MATMUL, id="matmul"), pytest.param(DFT, id="dft")]
 ROUNDING = 1e-12
 """float32 answers: a relative error of 1e-6, some ten roundings."""
 
+HALF_ROUNDING = 2e-6
+"""float16 answers: a relative error of 1.4e-3, some ten roundings of a half."""
+
 DFT_OFF_POWERS = 1e-7
 """What onnxruntime's DFT operator reaches in float32 off powers of two: a relative error of 3e-4."""
 
@@ -105,6 +108,16 @@ def test_in_float64_only_rounding_is_left(n: int, m: int, block: int | None, run
     assert_close(run(layer_model(layer, n), x), models.expected(layer, x), nmse=1e-26, what="float64")
 
 
+@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@pytest.mark.parametrize("options", BODIES)
+@pytest.mark.parametrize(("n", "m", "block"), [(64, 64, None), (61, 40, None), (40, 61, 16)])
+def test_float16_layers(n: int, m: int, block: int | None, options: Options, run: Any) -> None:
+    layer, x = make(n, m, block=block, dtype=torch.float16), models.inputs(4, n, dtype=np.float16)
+    actual = run(layer_model(layer, n, options=options), x)
+    assert actual.dtype == np.float16
+    assert_close(actual, models.expected(layer, x), nmse=HALF_ROUNDING, what="float16")
+
+
 @pytest.mark.parametrize("opset", range(18, 24))
 @pytest.mark.parametrize("options", BODIES)
 def test_every_opset(options: Options, opset: int) -> None:
@@ -115,8 +128,7 @@ def test_every_opset(options: Options, opset: int) -> None:
         assert_close(actual, models.expected(layer, x), nmse=nmse, what=f"{n} to {m} at opset {opset}")
 
 
-@pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "node-by-node"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("threads", "optimise"), [(1, False), (2, True)], ids=["node-by-node", "two-threads"])
 @pytest.mark.parametrize("options", BODIES)
 def test_the_runtime_may_fold_or_not(options: Options, threads: int, optimise: bool) -> None:
     layer, x = make(48, 32, block=16), models.inputs(4, 48)
