@@ -82,6 +82,9 @@ def _read(file: Path) -> ir.Model:
 
 
 def _layer(node: ir.Node, counted: set[str]) -> Layer:
+    missing = [key for key in ("in_features", "out_features") if key not in node.attributes]
+    if missing:
+        raise ModelError(f"node {node.name!r}, an edgefc::{node.op_type}, has no {missing[0]}. Export the model again.")
     n, m = (node.attributes[key].as_int() for key in ("in_features", "out_features"))
     weights = [value for value in node.inputs[1:] if value is not None and value.name not in counted]
     counted.update(value.name or "" for value in weights)
