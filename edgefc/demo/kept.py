@@ -1,0 +1,52 @@
+"""Finished trainings, kept in the folder so that the demo can be stopped and taken up again.
+
+One safetensors file per kind and seed: the weights, and in the header the result and the fingerprint of the recipe it
+came from. A file is taken up only if the fingerprint is that of today's recipe and the weights, run again on the test
+digits, give the result that the header claims. Anything else is trained anew. Nothing is unpickled.
+"""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from edgefc.demo.data import Split
+from edgefc.demo.models import build
+from edgefc.demo.results import Recipe, Training
+from edgefc.demo.train import count_right
+from edgefc.files import staged
+
+FOLDER = "trained"
+
+
+def keep(folder: Path, model: nn.Module, training: Training, fingerprint: str) -> None:
+    """Write one finished training, whole or not at all."""
+    header = {"training": training.model_dump_json(), "fingerprint": fingerprint}
+    path = _path(folder, training.kind, training.seed)
+    with staged(path) as beside:
+        save_file(model.state_dict(), beside / path.name, metadata=header)
+
+
+def take_up(
+    folder: Path, kind: str, seed: int, recipe: Recipe, fingerprint: str, split: Split
+) -> tuple[nn.Module, Training] | None:
+    """The kept training, or None where there is none that can be believed."""
+    path = _path(folder, kind, seed)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        if header.get("fingerprint") != fingerprint:
+            return None
+        training = Training.model_validate_json(header.get("training", ""))
+        model = build(kind, recipe.width, seed)
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, ValidationError, RuntimeError):  # RuntimeError: weights of another shape
+        return None
+    found = training.model_copy(update={"kind": kind, "seed": seed, "right": count_right(model, split.test)})
+    return (model, training) if found == training and training.rows == len(split.test.y) else None
+
+
+def _path(folder: Path, kind: str, seed: int) -> Path:
+    return folder / FOLDER / f"{kind}-{seed}.safetensors"

@@ -1,0 +1,90 @@
+"""Results for people: the table and its notes, printed and as markdown, and a plot where matplotlib is installed."""
+
+import importlib
+from pathlib import Path
+from statistics import mean, stdev
+
+from edgefc.demo.results import File, Latency, Results
+from edgefc.files import staged
+from edgefc.runtime.table import time_text
+from edgefc.tables import print_table
+
+PLOT = "accuracy-size.png"
+_MB = 1e6
+
+
+def columns(results: Results) -> tuple[str, ...]:
+    """Headings, with units."""
+    batches = (f"batch {latency.batch} (x dense)" for latency in results.files[0].latencies)
+    return (
+        "model", "test accuracy % (mean ± sd)", "numbers stored", "file bytes", "peak memory MB", "load ms", *batches
+    )  # fmt: skip
+
+
+def rows(results: Results) -> list[tuple[str, ...]]:
+    """One per file; a star marks figures in doubt."""
+    return [
+        (
+            file.name + ("*" if file.doubts else ""),
+            accuracy_text(results.percents(file.kind)),
+            f"{file.numbers:,}",
+            f"{file.file_bytes:,}",
+            "-" if file.peak_bytes is None else f"{file.peak_bytes / _MB:.1f}",
+            f"{sorted(file.load_ns)[len(file.load_ns) // 2] / 1e6:.1f}",
+            *map(_latency_text, file.latencies),
+        )
+        for file in results.files
+    ]
+
+
+def notes(results: Results) -> list[str]:
+    """The sentences, then the doubts."""
+    doubts = [f"* {file.name} in doubt: {'; '.join(file.doubts)}" for file in results.files if file.doubts]
+    return [*results.sentences, *doubts]
+
+
+def show(results: Results) -> None:
+    """Print the table and its notes on stdout."""
+    print_table(columns(results), rows(results))
+    print()
+    for note in notes(results):
+        print(note)
+
+
+def markdown(results: Results) -> str:
+    """The same as a markdown page."""
+    rule = ("---", *["---:"] * (len(columns(results)) - 1))
+    table = [f"| {' | '.join(row)} |" for row in (columns(results), rule, *rows(results))]
+    return "\n".join([*table, "", *(f"- {note}" for note in notes(results))]).replace("*", "\\*") + "\n"
+
+
+def accuracy_text(percents: list[float]) -> str:
+    """Mean and sample standard deviation."""
+    return f"{mean(percents):.2f}" + (f" ± {stdev(percents):.2f}" if len(percents) > 1 else "")
+
+
+def plot(results: Results, folder: Path) -> str:
+    """Draw accuracy over file size, if matplotlib is installed; the sentence says which."""
+    try:
+        figures = importlib.import_module("matplotlib.figure")
+    except ImportError:
+        return f"No plot: matplotlib is not installed. With it, {PLOT} shows accuracy over file size."
+    figure = figures.Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(
+        xscale="log", xlabel="file size (bytes)", ylabel="test accuracy (%), mean and standard deviation over seeds"
+    )
+    for file in results.files:
+        _mark(axes, file, results.percents(file.kind))
+    axes.legend()
+    with staged(folder / PLOT) as beside:
+        figure.savefig(beside / PLOT, dpi=150)
+    return f"{PLOT} shows accuracy over file size."
+
+
+def _mark(axes: object, file: File, percents: list[float]) -> None:
+    spread = stdev(percents) if len(percents) > 1 else 0.0
+    axes.errorbar(file.file_bytes, mean(percents), yerr=spread, fmt="o", capsize=3, label=file.name)  # type: ignore[attr-defined]
+
+
+def _latency_text(latency: Latency) -> str:
+    return time_text(latency.median_ns) + ("" if latency.ratio is None else f" ({latency.ratio:.3g}x)")

@@ -1,0 +1,90 @@
+"""Results: everything that one demo found, and its file format, results.json.
+
+    recipe      how the models were trained
+    trainings   per kind of layer and seed: test digits named correctly
+    files       per exported file: sizes, load times, peak memory, latency at each batch size
+    sentences   what of it can be said
+
+Units end the names. A value that could not be had is null.
+
+Format history (schema_version):
+    1   first
+"""
+
+import hashlib
+from typing import Literal
+
+from edgefc.runtime.parts import Environment, Part
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Recipe(Part):
+    """Rates are Adam's first learning rates, by kind of layer."""
+
+    width: int
+    epochs: int
+    rows_per_step: int
+    rates: dict[str, float]
+
+    def fingerprint(self, versions: dict[str, str]) -> str:
+        """Changes whenever a training could come out otherwise."""
+        text = self.model_dump_json() + repr(sorted(versions.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Training(Part):
+    """`right` of `rows` test digits."""
+
+    kind: str
+    seed: int
+    right: int
+    rows: int
+    seconds: float
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.right / self.rows
+
+
+class Latency(Part):
+    """Of one run; ratio is the time over that of dense in the same rounds, low to high its 95 % interval."""
+
+    batch: int
+    median_ns: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+class File(Part):
+    """One exported file, measured on one thread; peak memory is above onnxruntime's own, at batch 1."""
+
+    name: str
+    kind: str
+    file: str
+    numbers: int
+    file_bytes: int
+    load_ns: tuple[int, ...]
+    peak_bytes: int | None
+    latencies: tuple[Latency, ...]
+    doubts: tuple[str, ...]
+
+
+class Results(Part):
+    """memory_noise_bytes is how far peaks of one and the same model lay apart."""
+
+    schema_version: Literal[1]
+    recipe: Recipe
+    fingerprint: str
+    exported_seed: int
+    versions: dict[str, str]
+    environment: Environment
+    trainings: tuple[Training, ...]
+    memory_noise_bytes: int | None
+    files: tuple[File, ...]
+    sentences: tuple[str, ...]
+
+    def percents(self, kind: str) -> list[float]:
+        """Test accuracies of one kind, seed by seed."""
+        return [training.percent for training in sorted(self.trainings, key=lambda t: t.seed) if training.kind == kind]
