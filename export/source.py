@@ -56,9 +56,12 @@ def parse_input(text: str) -> torch.Tensor:
             f"--input {text!r} is not SHAPE[:DTYPE]. Write 1x64 or 1x16:int64; dtypes: {', '.join(_DTYPES)}."
         )
     shape = [int(size) for size in sizes]
-    if dtype.is_floating_point:
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-    return torch.zeros(shape, dtype=dtype)
+    try:
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        return torch.zeros(shape, dtype=dtype)
+    except (RuntimeError, OverflowError, TypeError):  # beyond memory, or beyond 64 bits
+        raise UsageError(f"--input {text!r} is larger than memory. Give a smaller shape.") from None
 
 
 def _factory(source: str) -> Callable[[], Any]:
