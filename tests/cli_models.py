@@ -22,7 +22,7 @@ def tiny() -> nn.Module:
 
 
 def tiny_and_inputs() -> tuple[nn.Module, Tensor]:
-    return tiny(), torch.zeros(2, IN_FEATURES)
+    return tiny(), rows(2)
 
 
 def dense() -> tuple[nn.Module, Tensor]:
