@@ -1,0 +1,72 @@
+"""The tree of errors, and the sentence about a package that is missing."""
+
+import inspect
+import pickle
+import re
+
+import pytest
+
+from edgefc import errors
+from edgefc.errors import EdgefcError, MissingExtra, needs_extra
+
+TREE = {
+    "EdgefcError": (Exception, 2),
+    "UsageError": (EdgefcError, 2),
+    "ShapeError": (errors.UsageError, 2),
+    "MissingExtra": (errors.UsageError, 2),
+    "ExportError": (EdgefcError, 2),
+    "ModelError": (EdgefcError, 2),
+    "CheckFailed": (EdgefcError, 1),
+    "DeviceError": (EdgefcError, 3),
+}
+CLASSES = {
+    name: value
+    for name, value in vars(errors).items()
+    if inspect.isclass(value) and value.__module__ == errors.__name__
+}
+
+
+def test_the_tree() -> None:
+    """Parents and exit codes; every class stands in the docstring's drawing."""
+    assert {name: (value.__bases__[0], value.exit_code) for name, value in CLASSES.items()} == TREE
+    assert set(re.findall(r"\w+", errors.__doc__ or "")) >= set(TREE)
+
+
+def test_errors_that_python_users_catch() -> None:
+    assert issubclass(errors.UsageError, ValueError) and issubclass(MissingExtra, ImportError)
+    assert not issubclass(errors.ModelError, ValueError)
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_errors_cross_processes(name: str) -> None:
+    error = pickle.loads(pickle.dumps(CLASSES[name]("what happened.")))
+
+    assert type(error) is CLASSES[name] and str(error) == "what happened."
+
+
+def test_a_missing_package() -> None:
+    with pytest.raises(MissingExtra) as caught, needs_extra("torch", "edgefc export"):
+        raise ModuleNotFoundError("No module named 'onnx_ir.passes'", name="onnx_ir.passes")
+
+    assert str(caught.value) == (
+        "edgefc export needs the package 'onnx_ir', which is not installed. Install it with: pip install 'edgefc[torch]'"
+    )
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'edgefc.layers.absent'", name="edgefc.layers.absent"),
+        ModuleNotFoundError("of no name"),
+        ImportError("cannot import name 'x' from 'torch'", name="torch"),
+        ValueError("something else"),
+    ],
+    ids=["a-module-of-ours", "nameless", "a-name-in-it", "no-import"],
+)
+def test_other_errors_pass(error: Exception) -> None:
+    """A fault of ours is no missing package."""
+    with pytest.raises(type(error)) as caught, needs_extra("torch", "edgefc export"):
+        raise error
+
+    assert caught.value is error

@@ -1,0 +1,147 @@
+"""What is loaded when: no torch for what a board does, and one sentence where torch is missing."""
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgefc.commands
+from tests import onnx_models
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCH_SIDE = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "sklearn")
+HEAVY = (*TORCH_SIDE, "numpy", "onnxruntime", "pydantic", "rich", "tqdm")
+COMMANDS = sorted(module.name for module in pkgutil.iter_modules(edgefc.commands.__path__))
+
+LOADED = """
+import json, sys
+{code}
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}} & set({heavy!r}))))
+"""
+
+# A finder in front of all others: what it refuses is not installed.
+BLOCKED = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+{code}
+"""
+
+
+def run(code: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=folder)
+
+
+def loaded(code: str, folder: Path | None = None) -> list[str]:
+    """The heavy packages in memory after the code."""
+    done = run(LOADED.format(code=code, heavy=HEAVY), folder)
+    assert done.returncode == 0, done.stderr
+    result: list[str] = json.loads(done.stdout.rstrip().rpartition("\n")[2])
+    return result
+
+
+def shows_help(*arguments: str) -> str:
+    return f"""
+from edgefc.cli import main
+try:
+    main({arguments!r})
+except SystemExit as end:
+    assert end.code == 0
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import edgefc; edgefc.__version__; dir(edgefc)", id="import"),
+        pytest.param(shows_help("--help"), id="help"),
+        pytest.param(shows_help("--version"), id="version"),
+        pytest.param("".join(shows_help(name, "--help") for name in COMMANDS), id="help-of-every-command"),
+    ],
+)
+def test_what_loads_nothing_heavy(code: str) -> None:
+    """Not even numpy: these answer at once."""
+    assert loaded(code) == []
+
+
+def test_there_are_commands() -> None:
+    """Without them the test above says nothing."""
+    assert {"export", "inspect", "profile", "verify"} <= set(COMMANDS)
+
+
+def test_profile_loads_no_torch(tmp_path: Path) -> None:
+    """A whole run of the command, not only its import."""
+    onnx_models.matmul(tmp_path / "m.onnx")
+    code = "from edgefc.cli import main; assert main(['profile', 'm.onnx', '--time', '0.01', '--no-memory']) == 0"
+
+    assert not set(loaded(code, tmp_path)) & set(TORCH_SIDE)
+
+
+@pytest.mark.parametrize("code", ["import onnx", "import edgefc; edgefc.CirculantLinear"])
+def test_the_check_can_fail(code: str) -> None:
+    """Meta-test."""
+    assert loaded(code) != []
+
+
+def test_names_that_do_not_exist() -> None:
+    with pytest.raises(AttributeError, match="module 'edgefc' has no attribute 'Circulant'"):
+        edgefc.Circulant  # noqa: B018
+
+
+SENTENCE = "needs the package {!r}, which is not installed. Install it with: pip install 'edgefc[torch]'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package"),
+    [
+        ("export a.py:make -o m.onnx", "torch"),
+        ("verify m.onnx a.py:make", "torch"),
+        ("inspect m.onnx", "torch"),
+        ("inspect m.onnx", "onnx"),
+    ],
+)
+def test_commands_without_an_extra(tmp_path: Path, arguments: str, package: str) -> None:
+    """One line with the command that installs it; nothing is written."""
+    code = f"from edgefc.cli import main; sys.exit(main({arguments.split()!r}))"
+
+    done = run(BLOCKED.format(blocked=(package,), code=code), tmp_path)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"edgefc {arguments.split()[0]}: edgefc")
+    assert done.stderr.endswith(SENTENCE.format(package) + "\n") and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["CirculantLinear", "PRPLinear"])
+def test_layers_without_torch(name: str) -> None:
+    """An ImportError for those who catch one, and the sentence for those who read it."""
+    code = f"""
+import edgefc, edgefc.runtime
+from edgefc.errors import MissingExtra
+try:
+    edgefc.{name}
+except ImportError as error:
+    assert isinstance(error, MissingExtra), error
+    print(error)
+"""
+    done = run(BLOCKED.format(blocked=TORCH_SIDE, code=code))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"edgefc.{name} {SENTENCE.format('torch')}\n"
+
+
+def test_profile_without_torch(tmp_path: Path) -> None:
+    onnx_models.matmul(tmp_path / "m.onnx")
+    code = "from edgefc.cli import main; sys.exit(main(['profile', 'm.onnx', '--time', '0.01', '--no-memory']))"
+
+    done = run(BLOCKED.format(blocked=TORCH_SIDE, code=code), tmp_path)
+
+    assert done.returncode == 0 and "m.onnx" in done.stdout, done.stderr
