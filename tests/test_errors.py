@@ -49,7 +49,8 @@ def test_a_missing_package() -> None:
         raise ModuleNotFoundError("No module named 'onnx_ir.passes'", name="onnx_ir.passes")
 
     assert str(caught.value) == (
-        "edgefc export needs the package 'onnx_ir', which is not installed. Install it with: pip install 'edgefc[torch]'"
+        "edgefc export needs the package 'onnx_ir', which is not installed. "
+        "Install it with: pip install 'edgefc[torch]'"
     )
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 

@@ -43,7 +43,7 @@ def test_a_block_that_fails_leaves_everything(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("old")
     before = files(tmp_path)
 
-    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "m.onnx") as folder:
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "m.onnx") as folder:  # noqa: PT012
         (folder / "m.onnx").write_text("new")
         raise KeyboardInterrupt
 
@@ -78,7 +78,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, place: str, said: str) ->
     before = files(tmp_path)
 
     for action in (check_writable, lambda path: write_text(path, "text")):
-        with pytest.raises(UsageError, match="^cannot write ") as caught:
+        with pytest.raises(UsageError, match=r"^cannot write ") as caught:
             action(tmp_path / place)
         assert str(caught.value).endswith(said) and "\n" not in str(caught.value)
     assert files(tmp_path) == before
