@@ -106,7 +106,9 @@ def test_a_file_that_loses_everything_and_one_that_wins_everything() -> None:
 
     assert "wins" not in sentences(worse)[0]
     assert "No difference" not in sentences(worse)[0]
-    assert sentences(better)[0].startswith("circulant loses to dense in nothing that was measured. It wins in accuracy")
+    assert sentences(better)[0].startswith(
+        "circulant loses to dense in nothing that could be shown. It wins in accuracy"
+    )
 
 
 def test_the_sentences_carry_their_conditions() -> None:
@@ -128,8 +130,9 @@ def test_the_table_has_mean_and_sample_deviation_and_marks_doubts() -> None:
     results = make(doubts=("batch 1, the clock steps",))
 
     assert report.rows(results)[0][:2] == ("dense*", "98.00 ± 0.14")
+    assert report.rows(results)[1][-1] == "20.0 (1x)"
     assert report.accuracy_text([98.0]) == "98.00"
-    assert "* dense in doubt: batch 1, the clock steps" in report.notes(results)
+    assert "* dense, circulant: batch 1, the clock steps" in report.notes(results)
     assert "dense\\*" in report.markdown(results)
 
 

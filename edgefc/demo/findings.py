@@ -72,7 +72,7 @@ def _about(name: str, found: list[Finding]) -> str:
         _listed([f"{f.quantity} ({f.figures})" for f in found if f.verdict == verdict])
         for verdict in ("loses", "wins", "undecided")
     )
-    parts = [f"{name} loses to dense in {loses or 'nothing that was measured'}."]
+    parts = [f"{name} loses to dense in {loses or 'nothing that could be shown'}."]
     if wins:
         parts.append(f"It wins in {wins}.")
     if undecided:

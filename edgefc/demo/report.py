@@ -2,11 +2,10 @@
 
 import importlib
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 from edgefc.demo.results import File, Latency, Results
 from edgefc.files import staged
-from edgefc.runtime.table import time_text
 from edgefc.tables import print_table
 
 PLOT = "accuracy-size.png"
@@ -15,7 +14,7 @@ _MB = 1e6
 
 def columns(results: Results) -> tuple[str, ...]:
     """Headings, with units."""
-    batches = (f"batch {latency.batch} (x dense)" for latency in results.files[0].latencies)
+    batches = (f"batch {latency.batch} us (x dense)" for latency in results.files[0].latencies)
     return (
         "model", "test accuracy % (mean ± sd)", "numbers stored", "file bytes", "peak memory MB", "load ms", *batches
     )  # fmt: skip
@@ -30,7 +29,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
             f"{file.numbers:,}",
             f"{file.file_bytes:,}",
             "-" if file.peak_bytes is None else f"{file.peak_bytes / _MB:.1f}",
-            f"{sorted(file.load_ns)[len(file.load_ns) // 2] / 1e6:.1f}",
+            f"{median(file.load_ns) / 1e6:.1f}",
             *map(_latency_text, file.latencies),
         )
         for file in results.files
@@ -38,9 +37,12 @@ def rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def notes(results: Results) -> list[str]:
-    """The sentences, then the doubts."""
-    doubts = [f"* {file.name} in doubt: {'; '.join(file.doubts)}" for file in results.files if file.doubts]
-    return [*results.sentences, *doubts]
+    """The sentences, then each doubt with the files it is about."""
+    doubts: dict[str, list[str]] = {}
+    for file in results.files:
+        for doubt in file.doubts:
+            doubts.setdefault(doubt, []).append(file.name)
+    return [*results.sentences, *(f"* {', '.join(names)}: {doubt}" for doubt, names in doubts.items())]
 
 
 def show(results: Results) -> None:
@@ -87,4 +89,6 @@ def _mark(axes: object, file: File, percents: list[float]) -> None:
 
 
 def _latency_text(latency: Latency) -> str:
-    return time_text(latency.median_ns) + ("" if latency.ratio is None else f" ({latency.ratio:.3g}x)")
+    us = latency.median_ns / 1e3
+    time = f"{us:,.0f}" if us >= 100 else f"{us:.1f}"
+    return time if latency.ratio is None else f"{time} ({latency.ratio:.3g}x)"

@@ -58,7 +58,10 @@ class Latency(Part):
 
 
 class File(Part):
-    """One exported file, measured on one thread; peak memory is above onnxruntime's own, at batch 1."""
+    """One exported file, measured on one thread.
+
+    Load times are of all launches, at whatever batch size; peak memory is above onnxruntime's own, at batch 1.
+    """
 
     name: str
     kind: str

@@ -156,7 +156,7 @@ def _files(record: Record, models: dict[str, nn.Module]) -> Iterator[File]:
             file=f"{file.name}.onnx",
             numbers=numbers(models[file.kind]),
             file_bytes=measured.all_bytes,
-            load_ns=cells[0].load.samples_ns,
+            load_ns=tuple(ns for cell in cells for ns in cell.load.samples_ns),  # the batch size does not matter to it
             peak_bytes=cells[0].peak_above_baseline_bytes,
             latencies=tuple(_latency(record, cell) for cell in cells),
             doubts=tuple(f"batch {cell.batch}, {doubt}" for cell in cells for doubt in cell.doubts),
