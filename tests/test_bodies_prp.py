@@ -150,21 +150,22 @@ GOLDEN = {
         Sub Add Div Mul Reshape Cast BitwiseAnd Cast BitShift Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul
         BitShift BitwiseXor BitwiseXor Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor
         BitwiseXor Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Mul Sub Add Div
-        Range Size Div Mul Less Where Cast BitShift Cast Reshape Range Cast Range Cast Cast BitShift Sub Unsqueeze
-        BitShift BitwiseAnd Cast Gather CastLike Cast Sqrt CastLike Reshape Concat Reshape Div Mul Greater If Add
-        Range Unsqueeze Cast Unsqueeze Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor
-        Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor Mul Add BitShift BitwiseXor
-        Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Range Cast Cast BitShift Sub Unsqueeze BitShift
-        BitwiseAnd Cast If Mul Reshape Mul Reshape Slice Gather Reshape Concat Reshape Gemm Concat Greater If Mul Add
-        Shape Reshape Concat Reshape
+        Range Size Div Mul Reshape Concat Less Where Cast BitShift Cast Reshape Range Unsqueeze Cast Range Cast Cast
+        BitShift Sub BitShift BitwiseAnd Cast Gather CastLike Cast Sqrt CastLike Reshape Concat Reshape Div Mul Greater
+        If If Mul Mul Add Range Unsqueeze Cast Unsqueeze Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul
+        BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor Mul Add
+        BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Range Cast Cast BitShift Sub
+        BitShift BitwiseAnd Cast Mul Reshape Mul Reshape Mul Reshape Mul Reshape Mul Reshape Slice Slice Slice Slice
+        Gather Reshape Gemm Gather Reshape Gemm Gather Reshape Gemm Gather Reshape Gemm Concat Greater If Mul Add Shape
+        Reshape Concat Reshape
     """,
     "streaming": """
         Reshape Cast BitwiseAnd Cast BitShift Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift
         BitwiseXor BitwiseXor Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Add
         BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Mul Sub Add Div Range Size Div
-        Mul Less Where Cast BitShift Cast Reshape Range Cast Range Cast Cast BitShift Sub Unsqueeze BitShift
-        BitwiseAnd Cast Gather CastLike Cast Sqrt CastLike Reshape Concat Reshape Div Mul Greater If Div Max Min Sub
-        Add Div Loop Transpose Mul Reshape Concat Reshape Reshape Slice Mul Add Shape Reshape Concat Reshape
+        Mul Reshape Concat Less Where Cast BitShift Cast Reshape Range Unsqueeze Cast Range Cast Cast BitShift Sub
+        BitShift BitwiseAnd Cast Gather CastLike Cast Sqrt CastLike Reshape Concat Reshape Div Mul Greater If Div Max
+        Min Sub Add Div Loop Transpose Mul Reshape Concat Reshape Reshape Slice Mul Add Shape Reshape Concat Reshape
     """,
 }
 

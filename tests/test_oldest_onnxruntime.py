@@ -56,4 +56,5 @@ def test_the_oldest_onnxruntime_agrees(tmp_path) -> None:
     assert found.stdout.strip().startswith(OLDEST)
     for file, reference in expected.items():
         actual = np.load(f"{file}.y.npy")
-        assert np.square(actual - reference).sum() <= 1e-12 * np.square(reference).sum(), file.name
+        bound = 1e-9 if "dft" in file.name else 1e-12  # onnxruntime's DFT is the less accurate one
+        assert np.square(actual - reference).sum() <= bound * np.square(reference).sum(), file.name

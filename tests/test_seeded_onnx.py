@@ -57,7 +57,9 @@ def onnx_words(run: Any, seed: int, rows: list[int], columns: list[int]) -> NDAr
         return seeded.words(op, seeded.keys(op, op.attribute("seed")), rows, columns)
 
     model = model_of(write, ["rows", "columns"], seed, ir.DataType.UINT32)
-    return run(model, {"rows": np.array(rows, np.int64), "columns": np.array(columns, np.int64)})
+    found = run(model, {"rows": np.array(rows, np.int64), "columns": np.array(columns, np.int64)})
+    assert found.shape == (len(rows), len(columns), 1)
+    return found[:, :, 0]
 
 
 def onnx_signs(run: Any, seed: int, n: int) -> NDArray[np.float32]:

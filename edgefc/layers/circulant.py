@@ -83,6 +83,8 @@ class CirculantLinear(nn.Module):
         check_width(self, x, self.in_features)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
+        if x.numel() == 0:  # FFT libraries refuse an empty batch
+            return x.new_zeros(*x.shape[:-1], self.out_features)
         _, q, b = self.kernel.shape
         u = x.to(_fft_dtype(x.dtype))
         u = u * seeded.signs(self.seed, self.in_features, dtype=u.dtype, device=u.device)

@@ -22,7 +22,7 @@ from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
 from edgefc.layers.symbolic import Attribute, check_width, layer_node, zero_bias
 
-_FIT_SWEEPS = 50
+_FIT_SWEEPS, _FIT_SETTLED = 500, 1e-12  # at most so many sweeps, fewer once the scales move less than this
 
 
 class PRPLinear(nn.Module):
@@ -93,8 +93,9 @@ class PRPLinear(nn.Module):
     def from_linear(cls, linear: nn.Linear, *, distribution: str = "gaussian", seed: int = 0) -> "PRPLinear":
         """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
 
-        Alternating least squares: given one scale the other has a closed form, so the distance never grows. With
-        Rademacher P this converges to the best rank-one approximation of weight * P.
+        Alternating least squares from the best rank-one approximation of weight * P: given one scale the other has a
+        closed form, so the distance never grows. With Rademacher P the start is the answer; with others the answer is
+        a stationary point, as good as any found from other starts, but not proven to be the nearest.
         """
         m, n = linear.weight.shape
         layer = cls(
@@ -106,13 +107,9 @@ class PRPLinear(nn.Module):
             device=linear.weight.device,
             dtype=linear.weight.dtype,
         )
-        p = layer._generate(torch.float64, linear.weight.device)
-        product, square = linear.weight.double() * p, p * p
-        in_scale = torch.ones(n, dtype=torch.float64, device=linear.weight.device)
-        out_scale = torch.ones(m, dtype=torch.float64, device=linear.weight.device)
-        for _ in range(_FIT_SWEEPS):
-            out_scale = (product @ in_scale) / (square @ in_scale.square()).clamp(min=1e-30)
-            in_scale = (product.T @ out_scale) / (square.T @ out_scale.square()).clamp(min=1e-30)
+        out_scale, in_scale = _nearest_scales(
+            linear.weight.double(), layer._generate(torch.float64, linear.weight.device)
+        )
         balance = (out_scale.norm() / in_scale.norm().clamp(min=1e-30)).sqrt().clamp(min=1e-30)
         layer.in_scale.copy_(in_scale * balance)
         layer.out_scale.copy_(out_scale / balance)
@@ -133,7 +130,10 @@ class PRPLinear(nn.Module):
         dtype, device = self.in_scale.dtype, self.in_scale.device
         if self._kept is None or self._kept.dtype != dtype or self._kept.device != device:
             with torch.inference_mode(False):  # what inference makes first, training may need later
-                self._kept = self._generate(dtype, device)
+                matrix = self._generate(dtype, device)
+            if type(matrix) is not Tensor:  # a tracer's stand-in is of no use to later calls
+                return matrix
+            self._kept = matrix
         return self._kept
 
     @torch.no_grad()
@@ -153,3 +153,18 @@ class PRPLinear(nn.Module):
             "codebook": self.codebook.levels,
         }
         return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, self.out_features)
+
+
+def _nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """w (m,) and alpha (n,) that bring diag(w) P diag(alpha) near to `weight` (m, n), float64."""
+    product, square = weight * p, p * p
+    with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
+        torch.manual_seed(0)
+        _, _, right = torch.svd_lowrank(product, q=min(4, *product.shape), niter=8)
+    in_scale = right[:, 0]
+    for _ in range(_FIT_SWEEPS):
+        out_scale = (product @ in_scale) / (square @ in_scale.square()).clamp(min=1e-30)
+        before, in_scale = in_scale, (product.T @ out_scale) / (square.T @ out_scale.square()).clamp(min=1e-30)
+        if (in_scale - before).norm() <= _FIT_SETTLED * in_scale.norm():
+            break
+    return out_scale, in_scale

@@ -8,11 +8,13 @@ Words are cut into pieces of 8 or 16 bits, and one Gather from a table turns eac
 rows for codes of 1 and 2 bits, 65,536 for 4 and 8, the sizes that stay in a processor's cache.
 
 What the runtime folds, it keeps in memory until the pass of its optimiser is over, scratch and all, and onnxruntime
-makes two such passes. The resident body spreads its scratch over both: the hash and EARLY_BANDS of the BANDS bands of
-rows are folded in the first, the other bands in the second, because they stand in an If that the first pass opens.
+makes two such passes. The resident body spreads its work over both: EARLY of its BANDS bands of rows are folded in the
+first pass, the others in the second, because they stand in an If that the first pass opens.
 
 Letters: n inputs, m outputs, w words a row.
 """
+
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
@@ -20,7 +22,7 @@ import onnx_ir as ir
 from edgefc.export.build import Body
 from edgefc.export.seeded import ceil_div, count, cut, keys, words
 
-BANDS, EARLY_BANDS = 6, 1
+BANDS, EARLY = 8, 4
 """Bands of the resident body, each a product of its own. More would cost latency on small layers."""
 
 BAND_WEIGHTS = 1 << 17
@@ -34,18 +36,17 @@ def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bia
     height = op.Mul(rows, op.const(BANDS))
     source = _Source(op, in_scale)
     u = source.modulate(op, x)
-    pieces = source.pieces(op, op.const(0), height)
 
-    def product(inner: Body, k: int) -> ir.Value:
-        start, stop = (inner.shape(inner.Mul(rows, inner.const(edge))) for edge in (k, k + 1))
-        band = source.weights(inner, inner.Slice(pieces, start, stop, inner.const([0])))
-        return inner.Gemm(u, band, transB=1)  # (B, rows)
+    def products(inner: Body, first: int, last: int) -> list[ir.Value]:
+        """Outputs of bands first ... last - 1, each (B, rows)."""
+        begin, wide = inner.Mul(rows, inner.const(first)), inner.Mul(rows, inner.const(last - first))
+        pieces = source.pieces(inner, begin, wide)
+        cuts = [inner.shape(inner.Mul(rows, inner.const(k))) for k in range(last - first + 1)]
+        bands = [inner.Slice(pieces, start, stop, inner.const([0])) for start, stop in pairwise(cuts)]
+        return [inner.Gemm(u, source.weights(inner, band), transB=1) for band in bands]
 
-    def later(inner: Body) -> ir.Value:
-        return inner.Concat(*(product(inner, k) for k in range(EARLY_BANDS, BANDS)), axis=1)
-
-    y = op.when(op.const(True, np.bool_), later, u)
-    y = op.Concat(*(product(op, k) for k in range(EARLY_BANDS)), y, axis=1)  # (B, height)
+    late = op.when(op.const(True, np.bool_), lambda inner: inner.Concat(*products(inner, EARLY, BANDS), axis=1), u)
+    y = op.Concat(*products(op, 0, EARLY), late, axis=1)  # (B, height)
     y = op.when(op.Greater(height, m), lambda inner: inner.first(y, m), y)
     return _finish(op, y, x, out_scale, bias)
 
@@ -76,6 +77,7 @@ class _Source:
         self._keys = keys(op, op.attribute("seed"))
         self._columns = count(op, ceil_div(op, op.Mul(self._n, bits), op.const(32)))
         self._width = op.Mul(op.Size(self._columns), op.Div(op.const(32), bits))
+        self._rows = op.shape(-1, self._width)
         self._piece = op.Where(op.Less(bits, op.const(4)), op.const(8), op.const(16))
         self.table = op.CastLike(_table(op, self._piece, bits, op.attribute("codebook", list)), in_scale)
 
@@ -86,7 +88,7 @@ class _Source:
 
     def weights(self, op: Body, pieces: ir.Value) -> ir.Value:
         """(rows, w, pieces) -> (rows, width) weights of variance 1."""
-        return op.Reshape(op.Gather(self.table, pieces), op.shape(-1, self._width))
+        return op.Reshape(op.Gather(self.table, pieces), self._rows)
 
     def modulate(self, op: Body, x: ir.Value) -> ir.Value:
         """x * in_scale / sqrt(n), zeros behind it where rows are wider than n: (B, width)."""
@@ -100,7 +102,8 @@ def _table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Va
     """Row v holds the levels of the codes in piece v, low bits first: (2**piece, piece / bits)."""
     rows = op.BitShift(op.const([1], np.uint32), op.Cast(piece, to=ir.DataType.UINT32), direction="LEFT")
     values = count(op, op.Reshape(op.Cast(rows, to=ir.DataType.INT64), op.const([], np.int64)))
-    return op.Gather(levels, cut(op, op.Cast(values, to=ir.DataType.UINT32), bits, piece))
+    values = op.Cast(op.Unsqueeze(values, op.const([1])), to=ir.DataType.UINT32)
+    return op.Gather(levels, cut(op, values, bits, piece))
 
 
 def _finish(op: Body, y: ir.Value, x: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
