@@ -84,6 +84,10 @@ class Tied(nn.Module):
         return y
 
 
+def only_a_layer() -> nn.Module:
+    return CirculantLinear(8, 3, bias=False)
+
+
 def nested() -> nn.Module:
     return nn.Sequential(nn.Sequential(CirculantLinear(8, 8), nn.Sequential(PRPLinear(8, 8))), nn.Linear(8, 2))
 
@@ -103,25 +107,29 @@ def x_and_y(n: int) -> tuple[Tensor, ...]:
     return models.rows(n), models.rows(n, 5)
 
 
+def list_and_dict(n: int) -> tuple[Any, ...]:
+    return [models.rows(n), models.rows(n)], {"scale": models.rows(n, 1)}
+
+
+LATER = pytest.mark.slow  # forms that are rare, or that other tests meet on their way
+
 MODELS = [  # model, inputs of n rows, names of its structured layers
     pytest.param(models.tiny, models.rows, ("0", "3"), id="one-of-each-and-dense"),
-    pytest.param(lambda: nn.Linear(8, 3), models.rows, (), id="no-structured-layer"),
-    pytest.param(lambda: CirculantLinear(8, 3, bias=False), models.rows, ("CirculantLinear",), id="only-a-layer"),
+    pytest.param(lambda: nn.Linear(8, 3), models.rows, (), id="no-structured-layer", marks=LATER),
+    pytest.param(only_a_layer, models.rows, ("CirculantLinear",), id="only-a-layer", marks=LATER),
     pytest.param(models.tiny, lambda n: models.rows(n, 3, 8), ("0", "3"), id="3-d"),
     pytest.param(TwoInTwoOut, x_and_y, ("left", "right"), id="several-in-and-out"),
     pytest.param(Named, lambda n: {"scale": models.rows(n, 1), "x": models.rows(n)}, ("layer",), id="by-name"),
-    pytest.param(
-        Nest, lambda n: ([models.rows(n), models.rows(n)], {"scale": models.rows(n, 1)}), ("layer",), id="list-and-dict"
-    ),
-    pytest.param(Star, lambda n: (models.rows(n),), ("layer",), id="star-of-one"),
-    pytest.param(nested, models.rows, ("0.0", "0.1.0"), id="nested"),
+    pytest.param(Nest, list_and_dict, ("layer",), id="list-and-dict", marks=LATER),
+    pytest.param(Star, lambda n: (models.rows(n),), ("layer",), id="star-of-one", marks=LATER),
+    pytest.param(nested, models.rows, ("0.0", "0.1.0"), id="nested", marks=LATER),
     pytest.param(Shared, models.rows, ("one", "twice", "other", "twice#2"), id="shared-layers"),
-    pytest.param(Tied, models.rows, ("first", "second"), id="tied-kernels"),
+    pytest.param(Tied, models.rows, ("first", "second"), id="tied-kernels", marks=LATER),
     pytest.param(transposed_weight, models.rows, ("1",), id="weights-that-are-views"),
-    pytest.param(attention, lambda n: models.rows(n, 3, 8), (), id="attention"),
+    pytest.param(attention, lambda n: models.rows(n, 3, 8), (), id="attention", marks=LATER),
     pytest.param(
         lambda: nn.Sequential(nn.Embedding(9, 8), PRPLinear(8, 4)), lambda n: torch.arange(n)[:, None] % 9, ("1",),
-        id="whole-numbers-in",
+        id="whole-numbers-in", marks=LATER,
     ),
 ]  # fmt: skip
 
@@ -191,6 +199,7 @@ def test_one_row_as_the_example(tmp_path: Path) -> None:
     assert_same(tmp_path / "m.onnx", model, models.rows(7))
 
 
+@pytest.mark.slow
 def test_inputs_of_different_batches_need_a_fixed_one(tmp_path: Path) -> None:
     model = nn.Bilinear(3, 3, 2)
     args = (models.rows(2, 3), models.rows(2, 3))

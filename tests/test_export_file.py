@@ -200,6 +200,7 @@ def test_the_limit_is_64_mib() -> None:
     assert edgefc.export.exporter.RESIDENT_LIMIT_BYTES == 64 * 2**20
 
 
+@pytest.mark.slow
 def test_no_prp_layer_has_no_prp_body(tmp_path: Path) -> None:
     report = export(CirculantLinear(4, 4), models.rows(2, 4), tmp_path / "m.onnx", verify=False)
 

@@ -55,7 +55,9 @@ def test_a_shared_layer_counts_once(tmp_path: Path) -> None:
     assert layers[0].detail == "gaussian, seed 18446744073709551615"
 
 
-@pytest.mark.parametrize(("dtype", "width"), [(torch.float16, 2), (torch.float64, 8)])
+@pytest.mark.parametrize(
+    ("dtype", "width"), [pytest.param(torch.float16, 2, marks=pytest.mark.slow), (torch.float64, 8)]
+)
 def test_bytes_of_other_floats(tmp_path: Path, dtype: torch.dtype, width: int) -> None:
     export(CirculantLinear(8, 8).to(dtype), models.rows(2).to(dtype), tmp_path / "m.onnx", verify=False)
 
