@@ -90,3 +90,16 @@ def test_a_numpy_in_the_current_folder_is_not_imported(monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
 
     assert child.ask("probe_check", question(Path(os.path.basename(path))), about="m.onnx") == [[1]]
+
+
+def test_relative_entries_of_pythonpath_are_those_of_the_start(tmp_path: Path) -> None:
+    """A folder that became current later is not searched for them, nor for empty entries."""
+    root = Path(child.__file__).resolve().parents[1]
+    code = (
+        "import os; from edgefc.runtime import child; "
+        f"os.chdir({str(tmp_path)!r}); print(child._environment()['PYTHONPATH'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "", "absent"))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
+
+    assert set(done.stdout.strip().split(os.pathsep)) == {str(root), str(root / "absent")}
