@@ -101,8 +101,20 @@ def inline(model: ir.Model) -> None:
     """Write out every function at its call, for tools that do not look into functions; nodes keep their layer."""
     InlinePass()(model)
     model.functions.clear()
+    for node in model.graph.all_nodes():
+        if node.op_type == "CastLike":
+            _cast_plainly(node)
     model.graph.opset_imports.pop(DOMAIN, None)
     model.metadata_props[FLAT_KEY] = "1"
+
+
+def _cast_plainly(node: ir.Node) -> None:
+    """CastLike -> Cast: outside functions onnxruntime does not fold CastLike, nor anything behind it."""
+    like = node.inputs[1]
+    if like is not None and like.dtype is not None:
+        node.op_type = "Cast"
+        node.resize_inputs(1)
+        node.attributes["to"] = ir.AttrInt64("to", like.dtype)
 
 
 def stamp(model: ir.Model) -> None:
