@@ -77,16 +77,14 @@ def test_the_map_leads_to_the_folders(project: dict[str, Any]) -> None:
 
 def test_every_data_file_is_listed(project: dict[str, Any]) -> None:
     """And nothing is listed that does not exist."""
-    patterns, found = project["tool"]["setuptools"]["package-data"], data_files(ROOT)
-    listed = {
-        name: {
-            path.relative_to(packages(ROOT)[name]).as_posix() for p in globs for path in packages(ROOT)[name].glob(p)
-        }
-        for name, globs in patterns.items()
-    }
+    patterns, listed = project["tool"]["setuptools"]["package-data"], {}
+    for name, folder in packages(ROOT).items():
+        globs = patterns.get("*", []) + patterns.get(name, [])
+        listed[name] = {path.relative_to(folder).as_posix() for each in globs for path in folder.glob(each)}
 
-    assert listed == found
-    assert all(any(packages(ROOT)[name].glob(p)) for name, globs in patterns.items() for p in globs)
+    assert {name: files for name, files in listed.items() if files} == data_files(ROOT)
+    assert set(patterns) <= {"*", *listed}
+    assert all(list(packages(ROOT)[name].glob(each)) for name in patterns if name != "*" for each in patterns[name])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="git on Windows writes links as text files")
