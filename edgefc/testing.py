@@ -20,7 +20,7 @@ with needs_extra("torch", "edgefc.testing"):
     from onnx.reference.ops import op_loop
     from torch import Tensor, nn
 
-    from edgefc.export import passes, verifier
+    from edgefc.export import measures, passes
     from edgefc.export.build import DOMAIN
     from edgefc.export.options import Options
 
@@ -41,7 +41,7 @@ def assert_close(actual: NDArray[Any] | Tensor, expected: NDArray[Any] | Tensor,
     assert np.isfinite(b).all(), f"{what}: {(~np.isfinite(b)).sum()} of {b.size} expected values are not finite"
     assert np.isfinite(a).all(), f"{what}: {(~np.isfinite(a)).sum()} of {a.size} values are not finite"
     assert b.any(), f"{what}: the expectation is all zeros or empty, so the comparison proves nothing"
-    measured = verifier.nmse(a, b)
+    measured = measures.nmse(a, b)
     gap = np.abs(a - b)
     where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
     assert measured <= nmse, (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import edgefc.export.exporter
 from edgefc import CirculantLinear, PRPLinear
 from edgefc.errors import CheckFailed, ModelError, UsageError
-from edgefc.export import export, verifier, verify
+from edgefc.export import export, measures, verify
 from tests import cli_models as models
 from tests import onnx_models
 
@@ -216,13 +216,13 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_nmse(actual: list[float], expected: list[float], value: float) -> None:
-    result = verifier.nmse(np.array(actual, np.float32), np.array(expected, np.float32))
+    result = measures.nmse(np.array(actual, np.float32), np.array(expected, np.float32))
 
     assert result == pytest.approx(value, rel=1e-5)
 
 
 def test_the_bounds() -> None:
-    assert (verifier.NMSE_BOUND, verifier.NMSE_BOUND_HALF) == (1e-9, 1e-4)
+    assert (measures.NMSE_BOUND, measures.NMSE_BOUND_HALF) == (1e-9, 1e-4)
 
 
 def empty(path: Path) -> None:

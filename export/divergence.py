@@ -1,0 +1,83 @@
+"""Where torch and onnxruntime part ways: the first layer whose output differs."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgefc.export.build import DOMAIN
+from edgefc.export.measures import measure
+from edgefc.export.passes import LAYER_KEY
+from edgefc.export.running import feeds_of, open_session, run_session, to_numpy
+
+
+def first_layer_off(
+    file: Path, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], bound: float
+) -> str | None:
+    """The first layer, in the order of the graph, whose output differs between torch and onnxruntime."""
+    calls = _record_calls(model, args, kwargs)
+    exposed = ir.load(file)
+    probes = _probes(exposed, calls)
+    for value, _expected, _name in probes:
+        if not value.is_graph_output():
+            exposed.graph.outputs.append(value)
+    with tempfile.TemporaryDirectory() as folder:
+        ir.save(exposed, Path(folder) / "probe.onnx", external_data="probe.data")
+        session = open_session(Path(folder) / "probe.onnx")
+        names = [output.name for output in session.get_outputs()]
+        values = dict(zip(names, run_session(session, file, feeds_of(session, args, kwargs)), strict=True))
+    for value, expected, name in probes:
+        actual = values[value.name]
+        if expected.shape == actual.shape and not measure(name, actual, expected, 0, bound).holds:
+            return name
+    return None
+
+
+Calls = dict[str, list[NDArray[Any]]]
+
+
+def _record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Calls:
+    """What each submodule returned, call by call. Names of one shared module share one list."""
+    by_module: dict[int, list[NDArray[Any]]] = {}
+    calls: Calls = {}
+    hooks = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        if id(module) not in by_module:
+            by_module[id(module)] = []
+            hooks.append(module.register_forward_hook(_recorder(by_module[id(module)])))
+        calls[name] = by_module[id(module)]
+    try:
+        model(*args, **kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _recorder(calls: list[NDArray[Any]]) -> Any:
+    def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            calls.append(to_numpy(output))
+
+    return record
+
+
+def _probes(model: ir.Model, calls: Calls) -> list[tuple[ir.Value, NDArray[Any], str]]:
+    """Values of the graph that torch's layers also returned, in order: structured nodes call by call, and the
+    last node of any other layer that was called once."""
+    taken: dict[int, int] = {}
+    last = {node.metadata_props.get(LAYER_KEY): node for node in model.graph}
+    probes = []
+    for node in model.graph:
+        name = node.metadata_props.get(LAYER_KEY, "")
+        returned = calls.get(name, []) if name or node.domain == DOMAIN else []  # "": the model is the layer
+        turn = taken.get(id(returned), 0)
+        if node.domain == DOMAIN and turn < len(returned):
+            taken[id(returned)] = turn + 1
+            probes.append((node.outputs[0], returned[turn], node.name or name))
+        elif node.domain != DOMAIN and len(returned) == 1 and last[name] is node:
+            probes.append((node.outputs[0], returned[0], name))
+    return probes
