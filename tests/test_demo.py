@@ -111,10 +111,10 @@ def test_finished_trainings_are_taken_up(tmp_path: Path, trainings: list[tuple[s
 
 def test_another_recipe_trains_anew(tmp_path: Path, trainings: list[tuple[str, int]]) -> None:
     for recipe in (TINY, TINY.model_copy(update={"epochs": 2}), TINY.model_copy(update={"width": 16})):
-        run.trained(tmp_path, 1, recipe, recipe.fingerprint({"torch": "1"}))
+        run.trained(tmp_path, 1, recipe, kept.fingerprint(recipe, {"torch": "1"}))
 
     assert len(trainings) == 9
-    assert TINY.fingerprint({"torch": "1"}) != TINY.fingerprint({"torch": "2"})
+    assert kept.fingerprint(TINY, {"torch": "1"}) != kept.fingerprint(TINY, {"torch": "2"})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ came from. A file is taken up only if the fingerprint is that of today's recipe 
 digits, give the result that the header claims. Anything else is trained anew. Nothing is unpickled.
 """
 
+import hashlib
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,32 +15,41 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgefc.demo import data, models, train
 from edgefc.demo.data import Split
 from edgefc.demo.models import build
 from edgefc.demo.results import Recipe, Training
 from edgefc.demo.train import count_right
 from edgefc.files import staged
+from edgefc.layers import circulant, prp, seeded
 
 FOLDER = "trained"
+_CODE = (data, models, train, circulant, prp, seeded)
 
 
-def keep(folder: Path, model: nn.Module, training: Training, fingerprint: str) -> None:
-    """Write one finished training, whole or not at all."""
-    header = {"training": training.model_dump_json(), "fingerprint": fingerprint}
+def fingerprint(recipe: Recipe, versions: Mapping[str, str]) -> str:
+    """Changes whenever a training could come out otherwise: with the recipe, the versions, or the code that trains."""
+    parts = [recipe.model_dump_json(), repr(sorted(versions.items())), *map(inspect.getsource, _CODE)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def keep(folder: Path, model: nn.Module, training: Training, mark: str) -> None:
+    """Write one finished training, whole or not at all; `mark` is the fingerprint."""
+    header = {"training": training.model_dump_json(), "fingerprint": mark}
     path = _path(folder, training.kind, training.seed)
     with staged(path) as beside:
         save_file(model.state_dict(), beside / path.name, metadata=header)
 
 
 def take_up(
-    folder: Path, kind: str, seed: int, recipe: Recipe, fingerprint: str, split: Split
+    folder: Path, kind: str, seed: int, recipe: Recipe, mark: str, split: Split
 ) -> tuple[nn.Module, Training] | None:
     """The kept training, or None where there is none that can be believed."""
     path = _path(folder, kind, seed)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-        if header.get("fingerprint") != fingerprint:
+        if header.get("fingerprint") != mark:
             return None
         training = Training.model_validate_json(header.get("training", ""))
         model = build(kind, recipe.width, seed)

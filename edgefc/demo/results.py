@@ -11,7 +11,6 @@ Format history (schema_version):
     1   first
 """
 
-import hashlib
 from typing import Literal
 
 from edgefc.runtime.parts import Environment, Part
@@ -26,11 +25,6 @@ class Recipe(Part):
     epochs: int
     rows_per_step: int
     rates: dict[str, float]
-
-    def fingerprint(self, versions: dict[str, str]) -> str:
-        """Changes whenever a training could come out otherwise."""
-        text = self.model_dump_json() + repr(sorted(versions.items()))
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Training(Part):

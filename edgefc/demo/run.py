@@ -65,7 +65,7 @@ def demo(folder: Path, seeds: int) -> Results:
     """
     claim(folder)
     versions = {name: version(name) for name in ("torch", "scikit-learn")} | {"edgefc": edgefc.__version__}
-    fingerprint = RECIPE.fingerprint(versions)
+    fingerprint = kept.fingerprint(RECIPE, versions)
     models, trainings = trained(folder, seeds, RECIPE, fingerprint)
     _exported(folder, models)
     record = _measured(folder)
