@@ -72,9 +72,8 @@ def plot(results: Results, folder: Path) -> str:
     except ImportError:
         return f"No plot: matplotlib is not installed. With it, {PLOT} shows accuracy over file size."
     figure = figures.Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot(
-        xscale="log", xlabel="file size (bytes)", ylabel="test accuracy (%), mean and standard deviation over seeds"
-    )
+    axes = figure.add_subplot(xscale="log", xlabel="file size (bytes)", ylabel="test accuracy (%)")
+    axes.set_title(f"mean and standard deviation, {len(results.percents('dense'))} seeds", fontsize="medium")
     for file in results.files:
         _mark(axes, file, results.percents(file.kind))
     axes.legend()
