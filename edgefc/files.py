@@ -19,8 +19,11 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     with _said(target):
+        target = target.resolve() if target.is_symlink() else target
         if target.is_dir():
             raise UsageError(f"cannot write {target}: it is a folder. Name a file in it.")
+        if exists(target) and not target.is_file():
+            raise UsageError(f"cannot write {target}: it is no ordinary file. Choose another name.")
         made = [parent for parent in target.parents if not parent.exists()]
     try:
         with _said(target):
@@ -45,8 +48,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         (folder / Path(path).name).write_text(text, encoding="utf-8")
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Say now that a file cannot be written, before minutes are spent on what goes into it."""
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether something stands at `path`; a name that the system does not take is told in one sentence."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UsageError(f"cannot use {path}: {error.strerror or error}. Choose another name.") from None
+    return True
+
+
+def check_writable(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> None:
+    """Say now that a file cannot be written, or that it is one of `others`, before minutes are spent on it."""
+    for other in others:
+        if os.path.realpath(path) == os.path.realpath(other):
+            raise UsageError(f"cannot write {path}: this command uses that file already. Choose another name.")
     with staged(path):
         pass
 

@@ -12,8 +12,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from edgefc.layers.symbolic import DOMAIN_VERSION as DOMAIN_VERSION
+
 DOMAIN = "edgefc"
-DOMAIN_VERSION = 1
 
 _KINDS = {
     int: ("value_int", ir.AttributeType.INT),

@@ -60,7 +60,7 @@ def _record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 def _recorder(calls: list[NDArray[Any]]) -> Any:
     def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            calls.append(to_numpy(output))
+            calls.append(to_numpy(output).copy())  # an in-place layer behind it may change it
 
     return record
 

@@ -19,6 +19,7 @@ def example_inputs(args: Args) -> Inputs:
     Raises:
         UsageError: anything else, or no tensor in it.
     """
+    args = pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, args)
     if isinstance(args, Tensor):
         return (args,), {}
     if isinstance(args, Mapping):

@@ -56,7 +56,7 @@ def export(
     """Write `model` as ONNX, its structured layers as edgefc:: nodes with portable bodies, and check the file.
 
     Args:
-        model: any module that torch.export can trace; it is exported in eval mode and left as it was.
+        model: any module that torch.export can trace; it is run and exported in eval mode, and put back into its mode.
         args: example inputs: a tensor, a sequence of positional ones, or a mapping of keyword ones.
         path: the .onnx file; large weights go beside it, into path + ".data".
         dynamic_batch: the first axis of every input stays open; it must be the same for all of them.
@@ -74,6 +74,9 @@ def export(
     """
     started = time.perf_counter()
     _check_choices(opset, circulant, prp)
+    if Path(path).suffix != ".onnx":
+        raise UsageError(f"cannot write {path}: the name of a model ends in .onnx. Choose one that does.")
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     positional, keyword = example_inputs(args)
     traced = trace(model, positional, keyword, dynamic_batch=dynamic_batch, opset=opset)
     body, reason = _choose_prp(traced, prp)

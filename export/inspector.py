@@ -10,6 +10,7 @@ import onnx_ir as ir
 from edgefc.errors import ModelError, UsageError
 from edgefc.export.build import DOMAIN
 from edgefc.export.passes import FLAT_KEY
+from edgefc.files import exists
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def inspect(path: str | Path) -> Inspection:
         ModelError: not an ONNX file, a broken one, or one with external data missing.
     """
     file = Path(path)
-    if not file.is_file():
+    if not (exists(file) and file.is_file()):
         raise UsageError(f"no file {file}. Name an .onnx file that exists.")
     model = _read(file)
     counted: set[str] = set()

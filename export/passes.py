@@ -52,9 +52,11 @@ def name_layers(model: ir.Model) -> None:
 def name_outputs(model: ir.Model) -> None:
     """output, or output_0, output_1, ... where there are several."""
     outputs = model.graph.outputs
+    taken = {value.name for value in (*model.graph.inputs, *model.graph.initializers.values())}
     for index, value in enumerate(outputs):
+        name = "output" if len(outputs) == 1 else f"output_{index}"
         if not value.is_graph_input():
-            value.name = "output" if len(outputs) == 1 else f"output_{index}"
+            value.name = name if name not in taken else f"{name}.y"
 
 
 def prepare_nodes(model: ir.Model) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgefc.errors import ModelError, UsageError
 from edgefc.export.examples import said_by, tensors
+from edgefc.files import exists
 
 
 def torch_outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[NDArray[Any]]:
@@ -24,7 +25,7 @@ def torch_outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def open_session(file: Path) -> Any:
-    if not file.is_file():
+    if not (exists(file) and file.is_file()):
         raise UsageError(f"no file {file}. Name an .onnx file that exists.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

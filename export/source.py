@@ -12,6 +12,7 @@ from torch import nn
 
 from edgefc.errors import UsageError
 from edgefc.export.examples import said_by
+from edgefc.files import exists
 
 _FORM = "Write package.module:factory or path/to/file.py:factory, where factory() returns a model"
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool")}
@@ -77,14 +78,14 @@ def _factory(source: str) -> Callable[[], Any]:
 
 
 def _module_from_file(path: Path) -> Any:
-    if not path.is_file():
+    if not (exists(path) and path.is_file()):
         raise UsageError(f"no file {path}. {_FORM}.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"edgefc_source_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does, so that it finds its neighbours
+    sys.modules[spec.name] = module
+    sys.path.append(str(path.parent.resolve()))  # as `python file.py` does, so that it finds its neighbours
     _run(lambda: spec.loader.exec_module(module), f"{path} cannot be imported")  # type: ignore[union-attr]
     return module
 
@@ -111,7 +112,7 @@ def _run(action: Callable[[], Any], said: str) -> Any:
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
-    if not path.is_file():
+    if not (exists(path) and path.is_file()):
         raise UsageError(f"no file {path}. Give --weights a .safetensors file or a torch state dict.")
     try:
         if path.suffix == ".safetensors":

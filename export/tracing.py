@@ -37,6 +37,8 @@ def trace(
 def _check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"cannot export a {type(model).__name__}. Give a torch.nn.Module.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UsageError("cannot export a TorchScript model. Give the torch.nn.Module that it was made from.")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.dtype == torch.bfloat16:
             raise ExportError(

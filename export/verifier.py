@@ -76,8 +76,8 @@ def compare(
     outputs: list[Comparison] = []
     with eval_mode(model), torch.no_grad():
         for some_args, some_kwargs in batches:
+            feeds = {name: array.copy() for name, array in feeds_of(session, some_args, some_kwargs).items()}
             expected = torch_outputs(model, some_args, some_kwargs)
-            feeds = feeds_of(session, some_args, some_kwargs)
             actual = run_session(session, file, feeds)
             names = [output.name for output in session.get_outputs()]
             if len(names) != len(expected):

@@ -47,7 +47,7 @@ class Session:
         self._quiet.log_severity_level = session_options({}).log_severity_level
 
     def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """The named outputs, or all of them, for one array per input. A batch of zero rows is a batch."""
+        """The named outputs, or all of them, for one array per input. A batch of zero rows is answered too."""
         names = self._wanted(outputs)
         values = self.bound(feeds, names)()
         return dict(zip(names, values, strict=False))

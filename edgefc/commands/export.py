@@ -41,13 +41,14 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.errors import UsageError
     from edgefc.export import export
     from edgefc.export.source import load_model
-    from edgefc.files import check_writable, write_text
+    from edgefc.files import check_writable, exists, write_text
 
-    if args.output.exists() and not args.force:
-        raise UsageError(f"{args.output} exists. Choose another name, or replace it with --force.")
-    for place in (args.output, args.json):
-        if place is not None:
-            check_writable(place)
+    for place in (args.output, Path(f"{args.output}.data")):
+        if exists(place) and not args.force:
+            raise UsageError(f"{place} exists. Choose another name, or replace it with --force.")
+    check_writable(args.output, *([args.weights] if args.weights else []))
+    if args.json is not None:
+        check_writable(args.json, args.output, *([args.weights] if args.weights else []))
     model, inputs = load_model(args.source, args.weights, args.input)
     report = export(
         model,

@@ -26,12 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.errors import needs_extra
-    from edgefc.files import write_text
+    from edgefc.files import check_writable, write_text
     from edgefc.tables import print_table
 
     with needs_extra("torch", "edgefc inspect"):
         from edgefc.export.inspector import inspect
 
+    if args.json:
+        check_writable(args.json, args.model)
     found = inspect(args.model)
     if args.json:
         write_text(args.json, json.dumps(dataclasses.asdict(found), indent=2) + "\n")

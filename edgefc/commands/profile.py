@@ -34,13 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgefc.files import staged
+    from edgefc.files import check_writable
     from edgefc.runtime.profiler import profile
     from edgefc.runtime.table import show
 
     if args.json is not None:
-        with staged(args.json):  # tells of a place that cannot be written before minutes are spent
-            pass
+        check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
     record = profile(
         args.models, batch=args.batch, threads=args.threads, preset=args.preset, inputs=args.inputs,
         min_time_s=args.time, memory=args.memory,

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.files import check_writable, write_text
 
     if args.json is not None:
-        check_writable(args.json)
+        check_writable(args.json, args.model, *([args.weights] if args.weights else []))
     model, inputs = load_model(args.source, args.weights, args.input)
     report = verify(args.model, model, inputs)
     if args.json:

@@ -14,6 +14,7 @@ Letters used in this file and in its lowering:
 """
 
 import math
+import operator
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,13 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import seeded
-from edgefc.layers.symbolic import check_width, layer_node, zero_bias
+from edgefc.layers.symbolic import check_width, is_size, layer_node, sizes, zero_bias
 
 
 class CirculantLinear(nn.Module):
     """Multiply the last axis by the first m rows and n columns of p x q circulant blocks times seeded signs.
 
-    block=None is the paper's layer, one circulant of length max(n, m). A smaller block stores more: for
+    block=None is the paper's layer, one circulant of length max(n, m). Blocks of up to min(n, m) store more: for
     n = m = 4096, one block stores 4,096 numbers, block=256 stores 65,536, a dense layer 16,777,216.
 
     Shapes:
@@ -35,7 +36,8 @@ class CirculantLinear(nn.Module):
         bias    (m,) or None
         x       (..., n)    y (..., m)
 
-    float16 and bfloat16 inputs are transformed in float32, because half-precision FFTs need powers of two.
+    The seed of the signs is not in the state dict: build the layer with the seed it was trained with. float16 and
+    bfloat16 inputs are transformed in float32, because half-precision FFTs need powers of two.
 
     Raises:
         ShapeError: a size below 1, or a block longer than max(n, m).
@@ -54,19 +56,15 @@ class CirculantLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ShapeError(
-                f"CirculantLinear cannot map in_features={in_features} to out_features={out_features}. "
-                "Choose whole numbers from 1."
-            )
+        in_features, out_features = sizes(type(self).__name__, in_features, out_features)
         longest = max(in_features, out_features)
-        if block is not None and not 1 <= block <= longest:
+        if block is not None and not (is_size(block) and block <= longest):
             raise ShapeError(
                 f"CirculantLinear cannot cut in_features={in_features}, out_features={out_features} into circulants "
                 f"of block={block}. Choose a block from 1 to {longest}, or none for a single circulant."
             )
         self.in_features, self.out_features = in_features, out_features
-        self.block = block or longest
+        self.block = longest if block is None else operator.index(block)
         self.seed = check_seed(seed)
         p, q = math.ceil(out_features / self.block), math.ceil(in_features / self.block)
         self.kernel = nn.Parameter(torch.empty(p, q, self.block, device=device, dtype=dtype))

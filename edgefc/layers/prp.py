@@ -17,10 +17,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
-from edgefc.layers.symbolic import Attribute, check_width, layer_node, zero_bias
+from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
 
 _FIT_SWEEPS, _FIT_SETTLED = 500, 1e-12  # at most so many sweeps, fewer once the scales move less than this
 
@@ -31,7 +30,7 @@ class PRPLinear(nn.Module):
     Stored are n + 2 m numbers and a seed: for n = m = 4096, 12,288 numbers; a dense layer stores 16,781,312. The
     arithmetic is the dense layer's: PRP saves memory, not multiplications. P is no parameter and no buffer: it is
     built on first use for the device and dtype at hand, kept while the layer lives, and left out of state dicts,
-    copies and pickles.
+    copies and pickles. The seed is not in the state dict either: build the layer with the seed it was trained with.
 
     Shapes:
         in_scale    (n,)    out_scale   (m,)    bias    (m,) or None
@@ -55,18 +54,14 @@ class PRPLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ShapeError(
-                f"PRPLinear cannot map in_features={in_features} to out_features={out_features}. "
-                "Choose whole numbers from 1."
-            )
+        in_features, out_features = sizes(type(self).__name__, in_features, out_features)
         self.in_features, self.out_features = in_features, out_features
         self.codebook, self.distribution = codebook(distribution), distribution
         self.seed = check_seed(seed)
         self.in_scale = nn.Parameter(torch.empty(in_features, device=device, dtype=dtype))
         self.out_scale = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
-        self._kept: Tensor | None = None
+        self._kept: tuple[object, Tensor] | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -128,13 +123,14 @@ class PRPLinear(nn.Module):
 
     def _matrix(self) -> Tensor:
         dtype, device = self.in_scale.dtype, self.in_scale.device
-        if self._kept is None or self._kept.dtype != dtype or self._kept.device != device:
-            with torch.inference_mode(False):  # what inference makes first, training may need later
-                matrix = self._generate(dtype, device)
-            if type(matrix) is not Tensor:  # a tracer's stand-in is of no use to later calls
-                return matrix
-            self._kept = matrix
-        return self._kept
+        wanted = (self.seed, self.distribution, dtype, device)
+        if self._kept is not None and self._kept[0] == wanted:
+            return self._kept[1]
+        with torch.inference_mode(False):  # what inference makes first, training may need later
+            matrix = self._generate(dtype, device)
+        if type(matrix) is Tensor:  # a tracer's stand-in is of no use to later calls
+            self._kept = wanted, matrix
+        return matrix
 
     @torch.no_grad()
     def _generate(self, dtype: torch.dtype, device: torch.device) -> Tensor:

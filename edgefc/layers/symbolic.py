@@ -1,11 +1,13 @@
 """How a layer shows itself to torch.onnx.export: one edgefc:: node in the place of its forward."""
 
+import operator
 from collections.abc import Mapping, Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError
+from edgefc.errors import ShapeError, UsageError
 
 DOMAIN_VERSION = 1
 
@@ -33,16 +35,39 @@ def layer_node(
 
 
 def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:
-    """Refuse inputs whose last axis is not in_features long.
+    """Refuse inputs whose last axis is not in_features long, and inputs of whole numbers.
 
     Raises:
         ShapeError: with both sizes.
+        UsageError: not floating point.
     """
+    if not x.is_floating_point():
+        raise UsageError(
+            f"{type(layer).__name__} takes floating-point inputs and was given {x.dtype}. Convert: x.float()."
+        )
     if x.ndim == 0 or x.shape[-1] != in_features:
         raise ShapeError(
             f"{type(layer).__name__} takes inputs of {in_features} features and was given shape {tuple(x.shape)}. "
             f"Make the last axis {in_features} long."
         )
+
+
+def sizes(name: str, in_features: int, out_features: int) -> tuple[int, int]:
+    """Both sizes as plain ints, from anything that is a whole number of at least 1.
+
+    Raises:
+        ShapeError: anything else.
+    """
+    if is_size(in_features) and is_size(out_features):
+        return operator.index(in_features), operator.index(out_features)
+    raise ShapeError(
+        f"{name} cannot map in_features={in_features!r} to out_features={out_features!r}. Choose whole numbers from 1."
+    )
+
+
+def is_size(value: object) -> bool:
+    """Whether `value` is a whole number of at least 1; True is none."""
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool) and operator.index(value) >= 1
 
 
 def zero_bias(like: Tensor, out_features: int) -> Tensor:

@@ -1,7 +1,7 @@
 """edgefc::PRPLinear in standard operators, two bodies for the same numbers.
 
     resident    the runtime folds the whole matrix when it loads the file: speed and memory of a dense layer,
-                a file of a few kilobytes
+                a file of tens of kilobytes
     streaming   a Loop makes a band of rows, uses it and forgets it: the memory of a band, many times slower
 
 Words are cut into pieces of 8 or 16 bits, and one Gather from a table turns each piece into its 2 to 8 weights: 256
