@@ -32,23 +32,32 @@ def keys(op: Body, seed: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 
 def words(op: Body, key: tuple[ir.Value, ir.Value], rows: ir.Value, columns: ir.Value) -> ir.Value:
-    """word(seed, row, column): rows (r,), columns (c,), int64 -> (r, c, 1) uint32, an axis for cut() to fill."""
-    row = op.Cast(op.Unsqueeze(rows, op.const([1, 2])), to=UINT32)
-    column = op.Cast(op.Unsqueeze(columns, op.const([0, 2])), to=UINT32)
-    start = _mix(op, op.Add(row, key[0]))  # (r, 1, 1)
-    twist = _mix(op, op.BitwiseXor(op.Mul(row, _u32(op, STRIDE)), key[1]))  # (r, 1, 1)
-    h = op.Add(start, op.Mul(column, _u32(op, STRIDE)))  # (r, c, 1)
+    """word(seed, row, column): rows (r,), columns (c,), int64 -> (r, c) uint32."""
+    row = op.Cast(op.Unsqueeze(rows, op.const([1])), to=UINT32)
+    column = op.Cast(op.Unsqueeze(columns, op.const([0])), to=UINT32)
+    start = _mix(op, op.Add(row, key[0]))  # (r, 1)
+    twist = _mix(op, op.BitwiseXor(op.Mul(row, _u32(op, STRIDE)), key[1]))  # (r, 1)
+    h = op.Add(start, op.Mul(column, _u32(op, STRIDE)))  # (r, c)
     h = op.BitwiseXor(op.Mul(_fold(op, h, WORD_SHIFTS[0]), _u32(op, MULTIPLY_1)), twist)
     h = op.Mul(_fold(op, h, WORD_SHIFTS[1]), _u32(op, MULTIPLY_2))
     return _fold(op, h, WORD_SHIFTS[2])
 
 
-def cut(op: Body, grid: ir.Value, bits: ir.Value, used: ir.Value) -> ir.Value:
-    """The low `used` bits of words (..., 1) in pieces of `bits` bits, low bits first: (..., used / bits) int32."""
+def cut(op: Body, grid: ir.Value, bits: ir.Value, used: ir.Value, *, lean: bool = False) -> ir.Value:
+    """The low `used` bits of words (r, c) in pieces of `bits` bits, low bits first: (r, c, used / bits) int32.
+
+    onnxruntime is slow where the inner axis is short, so the pieces come first and move last. lean=True leaves that
+    move out, for words that are cut once and whose scratch counts.
+    """
     shifts = op.Cast(op.Range(op.const(0), used, bits), to=UINT32)
     mask = op.Sub(op.BitShift(_u32(op, 1), op.Cast(bits, to=UINT32), direction="LEFT"), _u32(op, 1))
-    pieces = op.BitShift(grid, shifts, direction="RIGHT")
-    return op.Cast(op.BitwiseAnd(pieces, mask), to=ir.DataType.INT32)
+    if lean:
+        grid = op.Unsqueeze(grid, op.const([-1]))
+    else:
+        shifts = op.Unsqueeze(shifts, op.const([1, 2]))
+    pieces = op.BitwiseAnd(op.BitShift(grid, shifts, direction="RIGHT"), mask)
+    pieces = op.Cast(pieces, to=ir.DataType.INT32)
+    return pieces if lean else op.Transpose(pieces, perm=[1, 2, 0])
 
 
 def count(op: Body, stop: ir.Value, start: ir.Value | None = None) -> ir.Value:
@@ -64,7 +73,7 @@ def ceil_div(op: Body, a: ir.Value, b: ir.Value) -> ir.Value:
 def signs(op: Body, seed: ir.Value, n: ir.Value) -> ir.Value:
     """n signs, (n,) float32, +1 or -1: row 0 of the Rademacher matrix."""
     column_words = count(op, ceil_div(op, n, op.const(32)))
-    grid = words(op, keys(op, seed), op.const([0]), column_words)  # (1, w, 1)
+    grid = words(op, keys(op, seed), op.const([0]), column_words)  # (1, w)
     one = op.Cast(cut(op, grid, op.const(1), op.const(32)), to=ir.DataType.FLOAT)  # (1, w, 32)
     values = op.Sub(op.const([1.0], np.float32), op.Mul(one, op.const([2.0], np.float32)))
     return op.Slice(op.Reshape(values, op.const([-1])), op.const([0]), op.Reshape(n, op.const([1])))

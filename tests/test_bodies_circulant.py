@@ -194,14 +194,14 @@ GOLDEN = {
         BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Unsqueeze Cast Unsqueeze Cast Add BitShift BitwiseXor Mul
         BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Mul
         BitShift BitwiseXor Mul Add BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Range
-        Cast Cast BitShift Sub BitShift BitwiseAnd Cast Cast Mul Sub Reshape Reshape Slice CastLike Mul Mul Mul Greater
-        If Reshape Reshape Concat Reshape Reshape Slice CastLike MatMul Mul Greater If Mul Reshape Reshape Concat
-        Reshape Transpose Shape Gather Shape Gather Shape Gather Range Less Sub Where Mul Sub Range Sub Sub Mul
-        Unsqueeze Unsqueeze Add Cast Mod Gather MatMul CastLike Range Unsqueeze Unsqueeze Sub Sub Add Gather Reshape
-        Reshape Reshape Reshape Reshape Concat Reshape Gather CastLike Mul Reshape Reshape Reshape Reshape Reshape
-        Concat Reshape Transpose Mul Mul Mul Reshape Reshape Reshape Concat Reshape MatMul Transpose Greater If Mul
-        Reshape Reshape Concat Reshape Reshape Slice Range Equal Mul Equal Or Where Cast Div Unsqueeze Expand Reshape
-        Mul Transpose CastLike MatMul Mul Mul Shape Reshape Concat Reshape Greater If Add
+        Cast Cast BitShift Sub Unsqueeze BitShift BitwiseAnd Cast Transpose Cast Mul Sub Reshape Reshape Slice CastLike
+        Mul Mul Mul Greater If Reshape Reshape Concat Reshape Reshape Slice CastLike MatMul Mul Greater If Mul Reshape
+        Reshape Concat Reshape Transpose Shape Gather Shape Gather Shape Gather Range Less Sub Where Mul Sub Range Sub
+        Sub Mul Unsqueeze Unsqueeze Add Cast Mod Gather MatMul CastLike Range Unsqueeze Unsqueeze Sub Sub Add Gather
+        Reshape Reshape Reshape Reshape Reshape Concat Reshape Gather CastLike Mul Reshape Reshape Reshape Reshape
+        Reshape Concat Reshape Transpose Mul Mul Mul Reshape Reshape Reshape Concat Reshape MatMul Transpose Greater If
+        Mul Reshape Reshape Concat Reshape Reshape Slice Range Equal Mul Equal Or Where Cast Div Unsqueeze Expand
+        Reshape Mul Transpose CastLike MatMul Mul Mul Shape Reshape Concat Reshape Greater If Add
     """,
     "dft": """
         Sub Add Div Sub Add Div Sub Add Div Range Reshape Cast BitwiseAnd Cast BitShift Cast Add BitShift BitwiseXor Mul
@@ -209,11 +209,11 @@ GOLDEN = {
         BitShift BitwiseXor BitwiseXor Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor
         BitwiseXor Unsqueeze Cast Unsqueeze Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor
         Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor Mul Add BitShift BitwiseXor
-        Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Range Cast Cast BitShift Sub BitShift BitwiseAnd Cast
-        Cast Mul Sub Reshape Reshape Slice CastLike Mul Reshape Concat Reshape Mul Sub Reshape Concat Pad Reshape
-        Reshape Concat Reshape Unsqueeze DFT Gather Gather Unsqueeze Unsqueeze Unsqueeze DFT Gather Gather Mul Mul Sub
-        Mul Mul Add ReduceSum ReduceSum Sub Div Range Sub Gather Concat Gather Neg Concat Unsqueeze Unsqueeze Concat DFT
-        Gather Mul Reshape Concat Reshape Reshape Slice Shape Reshape Concat Reshape Add
+        Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Range Cast Cast BitShift Sub Unsqueeze BitShift
+        BitwiseAnd Cast Transpose Cast Mul Sub Reshape Reshape Slice CastLike Mul Reshape Concat Reshape Mul Sub Reshape
+        Concat Pad Reshape Reshape Concat Reshape Unsqueeze DFT Gather Gather Unsqueeze Unsqueeze Unsqueeze DFT Gather
+        Gather Mul Mul Sub Mul Mul Add ReduceSum ReduceSum Sub Div Range Sub Gather Concat Gather Neg Concat Unsqueeze
+        Unsqueeze Concat DFT Gather Mul Reshape Concat Reshape Reshape Slice Shape Reshape Concat Reshape Add
     """,
 }
 

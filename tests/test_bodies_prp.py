@@ -151,21 +151,22 @@ GOLDEN = {
         BitShift BitwiseXor BitwiseXor Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor
         BitwiseXor Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Mul Sub Add Div
         Range Size Div Mul Reshape Concat Less Where Cast BitShift Cast Reshape Range Unsqueeze Cast Range Cast Cast
-        BitShift Sub BitShift BitwiseAnd Cast Gather CastLike Cast Sqrt CastLike Reshape Concat Reshape Div Mul Greater
-        If If Mul Mul Add Range Unsqueeze Cast Unsqueeze Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul
-        BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor Mul Add
-        BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Range Cast Cast BitShift Sub
-        BitShift BitwiseAnd Cast Mul Reshape Mul Reshape Mul Reshape Mul Reshape Mul Reshape Slice Slice Slice Slice
-        Gather Reshape Gemm Gather Reshape Gemm Gather Reshape Gemm Gather Reshape Gemm Concat Greater If Mul Add Shape
-        Reshape Concat Reshape
+        BitShift Sub Unsqueeze BitShift BitwiseAnd Cast Transpose Squeeze Gather CastLike Cast Sqrt CastLike Reshape
+        Concat Reshape Div Mul Greater If If Mul Mul Add Range Unsqueeze Cast Unsqueeze Cast Add BitShift BitwiseXor Mul
+        BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Mul
+        BitShift BitwiseXor Mul Add BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul BitShift BitwiseXor Range
+        Cast Cast BitShift Sub Unsqueeze BitShift BitwiseAnd Cast Mul Reshape Mul Reshape Mul Reshape Mul Reshape Mul
+        Reshape Slice Slice Slice Slice Gather Reshape Gemm Gather Reshape Gemm Gather Reshape Gemm Gather Reshape Gemm
+        Concat Greater If Mul Add Shape Reshape Concat Reshape
     """,
     "streaming": """
         Reshape Cast BitwiseAnd Cast BitShift Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift
         BitwiseXor BitwiseXor Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Add
         BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Mul Sub Add Div Range Size Div
         Mul Reshape Concat Less Where Cast BitShift Cast Reshape Range Unsqueeze Cast Range Cast Cast BitShift Sub
-        BitShift BitwiseAnd Cast Gather CastLike Cast Sqrt CastLike Reshape Concat Reshape Div Mul Greater If Div Max
-        Min Sub Add Div Loop Transpose Mul Reshape Concat Reshape Reshape Slice Mul Add Shape Reshape Concat Reshape
+        Unsqueeze BitShift BitwiseAnd Cast Transpose Squeeze Gather CastLike Cast Sqrt CastLike Reshape Concat Reshape
+        Div Mul Greater If Div Max Min Sub Add Div Loop Transpose Mul Reshape Concat Reshape Reshape Slice Mul Add Shape
+        Reshape Concat Reshape
     """,
 }
 

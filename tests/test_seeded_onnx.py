@@ -58,8 +58,8 @@ def onnx_words(run: Any, seed: int, rows: list[int], columns: list[int]) -> NDAr
 
     model = model_of(write, ["rows", "columns"], seed, ir.DataType.UINT32)
     found = run(model, {"rows": np.array(rows, np.int64), "columns": np.array(columns, np.int64)})
-    assert found.shape == (len(rows), len(columns), 1)
-    return found[:, :, 0]
+    assert found.shape == (len(rows), len(columns))
+    return found
 
 
 def onnx_signs(run: Any, seed: int, n: int) -> NDArray[np.float32]:

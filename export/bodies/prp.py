@@ -40,7 +40,7 @@ def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bia
     def products(inner: Body, first: int, last: int) -> list[ir.Value]:
         """Outputs of bands first ... last - 1, each (B, rows)."""
         begin, wide = inner.Mul(rows, inner.const(first)), inner.Mul(rows, inner.const(last - first))
-        pieces = source.pieces(inner, begin, wide)
+        pieces = source.pieces(inner, begin, wide, lean=True)
         cuts = [inner.shape(inner.Mul(rows, inner.const(k))) for k in range(last - first + 1)]
         bands = [inner.Slice(pieces, start, stop, inner.const([0])) for start, stop in pairwise(cuts)]
         return [inner.Gemm(u, source.weights(inner, band), transB=1) for band in bands]
@@ -81,10 +81,10 @@ class _Source:
         self._piece = op.Where(op.Less(bits, op.const(4)), op.const(8), op.const(16))
         self.table = op.CastLike(_table(op, self._piece, bits, op.attribute("codebook", list)), in_scale)
 
-    def pieces(self, op: Body, start: ir.Value, rows: ir.Value) -> ir.Value:
+    def pieces(self, op: Body, start: ir.Value, rows: ir.Value, *, lean: bool = False) -> ir.Value:
         """The cut words of rows start ... start + rows - 1: (rows, w, pieces) int32."""
         grid = words(op, self._keys, count(op, op.Add(start, rows), start), self._columns)
-        return cut(op, grid, self._piece, op.const(32))
+        return cut(op, grid, self._piece, op.const(32), lean=lean)
 
     def weights(self, op: Body, pieces: ir.Value) -> ir.Value:
         """(rows, w, pieces) -> (rows, width) weights of variance 1."""
@@ -102,8 +102,8 @@ def _table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Va
     """Row v holds the levels of the codes in piece v, low bits first: (2**piece, piece / bits)."""
     rows = op.BitShift(op.const([1], np.uint32), op.Cast(piece, to=ir.DataType.UINT32), direction="LEFT")
     values = count(op, op.Reshape(op.Cast(rows, to=ir.DataType.INT64), op.const([], np.int64)))
-    values = op.Cast(op.Unsqueeze(values, op.const([1])), to=ir.DataType.UINT32)
-    return op.Gather(levels, cut(op, values, bits, piece))
+    values = op.Cast(op.Unsqueeze(values, op.const([0])), to=ir.DataType.UINT32)  # (1, 2**piece)
+    return op.Gather(levels, op.Squeeze(cut(op, values, bits, piece), op.const([0])))
 
 
 def _finish(op: Body, y: ir.Value, x: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
