@@ -29,7 +29,7 @@ def weight_files(path: Path) -> list[Path]:
 def _locations(data: mmap.mmap) -> Iterator[str]:
     for entry in _inside(data, (0, len(data)), 7, 5, 13):
         texts = {number: data[start:end] for number, start, end in _fields(data, *entry)}
-        if texts.get(1) == b"location":
+        if texts.get(1) == b"location" and 2 in texts:
             yield texts[2].decode()
 
 
