@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,11 +105,11 @@ def _run(action: Callable[[], Any], said: str) -> Any:
     try:
         return action()
     except (Exception, SystemExit) as error:
-        frame = error.__traceback__
-        while frame is not None and frame.tb_next is not None:
-            frame = frame.tb_next
-        where = f" ({Path(frame.tb_frame.f_code.co_filename).name}, line {frame.tb_lineno})" if frame else ""
-        raise UsageError(f"{said}: {said_by(error)}{where}. Mend it and run this again.") from error
+        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+        file, line = [place for place in places if not place[0].startswith("<frozen")][-1]  # not Python's own importer
+        raise UsageError(
+            f"{said}: {said_by(error)} ({Path(file).name}, line {line}). Mend it and run this again."
+        ) from error
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
