@@ -51,13 +51,16 @@ def assert_close(actual: NDArray[Any] | Tensor, expected: NDArray[Any] | Tensor,
 
 def layer_model(
     layer: nn.Module,
-    features: int,
+    x: int | Tensor,
     *,
     opset: int = 20,
     options: Options | None = None,
     leading: Sequence[str | int] = ("batch",),
 ) -> ir.Model:
-    """The model of one layer: input x (*leading, features), one edgefc:: node and its function, output y.
+    """The model of one layer: input x, one edgefc:: node and its function, output y, or several: y, y1, ...
+
+    x is the number of features, for an input (*leading, features) in the dtype of the layer; or an example of the
+    input, with its sizes, its dtype and an open first axis, for layers that take images, tokens or sequences.
 
     The layer is asked for its node as torch.onnx.export would ask it, without tracing, which takes milliseconds. The
     weights are copies: what happens to the layer afterwards does not reach the model.
@@ -66,16 +69,17 @@ def layer_model(
         UsageError: a layer that shows itself by no node, or by several.
         ExportError: a node that nothing lowers.
     """
-    dtype = next((p.dtype for p in layer.parameters() if p.is_floating_point()), torch.float32)
-    example = torch.zeros(*(_OPEN if isinstance(size, str) else size for size in leading), features, dtype=dtype)
-    name, weights, attributes, width = _node_of(layer, example)
+    example, shape = _example(layer, x, leading)
+    name, weights, attributes, results = _node_of(layer, example)
     initializers = [_initializer(f"weight_{index}", weight) for index, weight in enumerate(weights)]
-    element = ir.TensorType(ir.tensor(example.numpy()).dtype)
-    x = ir.Value(name="x", type=element, shape=ir.Shape([*leading, features]))
-    node = ir.node(name, [x, *initializers], attributes=attributes, domain=DOMAIN, name=type(layer).__name__)
-    (y,) = node.outputs
-    y.name, y.type, y.shape = "y", element, ir.Shape([*leading, width])
-    graph = ir.Graph([x], [y], nodes=[node], initializers=initializers, opset_imports={"": opset})
+    port = ir.Value(name="x", type=_element(example), shape=ir.Shape(shape))
+    node = ir.node(
+        name, [port, *initializers], attributes=attributes, num_outputs=len(results), domain=DOMAIN,
+        name=type(layer).__name__,
+    )  # fmt: skip
+    for index, (y, result) in enumerate(zip(node.outputs, results, strict=True)):
+        y.name, y.type, y.shape = f"y{index or ''}", _element(result), _open_shape(result, x, leading)
+    graph = ir.Graph([port], node.outputs, nodes=[node], initializers=initializers, opset_imports={"": opset})
     model = ir.Model(graph, ir_version=passes.IR_VERSION)
     passes.prepare_nodes(model)
     passes.attach_functions(model, opset, options or Options())
@@ -86,14 +90,16 @@ def layer_model(
     return model
 
 
-def run_reference(model: ir.Model, x: NDArray[Any]) -> NDArray[Any]:
-    """The output of a model of one input, x, by ONNX's own evaluator: slow, and independent of onnxruntime."""
-    result: NDArray[Any] = _Evaluator(ir.to_proto(model)).run(None, {"x": x})[0]  # type: ignore[index]
-    return result
+def run_reference(model: ir.Model, x: NDArray[Any]) -> Any:
+    """What a model of one input, x, puts out, by ONNX's own evaluator: slow, and independent of onnxruntime.
+
+    An array; a list of arrays where the model has several outputs.
+    """
+    return _one_or_all(_Evaluator(ir.to_proto(model)).run(None, {"x": x}))
 
 
-def run_onnxruntime(model: ir.Model, x: NDArray[Any], *, threads: int = 1, optimise: bool = True) -> NDArray[Any]:
-    """The output of a model of one input, x, by onnxruntime on the CPU; optimise=False computes node by node."""
+def run_onnxruntime(model: ir.Model, x: NDArray[Any], *, threads: int = 1, optimise: bool = True) -> Any:
+    """The same by onnxruntime on the CPU; optimise=False computes node by node."""
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -101,21 +107,49 @@ def run_onnxruntime(model: ir.Model, x: NDArray[Any], *, threads: int = 1, optim
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     content = ir.to_proto(model).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    result: NDArray[Any] = session.run(None, {"x": x})[0]
-    return result
+    return _one_or_all(session.run(None, {"x": x}))
 
 
-def _node_of(layer: nn.Module, x: Tensor) -> tuple[str, list[Tensor], dict[str, Any], int]:
+def _one_or_all(results: Any) -> Any:
+    return results[0] if len(results) == 1 else list(results)
+
+
+def _example(layer: nn.Module, x: int | Tensor, leading: Sequence[str | int]) -> tuple[Tensor, list[str | int]]:
+    """An input to ask the layer with, and its shape with open axes by name."""
+    if isinstance(x, Tensor):
+        return torch.cat([x[:1]] * _OPEN), ["batch", *x.shape[1:]]
+    dtype = next((p.dtype for p in layer.parameters() if p.is_floating_point()), torch.float32)
+    sizes = [_OPEN if isinstance(size, str) else size for size in leading]
+    return torch.zeros(*sizes, x, dtype=dtype), [*leading, x]
+
+
+def _open_shape(result: Tensor, x: int | Tensor, leading: Sequence[str | int]) -> ir.Shape | None:
+    """Features behind the leading axes; for examples only the number of axes: which of them is the batch is unknown."""
+    return ir.Shape([None] * result.ndim) if isinstance(x, Tensor) else ir.Shape([*leading, result.shape[-1]])
+
+
+def _element(tensor: Tensor) -> ir.TensorType:
+    return ir.TensorType(ir.tensor(tensor.detach().numpy()).dtype)
+
+
+def _node_of(layer: nn.Module, x: Tensor) -> tuple[str, list[Tensor], dict[str, Any], list[Tensor]]:
     """Op, weights, attributes and outputs of the one node that `layer` puts in its place when it is exported."""
-    calls: list[tuple[str, list[Tensor], dict[str, Any], int]] = []
+    calls: list[tuple[str, list[Tensor], dict[str, Any], list[Tensor]]] = []
 
-    def symbolic(op: str, inputs: Any, /, attrs: Any = None, *, dtype: Any, shape: Any, **_: Any) -> Tensor:
-        calls.append((op.rpartition("::")[2], list(inputs[1:]), dict(attrs or {}), int(shape[-1])))
-        return torch.zeros([int(size) for size in shape], dtype=x.dtype)
+    def several(op: str, inputs: Any, /, attrs: Any = None, *, dtypes: Any, shapes: Any, **_: Any) -> list[Tensor]:
+        results = [
+            torch.zeros([int(n) for n in shape], dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)
+        ]
+        calls.append((op.rpartition("::")[2], list(inputs[1:]), dict(attrs or {}), results))
+        return results
+
+    def one(op: str, inputs: Any, /, attrs: Any = None, *, dtype: Any, shape: Any, **_: Any) -> Tensor:
+        return several(op, inputs, attrs, dtypes=[dtype], shapes=[shape])[0]
 
     with (
         mock.patch.object(torch.onnx, "is_in_onnx_export", return_value=True),
-        mock.patch.object(torch.onnx.ops, "symbolic", symbolic),
+        mock.patch.object(torch.onnx.ops, "symbolic", one),
+        mock.patch.object(torch.onnx.ops, "symbolic_multi_out", several),
         torch.no_grad(),
     ):
         layer(x)

@@ -18,6 +18,7 @@ DOMAIN = "edgefc"
 
 _KINDS = {
     int: ("value_int", ir.AttributeType.INT),
+    tuple: ("value_ints", ir.AttributeType.INTS),
     float: ("value_float", ir.AttributeType.FLOAT),
     list: ("value_floats", ir.AttributeType.FLOATS),
 }
@@ -47,7 +48,7 @@ class Body:
         return lambda *inputs, **attributes: self._add(op_type, inputs, attributes)
 
     def attribute(self, name: str, kind: type = int) -> ir.Value:
-        """The value of one of the function's attributes: int -> (), list -> (k,) of floats."""
+        """The value of an attribute of the function: int, float -> (); tuple -> (k,) int64; list -> (k,) float32."""
         key, attribute_type = _KINDS[kind]
         return self._add("Constant", (), {key: ir.RefAttr(key, name, attribute_type)})
 
@@ -110,15 +111,18 @@ def function(
     name: str,
     inputs: Sequence[str],
     attributes: dict[str, ir.AttributeType],
-    write: Callable[..., ir.Value],
+    write: Callable[..., ir.Value | tuple[ir.Value, ...]],
     opset: int,
+    outputs: Sequence[str] = ("y",),
 ) -> ir.Function:
-    """The local function edgefc::name; write(op, *inputs) writes its body and returns the output."""
+    """The local function edgefc::name; write(op, *inputs) writes its body and returns the output, or several."""
     op = Body(opset=opset)
     values = [ir.val(label) for label in inputs]
-    output = write(op, *values)
-    output.name = "y"
-    graph = ir.Graph(values, [output], nodes=op.nodes, opset_imports={"": opset}, name=name)
+    written = write(op, *values)
+    results = written if isinstance(written, tuple) else (written,)
+    for label, result in zip(outputs, results, strict=True):
+        result.name = label
+    graph = ir.Graph(values, results, nodes=op.nodes, opset_imports={"": opset}, name=name)
     declared = [ir.Attr(label, kind, None) for label, kind in attributes.items()]
     return ir.Function(DOMAIN, name, "", graph=graph, attributes=declared)
 

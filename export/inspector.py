@@ -9,7 +9,9 @@ import onnx_ir as ir
 
 from edgefc.errors import ModelError, UsageError
 from edgefc.export.build import DOMAIN
+from edgefc.export.described import Described
 from edgefc.export.passes import FLAT_KEY
+from edgefc.export.registry import lowerings
 from edgefc.files import exists
 
 
@@ -19,8 +21,7 @@ class Layer:
 
     name: str
     op: str
-    in_features: int
-    out_features: int
+    shape: str
     detail: str
     stored: int
     stored_bytes: int
@@ -83,10 +84,7 @@ def _read(file: Path) -> ir.Model:
 
 
 def _layer(node: ir.Node, counted: set[str]) -> Layer:
-    missing = [key for key in ("in_features", "out_features") if key not in node.attributes]
-    if missing:
-        raise ModelError(f"node {node.name!r}, an edgefc::{node.op_type}, has no {missing[0]}. Export the model again.")
-    n, m = (node.attributes[key].as_int() for key in ("in_features", "out_features"))
+    described = _described(node)
     weights = [value for value in node.inputs[1:] if value is not None and value.name not in counted]
     counted.update(value.name or "" for value in weights)
     width = max((int(v.dtype.itemsize) for v in node.inputs[1:] if v is not None and v.dtype is not None), default=4)
@@ -94,27 +92,26 @@ def _layer(node: ir.Node, counted: set[str]) -> Layer:
     return Layer(
         name=node.name or "?",
         op=node.op_type,
-        in_features=n,
-        out_features=m,
-        detail=_detail(node),
+        shape=described.shape,
+        detail=described.detail,
         stored=stored,
         stored_bytes=stored * width,
-        dense=n * m + m,
-        dense_bytes=(n * m + m) * width,
+        dense=described.dense,
+        dense_bytes=described.dense * width,
     )
 
 
-def _detail(node: ir.Node) -> str:
-    """What tells this layer from another of its kind."""
-    if "distribution" in node.attributes:
-        return f"{node.attributes['distribution'].as_string()}, seed {_unsigned(node, 'seed')}"
-    if "block" in node.attributes:
-        return f"block {node.attributes['block'].as_int()}, signs from seed {_unsigned(node, 'sign_seed')}"
-    return ""
-
-
-def _unsigned(node: ir.Node, name: str) -> int:
-    return node.attributes[name].as_int() % 2**64
+def _described(node: ir.Node) -> Described:
+    told = f"node {node.name!r}, an edgefc::{node.op_type},"
+    if node.op_type not in lowerings():
+        raise ModelError(f"{told} is of no layer that this version knows. Known are: {', '.join(sorted(lowerings()))}.")
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    try:
+        return lowerings()[node.op_type].describe(attributes)
+    except KeyError as error:
+        raise ModelError(f"{told} has no {error.args[0]}. Export the model again.") from None
+    except (TypeError, ValueError):
+        raise ModelError(f"{told} has attributes that no layer has: {attributes}. Export the model again.") from None
 
 
 def _numbers(value: ir.Value) -> int:

@@ -46,7 +46,8 @@ def name_layers(model: ir.Model) -> None:
             calls[layer] = calls.get(layer, 0) + 1
             name = layer or node.op_type  # the model is the layer
             node.name = name if calls[layer] == 1 else f"{name}#{calls[layer]}"
-            node.outputs[0].name = f"{node.name}.y"
+            for index, value in enumerate(node.outputs):
+                value.name = f"{node.name}.y{index or ''}"
 
 
 def name_outputs(model: ir.Model) -> None:
@@ -73,7 +74,7 @@ def prepare_nodes(model: ir.Model) -> None:
             )
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         for name, value in lowerings()[node.op_type].prepare(attributes).items():
-            node.attributes[name] = ir.AttrInt64(name, value)
+            node.attributes[name] = ir.convenience.convert_attribute(name, value)
 
 
 def attach_functions(model: ir.Model, opset: int, options: Options) -> None:

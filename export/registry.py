@@ -1,7 +1,7 @@
 """Which lowering handles which op: the folder export/lowerings/ is the list.
 
-A lowering is a module with NAME (the op), lower(opset, options) -> ir.Function, and prepare(attributes) ->
-attributes that the lowering adds to one node.
+A lowering is a module with NAME (the op), lower(opset, options) -> ir.Function, prepare(attributes) -> attributes that
+the lowering adds to one node, and describe(attributes) -> Described, which says what one node stands for.
 """
 
 import functools
@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 import onnx_ir as ir
 
 import edgefc.export.lowerings as folder
+from edgefc.export.described import Described
 from edgefc.export.options import Options
 
 
@@ -21,7 +22,9 @@ class Lowering(Protocol):
 
     def lower(self, opset: int, options: Options) -> ir.Function: ...
 
-    def prepare(self, attributes: Mapping[str, Any]) -> Mapping[str, int]: ...
+    def prepare(self, attributes: Mapping[str, Any]) -> Mapping[str, int | list[int]]: ...
+
+    def describe(self, attributes: Mapping[str, Any]) -> Described: ...
 
 
 @functools.cache

@@ -111,7 +111,7 @@ def test_a_layer_that_shows_no_node_is_named() -> None:
 def test_a_node_that_nothing_lowers_is_named() -> None:
     class Unknown(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return layer_node(self, x, (), {}, 3)
+            return layer_node(self, x, (), {}, (*x.shape[:-1], 3))
 
     with pytest.raises(ExportError, match="Unknown, which has no ONNX form"):
         layer_model(Unknown(), 4)

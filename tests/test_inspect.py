@@ -25,7 +25,7 @@ def test_what_is_stored(tmp_path: Path) -> None:
     found = inspect(tmp_path / "m.onnx")
 
     first, second = found.layers
-    assert (first.name, first.op, first.in_features, first.out_features) == ("0", "CirculantLinear", 8, 16)
+    assert (first.name, first.op, first.shape) == ("0", "CirculantLinear", "16 x 8")
     assert (first.stored, first.stored_bytes, first.dense, first.dense_bytes) == (32, 128, 144, 576)
     assert first.detail == "block 16, signs from seed 0"
     assert (second.name, second.op, second.stored, second.stored_bytes) == ("3", "PRPLinear", 24, 96)
@@ -102,7 +102,7 @@ def test_a_node_of_ours_that_is_not(tmp_path: Path) -> None:
         tmp_path / "m.onnx", [node], {"x": port}, {"y": port}, {"w": np.ones(8)}, opsets={"": 20, "edgefc": 1}
     )  # type: ignore[dict-item]
 
-    with pytest.raises(ModelError, match=r"edgefc::CirculantLinear, has no in_features\."):
+    with pytest.raises(ModelError, match=r"edgefc::CirculantLinear, has no sign_seed\."):
         inspect(path)
 
 

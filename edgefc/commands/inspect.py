@@ -42,10 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if not found.layers:
         print(f"It holds no structured layer{found.why_none}; {found.other_numbers:,} numbers are stored.")
         return 0
-    rows = [
-        (layer.name, layer.op, f"{layer.out_features} x {layer.in_features}", layer.detail, *_sizes([layer]))
-        for layer in found.layers
-    ]
+    rows = [(layer.name, layer.op, layer.shape, layer.detail, *_sizes([layer])) for layer in found.layers]
     columns = ("layer", "op", "dense shape", "", "stored", "bytes", "dense bytes", "fewer")
     print_table(columns, [*rows, ("total", "", "", "", *_sizes(found.layers))], left=4, total=True)
     print(f"Other numbers in the file: {found.other_numbers:,}.")

@@ -142,7 +142,7 @@ class CirculantLinear(nn.Module):
             "block": self.block,
             "sign_seed": self.seed,
         }
-        return layer_node(self, x, (self.kernel, bias), attributes, self.out_features)
+        return layer_node(self, x, (self.kernel, bias), attributes, (*x.shape[:-1], self.out_features))
 
 
 def _fft_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -148,7 +148,8 @@ class PRPLinear(nn.Module):
             "bits": self.codebook.bits,
             "codebook": self.codebook.levels,
         }
-        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, self.out_features)
+        weights = (self.in_scale, self.out_scale, bias)
+        return layer_node(self, x, weights, attributes, (*x.shape[:-1], self.out_features))
 
 
 def _nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:

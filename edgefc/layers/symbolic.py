@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from edgefc.errors import ShapeError, UsageError
 DOMAIN_VERSION = 1
 
 
-Attribute = int | float | str | Sequence[float]
+Attribute = int | float | str | Sequence[int] | Sequence[float]
 
 
 def layer_node(
@@ -20,18 +20,45 @@ def layer_node(
     x: Tensor,
     weights: Sequence[Tensor],
     attributes: Mapping[str, Attribute],
-    out_features: int,
+    shape: Sequence[int],
+    *,
+    op: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """One node edgefc::<class name>(x, *weights); y is (..., out_features)."""
+    """One node edgefc::<op>(x, *weights) whose output has `shape`.
+
+    The op is the name of the layer's class, and the output has the dtype of x, unless said otherwise.
+    """
     result: Tensor = torch.onnx.ops.symbolic(
-        f"edgefc::{type(layer).__name__}",
+        f"edgefc::{op or type(layer).__name__}",
         (x, *weights),
-        attrs={name: _signed(value) for name, value in attributes.items()},
-        dtype=x.dtype,
-        shape=(*x.shape[:-1], out_features),
+        attrs=_signed_all(attributes),
+        dtype=dtype or x.dtype,
+        shape=tuple(shape),
         version=DOMAIN_VERSION,
     )
     return result
+
+
+def layer_nodes(
+    layer: nn.Module,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    attributes: Mapping[str, Attribute],
+    shapes: Sequence[Sequence[int]],
+    *,
+    op: str | None = None,
+) -> tuple[Tensor, ...]:
+    """layer_node() for a layer of several outputs, all of the dtype of x."""
+    results: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
+        f"edgefc::{op or type(layer).__name__}",
+        (x, *weights),
+        attrs=_signed_all(attributes),
+        dtypes=[x.dtype] * len(shapes),
+        shapes=[tuple(shape) for shape in shapes],
+        version=DOMAIN_VERSION,
+    )
+    return tuple(results)
 
 
 def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:
@@ -73,6 +100,10 @@ def is_size(value: object) -> bool:
 def zero_bias(like: Tensor, out_features: int) -> Tensor:
     """The bias of a layer that has none: the op always takes one."""
     return torch.zeros(out_features, dtype=like.dtype, device=like.device)
+
+
+def _signed_all(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    return {name: _signed(value) for name, value in attributes.items()}
 
 
 def _signed(value: Attribute) -> Attribute:

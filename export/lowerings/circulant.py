@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from edgefc.export.bodies import circulant_dft, circulant_matmul
 from edgefc.export.build import function
+from edgefc.export.described import Described, describe_linear, unsigned
 from edgefc.export.options import Options
 
 NAME = "CirculantLinear"
@@ -29,6 +30,11 @@ def prepare(attributes: Mapping[str, Any]) -> dict[str, int]:
     """What the lowering decides for one node: how the matmul body cuts the circulant."""
     tile, period = split(*(attributes[name] for name in ("in_features", "out_features", "block")))
     return {"tile": tile, "period": period}
+
+
+def describe(attributes: Mapping[str, Any]) -> Described:
+    seed = unsigned(attributes["sign_seed"])
+    return describe_linear(attributes, f"block {attributes['block']}, signs from seed {seed}")
 
 
 def split(n: int, m: int, b: int) -> tuple[int, int]:

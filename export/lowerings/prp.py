@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from edgefc.export.bodies import prp
 from edgefc.export.build import function
+from edgefc.export.described import Described, describe_linear, unsigned
 from edgefc.export.options import Options
 
 NAME = "PRPLinear"
@@ -30,3 +31,7 @@ def lower(opset: int, options: Options) -> ir.Function:
 def prepare(attributes: Mapping[str, Any]) -> dict[str, int]:
     """Nothing to decide per node."""
     return {}
+
+
+def describe(attributes: Mapping[str, Any]) -> Described:
+    return describe_linear(attributes, f"{attributes['distribution']}, seed {unsigned(attributes['seed'])}")

@@ -1,0 +1,30 @@
+"""What lowerings tell people of a node."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Described:
+    """What one node stands for, for people and for the counts of inspect().
+
+    shape   of the dense weight in whose place it is: "16 x 8", outputs first
+    dense   how many numbers the dense layer stores, its bias included
+    detail  what tells this layer from another of its kind
+    """
+
+    shape: str
+    dense: int
+    detail: str = ""
+
+
+def describe_linear(attributes: Mapping[str, Any], detail: str = "") -> Described:
+    """What a node stands for that takes the place of torch.nn.Linear."""
+    n, m = int(attributes["in_features"]), int(attributes["out_features"])
+    return Described(shape=f"{m} x {n}", dense=n * m + m, detail=detail)
+
+
+def unsigned(seed: int) -> int:
+    """A seed as it was given: in the file it travels in two's complement."""
+    return seed % 2**64
