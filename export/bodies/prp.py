@@ -34,7 +34,7 @@ def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bia
     m = op.attribute("out_features")
     rows = ceil_div(op, m, op.const(BANDS))
     height = op.Mul(rows, op.const(BANDS))
-    source = _Source(op, in_scale)
+    source = Source(op, in_scale)
     u = source.modulate(op, x)
 
     def products(inner: Body, first: int, last: int) -> list[ir.Value]:
@@ -48,13 +48,13 @@ def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bia
     late = op.when(op.const(True, np.bool_), lambda inner: inner.Concat(*products(inner, EARLY, BANDS), axis=1), u)
     y = op.Concat(*products(op, 0, EARLY), late, axis=1)  # (B, height)
     y = op.when(op.Greater(height, m), lambda inner: inner.first(y, m), y)
-    return _finish(op, y, x, out_scale, bias)
+    return finish(op, y, x, out_scale, bias)
 
 
 def streaming(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
     """The matrix made and forgotten a band at a time. Shapes as in resident()."""
     n, m = op.attribute("in_features"), op.attribute("out_features")
-    source = _Source(op, in_scale)
+    source = Source(op, in_scale)
     u = source.modulate(op, x)
     rows = op.Min(op.Max(op.Div(op.const(BAND_WEIGHTS), n), op.const(1)), m)
     trips = ceil_div(op, m, rows)
@@ -65,10 +65,10 @@ def streaming(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bi
 
     y = op.Transpose(op.loop(trips, step), perm=[1, 0, 2])  # (B, trips, rows)
     y = op.Reshape(y, op.shape(-1, op.Mul(trips, rows)))
-    return _finish(op, op.first(y, m), x, out_scale, bias)
+    return finish(op, op.first(y, m), x, out_scale, bias)
 
 
-class _Source:
+class Source:
     """The seeded matrix, a band of rows at a time; rows are as wide as their words, n or a little more."""
 
     def __init__(self, op: Body, in_scale: ir.Value) -> None:
@@ -79,11 +79,15 @@ class _Source:
         self._width = op.Mul(op.Size(self._columns), op.Div(op.const(32), bits))
         self._rows = op.shape(-1, self._width)
         self._piece = op.Where(op.Less(bits, op.const(4)), op.const(8), op.const(16))
-        self.table = op.CastLike(_table(op, self._piece, bits, op.attribute("codebook", list)), in_scale)
+        self.table = op.CastLike(table(op, self._piece, bits, op.attribute("codebook", list)), in_scale)
 
     def pieces(self, op: Body, start: ir.Value, rows: ir.Value, *, lean: bool = False) -> ir.Value:
         """The cut words of rows start ... start + rows - 1: (rows, w, pieces) int32."""
-        grid = words(op, self._keys, count(op, op.Add(start, rows), start), self._columns)
+        return self.pieces_of(op, count(op, op.Add(start, rows), start), lean=lean)
+
+    def pieces_of(self, op: Body, rows: ir.Value, *, lean: bool = False) -> ir.Value:
+        """The cut words of any rows, (rows,) int64: (rows, w, pieces) int32."""
+        grid = words(op, self._keys, rows, self._columns)
         return cut(op, grid, self._piece, op.const(32), lean=lean)
 
     def weights(self, op: Body, pieces: ir.Value) -> ir.Value:
@@ -98,7 +102,7 @@ class _Source:
         return op.when(op.Greater(width, n), lambda inner: inner.pad(u, inner.Sub(width, n)), u)
 
 
-def _table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Value:
+def table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Value:
     """Row v holds the levels of the codes in piece v, low bits first: (2**piece, piece / bits)."""
     rows = op.BitShift(op.const([1], np.uint32), op.Cast(piece, to=ir.DataType.UINT32), direction="LEFT")
     values = count(op, op.Reshape(op.Cast(rows, to=ir.DataType.INT64), op.const([], np.int64)))
@@ -106,7 +110,7 @@ def _table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Va
     return op.Gather(levels, op.Squeeze(cut(op, values, bits, piece), op.const([0])))
 
 
-def _finish(op: Body, y: ir.Value, x: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
+def finish(op: Body, y: ir.Value, x: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
     """y (B, m) scaled and shifted, in the shape of x: (..., m)."""
     y = op.Add(op.Mul(y, out_scale), bias)
     return op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(op.attribute("out_features")), axis=0))
