@@ -1,5 +1,6 @@
 """Files written beside and renamed: a reader sees the old file or the new one, never half of one."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -46,6 +47,24 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write one UTF-8 text file, whole or not at all."""
     with staged(path) as folder, _said(Path(path)):
         (folder / Path(path).name).write_text(text, encoding="utf-8")
+
+
+def claim(folder: Path, mark: str, made_by: str) -> None:
+    """Make the folder, or go on in one that the same command made; the file `mark` in it says who.
+
+    Raises:
+        UsageError: it holds files and `made_by` did not make it, or it cannot be made.
+    """
+    owner = {"made_by": made_by, "version": 1}
+    try:
+        strangers = [entry.name for entry in folder.iterdir()] if folder.exists() else []
+        if strangers and json.loads((folder / mark).read_bytes()) != owner:
+            raise ValueError
+    except (OSError, ValueError):
+        raise UsageError(
+            f"{folder} is there and is no folder of {made_by}. Name a new one with -o; nothing was written."
+        ) from None
+    write_text(folder / mark, json.dumps(owner) + "\n")
 
 
 def exists(path: str | os.PathLike[str]) -> bool:

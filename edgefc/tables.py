@@ -19,3 +19,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
             table.add_section()
         table.add_row(*row)
     Console(width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The same as markdown, without a line end after the last row."""
+    rule = ("---", *["---:"] * (len(columns) - 1))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows))

@@ -6,7 +6,7 @@ from statistics import mean, median, stdev
 
 from edgefc.demo.results import File, Latency, Results
 from edgefc.files import staged
-from edgefc.tables import print_table
+from edgefc.tables import markdown_table, print_table
 
 PLOT = "accuracy-size.png"
 _MB = 1e6
@@ -55,9 +55,8 @@ def show(results: Results) -> None:
 
 def markdown(results: Results) -> str:
     """The same as a markdown page."""
-    rule = ("---", *["---:"] * (len(columns(results)) - 1))
-    table = [f"| {' | '.join(row)} |" for row in (columns(results), rule, *rows(results))]
-    return "\n".join([*table, "", *(f"- {note}" for note in notes(results))]).replace("*", "\\*") + "\n"
+    table = markdown_table(columns(results), rows(results))
+    return "\n".join([table, "", *(f"- {note}" for note in notes(results))]).replace("*", "\\*") + "\n"
 
 
 def accuracy_text(percents: list[float]) -> str:

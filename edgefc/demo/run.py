@@ -10,7 +10,6 @@ table.md              the table and its notes
 accuracy-size.png     with matplotlib only
 """
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -23,13 +22,13 @@ from torch import nn
 from tqdm import tqdm
 
 import edgefc
+from edgefc import files
 from edgefc.demo import kept, report
 from edgefc.demo.data import digits
 from edgefc.demo.findings import sentences
 from edgefc.demo.models import EXPORTED_SEED, KINDS, example_digits, numbers
 from edgefc.demo.results import SCHEMA_VERSION, File, Latency, Recipe, Results, Training
 from edgefc.demo.train import RECIPE, train
-from edgefc.errors import UsageError
 from edgefc.export import export
 from edgefc.files import staged, write_text
 from edgefc.runtime import Record, profile
@@ -38,7 +37,6 @@ from edgefc.runtime.parts import Cell
 BATCHES = (1, 64)
 MEASURING: dict[str, Any] = {"min_time_s": 1.0}
 _MARK = "demo.json"
-_MADE_BY = {"made_by": "edgefc demo", "version": 1}
 
 
 class _File(NamedTuple):
@@ -83,20 +81,8 @@ def demo(folder: Path, seeds: int) -> Results:
 
 
 def claim(folder: Path) -> None:
-    """Make the folder, or go on in one that an earlier demo made.
-
-    Raises:
-        UsageError: it holds files and no demo made it, or it cannot be made.
-    """
-    try:
-        strangers = [entry.name for entry in folder.iterdir()] if folder.exists() else []
-        if strangers and json.loads((folder / _MARK).read_bytes()) != _MADE_BY:
-            raise ValueError
-    except (OSError, ValueError):
-        raise UsageError(
-            f"{folder} is there and is no folder of edgefc demo. Name a new one with -o; nothing was written."
-        ) from None
-    write_text(folder / _MARK, json.dumps(_MADE_BY) + "\n")
+    """Make the folder, or go on in one that an earlier demo made; UsageError where it is neither."""
+    files.claim(folder, _MARK, "edgefc demo")
 
 
 def trained(folder: Path, seeds: int, recipe: Recipe, fingerprint: str) -> tuple[dict[str, nn.Module], list[Training]]:
