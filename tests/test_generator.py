@@ -6,6 +6,7 @@ golden.json was made with it, once; no test writes that file.
 
 import hashlib
 import json
+import math
 import os
 import re
 import struct
@@ -42,12 +43,23 @@ EDGES = [0, 1, 255, 256, 2**31 - 1, 2**31, 2**32 - 1]
 
 # ---- the oracle: README.md in plain integers
 
+
+def nearest_float32(a: int, b: int) -> int:
+    """The bit pattern of the float32 nearest to a / sqrt(b), an irrational number within the normal range."""
+    exponent = next(e for e in range(127, -127, -1) if Fraction(4) ** e * b < a * a)
+    halves = math.isqrt(a * a * 4 ** (24 - exponent) // b)  # how many halves of the last place
+    return (exponent + 126) * 2**23 + (halves + 1) // 2
+
+
 POSITIVE = [0x3DA29229, 0x3E75E806, 0x3ED087DA, 0x3F16260A, 0x3F49635C, 0x3F831D62, 0x3FABA289, 0x3FFEB7B2]
 NEGATIVE = [bits + 2**31 for bits in reversed(POSITIVE)]
 ORACLE_LEVELS = {  # distribution: (bits of a code, float32 bit patterns)
     "rademacher": (1, [0x3F800000, 0xBF800000]),
     "gaussian": (4, NEGATIVE + POSITIVE),
     "ternary": (8, 43 * [0xBFDCD76E] + 170 * [0] + 43 * [0x3FDCD76E]),
+    "ternary_thirds": (8, 85 * [0xBF9D130E] + 86 * [0] + 85 * [0x3F9D130E]),
+    "sparse": (2, [0xBFB504F3, 0, 0, 0x3FB504F3]),
+    "uniform": (8, [2**31 * (code < 128) + nearest_float32(abs(2 * code - 255), 21845) for code in range(256)]),
 }
 
 
@@ -219,6 +231,9 @@ def test_readme_worked_example() -> None:
         assert [int(code) for code in codes.split()] == values[: len(codes.split())]
 
 
+UNIFORM_SHOWN = {0, 63, 126, 127, 128, 129, 192, 255}
+
+
 def test_readme_codebooks() -> None:
     """Decimals and bit patterns are the float32 in the package, and every code has one."""
     rows = re.findall(
@@ -238,7 +253,8 @@ def test_readme_codebooks() -> None:
             book.update(dict.fromkeys(range(int(first), int(last or first) + 1), number(bits)))
 
     for name, (bits, patterns) in ORACLE_LEVELS.items():
-        assert [levels[name][code] for code in range(2**bits)] == patterns
+        assert set(levels[name]) == (UNIFORM_SHOWN if name == "uniform" else set(range(2**bits)))
+        assert all(patterns[code] == pattern for code, pattern in levels[name].items())
         assert np.array(generator.CODEBOOKS[name].levels, np.float32).view(np.uint32).tolist() == patterns
         assert generator.CODEBOOKS[name].bits == bits
 
@@ -246,7 +262,7 @@ def test_readme_codebooks() -> None:
 def test_readme_distributions() -> None:
     """In exact arithmetic on the float32 levels."""
     rows = re.findall(
-        r"^\| (\w+) \| (\d) \| ([\d.]+) \| (\d+)(?: / 2\^(\d+))? \| ([\d.e-]+) \| ([\d.]+) \|$", README, re.MULTILINE
+        r"^\| (\w+) \| (\d) \| ([\d.]+) \| (-?\d+)(?: / 2\^(\d+))? \| ([\d.e-]+) \| ([\d.]+) \|$", README, re.MULTILINE
     )
     assert {row[0] for row in rows} == set(generator.CODEBOOKS)
     for name, bits, largest, excess, power, about, fourth in rows:
@@ -269,18 +285,45 @@ def test_gaussian_levels_are_the_means_of_sixteenths() -> None:
     assert expected.tolist() == np.array(generator.CODEBOOKS["gaussian"].levels, np.float32).tolist()
 
 
-def test_ternary_probabilities_are_the_nearest_of_256() -> None:
-    counts = [abs(Fraction(count, 256) - Fraction(1, 6)) for count in range(129)]
-    assert counts.index(min(counts)) == 43
-    levels = np.array(generator.CODEBOOKS["ternary"].levels)
-    assert [(levels < 0).sum(), (levels == 0).sum(), (levels > 0).sum()] == [43, 170, 43]
+@pytest.mark.parametrize(
+    ("name", "share", "counts"),
+    [
+        ("ternary", Fraction(1, 6), [43, 170, 43]),
+        ("ternary_thirds", Fraction(1, 3), [85, 86, 85]),
+        ("sparse", Fraction(1, 4), [1, 2, 1]),
+    ],
+)
+def test_three_levels_have_the_nearest_probabilities(name: str, share: Fraction, counts: list[int]) -> None:
+    levels = np.array(generator.CODEBOOKS[name].levels)
+    assert [(levels < 0).sum(), (levels == 0).sum(), (levels > 0).sum()] == counts
+    apart = [abs(Fraction(count, len(levels)) - share) for count in range(len(levels) // 2 + 1)]
+    assert apart.index(min(apart)) == counts[0]
 
 
-def test_ternary_size_is_the_nearest_float32() -> None:
-    """Of sqrt(256 / 86), decided exactly: the root lies within half a step of the level on both sides."""
-    size = np.float32(max(generator.CODEBOOKS["ternary"].levels))
-    below, level, above = (Fraction(float(np.nextafter(size, np.float32(end)))) for end in (0, size, 9))
-    assert ((below + level) / 2) ** 2 < Fraction(256, 86) < ((level + above) / 2) ** 2
+@pytest.mark.parametrize(
+    ("name", "square"),
+    [("ternary", Fraction(256, 86)), ("ternary_thirds", Fraction(256, 170)), ("sparse", Fraction(2))],
+)
+def test_three_levels_have_the_nearest_float32(name: str, square: Fraction) -> None:
+    """Of the root of `square`, decided exactly: it lies within half a step of the level on both sides."""
+    assert nearest(max(generator.CODEBOOKS[name].levels), square)
+
+
+def test_uniform_levels_are_the_nearest_float32_at_equal_distances() -> None:
+    """The odd numbers from -255 to 255 have the mean square 21845, which makes the variance 1."""
+    odd = range(-255, 256, 2)
+    assert Fraction(sum(number**2 for number in odd), 256) == 21845
+    levels = generator.CODEBOOKS["uniform"].levels
+    assert [-level for level in reversed(levels)] == list(levels)
+    assert all(
+        nearest(level, Fraction(number**2, 21845)) for level, number in zip(levels, odd, strict=True) if number > 0
+    )
+
+
+def nearest(level: float, square: Fraction) -> bool:
+    size = np.float32(level)
+    below, middle, above = (Fraction(float(np.nextafter(size, np.float32(end)))) for end in (0, size, 9))
+    return ((below + middle) / 2) ** 2 < square < ((middle + above) / 2) ** 2
 
 
 # ---- properties
@@ -455,7 +498,7 @@ def test_bad_bits_are_one_sentence(bits: Any) -> None:
 
 @MAKES
 def test_a_misspelt_distribution_names_the_choices(make: Any) -> None:
-    message = "no distribution 'normal'. Choose one of: rademacher, gaussian, ternary."
+    message = "no distribution 'normal'. Choose one of: rademacher, gaussian, ternary, ternary_thirds, sparse, uniform."
     with pytest.raises(UsageError, match=re.escape(message)):
         make(0, 2, 3, "normal")
 

@@ -157,7 +157,7 @@ def code_frequencies(words: Words) -> Iterator[Finding]:
 def neighbouring_codes(words: Words) -> Iterator[Finding]:
     for seed in SEEDS[:2]:
         grid = words(seed, span(512), span(512))
-        for bits in (4, 8):
+        for bits in (2, 4, 8):
             codes = cut(grid, bits).reshape(512, 512, -1).astype(np.int64)
             pairs = {
                 "next code": (codes[:, :, 0::2], codes[:, :, 1::2]),
@@ -205,7 +205,7 @@ def shifted_rows(words: Words) -> Iterator[Finding]:
 
 def spectrum(words: Words) -> Iterator[Finding]:
     n = 1024
-    for distribution in ("rademacher", "gaussian"):
+    for distribution in generator.CODEBOOKS:
         whole = square(words, SEEDS[2], n, distribution).astype(np.float64)  # the smallest is about 1 / n**2
         for p in (n, n // 2, n // 4, n // 8):
             values = np.linalg.eigvalsh(whole[:p] @ whole[:p].T / n)

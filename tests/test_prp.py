@@ -255,7 +255,8 @@ def test_sizes_below_one_are_named(n: int, m: int) -> None:
 
 @pytest.mark.parametrize("distribution", ["orthogonal", "Gaussian", ""])
 def test_an_unknown_distribution_is_named_with_the_choices(distribution: str) -> None:
-    said = f"no distribution {distribution!r}. Choose one of: rademacher, gaussian, ternary."
+    names = "rademacher, gaussian, ternary, ternary_thirds, sparse, uniform"
+    said = f"no distribution {distribution!r}. Choose one of: {names}."
     with pytest.raises(UsageError, match=re.escape(said)):
         PRPLinear(4, 4, distribution=distribution)
 

@@ -8,6 +8,7 @@ reproduces to the bit: this one, edgefc.layers.seeded (torch) and edgefc.export.
     code               ->  levels[code]                 float32, mean 0, variance 1
 """
 
+import math
 import operator
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -38,6 +39,9 @@ CODE_BITS = (1, 2, 4, 8)
 _MASK = 0xFFFFFFFF
 _GAUSSIAN = (0.07938034, 0.24014291, 0.40728647, 0.58651793, 0.78667235, 1.0243342, 1.3408977, 1.9899809)
 _TERNARY_SIZE, _TERNARY_COUNT = 1.7253244, 43  # sqrt(256 / 86): 43 of 256 codes on either side
+_THIRDS_SIZE, _THIRDS_COUNT = 1.227144, 85  # sqrt(256 / 170): 85 of 256 codes on either side
+_SPARSE_SIZE = 1.4142135  # sqrt(2)
+_UNIFORM_STEPS = 21845  # the mean square of the odd numbers from -255 to 255: (256**2 - 1) / 3
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,24 @@ class Codebook:
     levels: tuple[float, ...]
 
 
+def _three_levels(bits: int, size: float, count: int) -> Codebook:
+    """-size, 0, size: `count` of the codes on either side, 0 for the others."""
+    return Codebook(bits, (-size,) * count + (0.0,) * (2**bits - 2 * count) + (size,) * count)
+
+
 CODEBOOKS = {
     # +1, -1
     "rademacher": Codebook(1, (1.0, -1.0)),
     # the mean of N(0, 1) within each sixteenth of its probability, scaled to variance 1
     "gaussian": Codebook(4, tuple(-level for level in reversed(_GAUSSIAN)) + _GAUSSIAN),
     # -s, 0, +s with probabilities 43/256, 170/256, 43/256: the nearest to 1/6, 2/3, 1/6
-    "ternary": Codebook(
-        8,
-        (-_TERNARY_SIZE,) * _TERNARY_COUNT + (0.0,) * (256 - 2 * _TERNARY_COUNT) + (_TERNARY_SIZE,) * _TERNARY_COUNT,
-    ),
+    "ternary": _three_levels(8, _TERNARY_SIZE, _TERNARY_COUNT),
+    # -s, 0, +s with probabilities 85/256, 86/256, 85/256: the nearest to thirds
+    "ternary_thirds": _three_levels(8, _THIRDS_SIZE, _THIRDS_COUNT),
+    # -s, 0, +s with probabilities 1/4, 1/2, 1/4: two bits where ternary takes eight
+    "sparse": _three_levels(2, _SPARSE_SIZE, 1),
+    # 256 levels at equal distances, each the nearest float32
+    "uniform": Codebook(8, tuple((2 * code - 255) / math.sqrt(_UNIFORM_STEPS) for code in range(256))),
 }
 
 
