@@ -4,9 +4,10 @@ Source: Cheng et al., "An Exploration of Parameter Redundancy in Deep Networks w
 ICCV 2015, https://arxiv.org/abs/1502.03436. Block form: Ding et al., "CirCNN", https://arxiv.org/abs/1708.08917.
 
 From the paper (by agreeing secondary sources): y = R D x, R[i, j] = r[(i - j) mod d], D = diag(+-1) drawn once
-and frozen; fewer outputs than inputs keep the first ones. Reconstructions of ours, where the paper is silent or
-was not to be had: more outputs than inputs pad the input with zeros to the number of outputs; the initialisation;
-the signs, which come from a seed and are not stored.
+and frozen; fewer outputs than inputs keep the first ones; r trained, or random and frozen ("randomized circulant").
+Reconstructions of ours, where the paper is silent or was not to be had: more outputs than inputs pad the input with
+zeros to the number of outputs; the initialisation; the signs and the frozen r, which come from a seed and are not
+stored.
 
 Letters used in this file and in its lowering:
     n   inputs          m   outputs
@@ -14,15 +15,23 @@ Letters used in this file and in its lowering:
 """
 
 import math
-import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import seeded
-from edgefc.layers.symbolic import check_width, is_size, layer_node, sizes, zero_bias
+from edgefc.layers.circulant_blocks import (
+    check_block,
+    diagonal_means,
+    expand,
+    fft_dtype,
+    spectral_products,
+    transform,
+)
+from edgefc.layers.symbolic import check_width, layer_node, sizes, zero_bias
 
 
 class CirculantLinear(nn.Module):
@@ -36,8 +45,14 @@ class CirculantLinear(nn.Module):
         bias    (m,) or None
         x       (..., n)    y (..., m)
 
-    The seed of the signs is not in the state dict: build the layer with the seed it was trained with. float16 and
-    bfloat16 inputs are transformed in float32, because half-precision FFTs need powers of two.
+    frozen=True is the paper's randomized circulant: the kernel is random and never trained. It comes from the same
+    seed as the signs, from other rows of words: signs are row 0, block (i, j) is row 1 + i q + j, its levels those of
+    "gaussian", its variance 1/n. State dicts, copies and pickles hold the bias alone, and a change of dtype or device
+    makes the kernel anew, so nothing is lost by going through half precision. In an exported file it is an ordinary
+    weight of p q b numbers.
+
+    The seed is not in the state dict: build the layer with the seed it was trained with. float16 and bfloat16 inputs
+    are transformed in float32, because half-precision FFTs need powers of two.
 
     Raises:
         ShapeError: a size below 1, or a block longer than max(n, m).
@@ -52,28 +67,32 @@ class CirculantLinear(nn.Module):
         *,
         block: int | None = None,
         seed: int = 0,
+        frozen: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         in_features, out_features = sizes(type(self).__name__, in_features, out_features)
-        longest = max(in_features, out_features)
-        if block is not None and not (is_size(block) and block <= longest):
-            raise ShapeError(
-                f"CirculantLinear cannot cut in_features={in_features}, out_features={out_features} into circulants "
-                f"of block={block}. Choose a block from 1 to {longest}, or none for a single circulant."
-            )
         self.in_features, self.out_features = in_features, out_features
-        self.block = longest if block is None else operator.index(block)
-        self.seed = check_seed(seed)
+        self.block = check_block("CirculantLinear", "features", in_features, out_features, block)
+        self.seed, self.frozen = check_seed(seed), bool(frozen)
         p, q = math.ceil(out_features / self.block), math.ceil(in_features / self.block)
-        self.kernel = nn.Parameter(torch.empty(p, q, self.block, device=device, dtype=dtype))
+        kernel = torch.empty(p, q, self.block, device=device, dtype=dtype)
+        self.kernel: Tensor
+        if frozen:
+            self.register_buffer("kernel", self._draw(kernel), persistent=False)
+        else:
+            self.kernel = nn.Parameter(kernel)
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw r from N(0, 1/n), so that unit-variance input gives unit-variance output; the bias is zero."""
-        nn.init.normal_(self.kernel, std=1 / math.sqrt(self.in_features))
+        """Draw r from N(0, 1/n), so that unit-variance input gives unit-variance output; the bias is zero.
+
+        A frozen kernel stays: its seed says what it is.
+        """
+        if not self.frozen:
+            nn.init.normal_(self.kernel, std=1 / math.sqrt(self.in_features))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -84,7 +103,7 @@ class CirculantLinear(nn.Module):
         if x.numel() == 0:  # FFT libraries refuse an empty batch
             return x.new_zeros(*x.shape[:-1], self.out_features)
         _, q, b = self.kernel.shape
-        u = x.to(_fft_dtype(x.dtype))
+        u = x.to(fft_dtype(x.dtype))
         u = u * seeded.signs(self.seed, self.in_features, dtype=u.dtype, device=u.device)
         u = nn.functional.pad(u, (0, q * b - self.in_features)).reshape(*x.shape[:-1], q, b)
         spectrum = torch.fft.rfft(self.kernel.to(u.dtype))  # (p, q, b // 2 + 1)
@@ -95,10 +114,7 @@ class CirculantLinear(nn.Module):
     @torch.no_grad()
     def dense(self) -> Tensor:
         """The same map as one (m, n) matrix, read entry by entry from the kernel and not from forward()."""
-        p, q, b = self.kernel.shape
-        row, column = torch.arange(b, device=self.kernel.device)[:, None], torch.arange(b, device=self.kernel.device)
-        blocks = self.kernel[:, :, (row - column) % b]  # (p, q, b, b)
-        matrix = blocks.permute(0, 2, 1, 3).reshape(p * b, q * b)[: self.out_features, : self.in_features]
+        matrix = expand(self.kernel, self.in_features, self.out_features)
         return matrix * seeded.signs(self.seed, self.in_features, dtype=matrix.dtype, device=matrix.device)
 
     @classmethod
@@ -119,20 +135,54 @@ class CirculantLinear(nn.Module):
             device=linear.weight.device,
             dtype=linear.weight.dtype,
         )
-        p, q, b = layer.kernel.shape
         signs = seeded.signs(seed, n, dtype=torch.float64, device=linear.weight.device)
-        total = _diagonal_sums(linear.weight.double() * signs, p, q, b)
-        uses = _diagonal_sums(torch.ones(m, n, dtype=torch.float64, device=linear.weight.device), p, q, b)
-        layer.kernel.copy_(total / uses.clamp(min=1))
+        layer.kernel.copy_(diagonal_means(linear.weight.double() * signs, layer.block))
         if layer.bias is not None:
             layer.bias.copy_(linear.bias)
         return layer
 
+    def multiply_adds(self) -> int:
+        """Multiply-adds per row: q transforms, p q products of spectra, p transforms back.
+
+        Each transform is 1.25 b log2(b), each product 2 b - 1 or, for even b, 2 b - 2. The spectra of the kernel are
+        taken to be kept, and sign flips to be free.
+        """
+        p, q, b = self.kernel.shape
+        return (p + q) * transform(b) + p * q * spectral_products(b)
+
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
-            f"block={self.block}, seed={self.seed}"
+            f"block={self.block}, seed={self.seed}{', frozen=True' if self.frozen else ''}"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if self.frozen:  # an empty one keeps its dtype and device
+            state["_buffers"] = {**self._buffers, "kernel": self.kernel.new_empty(0)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self.frozen:
+            self.kernel = self._draw(self.kernel)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CirculantLinear":
+        """Where nn.Module changes dtype and device: a frozen kernel is made anew, not converted."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.frozen:
+            self.kernel = self._draw(self.kernel)
+        return self
+
+    @torch.no_grad()
+    def _draw(self, like: Tensor) -> Tensor:
+        """The frozen kernel (p, q, b), in the dtype and on the device of `like`, rounded once."""
+        p, q = math.ceil(self.out_features / self.block), math.ceil(self.in_features / self.block)
+        exact = torch.promote_types(like.dtype, torch.float32)
+        with torch.inference_mode(False):  # what inference makes first, training may need later
+            rows = seeded.matrix(self.seed, 1 + p * q, self.block, "gaussian", dtype=exact, device=like.device)
+            kernel = rows[1:].div(math.sqrt(self.in_features))
+            return kernel.to(like.dtype).reshape(p, q, self.block)
 
     def _symbolic(self, x: Tensor) -> Tensor:
         bias = zero_bias(self.kernel, self.out_features) if self.bias is None else self.bias
@@ -143,17 +193,3 @@ class CirculantLinear(nn.Module):
             "sign_seed": self.seed,
         }
         return layer_node(self, x, (self.kernel, bias), attributes, (*x.shape[:-1], self.out_features))
-
-
-def _fft_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
-def _diagonal_sums(weight: Tensor, p: int, q: int, b: int) -> Tensor:
-    """Sum of weight (m, n) over (i - j) mod b within each block, outside counted as zero: (p, q, b)."""
-    m, n = weight.shape
-    blocks = nn.functional.pad(weight, (0, q * b - n, 0, p * b - m)).reshape(p, b, q, b).permute(0, 2, 1, 3)
-    row, column = torch.arange(b, device=weight.device)[:, None], torch.arange(b, device=weight.device)
-    diagonal = ((row - column) % b).flatten()
-    sums = torch.zeros(p, q, b, dtype=weight.dtype, device=weight.device)
-    return sums.index_add(2, diagonal, blocks.reshape(p, q, b * b))
