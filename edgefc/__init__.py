@@ -7,15 +7,28 @@ __version__ = "0.1.0"
 
 # Layers need torch; `import edgefc` must not. Each name is imported on first use.
 _LAYERS = {
+    "BilinearLinear": "edgefc.layers.bilinear",
     "CirculantLinear": "edgefc.layers.circulant",
     "PRPLinear": "edgefc.layers.prp",
+    "StructuredAttention": "edgefc.layers.attention",
+    "TiedFFN": "edgefc.layers.tied_ffn",
 }
 
-__all__ = ["CirculantLinear", "PRPLinear", "__version__"]
+__all__ = [
+    "BilinearLinear",
+    "CirculantLinear",
+    "PRPLinear",
+    "StructuredAttention",
+    "TiedFFN",
+    "__version__",
+]
 
 if TYPE_CHECKING:
+    from edgefc.layers.attention import StructuredAttention as StructuredAttention
+    from edgefc.layers.bilinear import BilinearLinear as BilinearLinear
     from edgefc.layers.circulant import CirculantLinear as CirculantLinear
     from edgefc.layers.prp import PRPLinear as PRPLinear
+    from edgefc.layers.tied_ffn import TiedFFN as TiedFFN
 
 
 def __getattr__(name: str) -> Any:
