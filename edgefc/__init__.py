@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 _LAYERS = {
     "BilinearLinear": "edgefc.layers.bilinear",
     "CirculantLinear": "edgefc.layers.circulant",
+    "EUGenLinear": "edgefc.layers.eugen",
     "PRPLinear": "edgefc.layers.prp",
     "StructuredAttention": "edgefc.layers.attention",
     "TiedFFN": "edgefc.layers.tied_ffn",
@@ -17,6 +18,7 @@ _LAYERS = {
 __all__ = [
     "BilinearLinear",
     "CirculantLinear",
+    "EUGenLinear",
     "PRPLinear",
     "StructuredAttention",
     "TiedFFN",
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from edgefc.layers.attention import StructuredAttention as StructuredAttention
     from edgefc.layers.bilinear import BilinearLinear as BilinearLinear
     from edgefc.layers.circulant import CirculantLinear as CirculantLinear
+    from edgefc.layers.eugen import EUGenLinear as EUGenLinear
     from edgefc.layers.prp import PRPLinear as PRPLinear
     from edgefc.layers.tied_ffn import TiedFFN as TiedFFN
 

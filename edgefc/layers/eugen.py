@@ -1,0 +1,316 @@
+"""EUGen layer: random features of the input, multiplied up to an order, and one small matrix behind them.
+
+Source: "Efficient, Unified and General dense layers" (EUGens), NeurIPS 2025, https://arxiv.org/abs/2410.09771.
+ReLU features: "Scalable Neural Network Kernels" (SNNK), ICLR 2024, https://arxiv.org/abs/2310.13225.
+
+From the paper: y = f(x) g(W)^T with f(x) = Phi(concatenation over i of the Hadamard product over j <= i of G_ij x+),
+x+ = [x ; |x|], w+ = [w ; 1]; the cheaper G_ij = G_j, with which the products run; g(W) made by Psi, or learned as it
+is; random, orthogonal or trained G; the unbiased estimator of polynomial activations; merging with the linear layer
+that follows. Reconstructions of ours: the block of i = 0 is a constant, here the bias; the size of G; the
+initialisation of the matrix; what from_linear() does about scales; projections that come from a seed of
+edgefc/generator, in which "gaussian" has 16 levels. The function is no linear map, so there is no dense().
+
+Letters: d inputs, l outputs, m features, k order, P projections, e entries behind the input.
+"""
+
+import copy
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.errors import ShapeError, UsageError
+from edgefc.generator import check_seed, codebook
+from edgefc.layers import activations, eugen_projections, eugen_start, seeded
+from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
+
+PROJECTIONS = ("random", "orthogonal", "trained")
+
+MAX_ORDER = 32
+"""The highest order: five doublings of the running product in the exported body. The paper goes up to 5."""
+
+
+class EUGenLinear(nn.Module):
+    """f(x) weight^T + bias, f(x) = Phi(h_1 ... h_k), h_i the product over j <= i of G_ij x+, entry by entry.
+
+    Stored are l (k m + 1) numbers, and a seed or G: for d = l = 4096, m = 64, k = 1, 266,240 numbers and a seed,
+    or 528,448 with a trained G; a dense layer stores 16,781,312. Fewer multiplications than the dense layer where
+    m k < d l / (d + l + 1), with shared projections.
+
+    projection  "random": G regenerated from the seed, kept while the layer lives, in no state dict, copy or pickle.
+                "orthogonal": Gaussian orthogonal rows, a buffer. "trained": starts as the random one, a parameter.
+    shared      True: G_ij = G_j, k projections. False: k (k + 1) / 2.
+    norm        whether |x| stands behind x, the paper's x+. At x = 0 its gradient is taken as 0.
+    one         whether 1 stands behind x, which absorbs a bias: from_linear() and from_polynomial() need it.
+
+    Entries of G have variance 1 / (d + one), halved with norm, so that inputs of variance 1 give projections of
+    variance 1. The seed is not in the state dict: build the layer with the seed it was trained with.
+
+    Shapes:
+        weight  (l, k m)    bias    (l,) or None    projection  (P m, d + e) or None
+        x       (..., d)    y       (..., l)
+
+    Raises:
+        ShapeError: a size below 1, or an order above 32.
+        UsageError: an unknown projection, activation or distribution, orthogonal projections that are not Gaussian, or
+            a seed that is not a whole number of 64 bits.
+    """
+
+    projection: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        features: int = 64,
+        order: int = 1,
+        activation: str = "relu",
+        seed: int = 0,
+        projection: str = "random",
+        shared: bool = True,
+        distribution: str = "gaussian",
+        norm: bool = True,
+        one: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = sizes(type(self).__name__, in_features, out_features)
+        self.features, self.order = _features_and_order(features, order)
+        activations.activation(activation)  # refuses what is none
+        self.activation = activation
+        self.seed, self.shared, self.norm, self.one = check_seed(seed), bool(shared), bool(norm), bool(one)
+        self.codebook, self.distribution = codebook(distribution), distribution
+        self.kind = _kind(projection, distribution)
+        width = self.order * self.features
+        self.weight = nn.Parameter(torch.empty(self.out_features, width, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
+        stored = None if self.kind == "random" else torch.empty(self._shape, device=device, dtype=dtype)
+        if self.kind == "trained" and stored is not None:
+            self.projection = nn.Parameter(stored)
+        else:
+            self.register_buffer("projection", stored)
+        self._kept: tuple[object, Tensor] | None = None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Weights from N(0, 1 / (3 k m c)), c = E[Phi(z)^2] of standard normal z; the bias is zero; G as seeded.
+
+        The mean square of the outputs is then about 1/3 for inputs of variance 1, the variance that torch.nn.Linear
+        gives: over layers and inputs, exactly for identity and relu, less for bounded functions of higher orders.
+        """
+        std = (3 * self.order * self.features * eugen_start.mean_square(self.activation)) ** -0.5
+        nn.init.normal_(self.weight, std=std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        if self.projection is not None:
+            self.projection.copy_(self._generate(self.projection.dtype, self.projection.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
+        if torch.onnx.is_in_onnx_export():
+            return self._symbolic(x)
+        return nn.functional.linear(self.random_features(x), self.weight, self.bias)
+
+    def random_features(self, x: Tensor) -> Tensor:
+        """f(x): what the weight is applied to, (..., d) -> (..., k m)."""
+        check_width(self, x, self.in_features)
+        u = nn.functional.linear(eugen_projections.extend(x, one=self.one, norm=self.norm), self.matrix())
+        h = eugen_projections.products(u, self.features, self.order, self.shared)
+        return activations.activation(self.activation)(h)
+
+    def matrix(self) -> Tensor:
+        """G, all projections one below the other, (P m, d + e), in the dtype and on the device of the weight."""
+        if self.projection is not None:
+            return self.projection
+        dtype, device = self.weight.dtype, self.weight.device
+        wanted = (self.seed, self.distribution, dtype, device)
+        if self._kept is not None and self._kept[0] == wanted:
+            return self._kept[1]
+        with torch.inference_mode(False):  # what inference makes first, training may need later
+            matrix = self._generate(dtype, device)
+        if type(matrix) is Tensor:  # a tracer's stand-in is of no use to later calls
+            self._kept = wanted, matrix
+        return matrix
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(
+        cls,
+        linear: nn.Linear,
+        *,
+        psi: str | None = None,
+        features: int = 64,
+        order: int = 1,
+        activation: str = "relu",
+        seed: int = 0,
+        projection: str = "random",
+        shared: bool = True,
+        distribution: str = "gaussian",
+        norm: bool = True,
+    ) -> "EUGenLinear":
+        """The layer whose weight is g(W): Psi of the same projections of the rows of W, the paper's option (i).
+
+        psi is the activation Psi, that of the layer unless said otherwise. A bias b is absorbed: x becomes [x ; 1] and
+        w becomes [w ; b]; the layer's own bias starts at zero. Block i is Psi(prod_j g_ij w+) / (m s^i), g with
+        entries of variance 1, s the size of G: this scale is our reconstruction, the paper leaves it open.
+
+        For positively homogeneous Phi, the layer estimates the sum over i of E[Psi(prod g w+) Phi(prod g x+)]. For
+        relu at order 1 that is the arc-cosine kernel of w+ and x+, and not relu(W x + b): this is the paper's start
+        without data, and no nearest layer. fit_closed_form() brings it near the layer that it replaces.
+        """
+        layer = cls._beside(
+            linear, features=features, order=order, activation=activation, seed=seed, projection=projection,
+            shared=shared, distribution=distribution, norm=norm,
+        )  # fmt: skip
+        h = activations.activation(activation if psi is None else psi)(layer._weight_products(linear))
+        layer.weight.copy_(h * layer._per_block([1.0] * layer.order))
+        return layer
+
+    @classmethod
+    @torch.no_grad()
+    def from_polynomial(
+        cls,
+        linear: nn.Linear,
+        coefficients: Sequence[float],
+        *,
+        features: int = 64,
+        seed: int = 0,
+        projection: str = "random",
+        shared: bool = True,
+        distribution: str = "gaussian",
+    ) -> "EUGenLinear":
+        """An unbiased estimate, over seeds, of p(W x + b), p(z) = a_0 + a_1 z + ... + a_k z^k: Theorem 3.1.
+
+        The real form: G without its last column, a_i / m on block i of the weight's side, a_0 as the bias. The
+        variance of Theorem 3.2 presumes shared=False; shared projections add terms that cross orders. Rademacher
+        entries have the lowest variance.
+
+        Raises:
+            UsageError: fewer than two coefficients, or one that is not finite.
+        """
+        a = eugen_start.polynomial(coefficients)
+        layer = cls._beside(
+            linear, features=features, order=len(a) - 1, activation="identity", seed=seed, projection=projection,
+            shared=shared, distribution=distribution, norm=False,
+        )  # fmt: skip
+        layer.weight.copy_(layer._weight_products(linear) * layer._per_block(a[1:]))
+        if layer.bias is not None:
+            layer.bias.fill_(a[0])
+        return layer
+
+    @torch.no_grad()
+    def merge(self, following: nn.Linear) -> "EUGenLinear":
+        """This layer and the linear layer behind it as one: weight W' Psi, bias W' bias + b'.
+
+        Raises:
+            ShapeError: `following` takes another number of inputs than this layer has outputs.
+        """
+        if following.in_features != self.out_features:
+            raise ShapeError(
+                f"EUGenLinear cannot merge its out_features={self.out_features} with a linear layer of "
+                f"in_features={following.in_features}. Give the layer that follows, of {self.out_features} inputs."
+            )
+        merged, outer = copy.deepcopy(self), following.weight.double()
+        merged.out_features = following.out_features
+        merged.weight = nn.Parameter((outer @ self.weight.double()).to(self.weight.dtype))
+        bias = None if following.bias is None else following.bias.double()
+        if self.bias is not None:
+            inner = outer @ self.bias.double()
+            bias = inner if bias is None else inner + bias
+        merged.bias = None if bias is None else nn.Parameter(bias.to(self.weight.dtype))
+        return merged
+
+    def multiply_adds(self) -> int:
+        """P m (d + e) for the projections, d + one for the norm, k m l for the weight, and the Hadamard products:
+        m (k - 1) of shared projections, m k (k - 1) / 2 of others. The bias costs additions only."""
+        m, k = self.features, self.order
+        hadamard = m * (k - 1) if self.shared else m * k * (k - 1) // 2
+        length = self.in_features + self.one if self.norm else 0
+        return math.prod(self._shape) + length + hadamard + k * m * self.out_features
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"features={self.features}, order={self.order}, activation={self.activation!r}, seed={self.seed}, "
+            f"projection={self.kind!r}, shared={self.shared}, distribution={self.distribution!r}, norm={self.norm}, "
+            f"one={self.one}"
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_kept": None}
+
+    @classmethod
+    def _beside(cls, linear: nn.Linear, **options: Any) -> "EUGenLinear":
+        """A layer for the inputs and outputs of `linear`, that absorbs its bias, of its dtype and on its device."""
+        (outputs, inputs), device, dtype = linear.weight.shape, linear.weight.device, linear.weight.dtype
+        return cls(inputs, outputs, one=linear.bias is not None, device=device, dtype=dtype, **options)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """(P m, d + e)"""
+        rows = eugen_projections.count(self.order, self.shared) * self.features
+        return rows, self.in_features + self.one + self.norm
+
+    def _size(self) -> float:
+        return eugen_projections.scale(self.in_features + self.one, norm=self.norm)
+
+    def _weight_products(self, linear: nn.Linear) -> Tensor:
+        """Products of the rows of w+ projected by g = G / s, float64, (l, k m)."""
+        g = self.matrix().double() / self._size()
+        u = eugen_start.rows(linear, constant=self.norm) @ g.T
+        return eugen_projections.products(u, self.features, self.order, self.shared)
+
+    def _per_block(self, numbers: Sequence[float]) -> Tensor:
+        """number_i / (m s^i) for block i, once a feature: what turns sums of products of G's into means of g's."""
+        sizes = [a / self.features / self._size() ** i for i, a in enumerate(numbers, 1)]
+        return torch.tensor(sizes, dtype=torch.float64, device=self.weight.device).repeat_interleave(self.features)
+
+    @torch.no_grad()
+    def _generate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        rows, width = self._shape
+        if self.kind == "orthogonal":
+            matrix = eugen_projections.orthogonal(self.seed, rows, self.features, width, dtype=dtype, device=device)
+        else:
+            matrix = seeded.matrix(self.seed, rows, width, self.distribution, dtype=dtype, device=device)
+        return matrix.mul_(self._size())
+
+    def _symbolic(self, x: Tensor) -> Tensor:
+        bias = zero_bias(self.weight, self.out_features) if self.bias is None else self.bias
+        attributes: dict[str, Attribute] = {
+            name: int(getattr(self, name))
+            for name in ("in_features", "out_features", "features", "order", "shared", "norm", "one")
+        }
+        attributes["activation"] = activations.code(self.activation)
+        shape = (*x.shape[:-1], self.out_features)
+        if self.projection is not None:
+            return layer_node(self, x, (self.projection, self.weight, bias), attributes, shape, op="EUGenStoredLinear")
+        attributes |= {"seed": self.seed, "distribution": self.distribution}
+        attributes |= {"bits": self.codebook.bits, "codebook": self.codebook.levels}
+        return layer_node(self, x, (self.weight, bias), attributes, shape, op="EUGenLinear")
+
+
+def _features_and_order(features: int, order: int) -> tuple[int, int]:
+    if is_size(features) and is_size(order) and order <= MAX_ORDER:
+        return operator.index(features), operator.index(order)
+    raise ShapeError(
+        f"EUGenLinear cannot have features={features!r} at order={order!r}. "
+        f"Choose whole numbers from 1, an order up to {MAX_ORDER}."
+    )
+
+
+def _kind(projection: str, distribution: str) -> str:
+    if projection not in PROJECTIONS:
+        raise UsageError(f"no projection {projection!r}. Choose one of: {', '.join(PROJECTIONS)}.")
+    if projection == "orthogonal" and distribution != "gaussian":
+        raise UsageError(
+            f"EUGenLinear has no orthogonal projections of distribution={distribution!r}. "
+            "Leave the distribution at 'gaussian', or choose random projections."
+        )
+    return projection
