@@ -79,8 +79,8 @@ def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:
         )
 
 
-def sizes(name: str, in_features: int, out_features: int) -> tuple[int, int]:
-    """Both sizes as plain ints, from anything that is a whole number of at least 1.
+def sizes(name: str, in_features: int, out_features: int, unit: str = "features") -> tuple[int, int]:
+    """Both sizes as plain ints, from anything that is a whole number of at least 1. `unit` names them in the error.
 
     Raises:
         ShapeError: anything else.
@@ -88,7 +88,7 @@ def sizes(name: str, in_features: int, out_features: int) -> tuple[int, int]:
     if is_size(in_features) and is_size(out_features):
         return operator.index(in_features), operator.index(out_features)
     raise ShapeError(
-        f"{name} cannot map in_features={in_features!r} to out_features={out_features!r}. Choose whole numbers from 1."
+        f"{name} cannot map in_{unit}={in_features!r} to out_{unit}={out_features!r}. Choose whole numbers from 1."
     )
 
 
