@@ -56,24 +56,43 @@ def matrix(
     Raises:
         UsageError: an unknown distribution, a seed that is not of 64 bits, or a negative size.
     """
-    book = codebook(distribution)
-    rows, columns = check_sizes(rows, columns)
-    seed = check_seed(seed)  # here too: without rows no word is made
-    levels = torch.tensor(book.levels, dtype=torch.float32, device=device).to(dtype)
-    column_words = torch.arange(words_per_row(columns, book.bits), device=device)
-    shifts = torch.arange(0, 32, book.bits, device=device)
-    result = torch.empty(rows, columns, dtype=dtype, device=device)
-    for first in range(0, rows, _ROWS_AT_ONCE):
-        band = torch.arange(first, min(first + _ROWS_AT_ONCE, rows), device=device)
-        grid = words(seed, band, column_words)
-        codes = (grid[:, :, None] >> shifts & 2**book.bits - 1).flatten(1)[:, :columns]
-        result[first : first + len(band)] = levels[codes]
+    codebook(distribution)  # here too: without rows none is made
+    height, columns = check_sizes(rows, columns)
+    seed = check_seed(seed)
+    result = torch.empty(height, columns, dtype=dtype, device=device)
+    for first in range(0, height, _ROWS_AT_ONCE):
+        band = torch.arange(first, min(first + _ROWS_AT_ONCE, height), device=device)
+        result[first : first + len(band)] = rows_of(seed, band, columns, distribution, dtype=dtype)
     return result
 
 
-def signs(seed: SupportsIndex, count: SupportsIndex, *, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """`count` seeded signs, +1 or -1: row 0 of the Rademacher matrix."""
-    return matrix(seed, 1, count, "rademacher", dtype=dtype, device=device)[0]
+@torch.no_grad()
+def rows_of(
+    seed: SupportsIndex, index: Tensor, columns: SupportsIndex, distribution: str, *, dtype: torch.dtype
+) -> Tensor:
+    """Rows `index` of a seeded matrix of any height and so many columns: (*index.shape, columns).
+
+    index holds int32 or int64 of any shape, on any device. Scratch is about twice a float32 result; nothing
+    of the matrix but these rows is made.
+
+    Raises:
+        UsageError: an unknown distribution, a seed that is not of 64 bits, or a negative number of columns.
+    """
+    book = codebook(distribution)
+    _, columns = check_sizes(0, columns)
+    device = index.device
+    levels = torch.tensor(book.levels, dtype=torch.float32, device=device).to(dtype)
+    grid = words(seed, index.flatten().long(), torch.arange(words_per_row(columns, book.bits), device=device))
+    shifts = torch.arange(0, 32, book.bits, dtype=torch.int32, device=device)
+    codes = (grid.to(torch.int32)[:, :, None] >> shifts & 2**book.bits - 1).flatten(1)[:, :columns]
+    return levels.index_select(0, codes.flatten()).view(*index.shape, columns)
+
+
+def signs(
+    seed: SupportsIndex, count: SupportsIndex, *, row: int = 0, dtype: torch.dtype, device: torch.device | str
+) -> Tensor:
+    """`count` seeded signs, +1 or -1: one row of the Rademacher matrix."""
+    return matrix(seed, row + 1, count, "rademacher", dtype=dtype, device=device)[row]
 
 
 def _mix(h: Tensor) -> Tensor:
