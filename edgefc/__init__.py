@@ -7,20 +7,28 @@ __version__ = "0.1.0"
 
 # Layers need torch; `import edgefc` must not. Each name is imported on first use.
 _LAYERS = {
+    "BilinearConv2d": "edgefc.layers.bilinear_conv",
     "BilinearLinear": "edgefc.layers.bilinear",
+    "CirculantConv2d": "edgefc.layers.circulant_conv",
     "CirculantLinear": "edgefc.layers.circulant",
     "EUGenLinear": "edgefc.layers.eugen",
+    "PRPEmbedding": "edgefc.layers.prp_embedding",
     "PRPLinear": "edgefc.layers.prp",
     "StructuredAttention": "edgefc.layers.attention",
+    "TiedBottleneck": "edgefc.layers.tied_bottleneck",
     "TiedFFN": "edgefc.layers.tied_ffn",
 }
 
 __all__ = [
+    "BilinearConv2d",
     "BilinearLinear",
+    "CirculantConv2d",
     "CirculantLinear",
     "EUGenLinear",
+    "PRPEmbedding",
     "PRPLinear",
     "StructuredAttention",
+    "TiedBottleneck",
     "TiedFFN",
     "__version__",
 ]
@@ -28,9 +36,13 @@ __all__ = [
 if TYPE_CHECKING:
     from edgefc.layers.attention import StructuredAttention as StructuredAttention
     from edgefc.layers.bilinear import BilinearLinear as BilinearLinear
+    from edgefc.layers.bilinear_conv import BilinearConv2d as BilinearConv2d
     from edgefc.layers.circulant import CirculantLinear as CirculantLinear
+    from edgefc.layers.circulant_conv import CirculantConv2d as CirculantConv2d
     from edgefc.layers.eugen import EUGenLinear as EUGenLinear
     from edgefc.layers.prp import PRPLinear as PRPLinear
+    from edgefc.layers.prp_embedding import PRPEmbedding as PRPEmbedding
+    from edgefc.layers.tied_bottleneck import TiedBottleneck as TiedBottleneck
     from edgefc.layers.tied_ffn import TiedFFN as TiedFFN
 
 

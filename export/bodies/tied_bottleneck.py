@@ -1,0 +1,34 @@
+"""edgefc::TiedBottleneck in standard operators: Conv and ConvTranspose on the same weight, held once.
+
+    pixels in a row > Conv, W > norm > ReLU > Conv, 3 x 3 > norm > ReLU > ConvTranspose, W > sum
+
+ConvTranspose reads its weight as (inputs, outputs), so that the weight of a Conv is the transposed one, without a
+Transpose that a runtime would fold into a second copy. Both run over pixels in a row, (N, C, height * width), not over
+images: of a weight that a 2-D Conv reads onnxruntime makes a copy of its own at load, scaled by the norm that follows,
+and once more in the order of its processor's vectors; of one that a 1-D Conv reads it makes none. The rows are views,
+not copies.
+
+Letters: C channels, w width, P pixels.
+"""
+
+import onnx_ir as ir
+
+from edgefc.export.build import Body
+
+
+def write(op: Body, x: ir.Value, weight: ir.Value, *rest: ir.Value) -> ir.Value:
+    """x (N, C, height, width), weight (w, C, 1), norm (4 of (w,)), kernel (w, w, 3, 3), norm -> x's shape."""
+    norm_in, kernel, norm_out = rest[:4], rest[4], rest[5:]
+    width, sides = op.attribute("width"), op.Shape(x, start=2)
+    pixels, batch = op.ReduceProd(sides, keepdims=1), op.Shape(x, end=1)
+    inner = op.Conv(op.Reshape(x, op.Concat(op.Shape(x, end=2), pixels, axis=0)), weight)  # (N, w, P)
+    inner = op.Reshape(inner, op.Concat(batch, op.shape(width), sides, axis=0))  # (N, w, height, width)
+    inner = op.Conv(_norm_relu(op, inner, norm_in), kernel, pads=[1, 1, 1, 1])
+    inner = _norm_relu(op, inner, norm_out)
+    inner = op.Reshape(inner, op.Concat(batch, op.shape(width), pixels, axis=0))  # (N, w, P)
+    return op.Add(op.Reshape(op.ConvTranspose(inner, weight), op.Shape(x)), x)
+
+
+def _norm_relu(op: Body, x: ir.Value, norm: tuple[ir.Value, ...]) -> ir.Value:
+    epsilon = ir.RefAttr("epsilon", "epsilon", ir.AttributeType.FLOAT)
+    return op.Relu(op.BatchNormalization(x, *norm, epsilon=epsilon))
