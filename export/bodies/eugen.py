@@ -31,6 +31,7 @@ from edgefc.layers.eugen import MAX_ORDER
 
 STEPS = [2**i for i in range(MAX_ORDER.bit_length() - 1)]
 END = 2**31 - 1
+_DOUBLE = ir.DataType.DOUBLE
 
 
 def seeded(op: Body, x: ir.Value, weight: ir.Value, bias: ir.Value) -> ir.Value:
@@ -51,10 +52,12 @@ def _write(op: Body, x: ir.Value, projection: ir.Value, weight: ir.Value, bias: 
     h = op.Gemm(u, inner_columns, transB=1)  # (B, P m)
 
     def with_norm(inner: Body) -> ir.Value:
+        """The root mean square of a row stands for its norm: onnxruntime's ReduceL2 takes three times as long."""
         column = inner.Slice(projection, inner.const([-1]), inner.const([END]), inner.const([1]))
-        norm = inner.ReduceL2(u, inner.const([-1]))
-        norm = inner.Reshape(norm, inner.const([-1, 1]))  # of an empty batch onnxruntime keeps the axis as it was
-        return inner.Gemm(norm, column, h, transB=1)
+        column = inner.Mul(column, inner.CastLike(inner.Sqrt(inner.Cast(inner.Add(d, one), to=_DOUBLE)), column))
+        square = inner.ReduceMean(inner.Mul(u, u), inner.const([-1]))
+        square = inner.Reshape(square, inner.const([-1, 1]))  # of an empty batch onnxruntime keeps the axis as it was
+        return inner.Gemm(inner.Sqrt(square), column, h, transB=1)
 
     h = op.when(_is(op, op.attribute("norm"), 1), with_norm, h)
     h = activate(op, op.attribute("activation"), _products(op, h))  # (B, k m)
@@ -114,7 +117,7 @@ def _projection(op: Body, like: ir.Value) -> ir.Value:
     levels = op.CastLike(table(op, piece, bits, op.attribute("codebook", list)), like)
     matrix = op.Reshape(op.Gather(levels, pieces), op.shape(rows, -1))
     squares = op.Mul(op.Add(d, one), op.Add(norm, op.const(1)))
-    root = op.CastLike(op.Sqrt(op.Cast(squares, to=ir.DataType.DOUBLE)), like)
+    root = op.CastLike(op.Sqrt(op.Cast(squares, to=_DOUBLE)), like)
     return op.Div(op.first(matrix, width), root)
 
 
