@@ -12,6 +12,7 @@ from torch import nn
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import passes
 from edgefc.export.examples import Args, example_inputs, said_by
+from edgefc.export.lowerings.prp import numbers_held
 from edgefc.export.options import Options
 from edgefc.export.tracing import quiet, trace
 from edgefc.export.verifier import VerifyReport, compare
@@ -23,6 +24,9 @@ EXTERNAL_FROM_BYTES = 32 << 20
 
 RESIDENT_LIMIT_BYTES = 64 << 20
 """prp="auto" lets the runtime hold the seeded matrices while together they are no larger than this."""
+
+_REGENERATED = ("PRPLinear", "PRPConv2d")
+"""Ops whose matrix the runtime can hold; what the second one holds counts, and stays, whatever body the first gets."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,20 @@ def _check_choices(opset: int, circulant: str, prp: str) -> None:
 
 
 def _choose_prp(model: ir.Model, prp: str) -> tuple[Literal["resident", "streaming"], str]:
-    nodes = [node for node in passes.structured_nodes(model) if node.op_type == "PRPLinear"]
-    size = 4 * sum(node.attributes["in_features"].as_int() * node.attributes["out_features"].as_int() for node in nodes)
+    nodes = [node for node in passes.structured_nodes(model) if node.op_type in _REGENERATED]
+    size = sum(_held_bytes(node) for node in nodes)
     held = f"{size / 2**20:.1f} MiB of matrices"
     if prp == "auto":
         if size <= RESIDENT_LIMIT_BYTES:
             return "resident", f"{held}, within {RESIDENT_LIMIT_BYTES >> 20} MiB: folded at load for speed"
         return "streaming", f"{held}, over {RESIDENT_LIMIT_BYTES >> 20} MiB: made a band at a time to save memory"
     return ("resident" if prp == "resident" else "streaming"), f"as asked; {held}"
+
+
+def _held_bytes(node: ir.Node) -> int:
+    scale = node.inputs[1]
+    dtype = ir.DataType.FLOAT if scale is None or scale.dtype is None else scale.dtype
+    return numbers_held({name: attribute.value for name, attribute in node.attributes.items()}) * int(dtype.itemsize)
 
 
 def _save(model: ir.Model, file: Path) -> None:

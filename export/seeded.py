@@ -70,10 +70,10 @@ def ceil_div(op: Body, a: ir.Value, b: ir.Value) -> ir.Value:
     return op.Div(op.Add(a, op.Sub(b, op.const(1))), b)
 
 
-def signs(op: Body, seed: ir.Value, n: ir.Value) -> ir.Value:
-    """n signs, (n,) float32, +1 or -1: row 0 of the Rademacher matrix."""
+def signs(op: Body, seed: ir.Value, n: ir.Value, row: int = 0) -> ir.Value:
+    """n signs, (n,) float32, +1 or -1: one row of the Rademacher matrix."""
     column_words = count(op, ceil_div(op, n, op.const(32)))
-    grid = words(op, keys(op, seed), op.const([0]), column_words)  # (1, w)
+    grid = words(op, keys(op, seed), op.const([row]), column_words)  # (1, w)
     one = op.Cast(cut(op, grid, op.const(1), op.const(32)), to=ir.DataType.FLOAT)  # (1, w, 32)
     values = op.Sub(op.const([1.0], np.float32), op.Mul(one, op.const([2.0], np.float32)))
     return op.Slice(op.Reshape(values, op.const([-1])), op.const([0]), op.Reshape(n, op.const([1])))

@@ -19,6 +19,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import hadamard
 from torch import Tensor, nn
 
 from edgefc import CirculantLinear, PRPLinear, generator
@@ -71,15 +72,36 @@ def circulant_matrix(layer: CirculantLinear) -> NDArray[np.float64]:
 
 def prp_fixed(layer: PRPLinear) -> NDArray[np.float64]:
     """P, (m, n), entries of variance 1/n."""
-    codes = generator.matrix(layer.seed, layer.out_features, layer.in_features, layer.distribution)
-    result: NDArray[np.float64] = codes.astype(np.float64) / np.sqrt(layer.in_features)
+    m, n = layer.out_features, layer.in_features
+    if layer.projection is not None:
+        return layer.projection.double().numpy()
+    if layer.distribution == "hadamard":
+        return hadamard_fixed(layer.seed, n, m)
+    codes = generator.matrix(layer.seed, m, n, layer.distribution)
+    result: NDArray[np.float64] = codes.astype(np.float64) / np.sqrt(n)
+    return result
+
+
+def hadamard_fixed(seed: int, n: int, m: int) -> NDArray[np.float64]:
+    """The first m rows and n columns of sqrt(N/n) (H / sqrt(N)) D2 (H / sqrt(N)) D1, with scipy's H."""
+    length = 1
+    while length < max(n, m):
+        length *= 2
+    h = hadamard(length).astype(np.float64) / np.sqrt(length)
+    first, second = generator.matrix(seed, 2, length, "rademacher").astype(np.float64)
+    result: NDArray[np.float64] = np.sqrt(length / n) * (h[:m] * second) @ (h * first)[:, :n]
     return result
 
 
 def prp_matrix(layer: PRPLinear) -> NDArray[np.float64]:
-    """diag(w) P diag(alpha), (m, n)."""
+    """diag(w) P diag(alpha) + B A / r, (m, n)."""
     w, alpha = layer.out_scale.detach().double().numpy(), layer.in_scale.detach().double().numpy()
-    return np.diag(w) @ prp_fixed(layer) @ np.diag(alpha)
+    modulated = np.diag(w) @ prp_fixed(layer) @ np.diag(alpha)
+    if layer.low_rank_in is None or layer.low_rank_out is None:
+        return modulated
+    down, up = layer.low_rank_in.detach().double().numpy(), layer.low_rank_out.detach().double().numpy()
+    result: NDArray[np.float64] = modulated + up @ down / layer.rank
+    return result
 
 
 def matrix(layer: Linear) -> NDArray[np.float64]:

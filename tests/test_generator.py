@@ -400,9 +400,10 @@ def test_torch_dtype_is_the_float32_matrix_moved(distribution: str, dtype: torch
     assert torch.equal(built, moved)
 
 
-def test_torch_signs_are_the_first_rademacher_row() -> None:
-    signs = seeded.signs(9, 100, dtype=torch.float32, device="cpu")
-    assert signs.tolist() == generator.matrix(9, 1, 100, "rademacher")[0].tolist()
+@pytest.mark.parametrize("row", [0, 1, 5])
+def test_torch_signs_are_a_rademacher_row(row: int) -> None:
+    signs = seeded.signs(9, 100, row=row, dtype=torch.float32, device="cpu")
+    assert signs.tolist() == generator.matrix(9, 6, 100, "rademacher")[row].tolist()
 
 
 # ---- structure that the README admits

@@ -4,22 +4,32 @@ Source: Szorc, "Element-wise Modulation of Random Matrices for Efficient Neural 
 https://arxiv.org/abs/2512.13480.
 
 From the paper (by agreeing secondary sources): y = P'(x * alpha) * w + b, P fixed and never trained, entries of
-variance 1/n, Gaussian or sparse ternary; n + 2 m numbers are trained. From code that is probably the author's:
-ternary probabilities 1/6, 2/3, 1/6 and alpha, w ~ N(1, 1/n), b = 0. Reconstructions of ours: P comes from the
-generator in edgefc/generator, in which "gaussian" has 16 levels and ternary probabilities are multiples of 1/256;
-Rademacher signs, which the paper does not list, are the cheapest to regenerate.
+variance 1/n, Gaussian, sparse ternary, or orthogonal by QR of a Gaussian matrix; n + 2 m numbers are trained. The same
+sources make the three ternary values equally likely with s = sqrt(3/n), which has variance 2/n: "ternary_thirds" is
+that, scaled to variance 1/n as all others. The paper's text on the start of alpha, w and b was not to be had.
 
-Letters: n inputs, m outputs, P (m, n) with entries of variance 1/n.
+From code that is probably the author's: ternary probabilities 1/6, 2/3, 1/6; uniform entries; alpha, w ~ N(1, 1/n),
+b = 0; and a low-rank path beside the formula, which the paper does not have.
+
+Reconstructions of ours: P comes from the generator in edgefc/generator, in which "gaussian" has 16 levels, "uniform"
+256, and ternary probabilities are multiples of 1/256. Rademacher signs and "sparse" (1/4, 1/2, 1/4) are not in the
+paper; they are cheap to regenerate. An orthogonal P with more outputs than inputs has orthogonal columns scaled to
+entries of variance 1/n. "hadamard" is not in the paper: a seeded transform that stands in for an orthogonal P, stores
+nothing and is fast; it is orthogonal for n = m = a power of two, and far less random than the others.
+
+Letters: n inputs, m outputs, r rank, P (m, n) with entries of variance 1/n.
 """
 
 import math
+import operator
 
 import torch
 from torch import Tensor, nn
 
-from edgefc.generator import check_seed, codebook
-from edgefc.layers import seeded
-from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.errors import ShapeError
+from edgefc.generator import check_seed
+from edgefc.layers import prp_matrices
+from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
 
 _FIT_SWEEPS, _FIT_SETTLED = 500, 1e-12  # at most so many sweeps, fewer once the scales move less than this
 
@@ -32,15 +42,26 @@ class PRPLinear(nn.Module):
     built on first use for the device and dtype at hand, kept while the layer lives, and left out of state dicts,
     copies and pickles. The seed is not in the state dict either: build the layer with the seed it was trained with.
 
+    Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: no seed brings a QR back
+    to the last bit on another machine. "hadamard" needs no matrix at all, and about 4 N sqrt(N) multiply-adds in place
+    of n m, N the next power of two: see edgefc/layers/prp_matrices.py.
+
+    rank=r adds (1/r) low_rank_out low_rank_in x, as that code does with lora_alpha = 1; it is exported as two plain
+    matrix products beside the node.
+
     Shapes:
-        in_scale    (n,)    out_scale   (m,)    bias    (m,) or None
-        x           (..., n)                    y       (..., m)
+        in_scale      (n,)      out_scale     (m,)      bias    (m,) or None
+        projection    (m, n), with distribution="orthogonal"
+        low_rank_in   (r, n)    low_rank_out  (m, r), with rank=r
+        x             (..., n)  y             (..., m)
 
     Raises:
-        ShapeError: a size below 1.
-        UsageError: an unknown distribution ("gaussian", "rademacher", "ternary"), or a seed that is not a whole
-            number of 64 bits.
+        ShapeError: a size below 1, or a rank that is not a whole number from 0 to min(n, m).
+        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS, "orthogonal", "hadamard"), or a seed that is
+            not a whole number of 64 bits.
     """
+
+    projection: Tensor | None
 
     def __init__(
         self,
@@ -50,47 +71,74 @@ class PRPLinear(nn.Module):
         *,
         distribution: str = "gaussian",
         seed: int = 0,
+        rank: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         in_features, out_features = sizes(type(self).__name__, in_features, out_features)
         self.in_features, self.out_features = in_features, out_features
-        self.codebook, self.distribution = codebook(distribution), distribution
-        self.seed = check_seed(seed)
-        self.in_scale = nn.Parameter(torch.empty(in_features, device=device, dtype=dtype))
-        self.out_scale = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
-        self._kept: tuple[object, Tensor] | None = None
+        self.distribution, self._fixed = distribution, prp_matrices.kind(distribution)
+        self.seed, self.rank = check_seed(seed), _check_rank(rank, min(in_features, out_features))
+
+        def empty(*size: int) -> Tensor:
+            return torch.empty(*size, device=device, dtype=dtype)
+
+        self.in_scale = nn.Parameter(empty(in_features))
+        self.out_scale = nn.Parameter(empty(out_features))
+        self.bias = nn.Parameter(empty(out_features)) if bias else None
+        self.low_rank_in = nn.Parameter(empty(self.rank, in_features)) if self.rank else None
+        self.low_rank_out = nn.Parameter(empty(out_features, self.rank)) if self.rank else None
+        stored = isinstance(self._fixed, prp_matrices.Stored)
+        self.register_buffer("projection", empty(out_features, in_features) if stored else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero."""
+        """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero.
+
+        The low-rank path starts at zero: low_rank_in from U(-1, 1) / sqrt(n), low_rank_out zeros. A stored P is made
+        again from the seed, for n = m = 4096 in some seconds, which device="meta" puts off.
+        """
         for scale in (self.in_scale, self.out_scale):
             nn.init.normal_(scale, mean=1.0, std=1 / math.sqrt(self.in_features))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+        if self.low_rank_in is not None and self.low_rank_out is not None:
+            nn.init.kaiming_uniform_(self.low_rank_in, a=math.sqrt(5))
+            nn.init.zeros_(self.low_rank_out)
+        if self.projection is not None and not self.projection.is_meta:
+            self.projection.copy_(prp_matrices.Stored.make(self.seed, self.in_features, self.out_features))
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, x, self.in_features)
-        if torch.onnx.is_in_onnx_export():
-            return self._symbolic(x)
-        y = nn.functional.linear(x * self.in_scale, self._matrix()) * self.out_scale
-        return y if self.bias is None else y + self.bias
+        y = self._symbolic(x) if torch.onnx.is_in_onnx_export() else self._modulated(x)
+        if self.low_rank_in is None or self.low_rank_out is None:
+            return y
+        inner = nn.functional.linear(x.to(self.low_rank_in.dtype), self.low_rank_in)
+        return y + nn.functional.linear(inner, self.low_rank_out / self.rank)
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The same map as one (m, n) matrix: diag(out_scale) P diag(in_scale)."""
-        return self.out_scale[:, None] * self._generate(self.in_scale.dtype, self.in_scale.device) * self.in_scale
+        """The same map as one (m, n) matrix: diag(out_scale) P diag(in_scale), and the low-rank path."""
+        matrix = self.out_scale[:, None] * self._fixed.entries(self, self.in_scale.dtype) * self.in_scale
+        if self.low_rank_in is None or self.low_rank_out is None:
+            return matrix
+        return matrix + self.low_rank_out @ self.low_rank_in / self.rank
 
     @classmethod
     @torch.no_grad()
-    def from_linear(cls, linear: nn.Linear, *, distribution: str = "gaussian", seed: int = 0) -> "PRPLinear":
+    def from_linear(
+        cls, linear: nn.Linear, *, distribution: str = "gaussian", seed: int = 0, rank: int = 0
+    ) -> "PRPLinear":
         """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
 
         Alternating least squares from the best rank-one approximation of weight * P: given one scale the other has a
         closed form, so the distance never grows. With Rademacher P the start is the answer; with others the answer is
-        a stationary point, as good as any found from other starts, but not proven to be the nearest.
+        a stationary point, as good as any found from other starts, but not proven to be the nearest. Where the best
+        scales are zero, in_scale is one, so that training can leave zero.
+
+        With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a full
+        SVD); the two are not fitted again to each other.
         """
         m, n = linear.weight.shape
         layer = cls(
@@ -99,61 +147,65 @@ class PRPLinear(nn.Module):
             linear.bias is not None,
             distribution=distribution,
             seed=seed,
+            rank=rank,
             device=linear.weight.device,
             dtype=linear.weight.dtype,
         )
-        out_scale, in_scale = _nearest_scales(
-            linear.weight.double(), layer._generate(torch.float64, linear.weight.device)
-        )
-        balance = (out_scale.norm() / in_scale.norm().clamp(min=1e-30)).sqrt().clamp(min=1e-30)
-        layer.in_scale.copy_(in_scale * balance)
-        layer.out_scale.copy_(out_scale / balance)
+        weight = linear.weight.double()
+        p = layer._fixed.entries(layer, torch.float64)
+        out_scale, in_scale = nearest_scales(weight, p)
+        layer.in_scale.copy_(in_scale)
+        layer.out_scale.copy_(out_scale)
+        if layer.low_rank_in is not None and layer.low_rank_out is not None:
+            left, size, right = torch.linalg.svd(weight - out_scale[:, None] * p * in_scale, full_matrices=False)
+            root = (size[:rank] * rank).sqrt()
+            layer.low_rank_in.copy_(root[:, None] * right[:rank])
+            layer.low_rank_out.copy_(left[:, :rank] * root)
         if layer.bias is not None:
             layer.bias.copy_(linear.bias)
         return layer
 
+    def multiply_adds(self) -> int:
+        """Per row: those of P, one for each scale, and r (n + m) for a low-rank path.
+
+        Those of P: n m; for "hadamard" (rows_in + rows_out) (low^2 + low high) + N, by edgefc.layers.hadamard.Cut.
+        """
+        n, m = self.in_features, self.out_features
+        return self._fixed.multiply_adds(self) + n + m + self.rank * (n + m)
+
     def extra_repr(self) -> str:
+        rank = f", rank={self.rank}" if self.rank else ""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
-            f"distribution={self.distribution!r}, seed={self.seed}"
+            f"distribution={self.distribution!r}, seed={self.seed}{rank}"
         )
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": None}
-
-    def _matrix(self) -> Tensor:
-        dtype, device = self.in_scale.dtype, self.in_scale.device
-        wanted = (self.seed, self.distribution, dtype, device)
-        if self._kept is not None and self._kept[0] == wanted:
-            return self._kept[1]
-        with torch.inference_mode(False):  # what inference makes first, training may need later
-            matrix = self._generate(dtype, device)
-        if type(matrix) is Tensor:  # a tracer's stand-in is of no use to later calls
-            self._kept = wanted, matrix
-        return matrix
-
-    @torch.no_grad()
-    def _generate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        size = (self.out_features, self.in_features)
-        matrix = seeded.matrix(self.seed, *size, self.distribution, dtype=dtype, device=device)
-        return matrix.div_(math.sqrt(self.in_features))
+    def _modulated(self, x: Tensor) -> Tensor:
+        y = self._fixed.times(self, x * self.in_scale) * self.out_scale
+        return y if self.bias is None else y + self.bias
 
     def _symbolic(self, x: Tensor) -> Tensor:
         bias = zero_bias(self.out_scale, self.out_features) if self.bias is None else self.bias
+        stored = () if self.projection is None else (self.projection,)
         attributes: dict[str, Attribute] = {
             "in_features": self.in_features,
             "out_features": self.out_features,
-            "seed": self.seed,
-            "distribution": self.distribution,
-            "bits": self.codebook.bits,
-            "codebook": self.codebook.levels,
+            **self._fixed.attributes(self),
         }
-        weights = (self.in_scale, self.out_scale, bias)
-        return layer_node(self, x, weights, attributes, (*x.shape[:-1], self.out_features))
+        weights = (*stored, self.in_scale, self.out_scale, bias)
+        return layer_node(self, x, weights, attributes, (*x.shape[:-1], self.out_features), op=self._fixed.op)
 
 
-def _nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """w (m,) and alpha (n,) that bring diag(w) P diag(alpha) near to `weight` (m, n), float64."""
+def _check_rank(rank: int, most: int) -> int:
+    if (is_size(rank) or (rank == 0 and not isinstance(rank, bool))) and rank <= most:
+        return operator.index(rank)
+    raise ShapeError(
+        f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to {most}."
+    )
+
+
+def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """w (m,) and alpha (n,) of one norm that bring diag(w) P diag(alpha) near to `weight` (m, n), float64."""
     product, square = weight * p, p * p
     with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
         torch.manual_seed(0)
@@ -164,4 +216,7 @@ def _nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         before, in_scale = in_scale, (product.T @ out_scale) / (square.T @ out_scale.square()).clamp(min=1e-30)
         if (in_scale - before).norm() <= _FIT_SETTLED * in_scale.norm():
             break
-    return out_scale, in_scale
+    if not (out_scale.any() and in_scale.any()):  # two zero scales would have no gradient
+        return torch.zeros_like(out_scale), torch.ones_like(in_scale)
+    balance = (out_scale.norm() / in_scale.norm()).sqrt()
+    return out_scale / balance, in_scale * balance

@@ -1,5 +1,6 @@
 """PRPLinear -> edgefc::PRPLinear."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from edgefc.export.bodies import prp
 from edgefc.export.build import function
 from edgefc.export.described import Described, describe_linear, unsigned
 from edgefc.export.options import Options
+from edgefc.generator import words_per_row
 
 NAME = "PRPLinear"
 INPUTS = ("x", "in_scale", "out_scale", "bias")
@@ -35,3 +37,9 @@ def prepare(attributes: Mapping[str, Any]) -> dict[str, int]:
 
 def describe(attributes: Mapping[str, Any]) -> Described:
     return describe_linear(attributes, f"{attributes['distribution']}, seed {unsigned(attributes['seed'])}")
+
+
+def numbers_held(attributes: Mapping[str, Any]) -> int:
+    """How many numbers of the matrix the resident body keeps: whole bands of rows, rows of whole words."""
+    m, n, bits = (int(attributes[name]) for name in ("out_features", "in_features", "bits"))
+    return math.ceil(m / prp.BANDS) * prp.BANDS * words_per_row(n, bits) * 32 // bits
