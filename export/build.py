@@ -97,6 +97,28 @@ class Body:
         graph = _subgraph([index, go], [inner.Identity(go), result], inner, "loop")
         return self._add("Loop", (trips, self.const(True, np.bool_)), {"body": graph})
 
+    def scan(
+        self, states: Sequence[ir.Value], sequence: ir.Value, step: Callable[..., Sequence[ir.Value]]
+    ) -> tuple[ir.Value, ...]:
+        """*states, output = step(body, *states, part) for each part along the first axis of `sequence`.
+
+        The last states, then the outputs stacked along a new first axis. Never folded by the runtime: what depends on
+        weights alone belongs outside.
+        """
+        inner = Body(self._root)
+        ports = [ir.val(self._label("state")) for _ in states] + [ir.val(self._label("part"))]
+        graph = _subgraph(ports, list(step(inner, *ports)), inner, "scan")
+        attributes = {"body": graph, "num_scan_inputs": 1}
+        return self.several("Scan", *states, sequence, outputs=len(states) + 1, **attributes)
+
+    def several(self, op_type: str, *inputs: ir.Value | None, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
+        """One node of several outputs."""
+        name = self._label(op_type)
+        results = self._tape.op_multi_out(op_type, inputs, attributes, num_outputs=outputs, name=name)
+        for index, result in enumerate(results):
+            result.name = f"v{name.rpartition('_')[2]}.{index}"
+        return tuple(results)
+
     def _add(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any]) -> ir.Value:
         name = self._label(op_type)
         output = self._tape.op(op_type, inputs, attributes, name=name)

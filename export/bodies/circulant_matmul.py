@@ -39,7 +39,7 @@ def write(op: Body, x: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
     tiles_in = ceil_div(op, op.Min(n, b), t)
     tiles_out = ceil_div(op, op.Min(m, b), t)
     frequencies = op.Add(op.Div(period, op.const(2)), op.const(1))
-    forward = _dft(op, period, frequencies)  # (2H, L)
+    forward = dft(op, period, frequencies)  # (2H, L)
 
     u = op.Mul(x, op.CastLike(signs(op, op.attribute("sign_seed"), n), kernel))  # (..., n)
     whole = op.Mul(op.Mul(q, tiles_in), t)
@@ -50,7 +50,7 @@ def write(op: Body, x: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
     u = op.MatMul(op.Transpose(u, perm=[1, 0, 2]), _tiles(op, kernel, forward, tiles_out, t, period, frequencies))
     y = op.Transpose(u, perm=[1, 0, 2])  # (B, H, p 2t)
     y = _scatter_blocks(op, y, p, frequencies, t)  # (B p, 2H, t)
-    backward = op.Mul(_columns(op, forward, tiles_out, None), _weights(op, period, frequencies))
+    backward = op.Mul(_columns(op, forward, tiles_out, None), weights(op, period, frequencies))
     backward = op.CastLike(op.Transpose(backward, perm=[1, 0]), kernel)  # (tiles, 2H)
     y = op.MatMul(backward, y)  # (B p, tiles, t)
     width = op.Mul(op.Mul(p, tiles_out), t)
@@ -59,7 +59,7 @@ def write(op: Body, x: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
     return op.Add(y, bias)
 
 
-def _dft(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
+def dft(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
     """Rows (cos, -sin) of each frequency, (2H, L) float64; angles reduced exactly, as whole numbers."""
     k = op.Unsqueeze(count(op, frequencies), op.const([1]))
     steps = op.Mod(op.Mul(k, op.Unsqueeze(count(op, period), op.const([0]))), period)  # (H, L)
@@ -70,7 +70,7 @@ def _dft(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
     return op.Reshape(pair, op.shape(-1, period))
 
 
-def _weights(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
+def weights(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
     """How often each frequency counts in the inverse, over L: 1 for 0 and L/2, 2 for the rest; (2H, 1) float64."""
     k = count(op, frequencies)
     alone = op.Or(op.Equal(k, op.const(0)), op.Equal(op.Mul(k, op.const(2)), period))
