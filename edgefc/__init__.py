@@ -15,6 +15,7 @@ _LAYERS = {
     "PRPEmbedding": "edgefc.layers.prp_embedding",
     "PRPLinear": "edgefc.layers.prp",
     "StructuredAttention": "edgefc.layers.attention",
+    "TiedAttention": "edgefc.layers.tied_attention",
     "TiedBottleneck": "edgefc.layers.tied_bottleneck",
     "TiedFFN": "edgefc.layers.tied_ffn",
 }
@@ -28,6 +29,7 @@ __all__ = [
     "PRPEmbedding",
     "PRPLinear",
     "StructuredAttention",
+    "TiedAttention",
     "TiedBottleneck",
     "TiedFFN",
     "__version__",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from edgefc.layers.eugen import EUGenLinear as EUGenLinear
     from edgefc.layers.prp import PRPLinear as PRPLinear
     from edgefc.layers.prp_embedding import PRPEmbedding as PRPEmbedding
+    from edgefc.layers.tied_attention import TiedAttention as TiedAttention
     from edgefc.layers.tied_bottleneck import TiedBottleneck as TiedBottleneck
     from edgefc.layers.tied_ffn import TiedFFN as TiedFFN
 

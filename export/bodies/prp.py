@@ -69,10 +69,13 @@ def streaming(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bi
 
 
 class Source:
-    """The seeded matrix, a band of rows at a time; rows are as wide as their words, n or a little more."""
+    """The seeded matrix, a band of rows at a time; rows are as wide as their words, n or a little more.
 
-    def __init__(self, op: Body, in_scale: ir.Value) -> None:
-        self._n, bits = op.attribute("in_features"), op.attribute("bits")
+    `width` is the attribute that says n; what is made has the type of in_scale.
+    """
+
+    def __init__(self, op: Body, in_scale: ir.Value, width: str = "in_features") -> None:
+        self._n, bits = op.attribute(width), op.attribute("bits")
         self._in_scale = in_scale
         self._keys = keys(op, op.attribute("seed"))
         self._columns = count(op, ceil_div(op, op.Mul(self._n, bits), op.const(32)))
@@ -93,6 +96,11 @@ class Source:
     def weights(self, op: Body, pieces: ir.Value) -> ir.Value:
         """(rows, w, pieces) -> (rows, width) weights of variance 1."""
         return op.Reshape(op.Gather(self.table, pieces), self._rows)
+
+    def entries(self, op: Body, pieces: ir.Value) -> ir.Value:
+        """(rows, w, pieces) -> (rows, n) weights of variance 1."""
+        rows = self.weights(op, pieces)
+        return op.when(op.Greater(self._width, self._n), lambda inner: inner.first(rows, self._n), rows)
 
     def modulate(self, op: Body, x: ir.Value) -> ir.Value:
         """x * in_scale / sqrt(n), zeros behind it where rows are wider than n: (B, width)."""

@@ -1,0 +1,22 @@
+"""edgefc::PRPEmbedding in standard operators: the rows of the tokens at hand, word by word, and never the table.
+
+Only the cut of a word into weights is folded when the runtime loads the file, a table of 256 or 65,536 rows whatever
+the vocabulary is; the words depend on the tokens, so they are made anew in every run.
+
+Letters: V num_embeddings, D embedding_dim, k tokens.
+"""
+
+import onnx_ir as ir
+
+from edgefc.export.bodies.prp import Source
+from edgefc.export.build import Body
+
+
+def write(op: Body, x: ir.Value, row_scale: ir.Value, column_scale: ir.Value) -> ir.Value:
+    """x (...) int32 or int64, row_scale (V,), column_scale (D,) -> (..., D)."""
+    tokens = op.Cast(op.Reshape(x, op.const([-1])), to=ir.DataType.INT64)  # (k,)
+    source = Source(op, column_scale, "embedding_dim")
+    rows = source.entries(op, source.pieces_of(op, tokens))  # (k, D)
+    scales = op.Unsqueeze(op.Gather(row_scale, tokens), op.const([1]))  # (k, 1)
+    y = op.Mul(op.Mul(rows, column_scale), scales)
+    return op.Reshape(y, op.Concat(op.Shape(x), op.shape(op.attribute("embedding_dim")), axis=0))
