@@ -1,7 +1,7 @@
 """PRP layer: size, load time, memory and latency of both bodies, against the dense layer, in one run.
 
 python tests/bench/prp.py
-python tests/bench/prp.py --n 1024,4096 --distribution rademacher
+python tests/bench/prp.py --n 1024,4096 --distribution rademacher hadamard
 """
 
 import sys
@@ -13,16 +13,17 @@ from tqdm import tqdm
 import edgefc
 from edgefc.files import write_text
 from edgefc.generator import CODEBOOKS
+from edgefc.layers.prp_matrices import DISTRIBUTIONS
 from edgefc.runtime import profile
 from edgefc.tables import print_table
 
-BODIES = ("dense", "resident", "streaming")
+DEFAULT = ["rademacher", "gaussian", "ternary", "orthogonal", "hadamard"]
 COLUMNS = ("n", "distribution", "body", "file bytes", "load ms", "peak MB", "of dense")
 
 
 def main() -> None:
     parser = arguments(__doc__, n="4096", batch="1,64")
-    parser.add_argument("--distribution", choices=tuple(CODEBOOKS), nargs="+", default=list(CODEBOOKS))
+    parser.add_argument("--distribution", choices=DISTRIBUTIONS, nargs="+", default=DEFAULT)
     args = parser.parse_args()
     rows, records = [], []
     for n in args.n:
@@ -38,16 +39,22 @@ def main() -> None:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 
 
+def bodies(distribution):
+    """Each body by name, with its keyword arguments of export(). Kinds that are no codebook have one body."""
+    if distribution in CODEBOOKS:
+        return {"resident": {"prp": "resident"}, "streaming": {"prp": "streaming"}}
+    return {"stored" if distribution == "orthogonal" else "transform": {}}
+
+
 def measure(n, distribution, args):
-    layer = edgefc.PRPLinear(n, n, distribution=distribution)
-    layers = {"dense": nn.Linear(n, n), "resident": layer, "streaming": layer}
-    with exported(layers, n, resident={"prp": "resident"}, streaming={"prp": "streaming"}) as paths:
+    layer, options = edgefc.PRPLinear(n, n, distribution=distribution), bodies(distribution)
+    with exported({"dense": nn.Linear(n, n), **dict.fromkeys(options, layer)}, n, **options) as paths:
         return profile(paths, batch=args.batch, threads=args.threads, min_time_s=args.time)
 
 
 def table_rows(n, distribution, record, batches):
     cells = {(cell.model, cell.batch): cell for cell in record.cells}
-    for index, body in enumerate(BODIES):
+    for index, body in enumerate(("dense", *bodies(distribution))):
         cell, dense = cells[index, batches[0]], cells[0, batches[0]]
         peak, dense_peak = cell.peak_above_baseline_bytes, dense.peak_above_baseline_bytes
         row = [f"{n}", distribution, body, f"{record.models[index].all_bytes:,}", f"{cell.load.median_ns / 1e6:.1f}"]
