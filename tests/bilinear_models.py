@@ -54,3 +54,13 @@ def positions(x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int],
     columns = range(0, image.shape[2] - kernel[1] + 1, stride[1])
     patches = [[image[:, r : r + kernel[0], c : c + kernel[1]].reshape(len(x), -1) for c in columns] for r in rows]
     return np.stack([np.stack(row, 1) for row in patches], 1)
+
+
+def expected_images(
+    layer: Any, x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], pads: Any
+) -> NDArray[np.float64]:
+    """What a BilinearConv2d means for images x (B, C, H, W): patches times K, and b; (B, M, OH, OW)."""
+    patches = positions(x, kernel, stride, pads)
+    y = patches @ kronecker(layer, patches.shape[-1], layer.out_channels)
+    y = y if layer.bias is None else y + numbers(layer.bias)
+    return y.transpose(0, 3, 1, 2)

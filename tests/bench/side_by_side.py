@@ -29,13 +29,16 @@ def arguments(description: str, *, n: str, batch: str) -> argparse.ArgumentParse
 
 
 @contextmanager
-def exported(layers: Mapping[str, nn.Module], width: int, **options: Mapping[str, object]) -> Iterator[list[Path]]:
-    """Each layer as an .onnx file; options[name] are keyword arguments of export()."""
+def exported(
+    layers: Mapping[str, nn.Module], width: int | Sequence[int], **options: Mapping[str, object]
+) -> Iterator[list[Path]]:
+    """Each layer as an .onnx file; options[name] are keyword arguments of export(). An input has a width or a shape."""
+    shape = (width,) if isinstance(width, int) else tuple(width)
     with TemporaryDirectory() as folder:
         paths = []
         for name, layer in layers.items():
             paths.append(Path(folder) / f"{name}.onnx")
-            export(layer, torch.randn(2, width), paths[-1], **options.get(name, {}))
+            export(layer, torch.randn(2, *shape), paths[-1], **options.get(name, {}))
         yield paths
 
 
