@@ -13,7 +13,7 @@ Letters: D <= d1 d2 numbers in a patch; M <= u1 u2 output channels; T terms.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -130,9 +130,9 @@ class BilinearConv2d(nn.Module):
                 "Choose one of a single group, without dilation, padded with zeros."
             )
         weight = conv.weight
-        place: Any = (conv.kernel_size, conv.stride, conv.padding)
+        kernel, stride, padding = (cast(Any, value) for value in (conv.kernel_size, conv.stride, conv.padding))
         layer = cls(
-            conv.in_channels, conv.out_channels, *place, bias=conv.bias is not None, terms=terms,
+            conv.in_channels, conv.out_channels, kernel, stride, padding, conv.bias is not None, terms=terms,
             in_factors=in_factors, out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
         matrix = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (D, M)
