@@ -34,7 +34,7 @@ def check(layer: Any, model: Any, run: Any, x: Any, options: Options) -> None:
 
 @pytest.mark.parametrize(("run", "leading"), [(run_reference, (2, 3)), (run_onnxruntime, (4,))])
 @pytest.mark.parametrize("options", BODIES)
-@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("distribution", ["gaussian", "rademacher", "ternary"])
 @pytest.mark.parametrize(("n", "m"), models.EDGES)
 def test_edge_sizes(n: int, m: int, distribution: str, options: Options, run: Any, leading: tuple[int, ...]) -> None:
     layer = make(n, m, distribution=distribution)
@@ -116,8 +116,9 @@ def test_empty_batches_give_empty_answers(options: Options, run: Any) -> None:
 
 @pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "node-by-node"])
 @pytest.mark.parametrize("options", BODIES)
-@pytest.mark.parametrize("distribution", EVERY)
-@pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize(
+    ("seed", "distribution"), [*((2**64 - 1, name) for name in EVERY), *((seed, "gaussian") for seed in (0, 1, 2**63))]
+)
 def test_the_model_holds_the_seeded_matrix(seed: int, distribution: str, options: Options, optimise: bool) -> None:
     """Fed the identity, with in_scale 1 and out_scale sqrt(n) = 8, the model answers with numpy's matrix to the bit."""
     entries = matrix_of(64, 50, seed, distribution, options, optimise)
@@ -126,7 +127,7 @@ def test_the_model_holds_the_seeded_matrix(seed: int, distribution: str, options
 
 @pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "node-by-node"])
 @pytest.mark.parametrize("options", BODIES)
-@pytest.mark.parametrize("distribution", EVERY)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("n", [61, 131])
 def test_the_model_holds_the_seeded_matrix_of_a_prime(
     n: int, distribution: str, options: Options, optimise: bool
