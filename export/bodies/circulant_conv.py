@@ -4,6 +4,9 @@
     > Conv with one group a pair of frequencies, kh x kw, strides, pads, dilations
     > inverse real DFT (1x1 Conv, one group a block; the bias is its bias)
 
+or, where the lowering finds that cheaper (spectral = 0), Conv with the dense weight, folded when the runtime loads the
+file: speed and memory of a dense convolution, and a small file.
+
 A circulant is a product of spectra, at each position of the kernel, and zeros around the image are zeros around its
 spectra. The real DFT turns b channels into G = ceil(b / 2) pairs: pair 0 holds the two real frequencies 0 and b / 2
 (a zero in its place where b is odd), pair g > 0 the real and the imaginary part of frequency g. A pair of the kernel's
@@ -14,8 +17,7 @@ width = min(n, b) and height = min(m, b). A dense convolution takes n m kh kw: a
 kernel is large and b small against n. Tables, folded when the runtime loads the file: 4 G p q kh kw numbers, twice
 those of the kernel, and 2 G (q width + p height) of the transforms.
 
-Blocks across or down are moved by a Transpose between the convolutions. 1x1 kernels, few channels (16) or blocks of
-1 to 3 can be slower than a dense convolution: tests/bench/circulant_conv.py shows where.
+Blocks across or down are moved by a Transpose between the convolutions.
 
 Source: CirCNN, https://arxiv.org/abs/1708.08917, which computes so; the real pairs are ours.
 Letters: n, m channels, b block, p x q blocks, G pairs, B batch.
@@ -36,23 +38,35 @@ WINDOW = ("kernel_shape", "strides", "pads", "dilations")
 def write(op: Body, x: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
     """x (B, n, h, w), kernel (p, q, b, kh, kw), bias (m,) -> (B, m, h', w')."""
     n, m, b = (op.attribute(name) for name in ("in_channels", "out_channels", "block"))
-    p, q, pairs = (op.attribute(name) for name in ("blocks_out", "blocks_in", "pairs"))
+    p, q, pairs = (op.attribute(name) for name in ("blocks_out", "blocks_in", "pairs"))  # each 1 if not spectral
+    spectral = op.Equal(op.attribute("spectral"), op.const(1))
     width, height = op.Min(n, b), op.Min(m, b)
     wide, high = op.Mul(q, width), op.Mul(p, height)
+    flips = signs(op, op.attribute("sign_seed"), op.Max(wide, n))
     basis = _basis(op, b, pairs)  # (2G, b)
 
+    def forward(inner: Body) -> ir.Value:
+        weight = _forward(inner, basis, inner.first(flips, wide), q, width, kernel)
+        return inner.Conv(u, weight, group=_group("blocks_in"))
+
+    def backward(inner: Body) -> ir.Value:
+        whole_bias = inner.pad(bias, inner.Sub(high, m))
+        return inner.Conv(v, _backward(inner, basis, p, height, b, kernel), whole_bias, group=_group("blocks_out"))
+
     u = op.when(op.Greater(wide, n), lambda inner: _pad_channels(inner, x, inner.Sub(wide, n)), x)
-    u = op.Conv(u, _forward(op, basis, q, width, kernel), group=_group("blocks_in"))  # (B, q 2G, h, w)
+    u = op.when(spectral, forward, u)  # (B, q 2G, h, w)
     u = op.when(op.Greater(q, op.const(1)), lambda inner: _swap(inner, u, q, pairs), u)  # (B, G 2q, h, w)
+    weight = op.when(op.Not(spectral), lambda inner: _dense(inner, kernel, inner.first(flips, n), n, m), kernel)
+    weight = op.when(spectral, lambda inner: _products(inner, basis, kernel, pairs), weight)
     v = op.Conv(
         u,
-        _products(op, basis, kernel, pairs),
+        weight,
+        op.when(spectral, lambda inner: _zeros(inner, weight), bias),
         group=_group("pairs"),
         **{name: ir.RefAttr(name, name, ir.AttributeType.INTS) for name in WINDOW},
     )  # (B, G 2p, h', w')
     v = op.when(op.Greater(p, op.const(1)), lambda inner: _swap(inner, v, pairs, p), v)  # (B, p 2G, h', w')
-    whole_bias = op.pad(bias, op.Sub(high, m))
-    y = op.Conv(v, _backward(op, basis, p, height, b, kernel), whole_bias, group=_group("blocks_out"))
+    y = op.when(spectral, backward, v)
     return op.when(op.Greater(high, m), lambda inner: _first_channels(inner, y, m), y)
 
 
@@ -81,10 +95,10 @@ def _basis(op: Body, b: ir.Value, pairs: ir.Value) -> ir.Value:
     return op.Reshape(op.Where(absent, op.const(0.0, np.float64), rows), op.shape(-1, b))
 
 
-def _forward(op: Body, basis: ir.Value, q: ir.Value, width: ir.Value, kernel: ir.Value) -> ir.Value:
+def _forward(op: Body, basis: ir.Value, flips: ir.Value, q: ir.Value, width: ir.Value, kernel: ir.Value) -> ir.Value:
     """The transform of every block, signs included: (q 2G, width, 1, 1)."""
-    flips = op.Cast(signs(op, op.attribute("sign_seed"), op.Mul(q, width)), to=ir.DataType.DOUBLE)
-    weight = op.Mul(op.first(basis, width), op.Reshape(flips, op.shape(q, 1, width)))  # (q, 2G, width)
+    flips = op.Reshape(op.Cast(flips, to=ir.DataType.DOUBLE), op.shape(q, 1, width))
+    weight = op.Mul(op.first(basis, width), flips)  # (q, 2G, width)
     return op.CastLike(op.Reshape(weight, op.shape(-1, width, 1, 1)), kernel)
 
 
@@ -112,6 +126,24 @@ def _products(op: Body, basis: ir.Value, kernel: ir.Value, pairs: ir.Value) -> i
     matrices = op.Reshape(matrices, op.Concat(p, q, op.shape(pairs, 2, 2, -1), axis=0))
     matrices = op.Transpose(matrices, perm=[2, 0, 3, 1, 4, 5])  # (G, p, 2, q, 2, kh kw)
     return op.Reshape(matrices, op.Concat(op.const([-1]), op.Mul(q, op.const([2])), position, axis=0))
+
+
+def _dense(op: Body, kernel: ir.Value, flips: ir.Value, n: ir.Value, m: ir.Value) -> ir.Value:
+    """The weight of the dense convolution: (m, n, kh, kw)."""
+    index = count(op, op.Gather(op.Shape(kernel), op.const(2)))
+    index = op.Sub(op.Unsqueeze(index, op.const([1])), index)  # i - j; from behind where it is negative
+    blocks = op.Transpose(op.Gather(kernel, index, axis=2), perm=[0, 2, 1, 3, 4, 5])  # (p, b, q, b, kh, kw)
+    sizes = op.Shape(blocks)
+    rows, columns = (op.ReduceProd(op.Slice(sizes, op.const([s]), op.const([s + 2]))) for s in (0, 2))
+    position = op.Slice(sizes, op.const([4]), op.const([6]))
+    weight = op.Reshape(blocks, op.Concat(rows, columns, position, axis=0))
+    weight = op.Slice(weight, op.const([0, 0]), op.shape(m, n))
+    return op.Mul(weight, op.CastLike(op.Reshape(flips, op.const([-1, 1, 1])), kernel))
+
+
+def _zeros(op: Body, weight: ir.Value) -> ir.Value:
+    """A bias of zeros for a convolution with that weight."""
+    return op.CastLike(op.ConstantOfShape(op.Shape(weight, end=1)), weight)
 
 
 def _four(op: Body, *values: int) -> ir.Value:
