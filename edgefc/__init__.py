@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 # Layers need torch; `import edgefc` must not. Each name is imported on first use.
 _LAYERS = {
     "BilinearConv2d": "edgefc.layers.bilinear_conv",
+    "BilinearEmbedding": "edgefc.layers.bilinear_embedding",
     "BilinearLinear": "edgefc.layers.bilinear",
     "CirculantConv2d": "edgefc.layers.circulant_conv",
     "CirculantLinear": "edgefc.layers.circulant",
@@ -22,6 +23,7 @@ _LAYERS = {
 
 __all__ = [
     "BilinearConv2d",
+    "BilinearEmbedding",
     "BilinearLinear",
     "CirculantConv2d",
     "CirculantLinear",
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from edgefc.layers.attention import StructuredAttention as StructuredAttention
     from edgefc.layers.bilinear import BilinearLinear as BilinearLinear
     from edgefc.layers.bilinear_conv import BilinearConv2d as BilinearConv2d
+    from edgefc.layers.bilinear_embedding import BilinearEmbedding as BilinearEmbedding
     from edgefc.layers.circulant import CirculantLinear as CirculantLinear
     from edgefc.layers.circulant_conv import CirculantConv2d as CirculantConv2d
     from edgefc.layers.eugen import EUGenLinear as EUGenLinear

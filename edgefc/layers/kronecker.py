@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_SWEEPS, _SETTLED = 500, 1e-7  # over free entries: at most so many sweeps, fewer once the gain is less than this
+_SWEEPS, _SETTLED = 200, 1e-7  # over free entries: at most so many sweeps, fewer once the gain is less than this
 
 Pair = tuple[int, int]
 
