@@ -8,17 +8,22 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from edgefc import PRPLinear, generator
 from edgefc.export import export, exporter
+from edgefc.export.bodies import prp_hadamard
+from edgefc.export.build import DOMAIN, function
 from edgefc.export.inspector import inspect
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests import layer_models as models
 
 KINDS = ["orthogonal", "hadamard"]
+LARGE = [(384, 384), (768, 768), (1009, 1009), (1000, 300), (300, 1024)]
 
 ROUNDING = 1e-12
 """float32 answers: a relative error of 1e-6, some ten roundings."""
@@ -54,7 +59,7 @@ def test_any_leading_axes(leading: tuple[int, ...], bias: bool, distribution: st
 
 
 @pytest.mark.parametrize("distribution", KINDS)
-@pytest.mark.parametrize(("n", "m"), [(384, 384), (768, 768), (1009, 1009), (1000, 300), (300, 1024)])
+@pytest.mark.parametrize(("n", "m"), [*LARGE, pytest.param(4096, 4096, marks=pytest.mark.slow)])
 def test_large_sizes_in_onnxruntime(n: int, m: int, distribution: str) -> None:
     layer = make(n, m, distribution=distribution)
     check(layer, layer_model(layer, n), run_onnxruntime, models.inputs(5, n))
@@ -107,6 +112,23 @@ def test_the_model_holds_the_seeded_transform(seed: int) -> None:
     h, (first, second) = models.hadamard(64), generator.matrix(seed, 2, 64, "rademacher")
     entries = run_onnxruntime(layer_model(layer, 64), np.eye(64, dtype=np.float32)).T
     np.testing.assert_array_equal(entries, h * second @ h * first / 64)
+
+
+def test_the_hadamard_matrix_of_a_length_beyond_a_byte() -> None:
+    """Transforms that need it have 2^17 inputs and more, so the matrix is asked for by itself."""
+    written = function(
+        "Probe",
+        [],
+        {"n": ir.AttributeType.INT},
+        lambda op: prp_hadamard.hadamard(op, op.attribute("n"), op.const(0.0, "f")),
+        18,
+    )
+    node = ir.node("Probe", [], attributes={"n": 1024}, domain=DOMAIN)
+    node.outputs[0].name, node.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([], node.outputs, nodes=[node], opset_imports={"": 18, DOMAIN: 1}, name="probe")
+    content = ir.to_proto(ir.Model(graph, ir_version=10, functions=[written])).SerializeToString()
+    (entries,) = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {})
+    np.testing.assert_array_equal(entries, models.hadamard(1024))
 
 
 # ---- files
