@@ -13,6 +13,7 @@ from edgefc import TiedFFN
 from edgefc.export import export, passes
 from edgefc.export.inspector import inspect
 from edgefc.layers.activations import ACTIVATIONS
+from edgefc.runtime import profile
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests import layer_models as models
 from tests.test_tied_ffn import expected
@@ -106,6 +107,24 @@ def test_onnxruntime_folds_no_second_copy(level: str, flat: bool, tmp_path: Path
     large = [value for value in graph.initializers.values() if value.const_value and value.const_value.size >= 64 * 48]
     assert [list(value.shape or ()) for value in large] == [[48, 64]]
     assert [node.op_type for node, _ in large[0].uses()] == ["Gemm", "Gemm"]
+
+
+@pytest.mark.slow
+def test_the_memory_preset_holds_one_copy(tmp_path: Path) -> None:
+    """2048 to 8192, 64 MB of weights that the runtime maps: at most 1.4 times the weights, beside the untied pair."""
+    layer = make(2048, 8192)
+    for name, module in {"tied": layer, "untied": layer.dense()}.items():
+        export(module, torch.randn(2, 2048), tmp_path / f"{name}.onnx")
+    paths = [tmp_path / "tied.onnx", tmp_path / "untied.onnx"]
+    record = profile(
+        paths, batch=[1, 64], preset="memory", min_time_s=0.02, processes=1, rounds=1, launches=1, progress=False
+    )
+    weights = sum(p.numel() * p.element_size() for p in layer.parameters())
+    for cell in record.cells:
+        peak = cell.peak_above_baseline_bytes
+        assert peak is not None
+        low, high = (0.95, 1.2) if cell.model == 0 else (1.95, 2.4)
+        assert low * weights < peak < high * weights, f"{record.models[cell.model].name}, batch {cell.batch}"
 
 
 # ---- operators
