@@ -100,6 +100,9 @@ SENTENCE = "needs the package {!r}, which is not installed. Install it with: pip
         ("inspect m.onnx", "onnx"),
         ("demo", "torch"),
         ("demo", "sklearn"),
+        ("recipe circulant-mlp", "torch"),
+        ("recipe --list", "skimage"),
+        ("recipe circulant-mlp", "matplotlib"),
     ],
 )
 def test_commands_without_an_extra(tmp_path: Path, arguments: str, package: str) -> None:
@@ -110,7 +113,7 @@ def test_commands_without_an_extra(tmp_path: Path, arguments: str, package: str)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"edgefc {arguments.split()[0]}: edgefc")
-    extra = "demo" if arguments == "demo" else "torch"
+    extra = {"demo": "demo", "recipe": "recipes"}.get(arguments.split()[0], "torch")
     assert done.stderr.endswith(SENTENCE.format(package, extra) + "\n") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -180,7 +180,7 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     text = archive.read(metadata).decode()
 
-    assert {"torch", "demo", "all", "dev"} == set(re.findall(r"^Provides-Extra: (.*)$", text, re.M))
+    assert {"torch", "demo", "recipes", "all", "dev"} == set(re.findall(r"^Provides-Extra: (.*)$", text, re.M))
     assert re.search(r"^Requires-Dist: torch.*; extra == \"torch\"$", text, re.M)
     assert not re.search(r"^Requires-Dist: (torch|onnx)\b[^;]*$", text, re.M)
     assert str(ROOT) not in text

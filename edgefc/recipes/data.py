@@ -1,0 +1,172 @@
+"""Data that Python packages ship, so that nothing is downloaded, and how they are split.
+
+digits()              scikit-learn: 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, UCI 1998)
+faces()               scikit-image: 100 faces of Labeled Faces in the Wild and 100 other cuts, 25 x 25 pixels
+photograph(name)      scikit-image: those of PHOTOGRAPHS, which are in the wheel
+library_sources()     the source text of modules of Python's standard library
+library_docstrings()  only their docstrings: English, more or less
+
+folders.py reads the papers' own data sets into the same forms.
+"""
+
+import ast
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgefc.errors import UsageError
+
+PHOTOGRAPHS = (
+    "astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "moon", "page", "rocket", "text",
+)  # fmt: skip
+MODULES = (
+    "argparse", "ast", "calendar", "cmd", "codecs", "configparser", "contextlib", "copy", "csv", "datetime", "difflib",
+    "dis", "doctest", "enum", "fileinput", "fractions", "functools", "getopt", "gettext", "glob", "hashlib", "heapq",
+    "inspect", "ipaddress", "locale", "mailbox", "operator", "os", "pathlib", "pdb", "pickle", "platform", "random",
+    "selectors", "shlex", "shutil", "smtplib", "socket", "statistics", "string", "subprocess", "tarfile", "tempfile",
+    "textwrap", "threading", "timeit", "tokenize", "trace", "turtle", "typing", "uuid", "weakref", "zipfile",
+)  # fmt: skip
+_HELD_OUT = 0.2  # of the training rows, while a learning rate is chosen
+
+
+class Part(NamedTuple):
+    """x (rows, channels, height, width) float32 in 0..1, y (rows,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+    def take(self, rows: Tensor) -> "Part":
+        return Part(self.x[rows], self.y[rows])
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images; without a test part of their own, split() sets `test_share` aside, another for each seed."""
+
+    about: str
+    train: Part
+    test: Part | None
+    classes: int
+    test_share: float = 0.25
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.train.x.shape[1:]
+        return channels, height, width
+
+    @property
+    def test_over_train(self) -> float:
+        """Rows to test on over rows to train on, where each seed splits anew; else 0."""
+        return 0.0 if self.test is not None else self.test_share / (1 - self.test_share)
+
+    def split(self, seed: int, *, tuning: bool = False) -> tuple[Part, Part]:
+        """What to train on and what to measure on, each class in its share; tuning leaves the test part alone."""
+        train, test = (self.train, self.test) if self.test is not None else _apart(self.train, self.test_share, seed)
+        return _apart(train, _HELD_OUT, seed) if tuning else (train, test)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One long text."""
+
+    about: str
+    text: str
+
+    def split(self, *, tuning: bool = False) -> tuple[str, str]:
+        """The first eight tenths to train on and the last to measure on; tuning measures on the tenth between."""
+        first, second = len(self.text) * 8 // 10, len(self.text) * 9 // 10
+        return self.text[:first], self.text[first:second] if tuning else self.text[second:]
+
+
+def digits() -> Images:
+    """Grey, (1, 8, 8), ten classes."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    whole = Part(torch.tensor(x / 16, dtype=torch.float32).reshape(-1, 1, 8, 8), torch.tensor(y, dtype=torch.int64))
+    return Images("scikit-learn's 1,797 digits of 8 x 8 pixels, another split for each seed", whole, None, 10)
+
+
+def faces() -> Images:
+    """Grey, (1, 25, 25); class 1 is a face."""
+    from skimage.data import lfw_subset
+
+    x = torch.tensor(np.asarray(lfw_subset()), dtype=torch.float32)[:, None]  # type: ignore[no-untyped-call]
+    y = (torch.arange(len(x)) < len(x) // 2).to(torch.int64)
+    return Images(
+        "scikit-image's LFW subset, 200 cuts of 25 x 25 pixels, another split for each seed", Part(x, y), None, 2
+    )
+
+
+def photograph(name: str, size: int) -> Tensor:
+    """The middle square of a photograph, averaged down to (size, size), or (size, size, 3) where it has colours."""
+    import skimage.data
+    from skimage.transform import resize
+
+    if name not in PHOTOGRAPHS:
+        raise UsageError(
+            f"there is no photograph {name!r} without a download. Choose one of: {', '.join(PHOTOGRAPHS)}."
+        )
+    picture = np.asarray(getattr(skimage.data, name)(), dtype=np.float32) / 255
+    side = min(picture.shape[:2])
+    top, left = ((whole - side) // 2 for whole in picture.shape[:2])
+    square = picture[top : top + side, left : left + side]
+    small = np.asarray(resize(square, (size, size), anti_aliasing=True))  # type: ignore[no-untyped-call]
+    return torch.tensor(small, dtype=torch.float32).clamp(0, 1)
+
+
+def library_sources(characters: int = 1_000_000) -> Text:
+    """MODULES in that order, cut after so many characters. The text is that of this Python: `about` says which."""
+    return _library(_sources(), "source text", characters)
+
+
+def library_docstrings(characters: int = 300_000) -> Text:
+    """The docstrings of MODULES, one after the other, cut after so many characters."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = (node for source in _sources() for node in ast.walk(ast.parse(source)) if isinstance(node, kinds))
+    return _library((found for node in nodes if (found := ast.get_docstring(node))), "docstrings", characters)
+
+
+def _library(pieces: Iterable[str], what: str, characters: int) -> Text:
+    taken, length = [], 0
+    for piece in pieces:
+        taken.append(piece)
+        length += len(piece)
+        if length >= characters:
+            break
+    text = "\n\n".join(taken)[:characters]
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return Text(f"{len(text):,} characters of {what} of the standard library of {python}", text)
+
+
+def _sources() -> list[str]:
+    folder = Path(os.__file__).parent
+    files = (path for name in MODULES for path in (folder / f"{name}.py", folder / name / "__init__.py"))
+    found = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+    if len(found) < len(MODULES) // 2:
+        raise UsageError(
+            f"cannot read the standard library's sources: {folder} holds {len(found)} of {len(MODULES)} modules. "
+            "Use a Python that is installed with its sources, or give a folder of .txt files with --data."
+        )
+    return found
+
+
+def _apart(part: Part, share: float, seed: int) -> tuple[Part, Part]:
+    """Set a share of the rows apart, each class in its share."""
+    chosen, generator = [], torch.Generator().manual_seed(seed)
+    for label in torch.unique(part.y):
+        rows = torch.nonzero(part.y == label).flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        chosen.append(rows[: max(1, round(len(rows) * share))])
+    aside = torch.cat(chosen).sort().values
+    rest = torch.ones(len(part.y), dtype=torch.bool)
+    rest[aside] = False
+    return part.take(torch.nonzero(rest).flatten()), part.take(aside)

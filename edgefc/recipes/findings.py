@@ -1,0 +1,120 @@
+"""What the results show: arm against arm, paired by seed, and only what the spread carries.
+
+A difference is named as one where Student's interval of the mean paired difference leaves zero out. All comparisons
+of a recipe share one error of 5 % (Bonferroni: with k of them, each interval is one of 1 - 0.05 / k). Where each seed
+splits the same data anew, the tests of the seeds overlap and the usual interval is too narrow; then the variance of the
+mean is s^2 (1 / seeds + test rows / training rows), after Nadeau and Bengio, "Inference for the Generalization Error",
+Machine Learning 52, 2003.
+"""
+
+from statistics import mean, stdev
+from typing import Literal, NamedTuple
+
+from scipy.stats import t as student_t
+
+from edgefc.recipes.results import ArmPart, Results
+
+SANITY = "Small data shows sanity, not reproduction: none of this repeats a result of the paper."
+OWN_DATA = (
+    "These are data of the user's with this recipe's small models and few steps: that shows sanity, not reproduction "
+    "of the paper."
+)
+LEAST_SEEDS = 3
+_ERROR = 0.05
+
+
+class Gap(NamedTuple):
+    """Mean of arm minus other over the seeds; low and high are null with too few seeds."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    def verdict(self, better: Literal["higher", "lower"]) -> Literal["better", "worse", "undecided"]:
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "undecided"
+        return "better" if (self.low > 0) == (better == "higher") else "worse"
+
+
+def gap(arm: ArmPart, other: ArmPart, comparisons: int, test_over_train: float = 0.0) -> Gap:
+    """Seed by seed: both trained on the same split."""
+    gaps = [one - two for one, two in zip(arm.values, other.values, strict=True)]
+    if len(gaps) < LEAST_SEEDS:
+        return Gap(mean(gaps), None, None)
+    quantile = float(student_t.ppf(1 - _ERROR / comparisons / 2, len(gaps) - 1))
+    half = quantile * stdev(gaps) * (1 / len(gaps) + test_over_train) ** 0.5
+    return Gap(mean(gaps), mean(gaps) - half, mean(gaps) + half)
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """One for each comparison, then how it was found, where, and what it is worth."""
+    about = (_about(results, results.arm(one), results.arm(two)) for one, two in results.pairs)
+    quick = ("A quick run: few seeds, few steps, no rate chosen. It shows that the recipe runs, and nothing else.",)
+    return (
+        *(quick if results.quick else about),
+        _statistics(results),
+        _training(results),
+        *_edges(results),
+        _conditions(results),
+        OWN_DATA if results.own_data else SANITY,
+    )
+
+
+def _about(results: Results, arm: ArmPart, other: ArmPart) -> str:
+    metric, found = results.metric, gap(arm, other, len(results.pairs), results.test_over_train)
+    verdict = found.verdict(metric.better)
+    size = _size(arm, other)
+    figures = f"{metric.text(arm.mean)} against {metric.text(other.mean)}{' ' + metric.unit if metric.unit else ''}"
+    if found.low is None or found.high is None:
+        return f"{arm.name} and {other.name} ({size}): {figures}; fewer than {LEAST_SEEDS} seeds show no difference."
+    span = f"{found.mean:+{metric.form}}, from {found.low:+{metric.form}} to {found.high:+{metric.form}}"
+    if verdict == "undecided":
+        return f"No difference could be shown between {arm.name} and {other.name} ({size}): {figures}; {span}."
+    return f"{arm.name} is {verdict} than {other.name} ({size}): {figures}; {span}."
+
+
+def _size(arm: ArmPart, other: ArmPart) -> str:
+    few, many = sorted((arm.parameters, other.parameters))
+    if few == many:
+        return "the same number of parameters"
+    ratio = (
+        "no parameters"
+        if few == 0
+        else f"{many / few:.3g} times {'fewer' if arm.parameters < many else 'more'} parameters"
+    )
+    return ratio if few else f"{ratio} on one side"
+
+
+def _statistics(results: Results) -> str:
+    split, number = results.test_over_train > 0, len(results.pairs)
+    seeds = f"{results.seeds} seed{'' if results.seeds == 1 else 's'}"
+    wider = ", widened because the tests of the seeds overlap (Nadeau and Bengio 2003)" if split else ""
+    shared = f"the {number} comparisons share one error of 5 %" if number > 1 else "at 95 %"
+    return (
+        f"Mean and standard deviation are over {seeds}, each with its own start{' and split' if split else ''}; "
+        f"differences are paired by seed, with Student's interval{wider}, and {shared}. The seeds share one data set, "
+        f"so this covers the start{' and the split' if split else ''}, not other data."
+    )
+
+
+def _training(results: Results) -> str:
+    rates = ", ".join(f"{arm.name} {arm.rate:g}" for arm in results.arms if arm.parameters)
+    return f"Data: {results.data}. Training: {results.training} First learning rates: {rates}."
+
+
+def _edges(results: Results) -> list[str]:
+    """Arms that might have done better with a rate that was not tried."""
+    found = []
+    for arm in results.arms:
+        rates = sorted(map(float, arm.tried))
+        if len(rates) > 1 and arm.parameters and arm.rate in (rates[0], rates[-1]):
+            found.append(f"{arm.name} ({arm.rate:g})")
+    return (
+        [f"The best rate lies at an end of those tried, another might do better: {', '.join(found)}."] if found else []
+    )
+
+
+def _conditions(results: Results) -> str:
+    machine = results.machine
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return f"Trained on {machine.machine}, {machine.cpu or 'unknown CPU'}, one thread of {machine.cores}; {versions}."

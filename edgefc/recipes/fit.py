@@ -1,0 +1,49 @@
+"""Training that recipes share: Adam for a number of steps, the rate falling to zero along a half cosine."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.recipes.data import Part
+
+
+def fit(model: nn.Module, rate: float, steps: int, loss: Callable[[Tensor], Tensor], rows: int, size: int) -> None:
+    """`steps` steps; loss(indices) is the loss of the `size` rows of 0..rows-1 that this step draws."""
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    model.train()
+    for chosen in draws(rows, size, steps):
+        optimiser.zero_grad()
+        torch.autograd.backward(loss(chosen))
+        optimiser.step()
+        schedule.step()
+    model.eval()
+
+
+def fit_classes(model: nn.Module, rate: float, steps: int, part: Part, size: int = 64) -> None:
+    """With the cross-entropy of part.y."""
+
+    def loss(chosen: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(part.x[chosen]), part.y[chosen])
+
+    fit(model, rate, steps, loss, len(part.y), size)
+
+
+def draws(rows: int, size: int, steps: int) -> Iterator[Tensor]:
+    """Indices for each step, from torch's random state; a new order when too few rows of the last one are left."""
+    size, left = min(size, rows), torch.empty(0, dtype=torch.int64)
+    for _ in range(steps):
+        if len(left) < size:
+            left = torch.randperm(rows)
+        yield left[:size]
+        left = left[size:]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, part: Part, size: int = 1000) -> float:
+    """Percent of rows named correctly."""
+    model.eval()
+    starts = range(0, len(part.y), size)
+    right = sum(int((model(part.x[at : at + size]).argmax(1) == part.y[at : at + size]).sum()) for at in starts)
+    return 100 * right / len(part.y)

@@ -1,0 +1,208 @@
+"""The papers' own data sets, from a folder of the user's. Sizes are checked before memory is taken; no pickle.
+
+mnist(folder)         the four idx files, plain or .gz (Fashion-MNIST and others come in the same form)
+cifar10(folder)       the binary version: data_batch_1.bin ... and test_batch.bin
+pictures(folder, n)   a folder for each class, images in it, resized to n x n; train/ and test/ (or val/) if there are
+text(folder)          .txt files, in the order of their names
+images(folder, n)     whichever of the first three the folder holds
+"""
+
+import gzip
+import math
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+
+from edgefc.errors import UsageError
+from edgefc.recipes.data import Images, Part, Text
+
+LARGEST_BYTES = 2**28  # of the numbers in one file, and of all pictures of one part
+LARGEST_PIXELS = 50_000_000  # of one picture
+_IDX = {"images": (0x803, 3), "labels": (0x801, 1)}
+_CIFAR_SHAPE, _CIFAR_ROW = (3, 32, 32), 1 + 3 * 32 * 32
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_TEST_NAMES = ("test", "val", "valid", "validation")
+
+WANTS_MNIST = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .gz)"
+)
+WANTS_CIFAR = "data_batch_1.bin to data_batch_5.bin and test_batch.bin, the binary version of CIFAR-10"
+WANTS_PICTURES = "one folder for each class with images in it, by themselves or in train/ and test/"
+
+
+def images(folder: Path, size: int = 32, *, grey: bool = False) -> Images:
+    """Whichever the folder holds; `size` and `grey` are for pictures.
+
+    Raises:
+        UsageError: none of them, or files that are damaged or too large.
+    """
+    _check(folder)
+    if _idx(folder, "train", "images"):
+        return mnist(folder)
+    if _cifar_folder(folder):
+        return cifar10(folder)
+    if _classes(_part_folders(folder)[0]):
+        return pictures(folder, size, grey=grey)
+    if any((place / "data_batch_1").exists() for place in (folder, folder / "cifar-10-batches-py")):
+        raise UsageError(f"{folder} holds the pickled CIFAR-10, which is not read. Take {WANTS_CIFAR}.")
+    raise UsageError(
+        f"{folder} holds no data that this recipe can read. It wants one of: {WANTS_MNIST}; {WANTS_CIFAR}; "
+        f"{WANTS_PICTURES}."
+    )
+
+
+def mnist(folder: Path) -> Images:
+    """(1, height, width), with the test files as test part."""
+    _check(folder)
+    train, test = (_mnist_part(folder, stem) for stem in ("train", "t10k"))
+    if train.x.shape[1:] != test.x.shape[1:]:
+        _refuse(folder, f"images of {list(train.x.shape[2:])} and, to test on, of {list(test.x.shape[2:])} pixels")
+    size = " x ".join(map(str, train.x.shape[2:]))
+    about = f"idx files of the user's, {len(train.y):,} images of {size} pixels and {len(test.y):,} to test on"
+    return Images(about, train, test, int(max(train.y.max(), test.y.max())) + 1)
+
+
+def cifar10(folder: Path) -> Images:
+    """(3, 32, 32), ten classes, with test_batch.bin as test part."""
+    _check(folder)
+    place = _cifar_folder(folder)
+    if place is None or not (place / "test_batch.bin").is_file():
+        raise UsageError(f"{folder} holds no CIFAR-10. It wants {WANTS_CIFAR}.")
+    parts = [_cifar_part(path) for path in sorted(place.glob("data_batch_*.bin"))]
+    train, test = Part(*map(torch.cat, zip(*parts, strict=True))), _cifar_part(place / "test_batch.bin")
+    about = f"the user's CIFAR-10, {len(train.y):,} images and {len(test.y):,} to test on"
+    return Images(about, train, test, 10)
+
+
+def pictures(folder: Path, size: int, *, grey: bool = False) -> Images:
+    """(3, size, size), or (1, size, size) grey; classes in the order of their folders' names."""
+    _check(folder)
+    first, second = _part_folders(folder)
+    names = [path.name for path in _classes(first)]
+    if not names:
+        raise UsageError(f"{folder} holds no classes of images. It wants {WANTS_PICTURES}.")
+    train = _pictures_part(first, names, size, grey)
+    test = None if second is None else _pictures_part(second, names, size, grey)
+    own = "another split for each seed" if test is None else f"{len(test.y):,} to test on"
+    about = f"{len(train.y):,} images of the user's in {len(names)} classes, resized to {size} x {size}, {own}"
+    return Images(about, train, test, len(names))
+
+
+def text(folder: Path, characters: int = 1_000_000) -> Text:
+    """All .txt files one after the other, cut after so many characters."""
+    _check(folder)
+    found, left = [], characters
+    for path in sorted(folder.glob("*.txt")):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found.append(file.read(left))
+        left -= len(found[-1])
+    whole = "".join(found)
+    if not whole.strip():
+        raise UsageError(f"{folder} holds no text. It wants .txt files.")
+    return Text(f"{len(whole):,} characters of the user's text", whole)
+
+
+def _check(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}. Name the folder of the data with --data, or leave it out.")
+
+
+def _refuse(path: Path, what: str) -> NoReturn:
+    raise UsageError(f"cannot read {path}: {what}. Get the file anew, or leave --data out.")
+
+
+def _idx(folder: Path, stem: str, kind: str) -> Path | None:
+    axes = _IDX[kind][1]
+    names = (f"{stem}-{kind}{mark}idx{axes}-ubyte{end}" for mark in "-." for end in ("", ".gz"))
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _mnist_part(folder: Path, stem: str) -> Part:
+    x, y = (_read_idx(folder, stem, kind) for kind in _IDX)
+    if len(x) != len(y):
+        _refuse(folder, f"{len(x):,} images and {len(y):,} labels of {stem}")
+    return Part(torch.from_numpy(x)[:, None].to(torch.float32) / 255, torch.from_numpy(y).to(torch.int64))
+
+
+def _read_idx(folder: Path, stem: str, kind: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    path, (magic, axes) = _idx(folder, stem, kind), _IDX[kind]
+    if path is None:
+        raise UsageError(f"{folder} lacks the {kind} of {stem}. It wants {WANTS_MNIST}.")
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            head = file.read(4 + 4 * axes)
+            if len(head) < 4 + 4 * axes or struct.unpack(">I", head[:4])[0] != magic:
+                _refuse(path, "it is no idx file of that kind")
+            shape = struct.unpack(f">{axes}I", head[4:])
+            if not 0 < math.prod(shape) <= LARGEST_BYTES:
+                _refuse(path, f"its head says {' x '.join(map(str, shape))} bytes")
+            body = file.read(math.prod(shape) + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        _refuse(path, str(error))
+    if len(body) != math.prod(shape):
+        held = f"only {len(body):,}" if len(body) < math.prod(shape) else "more"
+        _refuse(path, f"its head says {math.prod(shape):,} bytes and it holds {held}")
+    return np.frombuffer(bytearray(body), np.uint8).reshape(shape)
+
+
+def _cifar_folder(folder: Path) -> Path | None:
+    places = (folder, folder / "cifar-10-batches-bin")
+    return next((place for place in places if any(place.glob("data_batch_*.bin"))), None)
+
+
+def _cifar_part(path: Path) -> Part:
+    size = path.stat().st_size
+    if not 0 < size <= LARGEST_BYTES or size % _CIFAR_ROW:
+        _refuse(path, f"{size:,} bytes are no whole number of images of {_CIFAR_ROW:,} bytes")
+    rows = torch.from_numpy(np.fromfile(path, np.uint8)).reshape(-1, _CIFAR_ROW)
+    if int(rows[:, 0].max()) > 9:
+        _refuse(path, f"a label of {int(rows[:, 0].max())}, and there are ten classes")
+    return Part(rows[:, 1:].reshape(-1, *_CIFAR_SHAPE).to(torch.float32) / 255, rows[:, 0].to(torch.int64))
+
+
+def _part_folders(folder: Path) -> tuple[Path, Path | None]:
+    """Where to train and where to test; the folder itself where it is not divided."""
+    if not (folder / "train").is_dir():
+        return folder, None
+    tests = (folder / name for name in _TEST_NAMES)
+    return folder / "train", next((place for place in tests if _classes(place)), None)
+
+
+def _classes(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _files(path)) if folder.is_dir() else []
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
+
+
+def _pictures_part(folder: Path, names: list[str], size: int, grey: bool) -> Part:
+    files = [(path, label) for label, name in enumerate(names) for path in _files(folder / name)]
+    taken = len(files) * size * size * (1 if grey else 3)
+    if not files or taken > LARGEST_BYTES:
+        _refuse(folder, f"{len(files):,} images of {size} x {size} pixels take {taken:,} bytes")
+    x = torch.stack([_picture(path, size, grey) for path, _ in files])
+    return Part(x, torch.tensor([label for _, label in files]))
+
+
+def _picture(path: Path, size: int, grey: bool) -> torch.Tensor:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(path) as image:
+                if image.width * image.height > LARGEST_PIXELS:
+                    _refuse(path, f"{image.width:,} x {image.height:,} pixels are too many")
+                small = image.convert("L" if grey else "RGB").resize((size, size), Image.Resampling.BICUBIC)
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
+        if isinstance(error, UsageError):
+            raise
+        _refuse(path, str(error).replace(str(path), "the file"))
+    pixels = torch.from_numpy(np.array(small)).to(torch.float32) / 255
+    return pixels.reshape(size, size, -1).permute(2, 0, 1)

@@ -1,0 +1,207 @@
+"""run(): every arm with every seed, then the table, the notes and the plot, in one folder.
+
+recipe.json           marks the folder as this recipe's
+trained/*.json        one finished training each, taken up again while its fingerprint is today's
+trained/*.png         the picture of the first seed, for recipes that make pictures
+summary.json          what the recipe found (results.py)
+table.md              the table and its notes
+plot.png              the metric over the number of parameters, or the pictures side by side
+"""
+
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+import torch
+from pydantic import ValidationError
+from tqdm import tqdm
+
+import edgefc
+from edgefc.errors import CheckFailed
+from edgefc.files import claim, write_text
+from edgefc.recipes import findings, pictures, report
+from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Data, Job, Outcome, Recipe
+from edgefc.recipes.results import SCHEMA_VERSION, ArmPart, Machine, MetricPart, Results, Run
+from edgefc.recipes.sizes import numbers
+from edgefc.recipes.sources import fingerprint
+from edgefc.runtime.machine import environment
+from edgefc.runtime.parts import Part
+
+QUICK_SEEDS = 2
+_PACKAGES = ("torch", "numpy", "scikit-learn", "scikit-image")
+
+
+class _Kept(Part):
+    """One finished training."""
+
+    fingerprint: str
+    run: Run
+    parameters: int
+    numbers_stored: int
+
+
+class _Place(NamedTuple):
+    """Where trainings are kept, and what they must have come from."""
+
+    folder: Path
+    mark: str
+
+
+def run(
+    recipe: Recipe, folder: Path, seeds: int | None = None, data: Path | None = None, quick: bool = False
+) -> Results:
+    """Do what the folder does not hold yet, print and write the results.
+
+    Raises:
+        UsageError: the folder holds something else or cannot be written, or `data` cannot be read.
+        CheckFailed: a training ended in no number.
+    """
+    loaded = recipe.load(data)
+    claim(folder, "recipe.json", f"edgefc recipe {recipe.name}")
+    versions = _versions()
+    mark = fingerprint(recipe, loaded, versions, quick)
+    arms = _trained(
+        recipe, loaded, _Place(folder / "trained", mark), seeds or (QUICK_SEEDS if quick else recipe.seeds), quick
+    )
+    results = _results(recipe, loaded, arms, versions, mark, own_data=data is not None, quick=quick)
+    write_text(folder / "summary.json", results.model_dump_json(indent=1) + "\n")
+    write_text(folder / "table.md", report.markdown(results))
+    report.show(results)
+    original = recipe.original(loaded) if recipe.original else None
+    print(pictures.plot(results, folder, original))
+    return results
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Within the block torch starts from `seed` and runs on one thread; afterwards it is as it was."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool) -> list[ArmPart]:
+    """All arms; the seed runs slowest, so that a run that is stopped has whole seeds."""
+    arms = list(recipe.arms(data))
+    grids = {arm.name: arm.rates or recipe.rates for arm in arms}
+    if quick:  # not chosen: the middle one
+        grids = {name: (rates[len(rates) // 2],) for name, rates in grids.items()}
+    total = sum(seeds + (len(rates) * len(TUNING_SEEDS) if len(rates) > 1 else 0) for rates in grids.values())
+    done = 0
+    with tqdm(total=total, desc=recipe.name, unit="training", disable=None) as bar:
+
+        def one(arm: Arm, seed: int, rate: float, tuning: bool) -> _Kept:
+            nonlocal done
+            bar.set_postfix_str(f"{arm.name}, rate {rate:g}" + (", choosing" if tuning else f", seed {seed}"))
+            kept = _training(recipe, arm, Job(arm.name, seed, rate, data, tuning, quick), place)
+            done += 1
+            bar.update()
+            return kept
+
+        try:
+            tried = {arm.name: _tried(arm, grids[arm.name], one) for arm in arms}
+            rates = {name: _best(tried[name], recipe.metric.better == "higher") for name in tried}
+            found: dict[str, list[_Kept]] = {arm.name: [] for arm in arms}
+            for seed in range(seeds):
+                for arm in arms:
+                    found[arm.name].append(one(arm, seed, rates[arm.name], False))
+        except KeyboardInterrupt:
+            print(f"{done} trainings are kept in {place.folder}; the same command goes on from there", file=sys.stderr)
+            raise
+    return [
+        ArmPart(
+            name=name, parameters=kept[0].parameters, numbers_stored=kept[0].numbers_stored, rate=rates[name],
+            tried={f"{rate:g}": value for rate, value in tried[name].items() if math.isfinite(value)},
+            runs=tuple(each.run for each in kept),
+        )
+        for name, kept in found.items()
+    ]  # fmt: skip
+
+
+def _tried(arm: Arm, rates: tuple[float, ...], one: Callable[[Arm, int, float, bool], _Kept]) -> dict[float, float]:
+    """Mean value of each rate over the tuning seeds; a training that ends in no number counts as nan."""
+    if len(rates) == 1:
+        return {rates[0]: math.nan}
+    found = {}
+    for rate in sorted(rates):
+        try:
+            found[rate] = mean(one(arm, seed, rate, True).run.value for seed in TUNING_SEEDS)
+        except CheckFailed:
+            found[rate] = math.nan
+    return found
+
+
+def _best(tried: dict[float, float], higher: bool) -> float:
+    finite = {rate: value for rate, value in tried.items() if math.isfinite(value)}
+    return min(finite or tried, key=lambda rate: (-tried[rate] if higher else tried[rate], rate))
+
+
+def _training(recipe: Recipe, arm: Arm, job: Job, place: _Place) -> _Kept:
+    """The kept training, or a new one."""
+    name = "".join(c if c.isalnum() else "-" for c in f"{arm.name}-{job.rate:g}") + f"-{job.seed}"
+    path = place.folder / f"{name}{'-tuning' if job.tuning else ''}.json"
+    try:
+        kept = _Kept.model_validate_json(path.read_bytes())
+        if kept.fingerprint == place.mark:
+            return kept
+    except (OSError, ValidationError):
+        pass
+    started = time.process_time()
+    with repeatable(job.seed):
+        model = arm.build(job.seed)
+        counts = numbers(model)
+        found = recipe.train(model, job)
+    outcome = found if isinstance(found, Outcome) else Outcome(float(found))
+    if not all(map(math.isfinite, (outcome.value, *outcome.more.values()))):
+        raise CheckFailed(
+            f"training {arm.name!r} with seed {job.seed} and rate {job.rate:g} ended in {outcome.value}. "
+            "Give the recipe smaller rates for this arm."
+        )
+    if outcome.picture is not None and job.seed == 0 and not job.tuning:
+        pictures.keep(place.folder, arm.name, outcome.picture)
+    run = Run(value=float(outcome.value), more=outcome.more, seconds=round(time.process_time() - started, 3))
+    kept = _Kept(fingerprint=place.mark, run=run, parameters=counts[0], numbers_stored=counts[1])
+    write_text(path, kept.model_dump_json() + "\n")
+    return kept
+
+
+def _results(
+    recipe: Recipe, data: Data, arms: list[ArmPart], versions: dict[str, str], mark: str, *, own_data: bool, quick: bool
+) -> Results:
+    metric, machine = recipe.metric, environment()
+    results = Results(
+        schema_version=SCHEMA_VERSION,
+        recipe=recipe.name,
+        paper=recipe.paper,
+        question=recipe.question,
+        quick=quick,
+        data=data.about,
+        test_over_train=getattr(data, "test_over_train", 0.0),
+        own_data=own_data,
+        metric=MetricPart(**metric._asdict()),
+        training=recipe.training,
+        pairs=recipe.pairs or tuple((arm.name, arms[0].name) for arm in arms[1:]),
+        arms=tuple(arms),
+        machine=Machine(machine=machine["machine"], cpu=machine["cpu"], cores=machine["cores"]),
+        versions=versions,
+        fingerprint=mark,
+        seconds=round(sum(run.seconds for arm in arms for run in arm.runs), 1),
+        sentences=(),
+    )
+    return results.model_copy(update={"sentences": findings.sentences(results)})
+
+
+def _versions() -> dict[str, str]:
+    return {"edgefc": edgefc.__version__, "python": platform.python_version()} | {n: version(n) for n in _PACKAGES}

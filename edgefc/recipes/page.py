@@ -1,0 +1,34 @@
+"""README.md of this folder, from the results in measured/:
+
+python -m edgefc.recipes.page > edgefc/recipes/README.md
+"""
+
+from edgefc.recipes.measured import measured
+from edgefc.recipes.report import markdown
+from edgefc.recipes.results import Results
+
+HEAD = """\
+# Recipes
+
+Small experiments, one for each layer family: a structured layer, the dense layer it replaces, and a plain layer of as
+many parameters, on data that Python packages ship. Written by `python -m edgefc.recipes.page` from the results in
+[measured](measured); each is the `summary.json` that the command left in its folder.
+
+    pip install 'edgefc[recipes]'
+    edgefc recipe --list
+
+Small data shows that a layer trains and what it costs in size. It does not reproduce a paper.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(_section(results) for results in measured().values())]).rstrip() + "\n"
+
+
+def _section(results: Results) -> str:
+    return f"## {results.recipe}\n\n{results.paper}\n\n    edgefc recipe {results.recipe}\n\n{markdown(results)}"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,104 @@
+"""Results: everything that one recipe found, and its file format, summary.json.
+
+Units end the names, but for those of the metric, which names its own. A value that could not be had is null.
+
+Format history (schema_version):
+    1   first
+"""
+
+from statistics import mean, stdev
+from typing import Literal
+
+from edgefc.runtime.parts import Part
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class MetricPart(Part):
+    """form is a format such as ".2f"."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    form: str
+
+    def text(self, value: float) -> str:
+        return format(value, self.form)
+
+    @property
+    def heading(self) -> str:
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+
+class Run(Part):
+    """One training; seconds of one core, with everything that train() did."""
+
+    value: float
+    more: dict[str, float]
+    seconds: float
+
+
+class ArmPart(Part):
+    """parameters are trained; numbers_stored are those of the state dict. `tried`: mean value of each rate tried."""
+
+    name: str
+    parameters: int
+    numbers_stored: int
+    rate: float
+    tried: dict[str, float]
+    runs: tuple[Run, ...]
+
+    @property
+    def values(self) -> list[float]:
+        return [run.value for run in self.runs]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        return stdev(self.values) if len(self.runs) > 1 else None
+
+    @property
+    def seconds(self) -> float:
+        return mean(run.seconds for run in self.runs)
+
+
+class Machine(Part):
+    machine: str
+    cpu: str | None
+    cores: int
+
+
+class Results(Part):
+    """Of one recipe; runs are in the order of the seeds 0, 1, ...
+
+    test_over_train is 0 where all seeds are measured on the same test data, else the rows to test on over those to
+    train on in the split of each seed.
+    """
+
+    schema_version: Literal[1]
+    recipe: str
+    paper: str
+    question: str
+    quick: bool
+    data: str
+    test_over_train: float
+    own_data: bool
+    metric: MetricPart
+    training: str
+    pairs: tuple[tuple[str, str], ...]
+    arms: tuple[ArmPart, ...]
+    machine: Machine
+    versions: dict[str, str]
+    fingerprint: str
+    seconds: float
+    sentences: tuple[str, ...]
+
+    @property
+    def seeds(self) -> int:
+        return len(self.arms[0].runs)
+
+    def arm(self, name: str) -> ArmPart:
+        return next(arm for arm in self.arms if arm.name == name)

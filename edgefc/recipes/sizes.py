@@ -1,0 +1,29 @@
+"""How large models are, and the plain model that is as large as another."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def numbers(model: nn.Module) -> tuple[int, int]:
+    """How many numbers are trained, and how many the state dict holds."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return trained, sum(value.numel() for value in model.state_dict().values() if isinstance(value, Tensor))
+
+
+def same_size(make: Callable[[int], nn.Module], wanted: int) -> int:
+    """The width from 1 for which make(width) has the number of parameters nearest to `wanted`; of two, the larger.
+
+    The baseline gets the doubt. The number of parameters must grow with the width.
+    """
+    with torch.random.fork_rng(devices=[]):
+        high = 1
+        while numbers(make(high))[0] < wanted:
+            high *= 2
+        low = high // 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if numbers(make(middle))[0] < wanted else (low, middle)
+        above = numbers(make(high))[0] - wanted
+        return low if low and wanted - numbers(make(low))[0] < above else high

@@ -1,0 +1,364 @@
+"""edgefc recipe: the harness on a toy recipe, the recipes' form, and one command end to end. No timing is asserted."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+pytest.importorskip("skimage")
+pytest.importorskip("matplotlib")
+
+import torch
+from torch import nn
+
+from edgefc.cli import main
+from edgefc.errors import CheckFailed, UsageError
+from edgefc.recipes import harness
+from edgefc.recipes.fit import draws, fit
+from edgefc.recipes.found import recipe, recipes
+from edgefc.recipes.measured import measured, summary
+from edgefc.recipes.page import page
+from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Job, Metric, Outcome, Recipe
+from edgefc.recipes.results import Results
+from edgefc.recipes.sizes import numbers, same_size
+from edgefc.recipes.sources import sources
+from tests.test_recipe_data import write_mnist
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Toy:
+    about: str = "no data"
+    x: float = 0.0
+
+
+def toy_train(model: nn.Module, job: Job) -> Outcome:
+    """Best at rate 0.1; the seed moves it."""
+    assert torch.get_num_threads() == 1
+    torch.rand(1)
+    return Outcome(10 - abs(job.rate - 0.1) + job.seed, {"steps": 3.0}, torch.full((4, 4), 0.5))
+
+
+TOY = Recipe(
+    name="toy", paper="none", question="Does it run?", bundled="none", wanted="none", minutes=0,
+    metric=Metric("score", "%", "higher"), load=lambda folder: Toy(),
+    arms=lambda data: [Arm("big", lambda seed: nn.Linear(8, 8)), Arm("small one", lambda seed: nn.Linear(2, 2))],
+    train=toy_train, rates=(0.01, 0.1, 1.0), training="none.",
+)  # fmt: skip
+
+
+@pytest.fixture
+def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plot takes longer than all trainings of the toy."""
+    monkeypatch.setattr(harness.pictures, "plot", lambda *_: "no plot")
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch, no_plot: None) -> tuple[Recipe, list[Job]]:
+    """The toy, and the jobs that it was given."""
+    seen: list[Job] = []
+
+    def train(model: nn.Module, job: Job) -> Outcome:
+        seen.append(job)
+        return toy_train(model, job)
+
+    return replace(TOY, train=train), seen
+
+
+def test_all_arms_with_all_seeds_at_the_best_rate(tmp_path: Path, jobs: tuple[Recipe, list[Job]]) -> None:
+    toy, seen = jobs
+
+    results = harness.run(toy, tmp_path / "a", 3)
+
+    tuning = [(arm, rate, seed) for arm in ("big", "small one") for rate in toy.rates for seed in TUNING_SEEDS]
+    assert [(job.arm, job.rate, job.seed) for job in seen if job.tuning] == tuning
+    assert [(j.arm, j.seed, j.rate) for j in seen if not j.tuning] == [
+        (arm, seed, 0.1) for seed in range(3) for arm in ("big", "small one")
+    ]
+    assert [(arm.parameters, arm.values) for arm in results.arms] == [(72, [10, 11, 12]), (6, [10, 11, 12])]
+    assert results.arms[0].tried == pytest.approx({"0.01": 110.41, "0.1": 110.5, "1": 109.6})
+
+
+def test_what_the_folder_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = harness.run(TOY, tmp_path / "a", 3)
+
+    out, folder = capsys.readouterr().out, tmp_path / "a"
+    assert {path.name for path in folder.iterdir()} == {
+        "recipe.json", "summary.json", "table.md", "plot.png", "trained"
+    }  # fmt: skip
+    assert {path.name for path in (folder / "trained").glob("*.png")} == {"big.png", "small-one.png"}
+    assert Results.model_validate_json((folder / "summary.json").read_text()) == results
+    table = (folder / "table.md").read_text()
+    assert "| small one | 6 | 12 | 11.00 ± 1.00 | 3 |" in table
+    assert all(sentence in out and sentence in table for sentence in results.sentences)
+    assert str(tmp_path) not in (folder / "summary.json").read_text() + table
+
+
+def test_finished_trainings_are_taken_up(tmp_path: Path, jobs: tuple[Recipe, list[Job]]) -> None:
+    toy, seen = jobs
+    first = harness.run(toy, tmp_path, 2)
+    seen.clear()
+
+    again = harness.run(toy, tmp_path, 3)
+
+    assert [(job.arm, job.seed) for job in seen] == [("big", 2), ("small one", 2)]
+    assert again.arms[0].runs[:2] == first.arms[0].runs
+
+
+@pytest.mark.parametrize("change", ["rates", "data", "quick", "cut", "foreign"])
+def test_what_came_from_something_else_is_trained_anew(
+    tmp_path: Path, jobs: tuple[Recipe, list[Job]], change: str
+) -> None:
+    toy = replace(jobs[0], rates=(0.1,))
+    harness.run(toy, tmp_path, 1)
+    jobs[1].clear()
+    kept = tmp_path / "trained" / "big-0-1-0.json"
+    if change == "rates":
+        toy = replace(toy, rates=(0.1, 0.2))
+    if change == "data":
+        toy = replace(toy, load=lambda folder: Toy(x=1.0))
+    if change == "cut":
+        kept.write_bytes(kept.read_bytes()[:-20])
+    if change == "foreign":
+        kept.write_text(json.dumps({**json.loads(kept.read_text()), "fingerprint": "other"}))
+
+    harness.run(toy, tmp_path, 1, quick=change == "quick")
+
+    assert "big" in {job.arm for job in jobs[1]}
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_stopped_midway_it_goes_on_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[Job] = []
+
+    def stops(model: nn.Module, job: Job) -> float:
+        calls.append(job)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return 1.0
+
+    toy = replace(TOY, rates=(0.1,), train=stops)
+    with pytest.raises(KeyboardInterrupt):
+        harness.run(toy, tmp_path, 2)
+    assert f"2 trainings are kept in {tmp_path / 'trained'}" in capsys.readouterr().err
+
+    harness.run(toy, tmp_path, 2)
+
+    assert [(job.arm, job.seed) for job in calls[2:]] == [("big", 1), ("big", 1), ("small one", 1)]
+
+
+def test_quick_has_two_seeds_and_the_middle_rate(tmp_path: Path, jobs: tuple[Recipe, list[Job]]) -> None:
+    results = harness.run(jobs[0], tmp_path, quick=True)
+
+    assert {(job.rate, job.quick, job.tuning) for job in jobs[1]} == {(0.1, True, False)}
+    assert results.seeds == 2
+    assert results.sentences[0].startswith("A quick run")
+
+
+def test_an_arm_may_have_its_own_rates(tmp_path: Path, jobs: tuple[Recipe, list[Job]]) -> None:
+    toy = replace(jobs[0], arms=lambda data: [Arm("fixed", lambda seed: nn.Linear(1, 1), rates=(0.5,))])
+
+    harness.run(toy, tmp_path, 1)
+
+    assert [(job.rate, job.tuning) for job in jobs[1]] == [(0.5, False)]
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_a_rate_at_which_training_fails_is_not_chosen(tmp_path: Path) -> None:
+    toy = replace(TOY, train=lambda model, job: float("nan") if job.rate > 0.05 else 1.0)
+
+    results = harness.run(toy, tmp_path, 1)
+
+    assert results.arms[0].rate == 0.01
+    with pytest.raises(CheckFailed, match="training 'big' with seed 0 and rate 1 ended in nan"):
+        harness.run(replace(toy, rates=(1.0,)), tmp_path, 1)
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_torch_is_left_as_it_was_and_trainings_repeat(tmp_path: Path) -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    toy = replace(TOY, rates=(1.0,), train=lambda model, job: float(torch.rand(1) + model.weight.detach().sum()))
+
+    one, two = (harness.run(toy, tmp_path / name, 2).arms for name in "ab")
+
+    assert [arm.values for arm in one] == [arm.values for arm in two]
+    assert len(set(one[0].values)) == 2
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("mine")
+
+    with pytest.raises(UsageError, match="is there and is no folder of edgefc recipe toy"):
+        harness.run(TOY, tmp_path, 1)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["own.txt"]
+
+
+def test_steps_draw_no_row_twice_before_a_new_order() -> None:
+    steps = list(draws(7, 3, 4))
+
+    assert [len(step) for step in steps] == [3, 3, 3, 3]
+    assert [len(set(torch.cat(steps[at : at + 2]).tolist())) for at in (0, 2)] == [6, 6]
+    assert sorted(torch.cat(list(draws(6, 3, 2))).tolist()) == list(range(6))
+    assert [len(step) for step in draws(2, 64, 2)] == [2, 2]
+
+
+def test_fit_finds_a_line() -> None:
+    torch.manual_seed(0)
+    x, model = torch.randn(50, 1), nn.Linear(1, 1)
+
+    fit(model, 0.1, 200, lambda rows: (model(x[rows]) - 3 * x[rows] - 1).square().mean(), 50, 10)
+
+    assert (model.weight.item(), model.bias.item()) == pytest.approx((3, 1), abs=0.02)
+    assert not model.training
+
+
+def test_the_plain_model_of_the_same_size() -> None:
+    def make(width: int) -> nn.Module:
+        return nn.Linear(width, width)  # 2, 6, 12, 20
+
+    assert [same_size(make, wanted) for wanted in (1, 2, 3, 4, 5, 6, 9, 10, 11, 16, 20)] == [
+        1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4
+    ]  # fmt: skip
+    frozen = nn.Linear(3, 3).requires_grad_(False)
+    assert numbers(frozen) == (0, 12)
+
+
+def test_results_depend_on_the_layers_that_a_recipe_imports_and_on_no_others() -> None:
+    import edgefc.recipes.circulant_mlp
+
+    names = {path.relative_to(ROOT / "edgefc").as_posix() for path in sources(edgefc.recipes.circulant_mlp.__name__)}
+
+    assert {"recipes/circulant_mlp.py", "recipes/data.py", "recipes/fit.py", "layers/circulant.py"} <= names
+    assert "generator/__init__.py" in names
+    assert not {"layers/prp.py", "recipes/prp_autoencoder.py", "recipes/findings.py"} & names
+
+
+# ---- the recipes that there are
+
+
+def test_there_are_recipes() -> None:
+    assert {"circulant-mlp", "prp-autoencoder"} <= set(recipes())
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_recipe_is_whole(name: str) -> None:
+    """Named like its file, at least five seeds, comparisons among its arms, and a plain arm to be held against."""
+    found = recipe(name)
+
+    assert (ROOT / "edgefc/recipes" / f"{name.replace('-', '_')}.py").is_file()
+    assert found.seeds >= 5
+    assert found.minutes <= 3
+    assert found.question.endswith("?")
+    assert len(found.rates) > 1 or found.training
+    assert found.training.endswith(".")
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_recipe_is_published(name: str) -> None:
+    """Whole runs on the bundled data, of today's arms' names."""
+    results = measured()[name]
+
+    assert results.recipe == name
+    assert not results.quick
+    assert not results.own_data
+    assert results.seeds >= 5
+    assert (results.question, results.paper) == (recipe(name).question, recipe(name).paper)
+    assert summary(name).startswith(results.metric.name)
+
+
+def test_the_page_follows_from_the_results() -> None:
+    """python -m edgefc.recipes.page > edgefc/recipes/README.md"""
+    assert (ROOT / "edgefc/recipes/README.md").read_text(encoding="utf-8") == page()
+    assert summary("absent") == "not measured"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
+    assert main(["recipe", name, "--quick", "-o", str(tmp_path / "out")]) == 0
+
+    results = Results.model_validate_json((tmp_path / "out" / "summary.json").read_text())
+    assert all(one in {arm.name for arm in results.arms} for pair in results.pairs for one in pair)
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+
+# ---- the command
+
+
+def test_the_command_runs_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One seed of a small circulant-mlp, in the default folder."""
+    import edgefc.recipes.circulant_mlp as module
+
+    monkeypatch.setattr(module, "WIDTH", 16)
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["recipe", "circulant-mlp", "--quick", "--seeds", "1"]) == 0
+
+    out = capsys.readouterr().out
+    assert "sanity, not reproduction" in out
+    assert f"{64 + 16 + 16 + 16 + 16 * 10 + 10:,}" in out
+    assert (tmp_path / "edgefc-recipes" / "circulant-mlp" / "plot.png").is_file()
+
+
+def test_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in the results, without the place where they lie."""
+    import edgefc.recipes.circulant_mlp as module
+
+    monkeypatch.setattr(module, "WIDTH", 16)
+    (tmp_path / "mnist").mkdir()
+    write_mnist(tmp_path / "mnist")
+    arguments = ["recipe", "circulant-mlp", "--quick", "--seeds", "1", "--data", str(tmp_path / "mnist")]
+
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
+
+    text = (tmp_path / "out" / "summary.json").read_text()
+    found = Results.model_validate_json(text)
+    assert found.own_data and found.data.startswith("idx files of the user's") and str(tmp_path) not in text
+    assert found.arms[0].parameters == 15 * 16 + 16 + 16 * 16 + 16 + 16 * 4 + 4
+
+
+def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "--list"]) == 0
+
+    out = capsys.readouterr().out
+    assert all(found.name in out and found.question in out and found.wanted in out for found in recipes().values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("recipe circulant-mpl", "there is no recipe 'circulant-mpl'. Did you mean circulant-mlp? Choose one of: "),
+        ("recipe", "no recipe was named. Choose one of: "),
+        ("recipe circulant-mlp --data absent", "there is no folder absent. Name the folder of the data with --data"),
+        ("recipe circulant-mlp --data .", ". holds no data that this recipe can read. It wants one of: train-images"),
+    ],
+)
+def test_mistakes(
+    arguments: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main(arguments.split()) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith(f"edgefc recipe: {sentence}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "x"])
+def test_seeds_are_a_count(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["recipe", "circulant-mlp", f"--seeds={count}"])
+
+    assert end.value.code == 2
+    assert f"{count!r} is no number of seeds" in capsys.readouterr().err
