@@ -41,10 +41,9 @@ def check(layer: Any, model: Any, run: Any, x: Any) -> None:
 
 
 @pytest.mark.parametrize(("run", "leading"), [(run_reference, (2, 3)), (run_onnxruntime, (4,))])
-@pytest.mark.parametrize("distribution", KINDS)
 @pytest.mark.parametrize(("n", "m"), models.EDGES)
-def test_edge_sizes(n: int, m: int, distribution: str, run: Any, leading: tuple[int, ...]) -> None:
-    layer = make(n, m, distribution=distribution)
+def test_edge_sizes(n: int, m: int, run: Any, leading: tuple[int, ...]) -> None:
+    layer = make(n, m)
     model = layer_model(layer, n, leading=("batch", "time")[: len(leading)])
     check(layer, model, run, models.inputs(*leading, n))
 
@@ -176,6 +175,15 @@ def test_auto_counts_what_the_runtime_holds(
         monkeypatch.setattr(exporter, "RESIDENT_LIMIT_BYTES", limit)
         chosen.append(exporter._choose_prp(model, "auto")[0])
     assert chosen == ["resident", "streaming"]
+
+
+def test_convolutions_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PRPConv2d has the attributes of a PRPLinear whose inputs are a patch, and always holds its matrix."""
+    model = layer_model(PRPLinear(64, 64), 64)
+    (node,) = model.graph
+    node.op_type = "PRPConv2d"
+    monkeypatch.setattr(exporter, "RESIDENT_LIMIT_BYTES", 4 * 64 * 64 - 1)
+    assert exporter._choose_prp(model, "auto")[0] == "streaming"
 
 
 # ---- operators

@@ -43,8 +43,8 @@ class PRPLinear(nn.Module):
     copies and pickles. The seed is not in the state dict either: build the layer with the seed it was trained with.
 
     Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: no seed brings a QR back
-    to the last bit on another machine. "hadamard" needs no matrix at all, and about 4 N sqrt(N) multiply-adds in place
-    of n m, N the next power of two: see edgefc/layers/prp_matrices.py.
+    to the last bit on another machine, so the state dict decides, and the seed is only the start. "hadamard" needs no
+    matrix at all, and about 4 N sqrt(N) multiply-adds in place of n m, N the next power of two; see prp_matrices.py.
 
     rank=r adds (1/r) low_rank_out low_rank_in x, as that code does with lora_alpha = 1; it is exported as two plain
     matrix products beside the node.
