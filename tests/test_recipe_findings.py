@@ -95,6 +95,13 @@ def test_a_rate_at_the_end_of_the_grid_is_told() -> None:
     assert not any("lies at an end" in sentence for sentence in results(BASE).sentences)
 
 
+def test_rates_chosen_on_rows_of_other_tests_are_told() -> None:
+    said = "Rows on which the rates were chosen are among the test rows of other seeds"
+
+    assert any(sentence.startswith(said) for sentence in results(BASE, ratio=0.3).sentences)
+    assert not any(sentence.startswith(said) for sentence in results(BASE).sentences)
+
+
 def test_the_table() -> None:
     found = results(BASE, arm("fro*zen", [1.0] * 5, 10, stored=500), arm("none", [0.0] * 5, 0))
 

@@ -55,6 +55,7 @@ def sentences(results: Results) -> tuple[str, ...]:
         _statistics(results),
         _training(results),
         *_edges(results),
+        *_chosen(results),
         _conditions(results),
         OWN_DATA if results.own_data else SANITY,
     )
@@ -112,6 +113,16 @@ def _edges(results: Results) -> list[str]:
     return (
         [f"The best rate lies at an end of those tried, another might do better: {', '.join(found)}."] if found else []
     )
+
+
+def _chosen(results: Results) -> list[str]:
+    """What a choice of rates on the same data may do."""
+    if not (results.test_over_train and any(len(arm.tried) > 1 for arm in results.arms)):
+        return []
+    return [
+        "Rows on which the rates were chosen are among the test rows of other seeds, so values may be a little too good, "
+        "for all arms alike."
+    ]
 
 
 def _conditions(results: Results) -> str:
