@@ -195,12 +195,12 @@ def test_nodes_describe_themselves() -> None:
 
 GOLDEN = {
     "seeded": """
-        Add Mul Div Equal Where Mul Add Add Mul Sub Add Div Range Less Where Reshape Cast BitwiseAnd Cast
-        BitShift Cast Add BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Add
+        Add Mul Div Equal Where Mul Add Add Mul Sub Add Div Range Reshape Cast BitwiseAnd Cast BitShift Cast Add
         BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Add BitShift BitwiseXor
-        Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Range Unsqueeze Cast Unsqueeze Cast Add
-        BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor
-        Mul BitShift BitwiseXor Mul BitShift BitwiseXor Mul Add BitShift BitwiseXor Mul BitwiseXor BitShift
+        Mul BitShift BitwiseXor Mul BitShift BitwiseXor BitwiseXor Add BitShift BitwiseXor Mul BitShift
+        BitwiseXor Mul BitShift BitwiseXor BitwiseXor Range Unsqueeze Cast Unsqueeze Cast Add BitShift
+        BitwiseXor Mul BitShift BitwiseXor Mul BitShift BitwiseXor Mul BitwiseXor BitShift BitwiseXor Mul
+        BitShift BitwiseXor Mul BitShift BitwiseXor Mul Add BitShift BitwiseXor Mul BitwiseXor BitShift
         BitwiseXor Mul BitShift BitwiseXor Range Cast Cast BitShift Sub Unsqueeze BitShift BitwiseAnd Cast Cast
         BitShift Cast Reshape Range Unsqueeze Cast Range Cast Cast BitShift Sub Unsqueeze BitShift BitwiseAnd
         Cast Transpose Squeeze Gather CastLike Gather Reshape Concat Reshape Add Add Mul Cast Sqrt CastLike

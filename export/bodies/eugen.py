@@ -110,7 +110,7 @@ def _projection(op: Body, like: ir.Value) -> ir.Value:
     rows = op.Mul(m, op.Where(_is(op, op.attribute("shared"), 1), k, several))
     width = op.Add(op.Add(d, one), norm)
     columns = count(op, ceil_div(op, op.Mul(width, bits), op.const(32)))
-    piece = op.Where(op.Less(bits, op.const(4)), op.const(8), op.const(16))
+    piece = op.const(8)  # the table of 16 bits would be larger than most G
     pieces = cut(
         op, words(op, keys(op, op.attribute("seed")), count(op, rows), columns), piece, op.const(32), lean=True
     )
