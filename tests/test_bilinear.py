@@ -31,7 +31,7 @@ def make(*args: Any, **options: Any) -> Any:
 
 
 @given(n=SIZES, m=SIZES, terms=st.integers(1, 4), bias=st.booleans(), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_forward_is_the_formula(n: int, m: int, terms: int, bias: bool, data: st.DataObject) -> None:
     """For every size and number of terms: the double sum, and its matrix entry by entry."""
     leading = data.draw(st.sampled_from([(4,), (), (2, 3)]))
@@ -87,7 +87,7 @@ def test_sizes_without_good_factors_are_padded(size: int, split: tuple[int, int]
 
 
 @given(size=st.integers(1, 10**6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_factors_are_the_first_good_ones(size: int) -> None:
     """Of the least padded size, the largest d1, within the ratio; from 100 on less than 4 % padding."""
     d1, d2 = factors(size)

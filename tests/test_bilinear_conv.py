@@ -28,7 +28,7 @@ def make(*args: Any, **options: Any) -> Any:
 
 
 @given(c=CHANNELS, m=CHANNELS, data=st.data(), bias=st.booleans(), terms=st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_forward_is_patches_times_the_matrix(c: int, m: int, data: st.DataObject, bias: bool, terms: int) -> None:
     """For every kernel, stride and padding in pixels, images of any size that the kernel fits in."""
     kernel, stride = (data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) for _ in range(2))
@@ -37,11 +37,16 @@ def test_forward_is_patches_times_the_matrix(c: int, m: int, data: st.DataObject
     layer = make(c, m, kernel, stride, padding, bias, terms=terms, dtype=torch.float64)
     x = models.inputs(2, c, *size, dtype=np.float64)
     expected = bilinear.expected_images(layer, x, kernel, stride, (*padding, *padding))
-    assert_close(layer(torch.from_numpy(x)), expected, nmse=1e-26, what="forward")
+    y = layer(torch.from_numpy(x))
+    if expected.any():
+        assert_close(y, expected, nmse=1e-26, what="forward")
+    else:  # steps over the image, from one edge to the other
+        assert y.shape == expected.shape
+        assert not y.any()
 
 
 @given(kernel=st.integers(1, 4), stride=st.integers(1, 4), height=st.integers(1, 8), width=st.integers(1, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_tensorflows_same(kernel: int, stride: int, height: int, width: int) -> None:
     """ceil(size / stride) outputs, the zeros that takes, the smaller half before; images may be below the kernel."""
     layer = make(3, 4, kernel, stride, "tf_same", dtype=torch.float64)
