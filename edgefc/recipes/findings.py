@@ -120,8 +120,8 @@ def _chosen(results: Results) -> list[str]:
     if not (results.test_over_train and any(len(arm.tried) > 1 for arm in results.arms)):
         return []
     return [
-        "Rows on which the rates were chosen are among the test rows of other seeds, so values may be a little too good, "
-        "for all arms alike."
+        "Rows on which the rates were chosen are among the test rows of other seeds, so values may be a little too "
+        "good, for all arms alike."
     ]
 
 
