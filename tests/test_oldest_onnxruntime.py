@@ -35,6 +35,10 @@ CASES = {
     "prp-resident": (edgefc.PRPLinear(300, 701), {"prp": "resident"}),
     "prp-streaming": (edgefc.PRPLinear(300, 701, distribution="ternary"), {"prp": "streaming"}),
     "prp-flat": (edgefc.PRPLinear(301, 7, distribution="rademacher"), {"flat": True}),
+    "prp-sparse": (edgefc.PRPLinear(300, 201, distribution="sparse", rank=3), {"prp": "streaming"}),
+    "prp-stored": (edgefc.PRPLinear(300, 201, distribution="orthogonal"), {}),
+    "prp-transform": (edgefc.PRPLinear(300, 701, distribution="hadamard", rank=3), {}),
+    "prp-transform-flat": (edgefc.PRPLinear(96, 60, distribution="hadamard"), {"flat": True}),
 }
 
 
