@@ -1,0 +1,111 @@
+"""What every layer of the catalogue keeps, whatever its family: copies, state dicts, compilation, training, export."""
+
+import copy
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgefc.catalogue import Called, Entry, entries
+from edgefc.export import export
+from edgefc.export.inspector import inspect
+from edgefc.testing import assert_close
+
+WIDTH = 12
+every_layer = pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.name) for entry in entries()])
+
+
+def made(entry: Entry) -> tuple[torch.nn.Module, Tensor]:
+    """A small layer of the entry with numbers that are not its start, in eval mode, and an input."""
+    torch.manual_seed(0)
+    layer = entry.make(WIDTH)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return layer.eval(), entry.example(WIDTH)
+
+
+@every_layer
+def test_stands_where_the_dense_layer_stood(entry: Entry) -> None:
+    """The same input gives an output of the same shape and dtype."""
+    layer, x = made(entry)
+    dense = entry.dense(WIDTH)
+    y, expected = entry.call(layer, x), entry.call(dense, x)
+    assert y.shape == expected.shape
+    assert y.dtype == expected.dtype
+    assert torch.isfinite(y).all()
+
+
+@every_layer
+def test_copies_answer_alike(entry: Entry) -> None:
+    """Deep copy, pickle, torch.save, and a fresh layer that loads the state dict."""
+    layer, x = made(entry)
+    y = entry.call(layer, x)
+    buffer = io.BytesIO()
+    torch.save(layer.state_dict(), buffer)
+    buffer.seek(0)
+    torch.manual_seed(1)
+    fresh = entry.make(WIDTH).eval()
+    assert not torch.equal(entry.call(fresh, x), y)
+    fresh.load_state_dict(torch.load(buffer, weights_only=True))
+    others = {"copy": copy.deepcopy(layer), "pickle": pickle.loads(pickle.dumps(layer)), "state dict": fresh}
+    for name, other in others.items():
+        assert torch.equal(entry.call(other, x), y), name
+
+
+@every_layer
+def test_trains(entry: Entry) -> None:
+    """Every parameter gets a gradient that is finite and not all zero, and a step changes the answer."""
+    layer, x = made(entry)
+    layer.train()
+    y = entry.call(layer, x)
+    (y * torch.randn_like(y)).sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any() or _has_no_effect(name), name
+
+
+def _has_no_effect(name: str) -> bool:
+    """A bias of the keys moves all scores of a query alike, which softmax forgets."""
+    return name in ("k_proj.bias", "key.bias", "k.bias")
+
+
+@every_layer
+def test_autocast(entry: Entry) -> None:
+    layer, x = made(entry)
+    plain = entry.call(layer, x).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = entry.call(layer, x)
+    assert_close(y.float(), plain, nmse=3e-3, what="autocast")
+
+
+@every_layer
+@pytest.mark.slow
+def test_compiles(entry: Entry) -> None:
+    """torch.compile, for two batch sizes, gives the answers of the layer itself."""
+    layer, x = made(entry)
+    compiled = torch.compile(Called(entry, layer), backend="aot_eager")
+    for rows in (x, torch.cat([x, x, x])):
+        assert_close(compiled(rows), entry.call(layer, rows), nmse=1e-12, what="compiled")
+
+
+@every_layer
+@pytest.mark.slow
+def test_exports(entry: Entry, tmp_path: Path) -> None:
+    """One file, checked against torch with other batches than the example's, its layers listed with fewer numbers."""
+    layer, x = made(entry)
+    report = export(Called(entry, layer), x, tmp_path / "m.onnx")
+    assert report.verified is not None
+    found = inspect(tmp_path / "m.onnx")
+    if report.layers:
+        assert [one.name for one in found.layers] == list(report.layers)
+        assert all(one.shape and one.dense for one in found.layers)
+    size = sum(parameter.numel() for parameter in layer.parameters())
+    stored = sum(one.stored for one in found.layers) + found.other_numbers
+    assert stored <= 1.5 * size + 64 or "orthogonal" in entry.name or "frozen" in entry.name
+    assert np.prod(x.shape) > 0
