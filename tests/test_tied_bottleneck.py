@@ -59,6 +59,8 @@ def make(channels: int, width: int, blocks: int = 1, **options: Any) -> TiedBott
     """In eval mode, with norms that have seen something: no number is zero or one."""
     torch.manual_seed(3)
     layer = TiedBottleneck(channels, width, blocks, **options)
+    for block in layer.blocks:
+        block.norm_out.eps = 0.125  # type: ignore[union-attr, assignment]
     for name, tensor in layer.state_dict().items():
         if tensor.is_floating_point() and "norm" in name:
             tensor.uniform_(0.5, 1.5)
@@ -124,7 +126,9 @@ def test_a_stage_holds_one_weight() -> None:
 def test_copies_hold_one_weight_too() -> None:
     """State dict, deep copy, pickle: the same answers, and a change of W reaches every block."""
     layer, x = make(64, 8, 3), torch.randn(2, 64, 3, 3)
-    fresh, pickled = TiedBottleneck(64, 8, 3).eval(), pickle.dumps(layer)
+    fresh, pickled = make(64, 8, 3), pickle.dumps(layer)
+    for parameter in fresh.parameters():
+        nn.init.zeros_(parameter)
     fresh.load_state_dict(layer.state_dict())
     for other in (fresh, pickle.loads(pickled), copy.deepcopy(layer)):
         assert torch.equal(other(x), layer(x))
@@ -163,6 +167,75 @@ def test_the_gradient_is_the_sum_of_all_uses() -> None:
     uses = [block[0].weight.grad[..., 0] for block in untied]  # type: ignore[index]
     uses += [block[-1].weight.grad.transpose(0, 1)[..., 0] for block in untied]  # type: ignore[index]
     assert_close(layer.weight.grad, sum(uses), nmse=1e-24, what="dL/dW")  # type: ignore[arg-type]
+
+
+# ---- the nearest layer
+
+
+class Bottleneck(nn.Module):
+    """As torchvision's, named as its parts are."""
+
+    def __init__(self, channels: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+
+
+def test_from_bottlenecks_is_the_least_squares_fit() -> None:
+    """W against lstsq over the 1x1 kernels of two blocks, the last norm's scale in them; G as it was."""
+    torch.manual_seed(0)
+    blocks = [Bottleneck(6, 4).double() for _ in range(2)]
+    for block in blocks:
+        for norm in (block.bn1, block.bn2, block.bn3):
+            for tensor in (norm.weight.data, norm.running_var):
+                nn.init.uniform_(tensor, 0.5, 2.0)  # type: ignore[arg-type]
+    layer = TiedBottleneck.from_bottlenecks(*blocks)
+    targets = []
+    for block in blocks:
+        scale = block.bn3.weight / (block.bn3.running_var + block.bn3.eps).sqrt()  # type: ignore[operator]
+        targets += [block.conv1.weight[:, :, 0, 0], (scale[:, None] * block.conv3.weight[:, :, 0, 0]).t()]
+    target = np.concatenate([target.detach().numpy().ravel() for target in targets])
+    fit = np.linalg.lstsq(np.concatenate([np.eye(24)] * 4), target, rcond=None)[0]
+    assert_close(layer.weight.flatten(), fit, nmse=1e-26, what="W")
+    for mine, theirs in zip(layer.blocks, blocks, strict=True):
+        for name, other in {"norm_in": theirs.bn1, "conv": theirs.conv2, "norm_out": theirs.bn2}.items():
+            for key, value in other.state_dict().items():
+                assert torch.equal(mine.state_dict()[f"{name}.{key}"], value)
+
+
+def test_from_bottlenecks_returns_tied_ones_as_they_were() -> None:
+    layer, block = make(8, 3), Bottleneck(8, 3)
+    del block.bn3
+    with torch.no_grad():
+        block.conv1.weight.copy_(layer.weight[..., None])
+        block.conv3.weight.copy_(layer.weight[..., None].transpose(0, 1))
+    untied: Any = layer.dense()[0]
+    block.bn1, block.conv2, block.bn2 = untied[1], untied[3], untied[4]
+    again = TiedBottleneck.from_bottlenecks(block.eval())
+    x = torch.randn(2, 8, 3, 3)
+    assert torch.equal(again(x), layer(x))
+    assert not again.training
+
+
+def test_blocks_that_cannot_share_are_refused() -> None:
+    said = (
+        "TiedBottleneck cannot share one matrix among convolutions of [(4, 8, 1, 1), (4, 4, 3, 3), (8, 4, 1, 1)] with"
+    )
+    with pytest.raises(ShapeError, match=re.escape(said)):
+        TiedBottleneck.from_bottlenecks(Bottleneck(6, 4), Bottleneck(8, 4))
+    with pytest.raises(ShapeError, match=re.escape("with strides [(1, 1), (2, 2)], the first block having 6 channels")):
+        TiedBottleneck.from_bottlenecks(Bottleneck(6, 4, stride=2))
+    said = (
+        "TiedBottleneck takes over blocks with conv1, bn1, conv2, bn2, conv3, convolutions without a bias and norms of "
+        "nn.BatchNorm2d, and was given "
+    )
+    for blocks, told in (((nn.ReLU(),), "ReLU"), ((), "none")):
+        with pytest.raises(UsageError, match=re.escape(f"{said}{told}. Give blocks of a ResNet.")):
+            TiedBottleneck.from_bottlenecks(*blocks)
 
 
 # ---- in the place of others

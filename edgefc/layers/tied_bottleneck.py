@@ -13,12 +13,16 @@ Letters: C channels, w width.
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers.symbolic import is_size, layer_node
+
+_PARTS = ("conv1", "bn1", "conv2", "bn2", "conv3")
+"""Of a bottleneck of torchvision, without the norm that our formula has no place for."""
 
 
 class TiedBottleneck(nn.Module):
@@ -78,6 +82,41 @@ class TiedBottleneck(nn.Module):
         """The same map, block by block, with two 1x1 convolutions that hold W and W^T as numbers of their own."""
         return nn.Sequential(*(block.dense(self.weight) for block in self._each())).train(self.training)
 
+    @classmethod
+    @torch.no_grad()
+    def from_bottlenecks(cls, *bottlenecks: Any) -> "TiedBottleneck":
+        """One layer for successive trained blocks, named inside as torchvision's: conv1, bn1, conv2, bn2, conv3, bn3.
+
+        W is the nearest to all 1x1 convolutions in the Frobenius norm, the mean of the reductions and of the transposed
+        expansions, these scaled as bn3 scales them where there is one; G is copied. What the formula has no place for
+        is lost: the shift of bn3 and the ReLU after the sum. That is a start for training, not a copy.
+
+        Raises:
+            UsageError: no blocks, or one without these parts.
+            ShapeError: blocks that are not alike, or not of 1x1, 3x3, 1x1 convolutions that keep the size.
+        """
+        if not bottlenecks or not all(map(_has_parts, bottlenecks)):
+            raise UsageError(
+                f"TiedBottleneck takes over blocks with {', '.join(_PARTS)}, convolutions without a bias and norms of "
+                f"nn.BatchNorm2d, and was given {', '.join(type(block).__name__ for block in bottlenecks) or 'none'}. "
+                "Give blocks of a ResNet."
+            )
+        width, channels = bottlenecks[0].conv1.weight.shape[:2]
+        for block in bottlenecks:
+            _check_alike(block, channels, width)
+        like = bottlenecks[0].conv1.weight
+        layer = cls(channels, width, len(bottlenecks), device=like.device, dtype=like.dtype)
+        kernels = []
+        for mine, theirs in zip(layer._each(), bottlenecks, strict=True):
+            expand = theirs.conv3.weight.double()[:, :, 0]
+            if getattr(theirs, "bn3", None) is not None:
+                spread = (theirs.bn3.running_var.double() + theirs.bn3.eps).sqrt()
+                expand = expand * (theirs.bn3.weight.double() / spread)[:, None, None]
+            kernels += [theirs.conv1.weight.double()[..., 0], expand.transpose(0, 1)]
+            mine.norm_in, mine.conv, mine.norm_out = map(copy.deepcopy, (theirs.bn1, theirs.conv2, theirs.bn2))
+        layer.weight.copy_(torch.stack(kernels).mean(0))
+        return layer.train(bottlenecks[0].training)
+
     def multiply_adds(self) -> int:
         """blocks (2 C w + 9 w^2) for each pixel: the sharing saves none."""
         return len(self.blocks) * (2 * self.channels * self.width + 9 * self.width**2)
@@ -133,7 +172,12 @@ class _Block(nn.Module):
 
     def _symbolic(self, x: Tensor, weight: Tensor) -> Tensor:
         weights = (weight, *_numbers(self.norm_in), self.conv.weight, *_numbers(self.norm_out))
-        attributes = {"channels": self.channels, "width": self.width, "epsilon": self.norm_in.eps}
+        attributes = {
+            "channels": self.channels,
+            "width": self.width,
+            "epsilon_in": self.norm_in.eps,
+            "epsilon_out": self.norm_out.eps,
+        }
         return layer_node(self, x, weights, attributes, x.shape, op="TiedBottleneck")
 
 
@@ -145,6 +189,26 @@ class _Residual(nn.Sequential):
         for module in self:
             y = module(y)
         return y + x
+
+
+def _has_parts(block: Any) -> bool:
+    parts = [getattr(block, name, None) for name in _PARTS]
+    convolutions = all(isinstance(part, nn.Conv2d) and part.bias is None for part in parts[::2])
+    return convolutions and all(
+        isinstance(n, nn.BatchNorm2d) and n.affine and n.track_running_stats for n in parts[1::2]
+    )
+
+
+def _check_alike(block: Any, channels: int, width: int) -> None:
+    shapes = [tuple(conv.weight.shape) for conv in (block.conv1, block.conv2, block.conv3)]
+    wanted = [(width, channels, 1, 1), (width, width, 3, 3), (channels, width, 1, 1)]
+    strides = {conv.stride for conv in (block.conv1, block.conv2, block.conv3)}
+    if shapes != wanted or strides != {(1, 1)} or block.conv2.padding != (1, 1) or block.conv2.dilation != (1, 1):
+        raise ShapeError(
+            f"TiedBottleneck cannot share one matrix among convolutions of {shapes} with strides {sorted(strides)}, "
+            f"the first block having {channels} channels and width {width}. Leave out the first block of a stage, and "
+            "blocks in groups or with dilation."
+        )
 
 
 def _numbers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -23,12 +23,12 @@ def write(op: Body, x: ir.Value, weight: ir.Value, *rest: ir.Value) -> ir.Value:
     pixels, batch = op.ReduceProd(sides, keepdims=1), op.Shape(x, end=1)
     inner = op.Conv(op.Reshape(x, op.Concat(op.Shape(x, end=2), pixels, axis=0)), weight)  # (N, w, P)
     inner = op.Reshape(inner, op.Concat(batch, op.shape(width), sides, axis=0))  # (N, w, height, width)
-    inner = op.Conv(_norm_relu(op, inner, norm_in), kernel, pads=[1, 1, 1, 1])
-    inner = _norm_relu(op, inner, norm_out)
+    inner = op.Conv(_norm_relu(op, inner, norm_in, "epsilon_in"), kernel, pads=[1, 1, 1, 1])
+    inner = _norm_relu(op, inner, norm_out, "epsilon_out")
     inner = op.Reshape(inner, op.Concat(batch, op.shape(width), pixels, axis=0))  # (N, w, P)
     return op.Add(op.Reshape(op.ConvTranspose(inner, weight), op.Shape(x)), x)
 
 
-def _norm_relu(op: Body, x: ir.Value, norm: tuple[ir.Value, ...]) -> ir.Value:
-    epsilon = ir.RefAttr("epsilon", "epsilon", ir.AttributeType.FLOAT)
-    return op.Relu(op.BatchNormalization(x, *norm, epsilon=epsilon))
+def _norm_relu(op: Body, x: ir.Value, norm: tuple[ir.Value, ...], epsilon: str) -> ir.Value:
+    attribute = ir.RefAttr("epsilon", epsilon, ir.AttributeType.FLOAT)
+    return op.Relu(op.BatchNormalization(x, *norm, epsilon=attribute))

@@ -19,7 +19,12 @@ INPUTS = (
     "kernel",
     *(f"{name}_out" for name in _NORM),
 )
-ATTRIBUTES = {"channels": ir.AttributeType.INT, "width": ir.AttributeType.INT, "epsilon": ir.AttributeType.FLOAT}
+ATTRIBUTES = {
+    "channels": ir.AttributeType.INT,
+    "width": ir.AttributeType.INT,
+    "epsilon_in": ir.AttributeType.FLOAT,
+    "epsilon_out": ir.AttributeType.FLOAT,
+}
 
 
 def lower(opset: int, options: Options) -> ir.Function:
