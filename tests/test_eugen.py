@@ -333,6 +333,15 @@ def test_training_inference_and_training_again() -> None:
     assert layer.weight.grad is not None
 
 
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_layers_made_without_memory_come_to_life(projection: str) -> None:
+    """On the meta device, then to_empty() and reset_parameters(), as FSDP makes them: G is that of the seed."""
+    layer = EUGenLinear(6, 5, order=2, projection=projection, seed=9, device="meta")
+    assert layer(torch.zeros(2, 6, device="meta")).shape == (2, 5)
+    layer.to_empty(device="cpu").reset_parameters()
+    assert torch.equal(layer.matrix(), EUGenLinear(6, 5, order=2, projection=projection, seed=9).matrix())
+
+
 def test_it_compiles_as_one_graph() -> None:
     """Eager kernels: what is asked is whether the layer is one graph."""
     layer, x = make(6, 5, order=2), torch.ones(2, 6)

@@ -15,22 +15,16 @@ Letters: d inputs, l outputs, m features, k order, P projections, e entries behi
 
 import copy
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError, UsageError
+from edgefc.errors import ShapeError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import activations, eugen_projections, eugen_start, seeded
-from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
-
-PROJECTIONS = ("random", "orthogonal", "trained")
-
-MAX_ORDER = 32
-"""The highest order: five doublings of the running product in the exported body. The paper goes up to 5."""
+from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
 
 
 class EUGenLinear(nn.Module):
@@ -81,12 +75,12 @@ class EUGenLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = sizes(type(self).__name__, in_features, out_features)
-        self.features, self.order = _features_and_order(features, order)
+        self.features, self.order = eugen_projections.features_and_order(features, order)
         activations.activation(activation)  # refuses what is none
         self.activation = activation
         self.seed, self.shared, self.norm, self.one = check_seed(seed), bool(shared), bool(norm), bool(one)
         self.codebook, self.distribution = codebook(distribution), distribution
-        self.kind = _kind(projection, distribution)
+        self.kind = eugen_projections.kind(projection, distribution)
         width = self.order * self.features
         self.weight = nn.Parameter(torch.empty(self.out_features, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
@@ -294,23 +288,3 @@ class EUGenLinear(nn.Module):
         attributes |= {"seed": self.seed, "distribution": self.distribution}
         attributes |= {"bits": self.codebook.bits, "codebook": self.codebook.levels}
         return layer_node(self, x, (self.weight, bias), attributes, shape, op="EUGenLinear")
-
-
-def _features_and_order(features: int, order: int) -> tuple[int, int]:
-    if is_size(features) and is_size(order) and order <= MAX_ORDER:
-        return operator.index(features), operator.index(order)
-    raise ShapeError(
-        f"EUGenLinear cannot have features={features!r} at order={order!r}. "
-        f"Choose whole numbers from 1, an order up to {MAX_ORDER}."
-    )
-
-
-def _kind(projection: str, distribution: str) -> str:
-    if projection not in PROJECTIONS:
-        raise UsageError(f"no projection {projection!r}. Choose one of: {', '.join(PROJECTIONS)}.")
-    if projection == "orthogonal" and distribution != "gaussian":
-        raise UsageError(
-            f"EUGenLinear has no orthogonal projections of distribution={distribution!r}. "
-            "Leave the distribution at 'gaussian', or choose random projections."
-        )
-    return projection

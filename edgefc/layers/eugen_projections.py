@@ -6,11 +6,49 @@ shared takes the i projections from i (i - 1) / 2 on.
 """
 
 import math
+import operator
 
 import torch
 from torch import Tensor
 
+from edgefc.errors import ShapeError, UsageError
 from edgefc.layers import seeded
+from edgefc.layers.symbolic import is_size
+
+KINDS = ("random", "orthogonal", "trained")
+
+MAX_ORDER = 32
+"""The highest order: five doublings of the running product in the exported body. The paper goes up to 5."""
+
+
+def features_and_order(features: int, order: int) -> tuple[int, int]:
+    """m and k as plain ints.
+
+    Raises:
+        ShapeError: not whole numbers from 1, or an order above MAX_ORDER.
+    """
+    if is_size(features) and is_size(order) and order <= MAX_ORDER:
+        return operator.index(features), operator.index(order)
+    raise ShapeError(
+        f"EUGenLinear cannot have features={features!r} at order={order!r}. "
+        f"Choose whole numbers from 1, an order up to {MAX_ORDER}."
+    )
+
+
+def kind(projection: str, distribution: str) -> str:
+    """The kind of projections, where there are such.
+
+    Raises:
+        UsageError: no such kind, or orthogonal ones that are not Gaussian.
+    """
+    if projection not in KINDS:
+        raise UsageError(f"no projection {projection!r}. Choose one of: {', '.join(KINDS)}.")
+    if projection == "orthogonal" and distribution != "gaussian":
+        raise UsageError(
+            f"EUGenLinear has no orthogonal projections of distribution={distribution!r}. "
+            "Leave the distribution at 'gaussian', or choose random projections."
+        )
+    return projection
 
 
 def count(order: int, shared: bool) -> int:
