@@ -1,10 +1,17 @@
 """The recurrence of an LSTM in standard operators, whatever the products of its input and of its hidden state are.
 
 A Scan over the steps; the products of the input with its weights stand outside, for all steps at once. onnxruntime's
-own LSTM operator, fed with the expanded matrices, was measured beside it and not taken. At 256 inputs, 256 units and 32
-steps, one thread: 0.54 ms at batch 1 and 5.1 ms at batch 16, where the Scan with bilinear products takes 0.32 and 2.1,
-with circulant ones 0.55 and 2.8. At 64 units the operator is six to nine times faster at batch 1, at 1024 seven times
-and more slower. It also keeps the dense matrices in memory, computes no float64, and an empty batch ends the process.
+own LSTM operator, fed with the expanded matrices, was measured and not taken: from 256 units up it is slower in all but
+one case, it keeps the dense matrices in memory, computes no float64, and an empty batch ends the process. Below, it is
+several times faster. Microseconds of n inputs, n units and 32 steps, one thread (tests/bench/lstm.py):
+
+    n       batch   LSTM operator   bilinear    circulant
+    64      1               52          282         451
+    64      16             429        1,380         914
+    256     1              553          338         601
+    256     16           5,289        2,311       3,042
+    1024    1           13,492          736       1,781
+    1024    16          95,593       10,965      19,891
 
 Letters: S steps, B batch, gates in the order i, f, o, g: one sigmoid then serves three neighbours.
 """
