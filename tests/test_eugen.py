@@ -51,7 +51,7 @@ def make(n: int, m: int, bias: bool = True, **options: Any) -> EUGenLinear:
     bias=st.booleans(),
     leading=st.sampled_from([(4,), (), (2, 3)]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_forward_is_the_formula_of_the_paper(
     n: int, m: int, features: int, order: int, bias: bool, leading: tuple[int, ...], **options: Any
 ) -> None:
