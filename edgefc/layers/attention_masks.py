@@ -51,7 +51,11 @@ def merged_mask(
 
 
 def _check_tensors(layer: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> None:
-    if query.ndim == key.ndim == value.ndim == 3 and key.shape[:2] == value.shape[:2] and key.shape[0] == query.shape[0]:
+    if (
+        query.ndim == key.ndim == value.ndim == 3
+        and key.shape[:2] == value.shape[:2]
+        and key.shape[0] == query.shape[0]
+    ):
         return
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (query, key, value))
     raise ShapeError(
