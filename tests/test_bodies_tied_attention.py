@@ -17,7 +17,7 @@ from edgefc.export import export
 from edgefc.export.inspector import inspect
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests import layer_models as models
-from tests.test_tied_attention import every_tie, expected, make
+from tests.test_tied_attention import expected, make
 
 ROUNDING, HALF_ROUNDING = 1e-12, 2e-6  # as in test_bodies_circulant.py
 
@@ -103,7 +103,9 @@ def test_empty_batches(leading: tuple[int, ...], run: Any) -> None:
 # ---- one copy
 
 
-@every_tie
+@pytest.mark.parametrize(
+    "tie", [pytest.param("vo", marks=pytest.mark.slow), "vo+qk_t", pytest.param("vo+qk", marks=pytest.mark.slow)]
+)
 def test_an_exported_layer_stores_each_matrix_once(tie: str, tmp_path: Path) -> None:
     """Run by both evaluators on batches of other sizes, against the formula; two or three matrices in the file."""
     layer = make(32, 4, tie)

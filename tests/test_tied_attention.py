@@ -63,7 +63,7 @@ def make(width: int, heads: int, tie: str, **options: Any) -> TiedAttention:
     keys=st.integers(1, 6),
     need_weights=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_forward_is_the_formula(
     heads: int, size: int, tie: str, bias: bool, queries: int, keys: int, need_weights: bool
 ) -> None:

@@ -74,7 +74,7 @@ def make(channels: int, width: int, blocks: int = 1, **options: Any) -> TiedBott
     height=st.integers(1, 6),
     across=st.integers(1, 6),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_forward_is_the_formula_of_the_paper(channels: int, width: int, blocks: int, height: int, across: int) -> None:
     layer = make(channels, width, blocks, dtype=torch.float64)
     x = models.inputs(2, channels, height, across, dtype=np.float64)
@@ -147,8 +147,8 @@ def test_multiply_adds_are_those_of_the_convolutions() -> None:
 
 
 def test_gradients_by_finite_differences() -> None:
-    layer = make(3, 2, 2, dtype=torch.float64)
-    x = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    layer = make(2, 1, 2, dtype=torch.float64)
+    x = torch.randn(1, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     names = [name for name, _ in layer.named_parameters()]
 
     def forward(x: Any, *weights: Any) -> Any:
@@ -247,7 +247,7 @@ def test_in_a_small_resnet_it_trains() -> None:
     x, target = torch.randn(32, 3, 8, 8), torch.randint(16, (32,))
     optimiser = torch.optim.Adam(net.parameters(), 1e-2)
     losses = []
-    for _ in range(30):
+    for _ in range(15):
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(net(x), target)
         loss.backward()
