@@ -2,12 +2,14 @@
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
 from edgefc import BilinearLSTM
+from edgefc.errors import UsageError
 from edgefc.export.lowerings import bilinear_lstm as lowering
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests import lstm_models as models
@@ -95,8 +97,23 @@ def test_the_runtime_may_fold_or_not(gates: str, threads: int, optimise: bool) -
 
 
 def test_stacks_export_with_an_open_batch(tmp_path: Path) -> None:
-    """Between an Embedding and a Linear, and with first states that go in and out."""
-    models.check_exports(make(6, 8, num_layers=2, batch_first=True), tmp_path)
+    """Between an Embedding and a Linear."""
+    models.check_tagger_exports(make(6, 8, num_layers=2, batch_first=True), tmp_path)
+
+
+def test_states_go_in_and_come_out(tmp_path: Path) -> None:
+    models.check_states_export(make(6, 8, num_layers=2, batch_first=True), tmp_path)
+
+
+def test_packed_sequences_are_not_exported() -> None:
+    said = (
+        "BilinearLSTM cannot export packed sequences. Give one padded tensor, and read each sequence's output at its "
+        "own last step."
+    )
+    packed = torch.nn.utils.rnn.pack_sequence([torch.zeros(4, 6), torch.zeros(2, 6)])
+    with mock.patch.object(torch.onnx, "is_in_onnx_export", return_value=True), pytest.raises(UsageError) as raised:
+        make(6, 8)(packed)
+    assert str(raised.value) == said
 
 
 # ---- the empty ones

@@ -96,8 +96,13 @@ def test_the_runtime_may_fold_or_not(gates: str, threads: int, optimise: bool) -
 
 
 def test_stacks_export_with_an_open_batch(tmp_path: Path) -> None:
-    """Between an Embedding and a Linear, and with first states that go in and out."""
-    models.check_exports(make(6, 8, num_layers=2, batch_first=True), tmp_path)
+    """Between an Embedding and a Linear."""
+    models.check_tagger_exports(make(6, 8, num_layers=2, batch_first=True), tmp_path)
+
+
+@pytest.mark.slow
+def test_states_go_in_and_come_out(tmp_path: Path) -> None:
+    models.check_states_export(make(6, 8, num_layers=2, batch_first=True), tmp_path)
 
 
 # ---- the empty ones

@@ -126,8 +126,11 @@ def test_copies_and_half_precision() -> None:
 
 @pytest.mark.slow
 def test_compiles_whole() -> None:
+    """Step by step, for the length at hand."""
     lstm, x = CirculantLSTM(6, 8, 2), torch.randn(3, 2, 6)
-    assert_close(torch.compile(lstm, fullgraph=True)(x)[0], lstm(x)[0], nmse=1e-12, what="compiled")
+    assert_close(
+        torch.compile(lstm, fullgraph=True, backend="aot_eager")(x)[0], lstm(x)[0], nmse=1e-12, what="compiled"
+    )
 
 
 def test_repr_says_how_to_make_it() -> None:
