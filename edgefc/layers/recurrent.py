@@ -5,9 +5,11 @@
 
 W_g and R_g are for the families to say. The products with W are made for all steps at once; those with R in a Python
 loop over the steps, which torch.compile writes out step by step: it compiles once for each length, and long sequences
-take it long. Exported to ONNX, a layer is one node, with any length. First states that are inputs of the exported model need
-the batch as their first axis for it to stay open: turn them within the model. Packed sequences are not exported, no
-steps are refused as by torch, and an empty batch is answered here, while onnxruntime refuses one for the bilinear LSTM.
+take it long.
+
+Exported to ONNX, a layer is one node, with any length. First states that are inputs of the exported model need the
+batch as their first axis for it to stay open: turn them within the model. Packed sequences are not exported, no steps
+are refused as by torch, and an empty batch is answered here, while onnxruntime refuses one for the bilinear LSTM.
 
 gates="torch" is torch.nn.LSTM: s is the sigmoid. gates="keras" is what the authors of the bilinear LSTM ran, Keras of
 TensorFlow 1: the same order (there called i, f, c, o), s(z) = clip(0.2 z + 0.5, 0, 1), not torch's hardsigmoid.
