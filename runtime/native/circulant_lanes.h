@@ -1,0 +1,252 @@
+// The circulant kernel over vectors of W floats; included like circulant_steps.h, by the same files.
+//
+// Many rows: W rows side by side, one a lane, through one transform of the whole length.
+// One row: W neighbouring inputs side by side; the steps split u^(length / W) - 1 where u = z^W, and each node that is
+// left, z^W - w, is turned into a lane of its own, so that its last log2(W) halvings are vector arithmetic too.
+
+template <int W>
+struct Vector {
+  typedef float Type __attribute__((vector_size(4 * W)));
+  typedef float Loose __attribute__((vector_size(4 * W), aligned(4), may_alias));
+};
+template <int W>
+using VectorOf = typename Vector<W>::Type;
+
+template <class V>
+EDGEFC_INLINE V fill(float s) {
+  return s - V{};
+}
+
+template <int W>
+EDGEFC_INLINE VectorOf<W> load(const float* p) {
+  return *reinterpret_cast<const typename Vector<W>::Loose*>(p);
+}
+template <int W>
+EDGEFC_INLINE void store(float* p, const VectorOf<W>& v) {
+  *reinterpret_cast<typename Vector<W>::Loose*>(p) = v;
+}
+
+template <int W, int H, class V, size_t... L>
+EDGEFC_INLINE void exchange(V& a, V& b, std::index_sequence<L...>) {
+  const V low = __builtin_shufflevector(a, b, ((L & H) ? W + L - H : L)...);
+  b = __builtin_shufflevector(a, b, ((L & H) ? W + L : L + H)...);
+  a = low;
+}
+
+template <int W, int H, class V>
+EDGEFC_INLINE void transpose_stage(V* v) {
+  for (int i = 0; i < W; ++i)
+    if (!(i & H)) exchange<W, H>(v[i], v[i + H], std::make_index_sequence<W>{});
+}
+
+template <int W, class V>
+EDGEFC_INLINE void transpose(V* v) {
+  if constexpr (W >= 16) transpose_stage<W, 8>(v);
+  if constexpr (W >= 8) transpose_stage<W, 4>(v);
+  transpose_stage<W, 2>(v);
+  transpose_stage<W, 1>(v);
+}
+
+EDGEFC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <int W>
+static void single_forward(const CirculantJob& job, int64_t j, const float* x, float* data, float* points) {
+  using V = VectorOf<W>;
+  const int64_t count = least(job.b, job.n - j * job.b);
+  const float* in = x + j * job.b;
+  const float* signs = job.signs + j * job.b;
+  int64_t t = 0;
+  for (; t + W <= count; t += W) store<W>(data + t, load<W>(in + t) * load<W>(signs + t));
+  for (; t < count; ++t) data[t] = in[t] * signs[t];
+  for (; t < job.length; ++t) data[t] = 0;
+  V* vectors = reinterpret_cast<V*>(data);
+  run_forward<V, float>(job.steps, job.step_count, job.factors, vectors);
+  const V* w = reinterpret_cast<const V*>(job.lane_factors);
+  for (int64_t g = 0; g < job.groups; ++g, w += 2 * (W - 1)) {
+    V re[W], im[W];
+    for (int lane = 0; lane < W; ++lane) {
+      const int64_t leaf = least(g * W + lane, job.leaves - 1);  // the last lanes of the last group repeat a leaf
+      re[lane] = vectors[job.leaf_at[2 * leaf]], im[lane] = vectors[job.leaf_at[2 * leaf + 1]];
+    }
+    transpose<W>(re), transpose<W>(im);
+    lanes_transform<W, V, true>(re, im, w);
+    V* out = reinterpret_cast<V*>(points) + 2 * (g * W * job.q + j);
+    for (int c = 0; c < W; ++c) out[2 * c * job.q] = re[c], out[2 * c * job.q + 1] = im[c];
+  }
+  V* out = reinterpret_cast<V*>(points) + 2 * job.groups * W * job.q;
+  for (int64_t l = 0; l < job.reals; ++l) out[l * job.q + j] = vectors[job.real_at[l]];
+}
+
+// Outputs of block row i: products with the spectrum, summed over q, then back.
+template <int W>
+static void single_inverse(const CirculantJob& job, int64_t i, const float* points, float* data) {
+  using V = VectorOf<W>;
+  V* vectors = reinterpret_cast<V*>(data);
+  const int64_t q = job.q, per_row = job.groups * W * q;
+  const V* x = reinterpret_cast<const V*>(points);
+  const V* h = reinterpret_cast<const V*>(job.spectrum) + 2 * i * (per_row + job.reals * q);
+  const V* w = reinterpret_cast<const V*>(job.lane_factors);
+  for (int64_t g = 0; g < job.groups; ++g, w += 2 * (W - 1)) {
+    V re[W], im[W];
+    for (int c = 0; c < W; ++c) {
+      V re_1 = x[0] * h[0], re_2 = x[1] * h[1], im_1 = x[0] * h[1], im_2 = x[1] * h[0];
+      for (int64_t j = 1; j < q; ++j) {
+        const V xr = x[2 * j], xi = x[2 * j + 1], hr = h[2 * j], hi = h[2 * j + 1];
+        re_1 = mul_add(xr, hr, re_1), re_2 = mul_add(xi, hi, re_2);
+        im_1 = mul_add(xr, hi, im_1), im_2 = mul_add(xi, hr, im_2);
+      }
+      re[c] = re_1 - re_2, im[c] = im_1 + im_2;
+      x += 2 * q, h += 2 * q;
+    }
+    lanes_transform<W, V, false>(re, im, w);
+    transpose<W>(re), transpose<W>(im);
+    const int64_t lanes = least(W, job.leaves - g * W);
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      const int64_t* at = job.leaf_at + 2 * (g * W + lane);
+      vectors[at[0]] = re[lane], vectors[at[1]] = im[lane];
+    }
+  }
+  for (int64_t l = 0; l < job.reals; ++l) {
+    V sum_1 = V{}, sum_2 = V{};
+    const float* in = reinterpret_cast<const float*>(x + l * q);
+    const float* kernel = reinterpret_cast<const float*>(h + 2 * l * q);
+    for (int64_t j = 0; j < q; ++j, in += W, kernel += 2 * W) {
+      for (int c = 0; c < W; c += 2) {
+        sum_1 = mul_add(load<W>(kernel + W - c), fill<V>(in[c]), sum_1);
+        sum_2 = mul_add(load<W>(kernel + W - c - 1), fill<V>(in[c + 1]), sum_2);
+      }
+    }
+    vectors[job.real_at[l]] = sum_1 + sum_2;
+  }
+  run_inverse<V, float>(job.steps, job.step_count, job.factors, vectors);
+}
+
+template <int W>
+static void single_row(const CirculantJob& job, const float* x, float* y, const float* bias, float* scratch) {
+  float* data = scratch;
+  float* points = scratch + job.length;
+  for (int64_t j = 0; j < job.q; ++j) single_forward<W>(job, j, x, data, points);
+  for (int64_t i = 0; i < job.p; ++i) {
+    single_inverse<W>(job, i, points, data);
+    const int64_t count = least(job.b, job.m - i * job.b);
+    float* out = y + i * job.b;
+    int64_t t = 0;
+    if (bias) {
+      const float* add = bias + i * job.b;
+      for (; t + W <= count; t += W) store<W>(out + t, load<W>(data + t) + load<W>(add + t));
+      for (; t < count; ++t) out[t] = data[t] + add[t];
+    } else {
+      for (; t + W <= count; t += W) store<W>(out + t, load<W>(data + t));
+      for (; t < count; ++t) out[t] = data[t];
+    }
+  }
+}
+
+// Columns of block j of up to W rows, signs applied, one row a lane; zeros in lanes without a row and behind the block.
+template <int W>
+static void gather_rows(const CirculantJob& job, int64_t j, const float* x, int64_t rows, float* data) {
+  using V = VectorOf<W>;
+  const int64_t count = least(job.b, job.n - j * job.b);
+  const float* in = x + j * job.b;
+  const float* signs = job.signs + j * job.b;
+  V* out = reinterpret_cast<V*>(data);
+  int64_t t = 0;
+  for (; t + W <= count; t += W) {
+    const V sign = load<W>(signs + t);
+    V v[W];
+    for (int r = 0; r < W; ++r) v[r] = r < rows ? load<W>(in + r * job.n + t) * sign : V{};
+    transpose<W>(v);
+    for (int c = 0; c < W; ++c) out[t + c] = v[c];
+  }
+  for (; t < count; ++t)
+    for (int r = 0; r < W; ++r) data[t * W + r] = r < rows ? in[r * job.n + t] * signs[t] : 0;
+  for (; t < job.length; ++t) out[t] = V{};
+}
+
+template <int W>
+static void scatter_rows(const CirculantJob& job, int64_t i, const float* data, int64_t rows, float* y,
+                         const float* bias) {
+  using V = VectorOf<W>;
+  const int64_t count = least(job.b, job.m - i * job.b);
+  float* out = y + i * job.b;
+  const float* add = bias ? bias + i * job.b : nullptr;
+  const V* in = reinterpret_cast<const V*>(data);
+  int64_t t = 0;
+  for (; t + W <= count; t += W) {
+    const V shift = add ? load<W>(add + t) : V{};
+    V v[W];
+    for (int c = 0; c < W; ++c) v[c] = in[t + c];
+    transpose<W>(v);
+    for (int r = 0; r < rows; ++r) store<W>(out + r * job.m + t, v[r] + shift);
+  }
+  for (; t < count; ++t)
+    for (int r = 0; r < rows; ++r) out[r * job.m + t] = data[t * W + r] + (add ? add[t] : 0);
+}
+
+// `tile` block rows of one leaf: y_i = sum over j of h_ij x_j.
+template <int kTile, class V>
+EDGEFC_INLINE void complex_products(const V* x, int64_t stride, int64_t q, const float* h, V* y, const int64_t* at) {
+  V re[kTile], im[kTile];
+  for (int i = 0; i < kTile; ++i) re[i] = im[i] = V{};
+  for (int64_t j = 0; j < q; ++j) {
+    const V xr = x[j * stride + at[0]], xi = x[j * stride + at[1]];
+    for (int i = 0; i < kTile; ++i) {
+      const V hr = fill<V>(h[2 * (i * q + j)]), hi = fill<V>(h[2 * (i * q + j) + 1]);
+      re[i] = neg_mul_add(xi, hi, mul_add(xr, hr, re[i]));
+      im[i] = mul_add(xi, hr, mul_add(xr, hi, im[i]));
+    }
+  }
+  for (int i = 0; i < kTile; ++i) y[i * stride + at[0]] = re[i], y[i * stride + at[1]] = im[i];
+}
+
+template <int W>
+static void rows_products(const CirculantJob& job, const float* from, float* to) {
+  using V = VectorOf<W>;
+  const V* x = reinterpret_cast<const V*>(from);
+  V* y = reinterpret_cast<V*>(to);
+  const int64_t stride = job.length + 1, p = job.p, q = job.q;
+  const float* h = job.spectrum;
+  for (int64_t l = 0; l < job.leaves; ++l, h += 2 * p * q) {
+    int64_t i = 0;
+    for (; i + 4 <= p; i += 4)
+      complex_products<4>(x, stride, q, h + 2 * i * q, y + i * stride, job.leaf_at + 2 * l);
+    for (; i < p; ++i) complex_products<1>(x, stride, q, h + 2 * i * q, y + i * stride, job.leaf_at + 2 * l);
+  }
+  for (int64_t l = 0; l < job.reals; ++l, h += p * q) {
+    const int64_t at = job.real_at[l];
+    for (int64_t i = 0; i < p; ++i) {
+      V sum = V{};
+      for (int64_t j = 0; j < q; ++j) sum = mul_add(x[j * stride + at], fill<V>(h[i * q + j]), sum);
+      y[i * stride + at] = sum;
+    }
+  }
+}
+
+template <int W>
+static void many_rows(const CirculantJob& job, const float* x, int64_t rows, float* y, const float* bias,
+                      float* scratch) {
+  using V = VectorOf<W>;
+  const int64_t stride = (job.length + 1) * W;
+  for (int64_t j = 0; j < job.q; ++j) {
+    float* data = scratch + j * stride;
+    gather_rows<W>(job, j, x, rows, data);
+    run_forward<V, float>(job.steps, job.step_count, job.factors, reinterpret_cast<V*>(data));
+  }
+  float* to = job.p == 1 && job.q == 1 ? scratch : scratch + job.q * stride;
+  rows_products<W>(job, scratch, to);
+  for (int64_t i = 0; i < job.p; ++i) {
+    float* data = to + i * stride;
+    run_inverse<V, float>(job.steps, job.step_count, job.factors, reinterpret_cast<V*>(data));
+    scatter_rows<W>(job, i, data, rows, y, bias);
+  }
+}
+
+template <int W>
+static bool all_within(const float* x, int64_t count, float limit) {
+  int outside = 0;
+  for (int64_t t = 0; t < count; ++t) outside |= !(__builtin_fabsf(x[t]) < limit);
+  return !outside;
+}
+
+#define EDGEFC_ENGINE(W) \
+  { W, single_row<W>, many_rows<W>, all_within<W> }
