@@ -4,6 +4,7 @@
     profiler.py   profile(): load, first run, steady state and memory of one or more models
     record.py     Record: what profile() returns, and its file format (parts.py has its sections)
     table.py      show(): a record for people
+    native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
     probe_*.py    child processes of profile(); they import the standard library, numpy and onnxruntime only
 """  # fmt: skip
 

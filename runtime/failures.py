@@ -31,6 +31,10 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         lambda m: f"its {m['op']} node {m['name']!r} failed: {_cleaned(m['why'])}",
     ),
     (
+        r"Type Error: Type 'tensor\((?P<type>\w+)\)' of input parameter .* of operator \((?P<op>\w+)\)",
+        lambda m: f"its operator {m['op']} has an input of type {m['type']}, which {_HERE} or the native kernels lack",
+    ),
+    (
         r"No Op registered for (?P<op>\S+) with domain_version of (?P<version>\d+)",
         lambda m: f"{_HERE} has no operator {m['op']} at opset {m['version']}. {_OTHER_RUNTIME}",
     ),
@@ -65,6 +69,11 @@ def check_file(path: Path) -> None:
 
 def load_error(path: Path, error: Exception) -> EdgefcError:
     return ModelError(f"cannot load {path}: {_sentence(str(error))}.")
+
+
+def is_of_another_type(error: Exception) -> bool:
+    """Did a model not load because an operator has no such type? So ends a float64 layer with the native kernels."""
+    return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", str(error)))
 
 
 def run_error(path: Path, error: Exception) -> EdgefcError:

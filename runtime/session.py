@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
+from edgefc.runtime import native as kernels
 from edgefc.runtime.presets import session_options, settings
 from edgefc.runtime.signature import Array, Port, check_feeds, empty_outputs, listed, near, port_of
 
@@ -24,22 +25,34 @@ class Session:
     Attributes:
         inputs, outputs   Ports: name, dtype, shape
         settings          what the preset and the thread count set, by onnxruntime's names
+        native            the variant of the native kernels that was loaded ("avx512", ...), None for the bodies alone
+
+    With native="auto" the kernels are loaded where there are any and the model's types are theirs: onnxruntime takes an
+    operator from a library or from the file, for all its nodes, so one layer of float64 makes all run by their bodies.
 
     Raises:
-        UsageError: the file, the preset or the thread count cannot be used.
+        UsageError: the file, the preset, the thread count or the native kernels cannot be used.
         ModelError: the file is no model that onnxruntime loads.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, preset: str = "latency", threads: int = 1) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, preset: str = "latency", threads: int = 1, native: str = "auto"
+    ) -> None:
         self.path = Path(path)
         self.settings = settings(preset, threads)
+        chosen = kernels.choose(native)
         failures.check_file(self.path)
         try:
-            self._session = ort.InferenceSession(
-                os.fspath(self.path), session_options(self.settings), providers=["CPUExecutionProvider"]
-            )
+            try:
+                self._session = self._load(chosen)
+            except Exception as error:
+                if chosen is None or native == "on" or not failures.is_of_another_type(error):
+                    raise
+                chosen = None
+                self._session = self._load(chosen)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.load_error(self.path, error) from None
+        self.native = None if chosen is None else chosen[1]
         _give_back()
         self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
         self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
@@ -71,6 +84,12 @@ class Session:
             return values
 
         return call
+
+    def _load(self, chosen: tuple[str, str] | None) -> Any:
+        options = session_options(self.settings)
+        if chosen is not None:
+            options.register_custom_ops_library(chosen[0])
+        return ort.InferenceSession(os.fspath(self.path), options, providers=["CPUExecutionProvider"])
 
     def _wanted(self, outputs: Sequence[str] | None) -> list[str]:
         known = [port.name for port in self.outputs]

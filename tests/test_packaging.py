@@ -20,7 +20,9 @@ tomllib = pytest.importorskip("tomllib", reason="of Python 3.11")
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"edgefc": "edgefc", "export": "edgefc.export", "runtime": "edgefc.runtime", "devices": "edgefc.devices"}
 LINKS = ("export", "runtime", "devices")
-NO_DATA = (".py", ".pyc")
+NO_DATA = (".py", ".pyc", ".cc", ".h", ".so", ".dylib")  # the kernels are compiled, their sources stay behind
+LIBRARY = "edgefc/runtime/native/libedgefc.so"
+SKIPPED = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__", "shared", "*.so", "*.dylib")
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +143,7 @@ def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from the sdist that is built from a copy of this checkout: a file that either forgets is missing."""
     place = tmp_path_factory.mktemp("build")
-    skipped = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__", "shared")
-    shutil.copytree(ROOT, place / "copy", symlinks=True, ignore=skipped)
+    shutil.copytree(ROOT, place / "copy", symlinks=True, ignore=SKIPPED)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", cwd=place / "copy")
     (built,) = (place / "dist").glob("*.whl")
     return built
@@ -170,8 +171,31 @@ def test_the_wheel_holds_every_package_and_its_data(wheel: Path) -> None:
 
     names = zipfile.ZipFile(wheel).namelist()
 
-    assert wanted == {name for name in names if ".dist-info/" not in name}
+    assert wanted == {name for name in names if ".dist-info/" not in name} - {LIBRARY}
     assert {name.split("/")[0] for name in names} == {"edgefc", wheel.name.split("-py3")[0] + ".dist-info"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
+def test_the_wheel_holds_the_native_kernels(wheel: Path) -> None:
+    """And is then for one kind of machine, but for any Python 3."""
+    assert LIBRARY in zipfile.ZipFile(wheel).namelist()
+    assert re.search(r"-py3-none-(?!any)[^-]+\.whl$", wheel.name)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_wheel_is_for_all_machines(tmp_path: Path) -> None:
+    """And the notice says so."""
+    shutil.copytree(ROOT, tmp_path / "copy", symlinks=True, ignore=SKIPPED)
+    command = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist")
+    environment = {**os.environ, "CXX": "no-such-compiler"}
+
+    done = subprocess.run(command, cwd=tmp_path / "copy", env=environment, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "installed without its native kernels: the compiler no-such-compiler" in done.stdout + done.stderr
+    (built,) = (tmp_path / "dist").glob("*.whl")
+    assert built.name.endswith("-py3-none-any.whl") and LIBRARY not in zipfile.ZipFile(built).namelist()
 
 
 @pytest.mark.slow
@@ -206,6 +230,8 @@ def test_a_board_without_torch(board: Path, tmp_path: Path) -> None:
 
     where = run(board / "python", "-c", "import edgefc; print(edgefc.__file__)", cwd=tmp_path).stdout
     assert str(ROOT) not in where and "site-packages" in where
+    code = "from edgefc.runtime import Session; print(Session('m.onnx').native)"
+    assert run(board / "python", "-c", code, cwd=tmp_path).stdout.strip() in ("None", "portable", "avx2", "avx512")
     assert "profile" in run(edgefc, "--help", cwd=tmp_path).stdout
     assert run(edgefc, "--version", cwd=tmp_path).stdout.startswith("edgefc ")
     arguments = ("profile", "m.onnx", "--time", "0.05", "--json", "record.json")

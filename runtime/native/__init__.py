@@ -1,0 +1,53 @@
+"""The native kernels: a library of onnxruntime operators for nodes of the domain edgefc, in float32.
+
+`pip install` compiles it where there is a C++17 compiler, and installs without it where there is none; in a checkout
+`python -m edgefc.runtime.native.build` does. The same file then runs faster, with the same answers. What the library
+does not have, other types among it, runs by the bodies in the file.
+
+EDGEFC_NATIVE_CPU=portable, avx2 or avx512 chooses among what this processor can run; without it, the last that it can.
+"""
+
+import ctypes
+import sys
+from pathlib import Path
+
+from edgefc.errors import UsageError
+
+NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
+MODES = ("auto", "on", "off")
+_BUILD = "Install a C++ compiler and run pip install again, or python -m edgefc.runtime.native.build in a checkout"
+
+
+def library_path() -> str | None:
+    """The library, for SessionOptions.register_custom_ops_library; None where there was no compiler for it."""
+    path = Path(__file__).with_name(NAME)
+    return str(path) if path.is_file() else None
+
+
+def choose(mode: str) -> tuple[str, str] | None:
+    """The library to load and which of its variants runs here ("portable", "avx2", "avx512"), or None for none.
+
+    Raises:
+        UsageError: no such mode, "on" where no library can be loaded, or EDGEFC_NATIVE_CPU names no variant.
+    """
+    if mode not in MODES:
+        raise UsageError(f"native is {mode!r}. Choose one of: {', '.join(MODES)}.")
+    path = library_path()
+    if mode == "off" or (path is None and mode == "auto"):
+        return None
+    if path is None:
+        raise UsageError(f"native is 'on', and this edgefc has no native kernels. {_BUILD}.")
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:  # of another processor, or made for a newer system
+        if mode == "auto":
+            return None
+        raise UsageError(f"native is 'on', and the kernels cannot be loaded: {error}. {_BUILD}.") from None
+    library.EdgefcNativeCpu.restype = ctypes.c_char_p
+    variant = library.EdgefcNativeCpu()
+    if variant is None:
+        raise UsageError(
+            "EDGEFC_NATIVE_CPU names no variant of the native kernels that this processor runs. Leave it unset, "
+            "or choose among: portable, avx2, avx512."
+        )
+    return path, variant.decode()

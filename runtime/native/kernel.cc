@@ -1,0 +1,165 @@
+#include "kernel.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace edgefc {
+
+namespace {
+
+constexpr std::int64_t kLargest = 2147483647;  // of a size: rows and columns stay within the generator's domain
+
+struct Release {
+  const ort::Api& api;
+  ort::Shape* shape;
+  ~Release() { api.ReleaseTensorTypeAndShapeInfo(shape); }
+};
+
+std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value, const std::string& what) {
+  ort::Shape* info = nullptr;
+  check(api, api.GetTensorTypeAndShape(value, &info), what + " is not a tensor.");
+  const Release release{api, info};
+  ort::ElementType type{};
+  std::size_t rank = 0;
+  check(api, api.GetTensorElementType(info, &type), what + " has no element type.");
+  if (type != ort::kFloat) throw Failure(what + " is not float32.");
+  check(api, api.GetDimensionsCount(info, &rank), what + " has no shape.");
+  std::vector<std::int64_t> shape(rank);
+  check(api, api.GetDimensions(info, shape.data(), rank), what + " has no shape.");
+  return shape;
+}
+
+void check_length(const std::vector<std::int64_t>& shape, const std::string& what, std::int64_t length) {
+  if (shape.size() != 1 || shape[0] != length) {
+    throw Failure(what + " has shape " + shown(shape) + ", not " + shown({length}) + ".");
+  }
+}
+
+}  // namespace
+
+std::string shown(const std::vector<std::int64_t>& shape) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+Node::Node(const ort::Api& api, const ort::KernelInfo& info, const char* op) : api_(api), info_(info), name_(op) {
+  std::size_t size = 0;  // with the closing zero
+  check(api, api.KernelInfo_GetNodeName(&info, nullptr, &size), name_ + ": the node's name cannot be read.");
+  std::string name(size, '\0');
+  check(api, api.KernelInfo_GetNodeName(&info, name.data(), &size), name_ + ": the node's name cannot be read.");
+  if (size > 1) name_ += " " + std::string(name.c_str());
+}
+
+std::int64_t Node::whole(const char* attribute) const {
+  std::int64_t value = 0;
+  check(api_, api_.KernelInfoGetAttribute_int64(&info_, attribute, &value),
+        name_ + ": the attribute " + attribute + " is missing or no whole number.");
+  return value;
+}
+
+std::int64_t Node::size(const char* attribute) const {
+  const std::int64_t value = whole(attribute);
+  if (value >= 1 && value <= kLargest) return value;
+  throw Failure(name_ + ": " + attribute + " is " + std::to_string(value) + ", not from 1 to " +
+                std::to_string(kLargest) + ".");
+}
+
+std::vector<float> Node::numbers(const char* attribute, std::size_t most) const {
+  const std::string what = name_ + ": the attribute " + attribute;
+  std::size_t size = 0;
+  check(api_, api_.KernelInfoGetAttributeArray_float(&info_, attribute, nullptr, &size),
+        what + " is missing or no list of numbers.");
+  if (size > most) throw Failure(what + " has " + std::to_string(size) + " numbers, above " + std::to_string(most) + ".");
+  std::vector<float> values(size);
+  check(api_, api_.KernelInfoGetAttributeArray_float(&info_, attribute, values.data(), &size), what + " cannot be read.");
+  return values;
+}
+
+void Node::check_constant(std::size_t input, const char* what, std::int64_t length) const {
+  int constant = 0;
+  const ort::Value* value = nullptr;
+  check(api_, api_.KernelInfoGetConstantInput_tensor(&info_, input, &constant, &value),
+        name_ + ": " + what + " is missing.");
+  if (!constant || value == nullptr) return;
+  const std::string named = name_ + ": " + what;
+  check_length(shape_of(api_, value, named), named, length);
+}
+
+const float* Run::input(std::size_t index, std::vector<std::int64_t>& shape) const {
+  const std::string what = name_ + ": input " + std::to_string(index);
+  const ort::Value* value = nullptr;
+  check(api_, api_.KernelContext_GetInput(&context_, index, &value), what + " is missing.");
+  if (value == nullptr) throw Failure(what + " is missing.");
+  shape = shape_of(api_, value, what);
+  void* data = nullptr;
+  check(api_, api_.GetTensorMutableData(const_cast<ort::Value*>(value), &data), what + " cannot be read.");
+  return static_cast<const float*>(data);
+}
+
+const float* Run::vector(std::size_t index, const char* what, std::int64_t length) const {
+  std::vector<std::int64_t> shape;
+  const float* data = input(index, shape);
+  check_length(shape, name_ + ": " + what, length);
+  return data;
+}
+
+float* Run::output(const std::vector<std::int64_t>& shape) const {
+  ort::Value* value = nullptr;
+  void* data = nullptr;
+  check(api_, api_.KernelContext_GetOutput(&context_, 0, shape.data(), shape.size(), &value),
+        name_ + ": no memory for an output of shape " + shown(shape) + ".");
+  check(api_, api_.GetTensorMutableData(value, &data), name_ + ": the output cannot be written.");
+  return static_cast<float*>(data);
+}
+
+// ---- Scratch
+
+struct Block {
+  static constexpr std::align_val_t kAlign{64};
+  std::size_t count;
+  float* data;
+
+  explicit Block(std::size_t floats)
+      : count(floats), data(static_cast<float*>(::operator new(floats * sizeof(float), kAlign))) {}
+  ~Block() { ::operator delete(data, kAlign); }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+};
+
+Scratch::Loan::Loan(Scratch& home, std::size_t count) : home_(home), block_(home.kept_.exchange(nullptr)) {
+  if (block_ != nullptr && block_->count >= count) return;
+  delete block_;
+  block_ = nullptr;
+  block_ = new Block(count);
+}
+
+Scratch::Loan::~Loan() { delete home_.kept_.exchange(block_); }
+
+float* Scratch::Loan::data() const { return block_->data; }
+
+Scratch::~Scratch() { delete kept_.load(); }
+
+// ---- the processor
+
+const char* cpu_name(Cpu which) {
+  return which == Cpu::kAvx512 ? "avx512" : which == Cpu::kAvx2 ? "avx2" : "portable";
+}
+
+Cpu cpu() {
+  bool avx2 = false, avx512 = false;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+#endif
+  const char* wanted = std::getenv("EDGEFC_NATIVE_CPU");
+  if (wanted == nullptr || *wanted == '\0') return avx512 ? Cpu::kAvx512 : avx2 ? Cpu::kAvx2 : Cpu::kPortable;
+  if (std::strcmp(wanted, "portable") == 0) return Cpu::kPortable;
+  if (avx2 && std::strcmp(wanted, "avx2") == 0) return Cpu::kAvx2;
+  if (avx512 && std::strcmp(wanted, "avx512") == 0) return Cpu::kAvx512;
+  throw Failure(std::string("EDGEFC_NATIVE_CPU is ") + wanted + ", and this processor runs portable" +
+                (avx2 ? ", avx2" : "") + (avx512 ? ", avx512" : "") + ".");
+}
+
+}  // namespace edgefc

@@ -1,0 +1,159 @@
+// What every kernel needs of onnxruntime: failures as exceptions within, as one status outside; shapes; threads.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ort_api.h"
+
+namespace edgefc {
+
+// One sentence for the user.
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// A null status is success; any other becomes a Failure with `what`.
+inline void check(const ort::Api& api, ort::Status* status, const std::string& what) {
+  if (status == nullptr) return;
+  api.ReleaseStatus(status);
+  throw Failure(what);
+}
+
+// Runs f; what it throws comes back as a status, so that nothing is thrown through C.
+template <class F>
+ort::Status* guarded(const ort::Api& api, const char* op, F f) noexcept {
+  try {
+    f();
+    return nullptr;
+  } catch (const Failure& failure) {
+    return api.CreateStatus(ort::kInvalidArgument, failure.what());
+  } catch (const std::bad_alloc&) {
+    return api.CreateStatus(ort::kFail, op);
+  } catch (const std::exception& error) {
+    return api.CreateStatus(ort::kFail, error.what());
+  } catch (...) {
+    return api.CreateStatus(ort::kFail, op);
+  }
+}
+
+// The node of a model that a kernel is made for: its name and its attributes.
+class Node {
+ public:
+  Node(const ort::Api& api, const ort::KernelInfo& info, const char* op);
+
+  const std::string& name() const { return name_; }  // "edgefc::Op NODE"
+  std::int64_t whole(const char* attribute) const;
+  std::int64_t size(const char* attribute) const;  // 1 to 2^31 - 1
+  std::vector<float> numbers(const char* attribute, std::size_t most) const;
+  // An input that is a constant of the model must have this shape: (length,).
+  void check_constant(std::size_t input, const char* what, std::int64_t length) const;
+
+ private:
+  const ort::Api& api_;
+  const ort::KernelInfo& info_;
+  std::string name_;
+};
+
+std::string shown(const std::vector<std::int64_t>& shape);
+
+// Inputs and outputs of one run.
+class Run {
+ public:
+  Run(const ort::Api& api, ort::KernelContext& context, const std::string& name)
+      : api_(api), context_(context), name_(name) {}
+
+  // Input `index`, float32; its shape into `shape`.
+  const float* input(std::size_t index, std::vector<std::int64_t>& shape) const;
+  // Input `index`, of shape (length,).
+  const float* vector(std::size_t index, const char* what, std::int64_t length) const;
+  float* output(const std::vector<std::int64_t>& shape) const;
+  // f(0), ..., f(tasks - 1), in onnxruntime's threads. f must not throw.
+  template <class F>
+  void parallel(std::size_t tasks, const F& f) const {
+    if (tasks <= 1) {
+      if (tasks == 1) f(std::size_t{0});
+      return;
+    }
+    const auto run = [](void* data, std::size_t task) { (*static_cast<const F*>(data))(task); };
+    check(api_, api_.KernelContext_ParallelFor(&context_, run, tasks, 0, const_cast<F*>(&f)),
+          name_ + ": onnxruntime could not run the tasks.");
+  }
+
+ private:
+  const ort::Api& api_;
+  ort::KernelContext& context_;
+  const std::string& name_;
+};
+
+// Floats aligned to 64 bytes that live from run to run; runs at the same time have one each.
+class Scratch {
+ public:
+  class Loan {
+   public:
+    Loan(Scratch& home, std::size_t count);
+    ~Loan();
+    Loan(const Loan&) = delete;
+    Loan& operator=(const Loan&) = delete;
+    float* data() const;
+
+   private:
+    Scratch& home_;
+    struct Block* block_;
+  };
+  Scratch() = default;
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+ private:
+  std::atomic<Block*> kept_{nullptr};
+};
+
+// An operator of float32 inputs, all of them required, and one output. K has K(api, info) and run(context); Name is
+// "edgefc::Op".
+template <class K, const char* Name, std::size_t Inputs>
+ort::CustomOp make_op() {
+  using ort::CustomOp;
+  struct Made {
+    const ort::Api& api;
+    K kernel;
+  };
+  CustomOp op{};
+  op.version = ort::kApiVersion;
+  op.GetName = [](const CustomOp*) { return Name + sizeof("edgefc::") - 1; };
+  op.GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };  // the CPU's
+  op.GetInputTypeCount = [](const CustomOp*) { return Inputs; };
+  op.GetOutputTypeCount = [](const CustomOp*) { return std::size_t{1}; };
+  op.GetInputType = [](const CustomOp*, std::size_t) { return ort::kFloat; };
+  op.GetOutputType = [](const CustomOp*, std::size_t) { return ort::kFloat; };
+  op.GetInputCharacteristic = [](const CustomOp*, std::size_t) { return ort::kRequired; };
+  op.GetOutputCharacteristic = [](const CustomOp*, std::size_t) { return ort::kRequired; };
+  op.GetInputMemoryType = [](const CustomOp*, std::size_t) { return 0; };
+  op.GetStartVersion = [](const CustomOp*) { return 1; };
+  op.GetEndVersion = [](const CustomOp*) { return 1; };
+  op.CreateKernelV2 = [](const CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
+    return guarded(*api, Name, [&] { *kernel = new Made{*api, K(*api, *info)}; });
+  };
+  op.KernelComputeV2 = [](void* kernel, ort::KernelContext* context) {
+    auto& made = *static_cast<Made*>(kernel);
+    return guarded(made.api, Name, [&] { made.kernel.run(*context); });
+  };
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Made*>(kernel); };
+  return op;
+}
+
+// The variant to run, by this processor or by EDGEFC_NATIVE_CPU.
+enum class Cpu { kPortable, kAvx2, kAvx512 };
+Cpu cpu();  // throws Failure where the variable names none that can run here
+const char* cpu_name(Cpu);
+
+const ort::CustomOp& prp_op();
+
+}  // namespace edgefc

@@ -1,0 +1,54 @@
+// The library's two functions: onnxruntime calls the first, a program may ask the second.
+#include <memory>
+
+#include "kernel.h"
+
+#if defined(_WIN32)
+#define EDGEFC_EXPORT extern "C" __declspec(dllexport)
+#else
+#define EDGEFC_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+using namespace edgefc;
+
+// The operators for one table of functions, made once; session options point to it, so it lives until the unloading.
+struct Domain {
+  const ort::Api& api;
+  ort::Domain* domain = nullptr;
+
+  explicit Domain(const ort::Api& table) : api(table) {
+    check(api, api.CreateCustomOpDomain("edgefc", &domain), "onnxruntime could not make the domain edgefc.");
+    for (const ort::CustomOp* op : {&prp_op()}) {
+      check(api, api.CustomOpDomain_Add(domain, op), std::string("onnxruntime refused the operator ") + op->GetName(op));
+    }
+  }
+  ~Domain() { api.ReleaseCustomOpDomain(domain); }
+  Domain(const Domain&) = delete;
+  Domain& operator=(const Domain&) = delete;
+};
+
+}  // namespace
+
+EDGEFC_EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
+  const ort::Api* api = base->GetApi(ort::kApiVersion);
+  if (api == nullptr) {  // older than 1.17: its first slot was the same
+    const ort::Api* first = base->GetApi(1);
+    return first ? first->CreateStatus(ort::kFail, "edgefc needs onnxruntime 1.17 or later.") : nullptr;
+  }
+  return guarded(*api, "edgefc", [&] {
+    cpu();
+    static const Domain operators(*api);
+    check(*api, api->AddCustomOpDomain(options, operators.domain), "onnxruntime refused the domain edgefc.");
+  });
+}
+
+// The variant that runs here, "avx512", "avx2" or "portable"; null where EDGEFC_NATIVE_CPU names none that can.
+EDGEFC_EXPORT const char* EdgefcNativeCpu() {
+  try {
+    return cpu_name(cpu());
+  } catch (...) {
+    return nullptr;
+  }
+}

@@ -1,0 +1,126 @@
+// edgefc::PRPLinear: attributes and shapes checked, then the kernel of prp.h.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "kernel.h"
+#include "prp.h"
+
+namespace edgefc {
+
+namespace {
+
+constexpr char kOp[] = "edgefc::PRPLinear";
+constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
+constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
+
+const prp::Variant& variant() {
+#if defined(__x86_64__)
+  const Cpu which = cpu();
+  if (which == Cpu::kAvx512) return prp::kAvx512;
+  if (which == Cpu::kAvx2) return prp::kAvx2;
+#else
+  cpu();
+#endif
+  return prp::kPortable;
+}
+
+class Kernel {
+ public:
+  Kernel(const ort::Api& api, const ort::KernelInfo& info) : api_(api), variant_(variant()) {
+    const Node node(api, info, kOp);
+    name_ = node.name();
+    plan_.in = node.size("in_features");
+    plan_.out = node.size("out_features");
+    plan_.keys = keys(static_cast<std::uint64_t>(node.whole("seed")));
+    read_codebook(node);
+    node.check_constant(1, "in_scale", plan_.in);
+    node.check_constant(2, "out_scale", plan_.out);
+    node.check_constant(3, "bias", plan_.out);
+  }
+
+  void run(ort::KernelContext& context) {
+    const Run run(api_, context, name_);
+    std::vector<std::int64_t> shape;
+    const float* x = run.input(0, shape);
+    if (shape.empty() || shape.back() != plan_.in) {
+      throw Failure(name_ + ": x has shape " + shown(shape) + ", and its last axis is not in_features " +
+                    std::to_string(plan_.in) + ".");
+    }
+    const float* in_scale = run.vector(1, "in_scale", plan_.in);
+    const float* out_scale = run.vector(2, "out_scale", plan_.out);
+    const float* bias = run.vector(3, "bias", plan_.out);
+    std::int64_t rows = 1;
+    for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
+    shape.back() = plan_.out;
+    float* y = run.output(shape);
+    if (rows == 0) return;
+    const std::int64_t most = variant_.chunk(plan_);
+    const Scratch::Loan loan(scratch_, variant_.floats(plan_, static_cast<int>(std::min(rows, most))));
+    for (std::int64_t row = 0; row < rows; row += most) {
+      const int count = static_cast<int>(std::min(rows - row, most));
+      variant_.prepare(plan_, x + row * plan_.in, count, in_scale, loan.data());
+      bands(run, loan.data(), count, out_scale, bias, y + row * plan_.out);
+    }
+  }
+
+ private:
+  void bands(const Run& run, const float* prepared, int rows, const float* out_scale, const float* bias,
+             float* y) const {
+    const std::int64_t band = variant_.band(plan_, rows), count = (plan_.out + band - 1) / band;
+    const double work = static_cast<double>(plan_.in) * static_cast<double>(plan_.out) * rows;
+    const auto worth = static_cast<std::int64_t>(std::min(work / kWorthATask, static_cast<double>(kTasks)));
+    const std::int64_t tasks = std::max<std::int64_t>(1, std::min(worth, count));
+    run.parallel(static_cast<std::size_t>(tasks), [&](std::size_t task) {
+      const auto t = static_cast<std::int64_t>(task);
+      const std::int64_t first = count * t / tasks * band, last = std::min(count * (t + 1) / tasks * band, plan_.out);
+      variant_.bands(plan_, prepared, rows, first, last, out_scale, bias, y);
+    });
+  }
+
+  void read_codebook(const Node& node) {
+    const std::int64_t bits = node.whole("bits");
+    if (bits != 1 && bits != 2 && bits != 4 && bits != 8) {
+      throw Failure(name_ + ": bits is " + std::to_string(bits) + ", not 1, 2, 4 or 8.");
+    }
+    plan_.bits = static_cast<int>(bits);
+    levels_ = node.numbers("codebook", 256);
+    if (levels_.size() != std::size_t{1} << bits) {
+      throw Failure(name_ + ": the codebook has " + std::to_string(levels_.size()) + " levels, and codes of " +
+                    std::to_string(bits) + " bits need " + std::to_string(1 << bits) + ".");
+    }
+    for (const float level : levels_) {
+      if (!std::isfinite(level)) throw Failure(name_ + ": the codebook holds a level that is not finite.");
+    }
+    plan_.levels = levels_.data();
+    if (bits == 8) find_runs();
+  }
+
+  void find_runs() {
+    int classes = 1;
+    plan_.class_levels[0] = levels_[0];
+    for (std::size_t code = 1; code < levels_.size(); ++code) {
+      if (levels_[code] == levels_[code - 1]) continue;
+      if (classes == prp::kFewLevels) return;
+      plan_.thresholds[classes - 1] = static_cast<std::uint8_t>(code);
+      plan_.class_levels[classes++] = levels_[code];
+    }
+    plan_.classes = classes;
+  }
+
+  const ort::Api& api_;
+  const prp::Variant& variant_;
+  std::string name_;
+  std::vector<float> levels_;
+  prp::Plan plan_{};
+  Scratch scratch_;
+};
+
+}  // namespace
+
+const ort::CustomOp& prp_op() {
+  static const ort::CustomOp op = make_op<Kernel, kOp, 4>();
+  return op;
+}
+
+}  // namespace edgefc
