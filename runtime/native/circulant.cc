@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "circulant_plan.h"
@@ -12,24 +13,25 @@
 namespace edgefc {
 namespace {
 
-constexpr int64_t kLargest = INT64_C(1) << 30;        // of a size; twice it and a padded length fit 32 bits
-constexpr int64_t kRowsScratch = INT64_C(32) << 20;   // bytes; longer rows go one by one
-constexpr int kCandidates = 6;                        // lengths that are compared
+constexpr int64_t kLargest = INT64_C(1) << 30;      // of a size; twice it and a padded length fit 32 bits
+constexpr int64_t kRowsScratch = INT64_C(4) << 20;  // bytes; longer rows go one by one
+constexpr int kCandidates = 6;                      // lengths that are compared
 
 // Kernel spectra are made in double, in plain C++: elements of one number, or of W neighbouring coefficients.
 template <int W>
 struct Doubles {
   double lane[W];
-  friend Doubles operator+(const Doubles& a, const Doubles& b) { return zip(a, b, [](double s, double t) { return s + t; }); }
-  friend Doubles operator-(const Doubles& a, const Doubles& b) { return zip(a, b, [](double s, double t) { return s - t; }); }
-  friend Doubles operator*(const Doubles& a, const Doubles& b) { return zip(a, b, [](double s, double t) { return s * t; }); }
-
- private:
-  template <class F>
-  static Doubles zip(const Doubles& a, const Doubles& b, F f) {
-    Doubles c;
-    for (int i = 0; i < W; ++i) c.lane[i] = f(a.lane[i], b.lane[i]);
-    return c;
+  friend Doubles operator+(Doubles a, const Doubles& b) {
+    for (int i = 0; i < W; ++i) a.lane[i] += b.lane[i];
+    return a;
+  }
+  friend Doubles operator-(Doubles a, const Doubles& b) {
+    for (int i = 0; i < W; ++i) a.lane[i] -= b.lane[i];
+    return a;
+  }
+  friend Doubles operator*(Doubles a, const Doubles& b) {
+    for (int i = 0; i < W; ++i) a.lane[i] *= b.lane[i];
+    return a;
   }
 };
 
@@ -107,15 +109,16 @@ struct Form {
   double cost = 0;
 };
 
-double weight(int width) { return width == 16 ? 1.0 : width == 8 ? 0.65 : 0.5; }
-
-// Cost of one row in the single form, or of `width` rows in the other; transforms there and back, and products.
+// Cost of one row in the single form, or of `width` rows in the other, in units of a few vector operations: transforms
+// there and back, then products. The numbers were read off measurements.
 double form_cost(const CirculantJob& job, const Program& program, int width, bool single) {
   const double ends = static_cast<double>(job.p + job.q) / 2, blocks = static_cast<double>(job.p) * job.q;
-  const double leaves = static_cast<double>(program.leaves.size()), length = static_cast<double>(program.length);
-  const double within = single ? std::ceil(leaves / width) * width * 32 + 2.0 * width * program.real_leaves.size()
-                               : 12 * length;
-  return weight(width) * (ends * (cost(program) + within) + 3 * blocks * length * (single ? 1 : 1));
+  const double length = static_cast<double>(program.length);
+  const double vectors = std::ceil(static_cast<double>(program.leaves.size()) / width) * width;
+  const double reals = static_cast<double>(program.real_leaves.size());
+  const double sum = single ? ends * (cost(program) + vectors * 32) + blocks * (vectors * 6 + reals * width * 3)
+                            : 0.8 * (ends * (cost(program) + 12 * length) + 3 * blocks * length);
+  return sum * (width == 16 ? 1.0 : width == 8 ? 0.65 : 0.5);  // wide vectors cost more than narrow ones
 }
 
 // The cheapest length for elements of `width` coefficients: the block itself, or a linear convolution.
@@ -130,7 +133,7 @@ Program best_program(const CirculantJob& job, int width, bool single) {
   const int64_t unit = single ? width : 1;
   if (job.b % unit == 0 && smooth(job.b / unit)) consider(job.b / unit);
   const int64_t linear = up((job.n < job.b ? job.n : job.b) + (job.m < job.b ? job.m : job.b) - 1, unit);
-  if (best.length && linear >= best.length && linear > 1 && smooth(best.length) && linear > best.length * 5 / 4) return best;
+  if (best.length && linear > best.length * 5 / 4) return best;
   int found = 0;
   for (int64_t elements = linear; found < kCandidates; ++elements) {
     if (elements >= 32 && elements % (elements < 256 ? 4 : 16)) continue;
@@ -301,7 +304,7 @@ struct CirculantPlan::Body {
   Form single;
   float limit = 0;
   double rows_cost = 0;  // of a full set of rows
-  int64_t rows_bytes = 0;
+  int64_t rows_length = 0, rows_bytes = 0;
   mutable std::once_flag rows_made;
   mutable std::unique_ptr<Form> rows;  // made when first needed
   mutable Program rows_program;
@@ -341,9 +344,11 @@ CirculantPlan::~CirculantPlan() = default;
 std::unique_ptr<CirculantPlan> CirculantPlan::create(const Sizes& sizes, const float* kernel, int64_t kernel_count,
                                                      std::string* error) {
   const int64_t n = sizes.inputs, m = sizes.outputs, b = sizes.block;
-  const std::string given = std::to_string(n) + " inputs, " + std::to_string(m) + " outputs, blocks of " + std::to_string(b);
+  const std::string given =
+      std::to_string(n) + " inputs, " + std::to_string(m) + " outputs, blocks of " + std::to_string(b);
   if (n < 1 || m < 1 || b < 1 || n > kLargest || m > kLargest || b > (n > m ? n : m)) {
-    *error = "A circulant layer needs sizes from 1 to 2^30 and blocks no longer than its longer side, not " + given + ".";
+    *error = "A circulant layer needs sizes from 1 to 2^30 and blocks no longer than its longer side, not " + given +
+             ".";
     return nullptr;
   }
   const int64_t p = up(m, b), q = up(n, b);
@@ -384,7 +389,8 @@ std::unique_ptr<CirculantPlan> CirculantPlan::create(const Sizes& sizes, const f
     const int width = body->variant->engines->width;
     body->rows_program = best_program(job, width, false);
     body->rows_cost = form_cost(job, body->rows_program, width, false);
-    body->rows_bytes = (p + q) * (body->rows_program.length + 1) * width * 4;
+    body->rows_length = body->rows_program.length;
+    body->rows_bytes = (p * q == 1 ? 1 : p + q) * (body->rows_length + 1) * width * 4;
     return std::unique_ptr<CirculantPlan>(new CirculantPlan(std::move(body)));
   } catch (const std::bad_alloc&) {
     *error = "There is not enough memory for the spectra of a circulant layer of " + given + ".";
@@ -397,7 +403,8 @@ bool CirculantPlan::apply(const float* x, int64_t rows, float* y, const float* b
   const CirculantJob& job = body.sizes;
   const CirculantEngine& wide = *body.variant->engines;
   const auto together = [&](int64_t count) {
-    return count > 1 && body.rows_bytes <= kRowsScratch && static_cast<double>(count) * body.single.cost > body.rows_cost;
+    return count > 1 && body.rows_bytes <= kRowsScratch &&
+           static_cast<double>(count) * body.single.cost > body.rows_cost;
   };
   const Form* many = together(rows < wide.width ? rows : wide.width) ? body.rows_form() : nullptr;
   const CirculantJob& one = body.single.job;
@@ -427,15 +434,17 @@ bool CirculantPlan::apply(const float* x, int64_t rows, float* y, const float* b
 
 double CirculantPlan::operations() const { return body_->single.cost * body_->single.engine->width; }
 
-int64_t CirculantPlan::rows_together() const { return body_->variant->engines->width; }
+int64_t CirculantPlan::rows_together() const {
+  const int width = body_->variant->engines->width;
+  return body_->rows_bytes <= kRowsScratch && body_->rows_cost < 0.7 * width * body_->single.cost ? width : 1;
+}
 
 std::string CirculantPlan::describe() const {
   const Body& body = *body_;
   const int64_t width = body.variant->engines->width;
-  const int64_t rows_length = (body.rows_bytes / 4 / width) / (body.sizes.p + body.sizes.q) - 1;
   return std::string(body.variant->name) + ", one row: length " + std::to_string(body.single.job.length) +
          " in vectors of " + std::to_string(body.single.engine->width) + "; " + std::to_string(width) +
-         " rows: length " + std::to_string(rows_length);
+         " rows: length " + std::to_string(body.rows_length);
 }
 
 }  // namespace edgefc

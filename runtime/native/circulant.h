@@ -15,7 +15,7 @@ class CirculantPlan {
     uint64_t sign_seed;
   };
 
-  // kernel: (ceil(outputs / block), ceil(inputs / block), block), kernel_count numbers in all; read here and not kept.
+  // kernel: (ceil(outputs / block), ceil(inputs / block), block), kernel_count numbers in all, copied.
   // Null and a sentence in *error where sizes, their product or memory will not do, or where EDGEFC_NATIVE_CPU names
   // instructions that this processor lacks.
   static std::unique_ptr<CirculantPlan> create(const Sizes& sizes, const float* kernel, int64_t kernel_count,
@@ -27,10 +27,10 @@ class CirculantPlan {
   // directly, term by term, and goes where a dense layer sends it. False where there is no memory for scratch.
   bool apply(const float* x, int64_t rows, float* y, const float* bias) const;
 
-  // Multiply-adds per row, about, for cutting a batch among threads.
+  // Multiply-adds per row alone, about, for cutting a batch among threads.
   double operations() const;
 
-  // Rows that are best kept together.
+  // Rows that one call should have a multiple of: 1 where they are as fast alone.
   int64_t rows_together() const;
 
   // "avx512, one row: length 4096 in vectors of 16; 16 rows: length 4096"

@@ -1,5 +1,5 @@
-// The circulant kernel for AVX2 and FMA. The pragma stands behind the standard headers, so that none of their inline code is
-// compiled for a processor that may not be there.
+// The circulant kernel for AVX2 and FMA. The pragma stands behind the standard headers, so that none of their inline
+// code is compiled for a processor that may not be there.
 #if defined(__x86_64__)
 
 #include <immintrin.h>

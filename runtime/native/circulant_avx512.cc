@@ -1,5 +1,5 @@
-// The circulant kernel for AVX-512. The pragma stands behind the standard headers, so that none of their inline code is
-// compiled for a processor that may not be there.
+// The circulant kernel for AVX-512. The pragma stands behind the standard headers, so that none of their inline
+// code is compiled for a processor that may not be there.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -10,7 +10,8 @@
 #include "circulant_plan.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")
@@ -37,7 +38,8 @@ static inline __attribute__((always_inline)) V fill(float s);
 
 }  // namespace
 
-const CirculantEngine kCirculantAvx512[] = {EDGEFC_ENGINE(16), EDGEFC_ENGINE(8), EDGEFC_ENGINE(4), {0, nullptr, nullptr, nullptr}};
+const CirculantEngine kCirculantAvx512[] = {EDGEFC_ENGINE(16), EDGEFC_ENGINE(8), EDGEFC_ENGINE(4),
+                                            {0, nullptr, nullptr, nullptr}};
 
 }  // namespace edgefc
 

@@ -49,6 +49,8 @@ EDGEFC_INLINE void transpose(V* v) {
 
 EDGEFC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+constexpr int64_t kTerms = 64;  // of a long sum over blocks go into one partial sum, which keeps its rounding small
+
 template <int W>
 static void single_forward(const CirculantJob& job, int64_t j, const float* x, float* data, float* points) {
   using V = VectorOf<W>;
@@ -89,13 +91,16 @@ static void single_inverse(const CirculantJob& job, int64_t i, const float* poin
   for (int64_t g = 0; g < job.groups; ++g, w += 2 * (W - 1)) {
     V re[W], im[W];
     for (int c = 0; c < W; ++c) {
-      V re_1 = x[0] * h[0], re_2 = x[1] * h[1], im_1 = x[0] * h[1], im_2 = x[1] * h[0];
-      for (int64_t j = 1; j < q; ++j) {
-        const V xr = x[2 * j], xi = x[2 * j + 1], hr = h[2 * j], hi = h[2 * j + 1];
-        re_1 = mul_add(xr, hr, re_1), re_2 = mul_add(xi, hi, re_2);
-        im_1 = mul_add(xr, hi, im_1), im_2 = mul_add(xi, hr, im_2);
+      re[c] = im[c] = V{};
+      for (int64_t first = 0; first < q; first += kTerms) {
+        V re_1 = V{}, re_2 = V{}, im_1 = V{}, im_2 = V{};
+        for (int64_t j = first; j < least(q, first + kTerms); ++j) {
+          const V xr = x[2 * j], xi = x[2 * j + 1], hr = h[2 * j], hi = h[2 * j + 1];
+          re_1 = mul_add(xr, hr, re_1), re_2 = mul_add(xi, hi, re_2);
+          im_1 = mul_add(xr, hi, im_1), im_2 = mul_add(xi, hr, im_2);
+        }
+        re[c] = re[c] + (re_1 - re_2), im[c] = im[c] + (im_1 + im_2);
       }
-      re[c] = re_1 - re_2, im[c] = im_1 + im_2;
       x += 2 * q, h += 2 * q;
     }
     lanes_transform<W, V, false>(re, im, w);
@@ -107,16 +112,20 @@ static void single_inverse(const CirculantJob& job, int64_t i, const float* poin
     }
   }
   for (int64_t l = 0; l < job.reals; ++l) {
-    V sum_1 = V{}, sum_2 = V{};
+    V total = V{};
     const float* in = reinterpret_cast<const float*>(x + l * q);
     const float* kernel = reinterpret_cast<const float*>(h + 2 * l * q);
-    for (int64_t j = 0; j < q; ++j, in += W, kernel += 2 * W) {
-      for (int c = 0; c < W; c += 2) {
-        sum_1 = mul_add(load<W>(kernel + W - c), fill<V>(in[c]), sum_1);
-        sum_2 = mul_add(load<W>(kernel + W - c - 1), fill<V>(in[c + 1]), sum_2);
+    for (int64_t first = 0; first < q; first += kTerms) {
+      V sum_1 = V{}, sum_2 = V{};
+      for (int64_t j = first; j < least(q, first + kTerms); ++j, in += W, kernel += 2 * W) {
+        for (int c = 0; c < W; c += 2) {
+          sum_1 = mul_add(load<W>(kernel + W - c), fill<V>(in[c]), sum_1);
+          sum_2 = mul_add(load<W>(kernel + W - c - 1), fill<V>(in[c + 1]), sum_2);
+        }
       }
+      total = total + (sum_1 + sum_2);
     }
-    vectors[job.real_at[l]] = sum_1 + sum_2;
+    vectors[job.real_at[l]] = total;
   }
   run_inverse<V, float>(job.steps, job.step_count, job.factors, vectors);
 }
@@ -183,20 +192,39 @@ static void scatter_rows(const CirculantJob& job, int64_t i, const float* data, 
     for (int r = 0; r < rows; ++r) out[r * job.m + t] = data[t * W + r] + (add ? add[t] : 0);
 }
 
-// `tile` block rows of one leaf: y_i = sum over j of h_ij x_j.
+// kTile block rows of one number of the spectrum: y_i = sum over j of h_ij x_j.
 template <int kTile, class V>
 EDGEFC_INLINE void complex_products(const V* x, int64_t stride, int64_t q, const float* h, V* y, const int64_t* at) {
-  V re[kTile], im[kTile];
-  for (int i = 0; i < kTile; ++i) re[i] = im[i] = V{};
-  for (int64_t j = 0; j < q; ++j) {
-    const V xr = x[j * stride + at[0]], xi = x[j * stride + at[1]];
-    for (int i = 0; i < kTile; ++i) {
-      const V hr = fill<V>(h[2 * (i * q + j)]), hi = fill<V>(h[2 * (i * q + j) + 1]);
-      re[i] = neg_mul_add(xi, hi, mul_add(xr, hr, re[i]));
-      im[i] = mul_add(xi, hr, mul_add(xr, hi, im[i]));
+  V re_total[kTile], im_total[kTile];
+  for (int i = 0; i < kTile; ++i) re_total[i] = im_total[i] = V{};
+  for (int64_t first = 0; first < q; first += kTerms) {
+    V re[kTile], im[kTile];
+    for (int i = 0; i < kTile; ++i) re[i] = im[i] = V{};
+    for (int64_t j = first; j < least(q, first + kTerms); ++j) {
+      const V xr = x[j * stride + at[0]], xi = x[j * stride + at[1]];
+      for (int i = 0; i < kTile; ++i) {
+        const V hr = fill<V>(h[2 * (i * q + j)]), hi = fill<V>(h[2 * (i * q + j) + 1]);
+        re[i] = neg_mul_add(xi, hi, mul_add(xr, hr, re[i]));
+        im[i] = mul_add(xi, hr, mul_add(xr, hi, im[i]));
+      }
     }
+    for (int i = 0; i < kTile; ++i) re_total[i] = re_total[i] + re[i], im_total[i] = im_total[i] + im[i];
   }
-  for (int i = 0; i < kTile; ++i) y[i * stride + at[0]] = re[i], y[i * stride + at[1]] = im[i];
+  for (int i = 0; i < kTile; ++i) y[i * stride + at[0]] = re_total[i], y[i * stride + at[1]] = im_total[i];
+}
+
+template <int kTile, class V>
+EDGEFC_INLINE void real_products(const V* x, int64_t stride, int64_t q, const float* h, V* y) {
+  V total[kTile];
+  for (int i = 0; i < kTile; ++i) total[i] = V{};
+  for (int64_t first = 0; first < q; first += kTerms) {
+    V sum[kTile];
+    for (int i = 0; i < kTile; ++i) sum[i] = V{};
+    for (int64_t j = first; j < least(q, first + kTerms); ++j)
+      for (int i = 0; i < kTile; ++i) sum[i] = mul_add(x[j * stride], fill<V>(h[i * q + j]), sum[i]);
+    for (int i = 0; i < kTile; ++i) total[i] = total[i] + sum[i];
+  }
+  for (int i = 0; i < kTile; ++i) y[i * stride] = total[i];
 }
 
 template <int W>
@@ -213,12 +241,11 @@ static void rows_products(const CirculantJob& job, const float* from, float* to)
     for (; i < p; ++i) complex_products<1>(x, stride, q, h + 2 * i * q, y + i * stride, job.leaf_at + 2 * l);
   }
   for (int64_t l = 0; l < job.reals; ++l, h += p * q) {
-    const int64_t at = job.real_at[l];
-    for (int64_t i = 0; i < p; ++i) {
-      V sum = V{};
-      for (int64_t j = 0; j < q; ++j) sum = mul_add(x[j * stride + at], fill<V>(h[i * q + j]), sum);
-      y[i * stride + at] = sum;
-    }
+    const V* in = x + job.real_at[l];
+    V* out = y + job.real_at[l];
+    int64_t i = 0;
+    for (; i + 8 <= p; i += 8) real_products<8>(in, stride, q, h + i * q, out + i * stride);
+    for (; i < p; ++i) real_products<1>(in, stride, q, h + i * q, out + i * stride);
   }
 }
 

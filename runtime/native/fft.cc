@@ -1,6 +1,7 @@
 #include "fft.h"
 
 #include <cmath>
+#include <utility>
 
 namespace edgefc {
 namespace {

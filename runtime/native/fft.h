@@ -43,7 +43,7 @@ struct Program {
   std::vector<Step> steps;
   std::vector<Leaf> leaves;
   std::vector<RealLeaf> real_leaves;
-  std::vector<double> factors;    // in double for the kernel's spectrum,
+  std::vector<double> factors;   // in double for the kernel's spectrum,
   std::vector<float> factors32;  // rounded once for everything else
 };
 
