@@ -42,7 +42,7 @@ class Environment(Part):
 
 
 class Config(Part):
-    """time_ns and samples are per cell, rounds per process.
+    """time_ns and samples are per cell, rounds per process; native is "auto", "on" or "off".
 
     `inputs` is "drawn" (from seed 0), "given" (arrays in memory) or the .npz file's name.
     """
@@ -50,6 +50,7 @@ class Config(Part):
     batches: tuple[int, ...]
     threads: tuple[int, ...]
     preset: str
+    native: str
     settings: dict[str, str | bool | int]
     inputs: str
     time_ns: int
@@ -151,11 +152,15 @@ class Baseline(Part):
 
 
 class Cell(Part):
-    """peak_above_baseline_bytes is memory.peak_bytes minus the baseline's peak_bytes at the same thread count."""
+    """peak_above_baseline_bytes is memory.peak_bytes minus the baseline's peak_bytes at the same thread count.
+
+    native is the variant of the native kernels that was loaded with the model, null where none was.
+    """
 
     model: int = Field(description="index into models")
     threads: int
     batch: int
+    native: str | None
     load: Launches
     first: Launches
     steady: Steady

@@ -1,6 +1,6 @@
 """Child: load each model once and make its feeds, so that what cannot work is told before anything is measured.
 
-Question: models, inputs (.npz path or null), batches (sizes, or null for the model's own), preset.
+Question: models, inputs (.npz path or null), batches (sizes, or null for the model's own), preset, native.
 Answer: for each batch, for each model, the batch size of its feeds.
 """
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from edgefc.runtime.child import answer
 from edgefc.runtime.inputs import feeds_for
-from edgefc.runtime.session import Session
+from edgefc.runtime.session import open_session
 
 
 def check(question: dict[str, Any]) -> list[list[int]]:
@@ -16,7 +16,7 @@ def check(question: dict[str, Any]) -> list[list[int]]:
 
     found: list[list[int]] = []
     for path in question["models"]:
-        session = Session(path, preset=question["preset"])
+        session = open_session(path, question)
         try:
             found.append([feeds_for(session.inputs, b, question["inputs"])[1] for b in question["batches"]])
         except UsageError as error:

@@ -1,6 +1,6 @@
 """Child: the time of one load and one first run in a fresh process, the file being in the page cache.
 
-Question: model, inputs, batch, preset, threads. Answer: load_ns, first_ns.
+Question: model, inputs, batch, preset, native, threads. Answer: load_ns, first_ns, used_native.
 """
 
 import time
@@ -8,17 +8,18 @@ from typing import Any
 
 from edgefc.runtime.child import answer
 from edgefc.runtime.inputs import feeds_for
-from edgefc.runtime.session import Session
+from edgefc.runtime.session import open_session
 
 
-def load(question: dict[str, Any]) -> dict[str, int]:
+def load(question: dict[str, Any]) -> dict[str, int | str | None]:
     start = time.perf_counter_ns()
-    session = Session(question["model"], preset=question["preset"], threads=question["threads"])
+    session = open_session(question["model"], question)
     loaded = time.perf_counter_ns()
     run = session.bound(feeds_for(session.inputs, question["batch"], question["inputs"])[0])
     before = time.perf_counter_ns()
     run()
-    return {"load_ns": loaded - start, "first_ns": time.perf_counter_ns() - before}
+    first = time.perf_counter_ns() - before
+    return {"load_ns": loaded - start, "first_ns": first, "used_native": session.native}
 
 
 if __name__ == "__main__":

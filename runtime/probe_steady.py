@@ -1,6 +1,6 @@
 """Child: time one or more models in one process, in interleaved rounds.
 
-Question: models, inputs, batch, preset, threads, time_ns, rounds, samples.
+Question: models, inputs, batch, preset, native, threads, time_ns, rounds, samples.
 Answer: timed (a Timed for each model), timer_step_ns, other_cores (what other programs used meanwhile, or null).
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from edgefc.runtime.child import answer
 from edgefc.runtime.inputs import feeds_for
-from edgefc.runtime.session import Session
+from edgefc.runtime.session import open_session
 from edgefc.runtime.steady import Plan, time_models
 
 _STAT = Path("/proc/stat")
@@ -23,7 +23,7 @@ _IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of /proc/stat; guest time is counted
 def steady(question: dict[str, Any]) -> dict[str, Any]:
     runs = []
     for path in question["models"]:
-        session = Session(path, preset=question["preset"], threads=question["threads"])
+        session = open_session(path, question)
         runs.append(session.bound(feeds_for(session.inputs, question["batch"], question["inputs"])[0]))
     plan = Plan(question["time_ns"], question["rounds"], question["samples"])
     start, own, busy = time.perf_counter(), time.process_time(), _busy_s()

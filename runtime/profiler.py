@@ -43,7 +43,7 @@ LAUNCHING_S = 30.0  # no further launch of a cell begins after this
 def profile(
     paths: Paths, *, batch: Counts | None = None, threads: Counts = 1, preset: str = "latency", inputs: Inputs = None,
     min_time_s: float = 1.0, processes: int = 6, rounds: int = 4, samples: int = 5000, launches: int = 5,
-    memory: bool = True, progress: bool | None = None,
+    memory: bool = True, progress: bool | None = None, native: str = "auto",
 ) -> Record:  # fmt: skip
     """Measure every combination of models, thread counts and batch sizes.
 
@@ -56,6 +56,7 @@ def profile(
         samples: about how many timings to keep of each cell.
         launches: fresh processes for load time and first run.
         progress: a bar on stderr; when left out, if that is a terminal.
+        native: "auto", "on" or "off": whether the native kernels are loaded, as for Session.
 
     Raises:
         UsageError: an argument or an input does not fit a model.
@@ -63,7 +64,7 @@ def profile(
     """
     request = Request(
         models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
-        inputs=None, time_ns=seconds(min_time_s), processes=counts("processes", processes)[0],
+        native=native, inputs=None, time_ns=seconds(min_time_s), processes=counts("processes", processes)[0],
         rounds=counts("rounds", rounds)[0], samples=counts("samples", samples)[0],
         launches=counts("launches", launches)[0], memory=memory,
     )  # fmt: skip
@@ -113,7 +114,7 @@ class _Profiler:
 
     def cell(self, index: int, batch: int, at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
         path, file = self.request.models[index], self.files[index]
-        load, first = self.launches(path, at)
+        load, first, native = self.launches(path, at)
         memory, missing = self.memory(path, at) if self.request.memory else (None, "not asked for")
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
         doubtful = doubts.of_machine(self.environment.emulated)
@@ -123,8 +124,8 @@ class _Profiler:
             peaks = [m.peak_bytes for m in baseline.memory]
             doubtful += doubts.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
         return Cell(
-            model=index, threads=baseline.threads, batch=batch, load=load, first=first, steady=steady, memory=memory,
-            memory_missing=missing, peak_above_baseline_bytes=above, doubts=tuple(doubtful),
+            model=index, threads=baseline.threads, batch=batch, native=native, load=load, first=first, steady=steady,
+            memory=memory, memory_missing=missing, peak_above_baseline_bytes=above, doubts=tuple(doubtful),
         )  # fmt: skip
 
     def steady(self, models: list[str], at: dict[str, Any]) -> list[Steady]:
@@ -143,8 +144,9 @@ class _Profiler:
             found.append({**answer, "timed": [timed[index] for index in indices]})
         return [steady_of(index, found) for index in indices]
 
-    def launches(self, path: str, at: dict[str, Any]) -> tuple[Launches, Launches]:
-        found: list[dict[str, int]] = []
+    def launches(self, path: str, at: dict[str, Any]) -> tuple[Launches, Launches, str | None]:
+        """Load times, times of the first run, and the native kernels that were loaded."""
+        found: list[dict[str, Any]] = []
         start = time.monotonic()
         for _ in range(self.request.launches):
             if not found or time.monotonic() - start < LAUNCHING_S:
@@ -152,21 +154,22 @@ class _Profiler:
             else:
                 self.bar.update()
         load, first = ([launch[name] for launch in found] for name in ("load_ns", "first_ns"))
-        return launches_of(load), launches_of(first)
+        return launches_of(load), launches_of(first), found[0]["used_native"]
 
     def memory(self, path: str, at: dict[str, Any]) -> tuple[Memory | None, str | None]:
         found = self.ask("probe_memory", path, {"model": path, **at})
         return (None, found["missing"]) if "missing" in found else (Memory.of(found), None)
 
     def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
-        found = ask(probe, {"preset": self.request.preset, **question}, about=about)
+        asked = {"preset": self.request.preset, "native": self.request.native}
+        found = ask(probe, {**asked, **question}, about=about)
         self.bar.update()
         return found
 
 
 def _checked(request: Request) -> list[list[int]]:
     """For each batch asked for, each model's batch size, once all models have loaded and fit their inputs."""
-    names = ("models", "batches", "preset", "inputs")
+    names = ("models", "batches", "preset", "native", "inputs")
     found: list[list[int]] = ask(
         "probe_check", {name: getattr(request, name) for name in names}, about=", ".join(request.models)
     )
@@ -174,7 +177,7 @@ def _checked(request: Request) -> list[list[int]]:
 
 
 def _config(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
-    same = ("threads", "preset", "time_ns", "processes", "rounds", "samples", "launches", "memory")
+    same = ("threads", "preset", "native", "time_ns", "processes", "rounds", "samples", "launches", "memory")
     asked = asdict(request)
     return Config(**{name: asked[name] for name in same}, settings=chosen, inputs=called, batches=tuple(batches))
 

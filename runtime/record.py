@@ -11,6 +11,7 @@ A record names no machine, user or folder. Units end the names. A value that cou
 
 Format history (schema_version):
     1   first
+    2   config.native and cells.native: whether native kernels were asked for, and loaded
 """
 
 import os
@@ -23,12 +24,12 @@ from edgefc.errors import UsageError
 from edgefc.files import write_text
 from edgefc.runtime.parts import Baseline, Cell, Config, Environment, ModelFile, Part, Ratio
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 _LARGEST_BYTES = 256 << 20
 
 
 class Record(Part):
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     environment: Environment
     config: Config
     models: tuple[ModelFile, ...]

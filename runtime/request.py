@@ -31,6 +31,7 @@ class Request:
     batches: tuple[int | None, ...]
     threads: tuple[int, ...]
     preset: str
+    native: str
     inputs: str | None
     time_ns: int
     processes: int

@@ -104,6 +104,11 @@ class Session:
         return list(outputs)
 
 
+def open_session(path: str, question: Mapping[str, Any]) -> Session:
+    """As a probe is asked to: `question` may have preset, native and threads."""
+    return Session(path, **{name: question[name] for name in ("preset", "native", "threads") if name in question})
+
+
 def _give_back() -> None:
     """Return what loading needed and freed to the system: glibc keeps it, often more than the model itself."""
     if sys.platform == "linux":

@@ -78,6 +78,9 @@ def _caption(record: Record) -> Iterator[str]:
     for base in record.baselines:
         peak = "" if base.peak_bytes is None else f" and {bytes_text(base.peak_bytes)}, which peak memory is above"
         yield f"with {_threads(base.threads)}, a model that does nothing takes {time_text(base.steady.median_ns)}{peak}"
+    for variant in sorted({cell.native for cell in record.cells if cell.native}):
+        names = ", ".join(sorted({record.models[cell.model].name for cell in record.cells if cell.native == variant}))
+        yield f"native kernels ({variant}) were loaded with {names}"
     if record.ratios:
         yield f"ratio: time over that of {record.models[0].name} in the same rounds, with a 95 % interval"
     yield from sorted({f"no memory: {cell.memory_missing}" for cell in record.cells if cell.memory_missing})

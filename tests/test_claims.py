@@ -29,7 +29,9 @@ def record(tmp_path_factory) -> Record:
     for name, (layer, options) in models.items():
         report = export(layer, torch.randn(2, N), folder / f"{name}.onnx", **options)
         assert name == "dense" or report.file_bytes + report.data_bytes <= 64 * 1024, name
-    return profile([folder / f"{name}.onnx" for name in models], min_time_s=0.02, processes=1, rounds=1, launches=1)
+    return profile(
+        [folder / f"{name}.onnx" for name in models], min_time_s=0.02, processes=1, rounds=1, launches=1, native="off"
+    )
 
 
 def cell(record: Record, name: str) -> Cell:

@@ -22,7 +22,7 @@ class Recorded:
         if probe == "probe_check":
             return [[batch or 1] * len(question["models"]) for batch in question["batches"]]
         if probe == "probe_load":
-            return {"load_ns": 7, "first_ns": 8}
+            return {"load_ns": 7, "first_ns": 8, "used_native": None}
         if probe == "probe_memory":
             return {"missing": "not recorded"}
         names = [Path(path).name for path in question["models"]]

@@ -25,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", default="latency", metavar="NAME",
         help="latency: onnxruntime's defaults; memory: one copy of each weight; battery: no spinning threads",
     )  # fmt: skip
+    parser.add_argument(
+        "--native", default="auto", metavar="MODE",
+        help="kernels of edgefc's own for its layers: auto (where there are any), on, or off",
+    )  # fmt: skip
     parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
     parser.add_argument(
         "--time", type=float, default=1.0, metavar="SECONDS", help="time spent timing each row (default: 1)"
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
     record = profile(
         args.models, batch=args.batch, threads=args.threads, preset=args.preset, inputs=args.inputs,
-        min_time_s=args.time, memory=args.memory,
+        min_time_s=args.time, memory=args.memory, native=args.native,
     )  # fmt: skip
     if args.json is not None:
         record.write(args.json)

@@ -127,7 +127,9 @@ def _exported(folder: Path, models: dict[str, nn.Module]) -> None:
 def _measured(folder: Path) -> Record:
     """All files in one call, so that they take turns; measured anew each time."""
     started = time.perf_counter()
-    record = profile([folder / f"{file.name}.onnx" for file in FILES], batch=BATCHES, threads=1, **MEASURING)
+    record = profile(
+        [folder / f"{file.name}.onnx" for file in FILES], batch=BATCHES, threads=1, native="off", **MEASURING
+    )
     record.write(folder / "record.json")
     _say(f"measured load, memory and latency in {time.perf_counter() - started:.0f} s")
     return record

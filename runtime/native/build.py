@@ -20,7 +20,10 @@ STRICT = ("-Wall", "-Wextra", "-Werror")
 
 # Files for one kind of processor, by the end of their name; on others they are empty.
 VARIANTS = {"_avx2": ("-mavx2", "-mfma"), "_avx512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw")}
-SOURCES = ("kernel", "library", "prp_op", "prp_portable", "prp_avx2", "prp_avx512")
+SOURCES = (
+    "kernel", "library", "prp_op", "prp_portable", "prp_avx2", "prp_avx512",
+    "circulant_op", "circulant", "circulant_portable", "circulant_avx2", "circulant_avx512", "fft",
+)  # fmt: skip
 
 
 class NoLibrary(Exception):
@@ -71,9 +74,9 @@ def _all(commands: list[list[str]]) -> None:
     except OSError as error:
         raise NoLibrary(f"the compiler {commands[0][0]} cannot be started: {error.strerror}.") from None
     said = [each.communicate()[1] for each in running]
-    for each, text in zip(running, said, strict=True):
+    for command, each, text in zip(commands, running, said, strict=True):
         if each.returncode:
-            raise NoLibrary(f"the compiler failed:\n{shlex.join(each.args)}\n{text.strip()}")
+            raise NoLibrary(f"the compiler failed:\n{shlex.join(command)}\n{text.strip()}")
 
 
 if __name__ == "__main__":

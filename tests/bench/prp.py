@@ -49,7 +49,7 @@ def bodies(distribution):
 def measure(n, distribution, args):
     layer, options = edgefc.PRPLinear(n, n, distribution=distribution), bodies(distribution)
     with exported({"dense": nn.Linear(n, n), **dict.fromkeys(options, layer)}, n, **options) as paths:
-        return profile(paths, batch=args.batch, threads=args.threads, min_time_s=args.time)
+        return profile(paths, batch=args.batch, threads=args.threads, min_time_s=args.time, native="off")
 
 
 def table_rows(n, distribution, record, batches):
