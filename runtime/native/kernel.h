@@ -155,5 +155,6 @@ Cpu cpu();  // throws Failure where the variable names none that can run here
 const char* cpu_name(Cpu);
 
 const ort::CustomOp& prp_op();
+const ort::CustomOp& circulant_op();
 
 }  // namespace edgefc

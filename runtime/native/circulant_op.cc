@@ -1,0 +1,107 @@
+// edgefc::CirculantLinear: attributes and shapes checked, then the kernel of circulant.h.
+#include <algorithm>
+#include <memory>
+
+#include "circulant.h"
+#include "kernel.h"
+
+namespace edgefc {
+
+namespace {
+
+constexpr char kOp[] = "edgefc::CirculantLinear";
+constexpr double kWorthATask = 1 << 20;  // multiply-adds, some ten microseconds
+constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
+
+class Kernel {
+ public:
+  Kernel(const ort::Api& api, const ort::KernelInfo& info) : api_(api) {
+    const Node node(api, info, kOp);
+    name_ = node.name();
+    sizes_ = {node.size("in_features"), node.size("out_features"), node.size("block"),
+              static_cast<std::uint64_t>(node.whole("sign_seed"))};
+    node.check_constant(2, "bias", sizes_.outputs);
+    std::vector<std::int64_t> shape;
+    if (const float* kernel = constant(info, shape)) plan_ = make(kernel, shape);
+  }
+
+  void run(ort::KernelContext& context) {
+    const Run run(api_, context, name_);
+    std::vector<std::int64_t> shape, kernel_shape;
+    const float* x = run.input(0, shape);
+    if (shape.empty() || shape.back() != sizes_.inputs) {
+      throw Failure(name_ + ": x has shape " + shown(shape) + ", and its last axis is not in_features " +
+                    std::to_string(sizes_.inputs) + ".");
+    }
+    const float* bias = run.vector(2, "bias", sizes_.outputs);
+    std::unique_ptr<CirculantPlan> made;  // a kernel that the model computes has its spectra taken in each run
+    if (!plan_) {
+      const float* kernel = run.input(1, kernel_shape);
+      made = make(kernel, kernel_shape);
+    }
+    const CirculantPlan& plan = plan_ ? *plan_ : *made;
+    std::int64_t rows = 1;
+    for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
+    shape.back() = sizes_.outputs;
+    float* y = run.output(shape);
+    const double worth = std::min(plan.operations() * static_cast<double>(rows) / kWorthATask, double{kTasks});
+    const std::int64_t wanted = std::max<std::int64_t>(1, static_cast<std::int64_t>(worth));
+    const std::int64_t unit = plan.rows_together(), chunk = up(up(rows, wanted), unit) * unit;
+    std::atomic<bool> short_of_memory{false};
+    run.parallel(static_cast<std::size_t>(rows == 0 ? 0 : up(rows, chunk)), [&](std::size_t task) {
+      const std::int64_t first = static_cast<std::int64_t>(task) * chunk, count = std::min(chunk, rows - first);
+      if (!plan.apply(x + first * sizes_.inputs, count, y + first * sizes_.outputs, bias)) short_of_memory = true;
+    });
+    if (short_of_memory) throw std::bad_alloc();
+  }
+
+ private:
+  static std::int64_t up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+  // The kernel where it is a constant of the model, or null.
+  const float* constant(const ort::KernelInfo& info, std::vector<std::int64_t>& shape) const {
+    const std::string what = name_ + ": kernel";
+    int known = 0;
+    const ort::Value* value = nullptr;
+    check(api_, api_.KernelInfoGetConstantInput_tensor(&info, 1, &known, &value), what + " is missing.");
+    if (!known || value == nullptr) return nullptr;
+    ort::Shape* described = nullptr;
+    check(api_, api_.GetTensorTypeAndShape(value, &described), what + " is not a tensor.");
+    const std::unique_ptr<ort::Shape, void (*)(ort::Shape*)> release(described, api_.ReleaseTensorTypeAndShapeInfo);
+    std::size_t rank = 0;
+    ort::ElementType type{};
+    check(api_, api_.GetTensorElementType(described, &type), what + " has no element type.");
+    if (type != ort::kFloat) throw Failure(what + " is not float32.");
+    check(api_, api_.GetDimensionsCount(described, &rank), what + " has no shape.");
+    shape.resize(rank);
+    check(api_, api_.GetDimensions(described, shape.data(), rank), what + " has no shape.");
+    void* data = nullptr;
+    check(api_, api_.GetTensorMutableData(const_cast<ort::Value*>(value), &data), what + " cannot be read.");
+    return static_cast<const float*>(data);
+  }
+
+  std::unique_ptr<CirculantPlan> make(const float* kernel, const std::vector<std::int64_t>& shape) const {
+    const std::int64_t p = up(sizes_.outputs, sizes_.block), q = up(sizes_.inputs, sizes_.block);
+    if (shape != std::vector<std::int64_t>{p, q, sizes_.block}) {
+      throw Failure(name_ + ": kernel has shape " + shown(shape) + ", not " + shown({p, q, sizes_.block}) + ".");
+    }
+    std::string error;
+    auto plan = CirculantPlan::create(sizes_, kernel, p * q * sizes_.block, &error);
+    if (!plan) throw Failure(name_ + ": " + error);
+    return plan;
+  }
+
+  const ort::Api& api_;
+  std::string name_;
+  CirculantPlan::Sizes sizes_{};
+  std::unique_ptr<CirculantPlan> plan_;
+};
+
+}  // namespace
+
+const ort::CustomOp& circulant_op() {
+  static const ort::CustomOp op = make_op<Kernel, kOp, 3>();
+  return op;
+}
+
+}  // namespace edgefc
