@@ -1,0 +1,63 @@
+"""One PRPLinear node, its weights and its float64 answer, for tests of the native kernels."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from edgefc import generator
+
+Array = NDArray[Any]
+
+
+class Prp:
+    """A layer of n inputs and m outputs; `changed` replaces attributes, and leaves out those that are None."""
+
+    def __init__(self, n: int, m: int, distribution: str = "rademacher", seed: int = 7, **changed: Any) -> None:
+        random = np.random.default_rng(n * 31 + m)
+        book = generator.codebook(distribution)
+        self.n, self.m, self.distribution, self.seed = n, m, distribution, seed
+        self.weights = {
+            name: random.standard_normal(size).astype(np.float32)
+            for name, size in (("in_scale", n), ("out_scale", m), ("bias", m))
+        }
+        signed = seed - 2**64 if seed >= 2**63 else seed
+        self.attributes: dict[str, Any] = {
+            "in_features": n, "out_features": m, "seed": signed, "distribution": distribution,
+            "bits": book.bits, "codebook": [float(level) for level in book.levels], **changed,
+        }  # fmt: skip
+
+    def model(self) -> ModelProto:
+        """Without a body: only the native kernel can run it."""
+        kept = {name: value for name, value in self.attributes.items() if value is not None}
+        node = helper.make_node("PRPLinear", ["x", *self.weights], ["y"], "encoder.fc1", domain="edgefc", **kept)
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+        stored = [numpy_helper.from_array(value, name) for name, value in self.weights.items()]
+        graph = helper.make_graph([node], "g", ends[:1], ends[1:], stored)
+        opsets = [helper.make_opsetid("", 20), helper.make_opsetid("edgefc", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+    def expected(self, x: Array) -> NDArray[np.float64]:
+        p = generator.matrix(self.seed, self.m, self.n, self.distribution).astype(np.float64) / np.sqrt(self.n)
+        scales = {name: value.astype(np.float64) for name, value in self.weights.items()}
+        y: NDArray[np.float64] = (x * scales["in_scale"]) @ p.T * scales["out_scale"] + scales["bias"]
+        return y
+
+
+def session(model: ModelProto, library: str, threads: int = 1) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.register_custom_ops_library(library)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, x: Array) -> Array:
+    y: Array = session.run(None, {"x": x})[0]
+    return y
+
+
+def inputs(rows: int, n: int) -> NDArray[np.float32]:
+    return np.random.default_rng(rows).standard_normal((rows, n)).astype(np.float32)

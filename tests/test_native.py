@@ -1,0 +1,308 @@
+"""The native kernel of PRPLinear in onnxruntime: each variant against float64, hostile models, what Session says."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import edgefc
+from edgefc import generator, testing
+from edgefc.errors import ModelError, UsageError
+from edgefc.export import export
+from edgefc.runtime import Session, native, profile
+from edgefc.runtime.native import build
+from tests.native_models import Array, Prp, inputs, run, session
+
+CPUS = ("portable", "avx2", "avx512")
+SIZES = ((1, 1), (2, 3), (7, 5), (31, 33), (37, 17), (64, 64), (300, 401), (129, 65))
+BATCHES = (0, 1, 2, 3, 5, 8, 9, 64, 65)
+
+
+def assert_close(actual: Array, expected: Array) -> None:
+    testing.assert_close(actual, expected, nmse=1e-12, what="native")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The installed one, or one compiled here where that is missing or older than its sources."""
+    path = native.library_path()
+    newest = max(file.stat().st_mtime for file in build.HERE.iterdir() if file.suffix in (".cc", ".h"))
+    if path is not None and Path(path).stat().st_mtime >= newest:
+        return path
+    try:
+        return str(build.build(tmp_path_factory.mktemp("native") / native.NAME))
+    except build.NoLibrary as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=CPUS)
+def cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, library: str) -> str:
+    """Each variant that this processor runs."""
+    name: str = request.param
+    monkeypatch.setenv("EDGEFC_NATIVE_CPU", name)
+    try:
+        session(Prp(1, 1).model(), library)
+    except Exception as error:
+        pytest.skip(str(error))
+    return name
+
+
+@pytest.fixture
+def loaded(library: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Session loads the library of this test."""
+    monkeypatch.setattr(native, "library_path", lambda: library)
+    return library
+
+
+# ---- values
+
+
+@pytest.mark.parametrize("distribution", generator.CODEBOOKS)
+def test_every_size_and_batch_against_float64(cpu: str, library: str, distribution: str) -> None:
+    for n, m in SIZES:
+        layer = Prp(n, m, distribution)
+        kernel = session(layer.model(), library)
+        for rows in BATCHES:
+            x = inputs(rows, n)
+            y = run(kernel, x)
+            assert y.shape == (rows, m) and y.dtype == np.float32
+            expected = layer.expected(x)
+            error, size = np.square(y - expected).sum(), np.square(expected).sum()
+            assert error <= 1e-12 * size, f"{n} -> {m}, batch {rows}: {error / size:.1e}"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1])
+def test_every_seed(cpu: str, library: str, seed: int) -> None:
+    layer = Prp(40, 24, "gaussian", seed)
+
+    assert_close(run(session(layer.model(), library), inputs(3, 40)), layer.expected(inputs(3, 40)))
+
+
+def test_a_codebook_of_its_own(cpu: str, library: str) -> None:
+    """256 different levels without order, and 17 runs, one more than a vector can hold."""
+    random = np.random.default_rng(0)
+    for levels in (random.standard_normal(256), np.repeat(random.standard_normal(17), 16)[-256:], np.ones(256)):
+        layer = Prp(50, 30, "uniform", codebook=[float(level) for level in levels.astype(np.float32)])
+        codes = np.searchsorted(
+            np.float32(generator.codebook("uniform").levels), generator.matrix(7, 30, 50, "uniform")
+        )
+        p = levels.astype(np.float32)[codes].astype(np.float64) / np.sqrt(50)
+        x, w = inputs(9, 50), layer.weights
+        expected = (x.astype(np.float64) * w["in_scale"]) @ p.T * w["out_scale"] + w["bias"]
+        assert_close(run(session(layer.model(), library), x), expected)
+
+
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian", "ternary", "uniform"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_goes_where_a_dense_layer_sends_it(
+    cpu: str, library: str, distribution: str, value: float
+) -> None:
+    layer = Prp(40, 24, distribution)
+    for rows in (1, 9):
+        x = inputs(rows, 40)
+        x[0, 3] = value
+        with np.errstate(invalid="ignore"):
+            expected = layer.expected(x)
+        np.testing.assert_array_equal(np.isnan(run(session(layer.model(), library), x)), np.isnan(expected))
+
+
+def test_any_leading_axes(library: str) -> None:
+    layer = Prp(24, 10)
+    kernel, x = session(layer.model(), library), inputs(30, 24)
+
+    assert_close(run(kernel, x.reshape(2, 3, 5, 24)).reshape(30, 10), layer.expected(x))
+    assert run(kernel, x[0]).shape == (10,)
+    assert run(kernel, x[:0].reshape(4, 0, 24)).shape == (4, 0, 10)
+
+
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
+def test_threads_change_no_bit(library: str, distribution: str) -> None:
+    """onnxruntime's threads within a run, and several runs of one session at the same time."""
+    layer, x = Prp(700, 900, distribution), inputs(33, 700)
+    expected = run(session(layer.model(), library), x)
+    kernel, found = session(layer.model(), library, threads=3), []
+    threads = [threading.Thread(target=lambda: found.append(run(kernel, x))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 4
+    assert all(np.array_equal(y, expected) for y in found)
+
+
+# ---- hostile models
+
+HOSTILE = [
+    ({"in_features": -3}, "in_features is -3, not from 1 to 2147483647."),
+    ({"out_features": 0}, "out_features is 0, not from 1 to 2147483647."),
+    ({"in_features": 2**62}, "in_features is 4611686018427387904, not from 1 to 2147483647."),
+    ({"out_features": 2**31 - 1}, "out_scale has shape (9,), not (2147483647,)."),
+    ({"in_features": 5}, "in_scale has shape (4,), not (5,)."),
+    ({"bits": 3}, "bits is 3, not 1, 2, 4 or 8."),
+    ({"bits": -1}, "bits is -1, not 1, 2, 4 or 8."),
+    ({"bits": 8}, "the codebook has 2 levels, and codes of 8 bits need 256."),
+    ({"codebook": [0.5] * 257}, "the attribute codebook has 257 numbers, above 256."),
+    ({"codebook": [1.0, float("nan")]}, "the codebook holds a level that is not finite."),
+    ({"codebook": None}, "the attribute codebook is missing or no list of numbers."),
+    ({"codebook": "1, 2"}, "the codebook has 0 levels, and codes of 1 bits need 2."),
+    ({"seed": None}, "the attribute seed is missing or no whole number."),
+    ({"seed": 1.5}, "the attribute seed is missing or no whole number."),
+]
+
+
+@pytest.mark.parametrize(("changed", "said"), HOSTILE)
+def test_one_sentence_with_layer_and_values(library: str, changed: dict[str, object], said: str) -> None:
+    model = Prp(4, 9, **{"seed": 7, **changed}) if "seed" not in changed else Prp(4, 9)
+    model.attributes.update(changed)
+
+    with pytest.raises(Exception, match="edgefc::PRPLinear") as caught:
+        session(model.model(), library)
+    assert str(caught.value).endswith(f"edgefc::PRPLinear encoder.fc1: {said}")
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (), (5,), (3, 0)])
+def test_inputs_of_another_width(library: str, shape: tuple[int, ...]) -> None:
+    kernel = session(Prp(4, 9).model(), library)
+
+    with pytest.raises(Exception, match="and its last axis is not in_features 4"):
+        run(kernel, np.ones(shape, np.float32))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changed=st.dictionaries(
+        st.sampled_from(["in_features", "out_features", "seed", "bits"]), st.integers(-(2**63), 2**63 - 1)
+    ),
+    codebook=st.lists(st.floats(width=32), min_size=1, max_size=300) | st.none(),
+    x=st.lists(st.integers(0, 6), max_size=4),
+)
+def test_whatever_the_attributes_nothing_crashes(
+    library: str, changed: dict[str, int], codebook: list[float] | None, x: list[int]
+) -> None:
+    model = Prp(4, 9)
+    model.attributes.update(changed, **({"codebook": codebook} if codebook is not None else {}))
+    said = "edgefc::PRPLinear encoder.fc1"
+    try:
+        run(session(model.model(), library), np.ones(x, np.float32))
+    except Exception as error:
+        said = str(error)
+    assert "edgefc::PRPLinear encoder.fc1" in said
+
+
+# ---- the session
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("distribution", generator.CODEBOOKS)
+def test_one_file_with_and_without(loaded: str, tmp_path: Path, distribution: str) -> None:
+    layer, x = edgefc.PRPLinear(60, 50, distribution=distribution, seed=2**63 + 5).eval(), torch.randn(3, 60)
+    export(layer, x, tmp_path / "m.onnx")
+    sessions = {mode: Session(tmp_path / "m.onnx", native=mode) for mode in ("auto", "on", "off")}
+    name = sessions["on"].inputs[0].name
+
+    answers = {mode: next(iter(s.run({name: x.numpy()}).values())) for mode, s in sessions.items()}
+
+    assert sessions["auto"].native == sessions["on"].native in CPUS and sessions["off"].native is None
+    for answer in answers.values():
+        assert_close(answer, layer.double()(x.double()).numpy())
+    np.testing.assert_array_equal(answers["auto"], answers["on"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_types_run_by_their_bodies(loaded: str, tmp_path: Path, dtype: torch.dtype) -> None:
+    layer, x = edgefc.PRPLinear(60, 50, dtype=dtype).eval(), torch.randn(3, 60, dtype=dtype)
+    export(layer, x, tmp_path / "m.onnx")
+
+    assert Session(tmp_path / "m.onnx").native is None
+    with pytest.raises(ModelError, match=r"its operator PRPLinear has an input of type (double|float16)"):
+        Session(tmp_path / "m.onnx", native="on")
+
+
+def test_a_record_says_what_was_loaded(loaded: str, tmp_path: Path) -> None:
+    if Path(loaded).resolve() != build.HERE / native.NAME:
+        pytest.skip("child processes look for the installed library")
+    export(edgefc.PRPLinear(60, 50).eval(), torch.randn(1, 60), tmp_path / "m.onnx")
+    quick = {"min_time_s": 0.01, "processes": 1, "rounds": 1, "launches": 1, "memory": False}
+    with_it, without = (profile(tmp_path / "m.onnx", native=mode, **quick) for mode in ("on", "off"))
+
+    assert with_it.config.native == "on" and with_it.cells[0].native in CPUS
+    assert without.config.native == "off" and without.cells[0].native is None
+
+
+def test_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library_path", lambda: None)
+
+    assert native.choose("auto") is None and native.choose("off") is None
+    with pytest.raises(UsageError, match=r"^native is 'on', and this edgefc has no native kernels\. Install a C"):
+        native.choose("on")
+
+
+def test_a_library_of_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / native.NAME).write_bytes(b"\x7fELF, and no more")
+    monkeypatch.setattr(native, "library_path", lambda: str(tmp_path / native.NAME))
+
+    assert native.choose("auto") is None
+    with pytest.raises(UsageError, match="and the kernels cannot be loaded"):
+        native.choose("on")
+
+
+def test_words_that_mean_nothing(loaded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"^native is 'fast'\. Choose one of: auto, on, off\.$"):
+        native.choose("fast")
+    monkeypatch.setenv("EDGEFC_NATIVE_CPU", "sse9")
+    with pytest.raises(UsageError, match=r"^EDGEFC_NATIVE_CPU names no variant"):
+        native.choose("auto")
+    with pytest.raises(Exception, match="EDGEFC_NATIVE_CPU is sse9, and this processor runs portable"):
+        ort.SessionOptions().register_custom_ops_library(loaded)
+
+
+# ---- the build
+
+
+@pytest.mark.parametrize(
+    ("cxx", "said"),
+    [
+        ("no-such-compiler", "the compiler no-such-compiler cannot be started"),
+        ("false", "the compiler failed:\nfalse "),
+    ],
+)
+def test_a_build_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str, said: str) -> None:
+    monkeypatch.setenv("CXX", cxx)
+
+    with pytest.raises(build.NoLibrary, match=said):
+        build.build(tmp_path / native.NAME)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(build.NoLibrary, match=r"^there is no C\+\+ compiler: none of c\+\+, g\+\+, clang\+\+ is on"):
+        build.build(tmp_path / native.NAME)
+
+
+def test_every_source_is_built() -> None:
+    found = {path.stem for path in build.HERE.glob("*.cc")} - {"check_slots"}
+
+    assert set(build.SOURCES) == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cxx", ["g++", "clang++"])
+def test_no_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str) -> None:
+    monkeypatch.setenv("CXX", cxx)
+    if build.shutil.which(cxx) is None:
+        pytest.skip(f"there is no {cxx}")
+
+    made = build.build(tmp_path / native.NAME, extra=build.STRICT)
+
+    layer = Prp(37, 17, "gaussian")
+    assert_close(run(session(layer.model(), str(made)), inputs(3, 37)), layer.expected(inputs(3, 37)))
