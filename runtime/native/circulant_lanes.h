@@ -26,10 +26,17 @@ EDGEFC_INLINE void store(float* p, const VectorOf<W>& v) {
   *reinterpret_cast<typename Vector<W>::Loose*>(p) = v;
 }
 
+// Of two rows of a W x W matrix H apart: the second's left H columns in each 2 H for the first's right ones.
 template <int W, int H, class V, size_t... L>
 EDGEFC_INLINE void exchange(V& a, V& b, std::index_sequence<L...>) {
+#if defined(__clang__)
   const V low = __builtin_shufflevector(a, b, ((L & H) ? W + L - H : L)...);
   b = __builtin_shufflevector(a, b, ((L & H) ? W + L : L + H)...);
+#else  // GCC has this one in every version, the other from 12 on
+  typedef int Lanes __attribute__((vector_size(4 * W)));
+  const V low = __builtin_shuffle(a, b, Lanes{static_cast<int>((L & H) ? W + L - H : L)...});
+  b = __builtin_shuffle(a, b, Lanes{static_cast<int>((L & H) ? W + L : L + H)...});
+#endif
   a = low;
 }
 
