@@ -24,6 +24,7 @@ struct Lanes {
   static I exclusive(I a, I b) { return _mm256_xor_si256(a, b); }
   static I both(I a, I b) { return _mm256_and_si256(a, b); }
   static I right(I a, int places) { return _mm256_srli_epi32(a, places); }
+  static F number(I a) { return _mm256_cvtepi32_ps(a); }
   static F zero() { return _mm256_setzero_ps(); }
   static F all(float value) { return _mm256_set1_ps(value); }
   static F load(const float* from) { return _mm256_loadu_ps(from); }

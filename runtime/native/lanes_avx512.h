@@ -29,6 +29,7 @@ struct Lanes {
   static I exclusive(I a, I b) { return _mm512_xor_si512(a, b); }
   static I both(I a, I b) { return _mm512_and_si512(a, b); }
   static I right(I a, int places) { return _mm512_srli_epi32(a, static_cast<unsigned>(places)); }
+  static F number(I a) { return _mm512_cvtepi32_ps(a); }
   static F zero() { return _mm512_setzero_ps(); }
   static F all(float value) { return _mm512_set1_ps(value); }
   static F load(const float* from) { return _mm512_loadu_ps(from); }

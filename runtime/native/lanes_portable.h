@@ -22,6 +22,9 @@ struct Lanes {
   static I exclusive(I a, I b) { return a ^ b; }
   static I both(I a, I b) { return a & b; }
   static I right(I a, int places) { return a >> static_cast<std::uint32_t>(places); }
+  static F number(I a) {  // through int: below 2^31, and processors convert only those
+    return F{float(int(a[0])), float(int(a[1])), float(int(a[2])), float(int(a[3]))};
+  }
   static F zero() { return F{}; }
   static F all(float value) { return F{value, value, value, value}; }
   static F load(const float* from) {

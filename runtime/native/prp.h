@@ -30,6 +30,7 @@ struct Plan {
   int classes;
   std::uint8_t thresholds[kFewLevels - 1];
   float class_levels[kFewLevels];
+  float step, origin;  // levels at equal distances are (c - origin) step, to their rounding; step 0 where they are not
 };
 
 struct Variant {

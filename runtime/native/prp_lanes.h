@@ -5,7 +5,7 @@
 //   1 bit     a shift, and per batch row a look-up and an addition for each `table_bits` inputs
 //   2, 4      a shift and a look-up for each input, and per batch row a multiply-add
 //   8         the same where the codebook is some runs of equal levels (first two operations per run for 4 inputs),
-//             a gather where it is not
+//             a conversion where its levels are at equal distances, a gather where neither
 #pragma once
 
 #include <cmath>
@@ -53,17 +53,28 @@ inline std::int64_t band(const Plan&, int rows) {
 
 // ---- what is looked up
 
-// The sums of all signs of up to table_bits inputs at u: table[k * step], bit b of k set: minus u[b].
-inline void signed_sums(const float* u, int count, float plus, float minus, float* table) {
-  table[0] = 0;
-  for (int b = 0; b < Lanes::table_bits; ++b) {
-    const float value = b < count ? u[b] : 0;
-    for (int k = 0; k < 1 << b; ++k) {
-      table[k | 1 << b] = table[k] + minus * value;
-      table[k] += plus * value;
+// The sums of table_bits inputs at u under all their signs: entry k takes levels[1] where bit b of k is set.
+struct SignedSums {
+  static constexpr int kVectors = kTable / Lanes::width;
+  Lanes::F signs[Lanes::table_bits][kVectors];
+
+  explicit SignedSums(const float* levels) {
+    for (int b = 0; b < Lanes::table_bits; ++b) {
+      float entries[kTable];
+      for (int k = 0; k < kTable; ++k) entries[k] = levels[k >> b & 1];
+      for (int v = 0; v < kVectors; ++v) signs[b][v] = Lanes::load(entries + v * Lanes::width);
     }
   }
-}
+  void write(const float* u, float* table) const {
+    EDGEFC_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      Lanes::F sum = Lanes::multiply(Lanes::all(u[0]), signs[0][v]);
+      EDGEFC_UNROLL
+      for (int b = 1; b < Lanes::table_bits; ++b) sum = Lanes::multiply_add(Lanes::all(u[b]), signs[b][v], sum);
+      Lanes::store(table + v * Lanes::width, sum);
+    }
+  }
+};
 
 // prepared: for codes of 1 bit [word][table][group row][kTable], otherwise [group][input][group row]; zeros beyond in.
 inline void prepare(const Plan& plan, const float* x, int rows, const float* in_scale, float* prepared) {
@@ -72,7 +83,6 @@ inline void prepare(const Plan& plan, const float* x, int rows, const float* in_
   const auto root = static_cast<float>(1 / std::sqrt(static_cast<double>(n)));
   for (int row = 0; row < all; ++row) {
     const float* from = x + static_cast<std::int64_t>(row < rows ? row : 0) * n;
-    const float keep = row < rows ? root : 0;
     if (plan.bits > 1) {
       float* to = prepared + row / b * b * wide + row % b;
       if (row < rows) {
@@ -82,15 +92,13 @@ inline void prepare(const Plan& plan, const float* x, int rows, const float* in_
       continue;
     }
     float* to = prepared + row * kTable;
+    const SignedSums sums(plan.levels);
     for (std::int64_t first = 0; first < wide; first += 32) {
-      float u[32];
-      for (int i = 0; i < 32; ++i) {
-        u[i] = row < rows && first + i < n ? from[first + i] * (in_scale[first + i] * keep) : 0;
-      }
-      for (int i = 0; i < 32; i += Lanes::table_bits, to += b * kTable) {
-        const int left = 32 - i;
-        signed_sums(u + i, left < Lanes::table_bits ? left : Lanes::table_bits, plan.levels[0], plan.levels[1], to);
-      }
+      float u[32 + Lanes::table_bits] = {};  // zeros behind the last input, and behind a short last table
+      const std::int64_t left = row < rows ? n - first : 0;
+      const int count = left < 32 ? static_cast<int>(left) : 32;
+      for (int i = 0; i < count; ++i) u[i] = from[first + i] * (in_scale[first + i] * root);
+      for (int i = 0; i < 32; i += Lanes::table_bits, to += b * kTable) sums.write(u + i, to);
     }
   }
 }
@@ -154,6 +162,19 @@ struct Runs {
     return counts;
   }
   Lanes::F level(Lanes::I codes) const { return table[codes]; }
+};
+
+// Codes of 8 bits, the levels at equal distances.
+struct Evenly {
+  static constexpr int bits = 8;
+  const Lanes::F step, below;
+  const Lanes::I mask = Lanes::words(255);
+
+  explicit Evenly(const Plan& p) : step(Lanes::all(p.step)), below(Lanes::all(-p.origin)) {}
+  Lanes::I ready(Lanes::I word) const { return word; }
+  Lanes::F level(Lanes::I codes) const {
+    return Lanes::multiply(Lanes::add(Lanes::number(Lanes::both(codes, mask)), below), step);
+  }
 };
 
 // Codes of 8 bits, any codebook.
@@ -331,6 +352,7 @@ inline void bands(const Plan& plan, const float* prepared, int rows, std::int64_
   if (plan.bits == 2) return with(Direct<2>(sixteen), plan, prepared, rows, first, last, out_scale, bias, y);
   if (plan.bits == 4) return with(Direct<4>(sixteen), plan, prepared, rows, first, last, out_scale, bias, y);
   if (plan.classes) return with(Runs(plan), plan, prepared, rows, first, last, out_scale, bias, y);
+  if (plan.step != 0) return with(Evenly(plan), plan, prepared, rows, first, last, out_scale, bias, y);
   return with(Gathered(plan.levels), plan, prepared, rows, first, last, out_scale, bias, y);
 }
 

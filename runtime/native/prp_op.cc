@@ -12,6 +12,7 @@ namespace {
 
 constexpr char kOp[] = "edgefc::PRPLinear";
 constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
+constexpr float kRounding = 2.4e-7f;     // two units in the last place of float32
 constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
 
 const prp::Variant& variant() {
@@ -94,6 +95,7 @@ class Kernel {
     }
     plan_.levels = levels_.data();
     if (bits == 8) find_runs();
+    if (bits == 8 && plan_.classes == 0) find_step();
   }
 
   void find_runs() {
@@ -106,6 +108,17 @@ class Kernel {
       plan_.class_levels[classes++] = levels_[code];
     }
     plan_.classes = classes;
+  }
+
+  void find_step() {
+    const float step = (levels_.back() - levels_.front()) / 255;
+    const float origin = std::round(-2 * levels_.front() / step) / 2;  // code - origin has no rounding
+    for (std::size_t code = 0; code < levels_.size(); ++code) {
+      const float level = (static_cast<float>(code) - origin) * step;
+      if (!(std::abs(level - levels_[code]) <= kRounding * std::abs(levels_[code]))) return;
+    }
+    plan_.step = step;
+    plan_.origin = origin;
   }
 
   const ort::Api& api_;
