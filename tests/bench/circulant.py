@@ -61,7 +61,9 @@ def tiles(n, args):
 
 
 def measure(paths, args):
-    return profile(paths, batch=args.batch, threads=args.threads, min_time_s=args.time, memory=False, launches=1)
+    return profile(
+        paths, batch=args.batch, threads=args.threads, min_time_s=args.time, memory=False, launches=1, native="off"
+    )
 
 
 def table_rows(n, names, record, batches) -> Iterator[tuple[str, ...]]:

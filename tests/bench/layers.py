@@ -59,7 +59,9 @@ def _measured(entry: Entry, n: int, args) -> Record:
         for name, layer in {"dense": entry.dense(n), "layer": entry.make(n)}.items():
             paths.append(Path(folder) / f"{name}.onnx")
             export(Called(entry, layer), entry.example(n), paths[-1], verify=False)
-        return profile(paths, batch=args.batch, threads=args.threads, min_time_s=args.time, memory=False, launches=1)
+        return profile(
+            paths, batch=args.batch, threads=args.threads, min_time_s=args.time, memory=False, launches=1, native="off"
+        )
 
 
 def _rows(entry: Entry, n: int, record: Record, batches: list[int]) -> Iterator[tuple[str, ...]]:
