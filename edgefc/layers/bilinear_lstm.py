@@ -153,7 +153,7 @@ class _BilinearLayer(_Layer):
         return 4 * self.terms * u1 * (d2 * (d1 + u2) + u2 * (u1 + u2))
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        left, right, left_recurrent, right_recurrent = (self.get_parameter(name) for name in _FACTORS)
+        left, right, left_recurrent, right_recurrent = (getattr(self, name) for name in _FACTORS)
         return left, right, left_recurrent, right_recurrent
 
     def _apply_factors(self, x: Tensor, taken: Sequence[int], left: Tensor, right: Tensor) -> Tensor:

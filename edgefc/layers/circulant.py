@@ -26,6 +26,7 @@ from edgefc.layers import seeded
 from edgefc.layers.circulant_blocks import (
     check_block,
     diagonal_means,
+    empty,
     expand,
     fft_dtype,
     spectral_products,
@@ -100,8 +101,11 @@ class CirculantLinear(nn.Module):
         check_width(self, x, self.in_features)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
-        if x.numel() == 0:  # FFT libraries refuse an empty batch
-            return x.new_zeros(*x.shape[:-1], self.out_features)
+        y = empty(x, self.kernel, self.out_features) if x.numel() == 0 else self._spectral(x)
+        return y if self.bias is None else y + self.bias
+
+    def _spectral(self, x: Tensor) -> Tensor:
+        """By the spectra of the blocks, (..., n) -> (..., m)."""
         _, q, b = self.kernel.shape
         u = x.to(fft_dtype(x.dtype))
         u = u * seeded.signs(self.seed, self.in_features, dtype=u.dtype, device=u.device)
@@ -109,7 +113,7 @@ class CirculantLinear(nn.Module):
         spectrum = torch.fft.rfft(self.kernel.to(u.dtype))  # (p, q, b // 2 + 1)
         product = torch.einsum("pqf,...qf->...pf", spectrum, torch.fft.rfft(u))
         y: Tensor = torch.fft.irfft(product, n=b).flatten(-2)[..., : self.out_features].to(x.dtype)
-        return y if self.bias is None else y + self.bias
+        return y
 
     @torch.no_grad()
     def dense(self) -> Tensor:
