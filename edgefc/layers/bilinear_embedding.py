@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors
-from edgefc.layers.symbolic import Attribute, is_size, layer_node
+from edgefc.layers.symbolic import Attribute, check_replaced, is_size, layer_node
 
 _START = 0.05  # "uniform" of Keras
 
@@ -129,6 +129,7 @@ class BilinearEmbedding(nn.Module):
         Raises:
             UsageError: an embedding that renormalises its rows (max_norm).
         """
+        check_replaced(cls, embedding, nn.Embedding)
         if embedding.max_norm is not None:
             raise UsageError(
                 f"BilinearEmbedding cannot take the place of an Embedding with max_norm={embedding.max_norm}: it has "

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, factors, glorot_uniform_
 from edgefc.layers.recurrent import _LSTM, Product, States, _fitted, _Layer
-from edgefc.layers.symbolic import Attribute, layer_nodes
+from edgefc.layers.symbolic import Attribute, check_replaced, layer_nodes
 
 _FACTORS = ("left", "right", "left_recurrent", "right_recurrent")
 
@@ -78,6 +78,7 @@ class BilinearLSTM(_LSTM):
         Raises:
             UsageError: a bidirectional LSTM, or one with a projection.
         """
+        check_replaced(cls, lstm, nn.LSTM)
         return _fitted(cls, lstm, terms=terms)
 
     def extra_repr(self) -> str:

@@ -32,7 +32,7 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import check_width, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import check_replaced, check_width, layer_node, sizes, zero_bias
 
 
 class CirculantLinear(nn.Module):
@@ -129,6 +129,7 @@ class CirculantLinear(nn.Module):
         Signs are orthogonal, so the nearest kernel is the mean of the sign-flipped weight along each wrapped
         diagonal, over the entries that the layer uses.
         """
+        check_replaced(cls, linear, nn.Linear)
         m, n = linear.weight.shape
         layer = cls(
             n,

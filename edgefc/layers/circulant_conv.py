@@ -25,7 +25,7 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import Attribute, check_replaced, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, window
 
 
@@ -104,6 +104,7 @@ class CirculantConv2d(nn.Module):
         Raises:
             UsageError: several groups, or edges that are not filled with zeros.
         """
+        check_replaced(cls, conv, nn.Conv2d)
         if conv.groups != 1 or conv.padding_mode != "zeros":
             raise UsageError(
                 f"CirculantConv2d cannot take the place of a Conv2d with groups={conv.groups}, "

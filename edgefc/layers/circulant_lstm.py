@@ -23,7 +23,7 @@ from edgefc.generator import check_seed
 from edgefc.layers import seeded
 from edgefc.layers.circulant_blocks import diagonal_means, empty, expand, fft_dtype, spectral_products, transform
 from edgefc.layers.recurrent import _LSTM, Product, States, _fitted, _Layer
-from edgefc.layers.symbolic import Attribute, is_size, layer_nodes
+from edgefc.layers.symbolic import Attribute, check_replaced, is_size, layer_nodes
 
 
 class CirculantLSTM(_LSTM):
@@ -89,6 +89,7 @@ class CirculantLSTM(_LSTM):
         Raises:
             UsageError: a bidirectional LSTM, or one with a projection.
         """
+        check_replaced(cls, lstm, nn.LSTM)
         return _fitted(cls, lstm, block=block, seed=seed)
 
     def extra_repr(self) -> str:

@@ -18,7 +18,7 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
 from edgefc.layers.prp import nearest_scales
-from edgefc.layers.symbolic import Attribute, is_size, layer_node
+from edgefc.layers.symbolic import Attribute, check_replaced, is_size, layer_node
 
 
 class PRPEmbedding(nn.Module):
@@ -102,6 +102,7 @@ class PRPEmbedding(nn.Module):
         Raises:
             UsageError: an embedding that renormalises its rows (max_norm).
         """
+        check_replaced(cls, embedding, nn.Embedding)
         if embedding.max_norm is not None:
             raise UsageError(
                 f"PRPEmbedding cannot take the place of an Embedding with max_norm={embedding.max_norm}: it has no "

@@ -94,7 +94,36 @@ def sizes(name: str, in_features: int, out_features: int, unit: str = "features"
 
 def is_size(value: object) -> bool:
     """Whether `value` is a whole number of at least 1; True is none."""
-    return isinstance(value, SupportsIndex) and not isinstance(value, bool) and operator.index(value) >= 1
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
+        return False
+    try:
+        return operator.index(value) >= 1
+    except TypeError:  # arrays and tensors have a place for it, and refuse unless they hold one whole number
+        return False
+
+
+def check_replaced(layer: type[nn.Module], given: object, kind: type[nn.Module]) -> None:
+    """Refuse what is not the torch layer that `layer` is to stand in for.
+
+    Raises:
+        UsageError: anything but a `kind`.
+    """
+    if not isinstance(given, kind):
+        raise UsageError(
+            f"{layer.__name__} can be made from a torch.nn.{kind.__name__} and was given a {type(given).__name__}. "
+            "Give the trained layer itself."
+        )
+
+
+def check_share(name: str, dropout: float) -> float:
+    """A dropout as a float from 0 to 1.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if isinstance(dropout, int | float) and not isinstance(dropout, bool) and 0 <= dropout <= 1:
+        return float(dropout)
+    raise UsageError(f"{name} cannot drop out with dropout={dropout!r}. Choose a probability from 0 to 1.")
 
 
 def zero_bias(like: Tensor, out_features: int) -> Tensor:
