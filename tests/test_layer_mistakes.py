@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 import edgefc
+from edgefc.catalogue import Entry, entries
 from edgefc.errors import ShapeError, UsageError
+from edgefc.layers.eugen_fit import fit_closed_form
 
 LINEARS = [edgefc.BilinearLinear, edgefc.CirculantLinear, edgefc.EUGenLinear, edgefc.PRPLinear]
 CONVOLUTIONS = [edgefc.BilinearConv2d, edgefc.CirculantConv2d, edgefc.PRPConv2d]
@@ -129,3 +131,29 @@ def test_what_code_for_torch_lstm_asks_for(family: Any) -> None:
     layer = family(8, 8)
     layer.flatten_parameters()
     assert (layer.bidirectional, layer.proj_size) == (False, 0)
+
+
+@pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.name) for entry in entries()])
+@pytest.mark.parametrize("given", [np.zeros((2, 3, 12), np.float32), None, [[1.0]], "x"])
+def test_inputs_that_are_no_tensors(entry: Entry, given: Any) -> None:
+    layer = entry.make(12)
+    name = type(layer).__name__
+    said = f"{name} takes tensors and was given a {type(given).__name__}. Convert: torch.as_tensor(x)."
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        entry.call(layer, given)
+
+
+@pytest.mark.parametrize("family", [edgefc.PRPLinear, edgefc.BilinearLinear])
+def test_trained_weights_that_are_not_finite(family: Any) -> None:
+    linear = nn.Linear(8, 6)
+    with torch.no_grad():
+        linear.weight[1, 2] = float("nan")
+    said = "cannot come near to a weight with numbers that are not finite. Look for them in the layer."
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        family.from_linear(linear)
+
+
+@pytest.mark.parametrize("batches", [torch.zeros(3, 8), (torch.zeros(3, 8), torch.zeros(3, 6))])
+def test_closed_form_without_pairs(batches: Any) -> None:
+    with pytest.raises(UsageError, match=r"Give a sequence of pairs \(x, y\), such as \[\(x, y\)\]\.$"):
+        fit_closed_form(edgefc.EUGenLinear(8, 6), batches)

@@ -19,7 +19,7 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed
 from edgefc.layers.attention_masks import merged_mask
 from edgefc.layers.attention_torch import PROJECTIONS, as_torch, linears_of
-from edgefc.layers.symbolic import check_replaced, check_share, is_size, sizes
+from edgefc.layers.symbolic import check_replaced, check_share, check_tensor, is_size, sizes
 
 
 class StructuredAttention(nn.Module):
@@ -111,6 +111,8 @@ class StructuredAttention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As torch.nn.MultiheadAttention's. is_causal, there a hint that attn_mask is causal, changes nothing here."""
+        for tensor in (query, key, value):
+            check_tensor(self, tensor)
         batched = query.ndim == 3
         query, key, value = (self._batch_first(t, batched) for t in (query, key, value))
         if key_padding_mask is not None and not batched:

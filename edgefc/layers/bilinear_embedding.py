@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors
-from edgefc.layers.symbolic import Attribute, check_replaced, is_size, layer_node
+from edgefc.layers.symbolic import Attribute, check_replaced, check_tokens, is_size, layer_node
 
 _START = 0.05  # "uniform" of Keras
 
@@ -85,9 +85,7 @@ class BilinearEmbedding(nn.Module):
             nn.init.uniform_(factor, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype not in (torch.int32, torch.int64):
-            name = type(self).__name__
-            raise UsageError(f"{name} takes int32 or int64 tokens and was given {x.dtype}. Convert: x.long().")
+        check_tokens(self, x)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
         self._check_range(x)
