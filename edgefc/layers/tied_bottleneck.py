@@ -212,6 +212,6 @@ def _check_alike(block: Any, channels: int, width: int) -> None:
 
 def _numbers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What a norm holds, in the order of ONNX: scale, shift, mean, variance."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    if norm.running_mean is None or norm.running_var is None:
+        raise UsageError("TiedBottleneck cannot export a norm without running statistics. Give norms that keep them.")
     return norm.weight, norm.bias, norm.running_mean, norm.running_var
