@@ -4,7 +4,8 @@ The text is folded to 32 characters: letters in lower case, ".", ",", digits as 
 others as one; bits per character are of that text. Every sequence starts from a zero state, so the first characters are
 named with little before them, in every arm. The embedding and the last layer are dense in all arms. At scale s the
 bilinear LSTM has s times the units, which the last layer pays for too. "narrow dense" is the network with torch's LSTM
-of as many units as the parameters of the bilinear one at scale 2 pay for. Gates are torch's in every arm.
+of as many units as the parameters of the bilinear one at scale 2 pay for. Gates are torch's in every arm. Each LSTM
+starts as its layer does: the bilinear one with a forget bias of 1, torch's with biases near 0.
 """
 
 import math
