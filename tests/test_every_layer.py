@@ -58,6 +58,18 @@ def test_copies_answer_alike(entry: Entry) -> None:
 
 
 @every_layer
+def test_a_layer_without_memory_takes_what_is_loaded(entry: Entry) -> None:
+    """Built on the meta device and given its numbers with assign=True: what is not stored is drawn beside them."""
+    layer, x = made(entry)
+    layer.double()
+    with torch.device("meta"):
+        fresh = entry.make(WIDTH).eval()
+    fresh.load_state_dict(layer.state_dict(), assign=True)
+    x = x.double() if x.is_floating_point() else x
+    assert torch.equal(entry.call(fresh, x), entry.call(layer, x))
+
+
+@every_layer
 def test_trains(entry: Entry) -> None:
     """Every parameter gets a gradient that is finite and not all zero, and a step changes the answer."""
     layer, x = made(entry)

@@ -49,8 +49,9 @@ class CirculantLinear(nn.Module):
     frozen=True is the paper's randomized circulant: the kernel is random and never trained. It comes from the same
     seed as the signs, from other rows of words: signs are row 0, block (i, j) is row 1 + i q + j, its levels those of
     "gaussian", its variance 1/n. State dicts, copies and pickles hold the bias alone, and a change of dtype or device
-    makes the kernel anew, so nothing is lost by going through half precision. In an exported file it is an ordinary
-    weight of p q b numbers.
+    makes the kernel anew, so nothing is lost by going through half precision; on leaving the meta device too, where
+    the bias is loaded to, or without one where the first input is. In an exported file it is an ordinary weight of
+    p q b numbers.
 
     The seed is not in the state dict: build the layer with the seed it was trained with. float16 and bfloat16 inputs
     are transformed in float32, because half-precision FFTs need powers of two.
@@ -99,6 +100,8 @@ class CirculantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, x, self.in_features)
+        if self.frozen and self.kernel.is_meta and not x.is_meta:
+            self.kernel = self._draw(self.kernel.new_empty(0, device=x.device))
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
         y = empty(x, self.kernel, self.out_features) if x.numel() == 0 else self._spectral(x)
@@ -178,6 +181,12 @@ class CirculantLinear(nn.Module):
         if self.frozen:
             self.kernel = self._draw(self.kernel)
         return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """Where load_state_dict(assign=True) may bring a layer without memory to life: its kernel then comes too."""
+        super()._load_from_state_dict(*args)
+        if self.frozen and self.bias is not None and self.kernel.is_meta:
+            self.kernel = self._draw(self.bias)
 
     @torch.no_grad()
     def _draw(self, like: Tensor) -> Tensor:
