@@ -21,7 +21,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
     Console(width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
     """The same as markdown, without a line end after the last row."""
-    rule = ("---", *["---:"] * (len(columns) - 1))
+    rule = (*["---"] * left, *["---:"] * (len(columns) - left))
     return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows))

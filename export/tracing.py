@@ -7,10 +7,12 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export.examples import at_least_two_rows, check_common_batch, said_by, tensors, with_rows
@@ -82,9 +84,10 @@ def _trace(
     if not kwargs:
         args = (*args, {})  # torch takes a last argument that is a dict for the keyword ones
     try:
-        program = torch.onnx.export(
-            model, args, kwargs=kwargs, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False
-        )
+        with _one_capture():
+            program = torch.onnx.export(
+                model, args, kwargs=kwargs, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False
+            )
     except Exception as error:
         raise ExportError(_why(model, error, dynamic_batch)) from error
     assert program is not None
@@ -93,6 +96,18 @@ def _trace(
             f"cannot export {type(model).__name__} with an open batch: it computes on one size. {_FIX_BATCH}"
         )
     return program.model
+
+
+@contextlib.contextmanager
+def _one_capture() -> Iterator[None]:
+    """Within the block torch.onnx.export has only the way to capture a model that runs the model's own code.
+
+    Where that fails it would go on to torch._dynamo, which takes torch.onnx.is_in_onnx_export() for false: structured
+    layers would be written out as ordinary operators, seeded matrices as dense ones, without a word.
+    """
+    only = (_capture_strategies.TorchExportNonStrictStrategy,)
+    with mock.patch.object(_capture_strategies, "CAPTURE_STRATEGIES", only):
+        yield
 
 
 def _dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

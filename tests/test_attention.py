@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgefc import CirculantLinear, PRPLinear, StructuredAttention
+from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, PRPLinear, StructuredAttention
 from edgefc.errors import ShapeError, UsageError
 from edgefc.export import export
 from edgefc.testing import assert_close
@@ -26,18 +26,11 @@ from edgefc.testing import assert_close
 RADEMACHER = functools.partial(PRPLinear, distribution="rademacher")
 
 
-class Seedless(nn.Linear):
-    """A layer without a seed, as bilinear ones are."""
-
-    def dense(self) -> Tensor:
-        return self.weight.detach()
-
-
 FAMILIES = [
     pytest.param(PRPLinear, id="prp"),
     pytest.param(RADEMACHER, id="partial"),
     pytest.param(CirculantLinear, id="circulant"),
-    pytest.param(lambda n, m, bias, seed: Seedless(n, m, bias), id="without-a-seed"),
+    pytest.param(lambda n, m, bias, seed: BilinearLinear(n, m, bias), id="bilinear"),
 ]
 
 
@@ -108,6 +101,18 @@ def test_it_is_torchs_attention(
 def test_ordinary_sizes(embed: int, projection: Any) -> None:
     x = numbers(2, 7, embed)
     check(make(projection, embed, embed // 64), x, x, x)
+
+
+def test_projections_that_are_not_linear() -> None:
+    """torch's attention with identities for projections, between ours, whatever they are."""
+    layer = make(functools.partial(EUGenLinear, features=8))
+    between = nn.MultiheadAttention(12, 3, bias=False, batch_first=True, dtype=torch.float64)
+    assert between.in_proj_weight is not None
+    between.in_proj_weight.data = torch.eye(12, dtype=torch.float64).repeat(3, 1)
+    between.out_proj.weight.data = torch.eye(12, dtype=torch.float64)
+    x, k = numbers(2, 4, 12), numbers(2, 5, 12, seed=1)
+    expected = layer.out_proj(between(layer.q_proj(x), layer.k_proj(k), layer.v_proj(k))[0])
+    assert_close(layer(x, k, k)[0], expected, nmse=1e-26, what="EUGen")
 
 
 LENGTH, KEYS = 4, 5
@@ -363,9 +368,9 @@ def test_compiles_whole() -> None:
 def test_multiply_adds_are_those_of_the_projections() -> None:
     layer = make(embed=12, kdim=7, vdim=5)
     assert layer.multiply_adds() == sum(projection.multiply_adds() for projection in layer.projections())
-    seedless = StructuredAttention(4, 2, lambda n, m, bias, seed: Seedless(n, m, bias))
-    with pytest.raises(UsageError, match=re.escape("cannot count q_proj: a Seedless has no multiply_adds().")):
-        seedless.multiply_adds()
+    plain = StructuredAttention(4, 2, lambda n, m, bias, seed: nn.Linear(n, m, bias))
+    with pytest.raises(UsageError, match=re.escape("cannot count q_proj: a Linear has no multiply_adds().")):
+        plain.multiply_adds()
 
 
 # ---- exported
@@ -385,7 +390,9 @@ class SelfAttention(nn.Module):
     ("projection", "opset", "asked"),
     [
         pytest.param(RADEMACHER, 20, {"need_weights": False}, id="prp"),
-        pytest.param(CirculantLinear, 18, {"attn_mask": CAUSAL[:, :LENGTH]}, id="circulant-weights-mask"),
+        pytest.param(
+            CirculantLinear, 18, {"attn_mask": CAUSAL[:, :LENGTH]}, id="circulant-mask", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_it_exports_as_four_nodes(projection: Any, opset: int, asked: dict[str, Any], tmp_path: Path) -> None:

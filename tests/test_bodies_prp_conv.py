@@ -130,7 +130,7 @@ class Net(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("flat", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_model_exports(flat: bool, tmp_path: Path) -> None:
     """One function for both convolutions, batches other than the example's compared by the exporter's own check."""
     path = tmp_path / "model.onnx"
@@ -143,6 +143,7 @@ def test_a_model_exports(flat: bool, tmp_path: Path) -> None:
         assert (layer.stored, layer.detail) == (48 + 2 * 12, "gaussian, seed 9223372036854775809")
 
 
+@pytest.mark.slow
 def test_images_without_a_batch_export(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     report = export(nn.Sequential(PRPConv2d(3, 4, 3)), torch.randn(3, 9, 8), path, dynamic_batch=False)

@@ -96,7 +96,7 @@ class Language(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("flat", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_model_that_starts_with_it_exports(flat: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     report = export(Language(1000, 24, padding_idx=0, seed=2**63 + 1), torch.tensor([[0, 1, 999]]), path, flat=flat)

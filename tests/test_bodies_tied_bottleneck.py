@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgefc import TiedBottleneck
+from edgefc.errors import ExportError
 from edgefc.export import export
 from edgefc.export.inspector import inspect
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
@@ -150,3 +151,11 @@ def test_a_swapped_weight_is_noticed(run: Any) -> None:
     layer.weight.data[[3, 4]] = layer.weight.data[[4, 3]]
     with pytest.raises(AssertionError, match="nmse"):
         assert_close(run(model, x), expected(layer, x), nmse=ROUNDING, what="swapped")
+
+
+def test_a_norm_that_has_no_place_in_the_node_is_refused(tmp_path: Path) -> None:
+    """And the layer is not written out as ordinary operators instead, which torch's second way of tracing would do."""
+    layer = TiedBottleneck(4, 2)
+    layer.blocks[0].norm_in = nn.BatchNorm2d(2, track_running_stats=False)
+    with pytest.raises(ExportError, match="cannot export a norm without running statistics"):
+        export(nn.Sequential(layer).eval(), torch.randn(2, 4, 5, 5), tmp_path / "m.onnx")

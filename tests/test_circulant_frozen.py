@@ -112,6 +112,18 @@ def test_a_layer_without_memory_comes_to_life() -> None:
     assert torch.equal(model[0].kernel, frozen(12, 7, seed=4).kernel)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_without_memory_takes_what_is_loaded(bias: bool) -> None:
+    """The kernel is not in the state dict: it is drawn beside what is, or else where the input is."""
+    layer, x = frozen(12, 7, bias, seed=4), torch.from_numpy(models.inputs(2, 12))
+    fresh = frozen(12, 7, bias, seed=4, device="meta")
+    assert fresh(x.to("meta")).is_meta
+    fresh.load_state_dict(layer.state_dict(), assign=True)
+    assert torch.equal(fresh(x), layer(x))
+    assert torch.equal(fresh.dense(), layer.dense())
+    assert fresh.double().kernel.dtype == torch.float64
+
+
 def test_made_in_inference_trained_later() -> None:
     with torch.inference_mode():
         layer = frozen(8, 8).double()

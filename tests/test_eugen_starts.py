@@ -148,9 +148,9 @@ def test_shared_projections_add_terms_that_cross_orders(distribution: str) -> No
     assert misses(samples, separate) > SIGMAS
 
 
-@pytest.mark.parametrize("a", [(1.0,), (), (0.0, float("nan"))])
+@pytest.mark.parametrize("a", [(1.0,), (), (0.0, float("nan")), "abc", None, 2.0])
 def test_what_is_no_polynomial_is_refused(a: Any) -> None:
-    said = f"no EUGen layer has the polynomial of coefficients {[float(c) for c in a]}. Give a_0, a_1 and as many more"
+    said = f"no EUGen layer has the polynomial of coefficients {a!r}. Give a_0, a_1 and as many more"
     with pytest.raises(UsageError, match=re.escape(said)):
         EUGenLinear.from_polynomial(linear_layer(4, 3), a)
 

@@ -58,6 +58,18 @@ def test_copies_answer_alike(entry: Entry) -> None:
 
 
 @every_layer
+def test_a_layer_without_memory_takes_what_is_loaded(entry: Entry) -> None:
+    """Built on the meta device and given its numbers with assign=True: what is not stored is drawn beside them."""
+    layer, x = made(entry)
+    layer.double()
+    with torch.device("meta"):
+        fresh = entry.make(WIDTH).eval()
+    fresh.load_state_dict(layer.state_dict(), assign=True)
+    x = x.double() if x.is_floating_point() else x
+    assert torch.equal(entry.call(fresh, x), entry.call(layer, x))
+
+
+@every_layer
 def test_trains(entry: Entry) -> None:
     """Every parameter gets a gradient that is finite and not all zero, and a step changes the answer."""
     layer, x = made(entry)
@@ -73,6 +85,61 @@ def test_trains(entry: Entry) -> None:
 def _has_no_effect(name: str) -> bool:
     """A bias of the keys moves all scores of a query alike, which softmax forgets."""
     return name in ("k_proj.bias", "key.bias", "k.bias")
+
+
+@every_layer
+def test_an_empty_batch_trains_too(entry: Entry) -> None:
+    """No rows give no rows, and gradients of zeros: what is left of a batch must not stop a training."""
+    layer, x = made(entry)
+    y = entry.call(layer, x[:0])
+    assert y.shape == (0, *entry.call(layer, x).shape[1:])
+    y.sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's attention under vmap
+def test_parameters_handed_in(entry: Entry) -> None:
+    """torch.func: parameters and inputs that are handed in, each set or each row at a time, count and are not kept."""
+    layer, x = made(entry)
+    model, other = Called(entry, layer), Called(entry, made(entry)[0])
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    numbers, buffers = torch.func.stack_module_state([model, other])
+
+    def loss(numbers: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+        answer: Tensor = torch.func.functional_call(model, (numbers, buffers), (x,))
+        return answer.square().mean()
+
+    gradients = torch.func.vmap(torch.func.grad(loss))(numbers, buffers)
+    for index, one in enumerate((model, other)):
+        one(x).square().mean().backward()
+        for name, parameter in one.named_parameters():
+            assert parameter.grad is not None
+            if parameter.grad.abs().max() > 1e-7:
+                assert_close(gradients[name][index], parameter.grad, nmse=1e-9, what=name)
+    pickle.dumps(layer)
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's attention under vmap
+def test_inputs_one_by_one(entry: Entry) -> None:
+    """torch.func.vmap over a batch of inputs."""
+    layer, x = made(entry)
+    model = Called(entry, layer)
+    assert_close(torch.func.vmap(model)(torch.stack([x, x]))[1], model(x), nmse=1e-10, what="vmap")
+
+
+@every_layer
+def test_memory_formats(entry: Entry) -> None:
+    """model.to(memory_format=...), which convolutional models are given, and back."""
+    layer, x = made(entry)
+    y = entry.call(layer, x)
+    moved = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+    assert_close(entry.call(moved.double().float(), x), y, nmse=1e-10, what="channels last")
 
 
 @every_layer

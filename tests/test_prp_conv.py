@@ -138,11 +138,10 @@ def test_the_matrix_is_that_of_a_prp_layer_on_patches() -> None:
 # ---- gradients
 
 
-@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("options", [{}, {"padding": "same"}, {"padding": 1, "stride": 2}])
-def test_gradients_by_finite_differences(options: dict[str, Any], distribution: str) -> None:
-    layer = make(2, 3, 2, distribution=distribution, seed=3, **options)
-    x = torch.from_numpy(images(2, 2, 4, 3)).requires_grad_()
+@pytest.mark.parametrize("options", [{"padding": "same"}, {"padding": 1, "stride": 2}])
+def test_gradients_by_finite_differences(options: dict[str, Any]) -> None:
+    layer = make(2, 3, 2, seed=3, **options)
+    x = torch.from_numpy(images(1, 2, 3, 2)).requires_grad_()
     names = [name for name, _ in layer.named_parameters()]
     assert names == ["in_scale", "out_scale", "bias"]
 
@@ -155,8 +154,14 @@ def test_gradients_by_finite_differences(options: dict[str, Any], distribution: 
 # ---- the fit to a convolution
 
 
-@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("options", [{}, {"padding": "same", "dilation": 2}, {"padding": (1, 0), "stride": 2}])
+@pytest.mark.parametrize(
+    ("options", "distribution"),
+    [
+        ({}, "rademacher"),
+        ({"padding": "same", "dilation": 2}, "gaussian"),
+        ({"padding": (1, 0), "stride": 2}, "ternary"),
+    ],
+)
 def test_from_conv_recovers_another_prp_layer(options: dict[str, Any], distribution: str) -> None:
     """The answers too, so stride, padding and dilation come along."""
     torch.manual_seed(0)

@@ -149,8 +149,9 @@ def test_the_padding_row_is_zero_and_does_not_learn(padding_idx: int) -> None:
 # ---- the fit to a table
 
 
-@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize(("v", "d"), [(24, 24), (40, 9), (9, 40)])
+@pytest.mark.parametrize(
+    ("v", "d", "distribution"), [(24, 24, "rademacher"), (40, 9, "gaussian"), (9, 40, "ternary"), (9, 40, "uniform")]
+)
 def test_from_embedding_recovers_another_prp_table(v: int, d: int, distribution: str) -> None:
     torch.manual_seed(0)
     original = PRPEmbedding(v, d, distribution=distribution, seed=6, dtype=torch.float64)

@@ -142,7 +142,7 @@ def test_damaged_mnist(tmp_path: Path, content: bytes, says: str) -> None:
         folders.images(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(idx(0x803, 4, 3, 5))[:30]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(idx(0x803, 4, 3, 5))[:30]], ids=["text", "half"])
 def test_damaged_gzip(tmp_path: Path, content: bytes) -> None:
     write_mnist(tmp_path, packed=True)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(content)

@@ -263,7 +263,7 @@ def test_unknown_activations_are_refused_with_the_list() -> None:
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.5, math.nan])
 def test_dropouts_outside_0_to_1_are_refused(dropout: float) -> None:
-    said = f"TiedFFN cannot drop a part of dropout={dropout!r}. Choose a number from 0 to 1."
+    said = f"TiedFFN cannot drop out with dropout={dropout!r}. Choose a probability from 0 to 1."
     with pytest.raises(UsageError, match=re.escape(said)):
         TiedFFN(4, 4, dropout=dropout)
 

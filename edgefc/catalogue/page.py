@@ -1,8 +1,9 @@
 """The catalogue as a page."""
 
+import re
 from collections.abc import Sequence
 
-from edgefc.catalogue.rows import COLUMNS, Row, cells
+from edgefc.catalogue.rows import COLUMNS, LEFT, Row, cells
 from edgefc.tables import markdown_table
 
 _HEAD = """# Every layer
@@ -17,4 +18,5 @@ reproduction; [their page](../recipes/README.md) has the figures with their spre
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    return _HEAD + markdown_table(COLUMNS, [cells(row) for row in rows]) + "\n"
+    table = markdown_table(COLUMNS, [cells(row) for row in rows], left=LEFT)
+    return _HEAD + re.sub(r"arXiv ([\d.]+)", r"[arXiv \1](https://arxiv.org/abs/\1)", table) + "\n"

@@ -16,7 +16,7 @@ from edgefc.recipes.measured import summary
 
 COLUMNS = (
     "layer", "paper", "in the place of", "op", "paper's claim", "recipe",
-    "numbers", "dense", "multiply-adds", "dense", "state dict bytes", ".onnx bytes",
+    "numbers", "dense numbers", "multiply-adds", "dense multiply-adds", "state dict bytes", ".onnx bytes",
 )  # fmt: skip
 LEFT = 6
 

@@ -81,7 +81,7 @@ def codebook(distribution: str) -> Codebook:
     """
     try:
         return CODEBOOKS[distribution]
-    except KeyError:
+    except (KeyError, TypeError):
         raise UsageError(f"no distribution {distribution!r}. Choose one of: {', '.join(CODEBOOKS)}.") from None
 
 

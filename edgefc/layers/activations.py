@@ -30,7 +30,7 @@ def activation(name: str) -> Activation:
     Raises:
         UsageError: no such name.
     """
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UsageError(f"no activation {name!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
 

@@ -19,7 +19,7 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed
 from edgefc.layers.attention_masks import merged_mask
 from edgefc.layers.attention_torch import PROJECTIONS, as_torch, linears_of
-from edgefc.layers.symbolic import is_size, sizes
+from edgefc.layers.symbolic import check_replaced, check_share, check_tensor, is_size, sizes
 
 
 class StructuredAttention(nn.Module):
@@ -74,7 +74,7 @@ class StructuredAttention(nn.Module):
                 f"{name} cannot cut embed_dim={embed_dim} into num_heads={num_heads!r} equal heads. "
                 "Choose a number of heads that divides it."
             )
-        self.num_heads, self.dropout, self.batch_first = int(num_heads), float(dropout), bool(batch_first)
+        self.num_heads, self.dropout, self.batch_first = int(num_heads), check_share(name, dropout), bool(batch_first)
         self.seed = check_seed(seed)
         inputs = (self.embed_dim, self.kdim, self.vdim, self.embed_dim)
         _check_takes(projection, *inputs[:2], bias=bias, seed=self.seed)
@@ -111,6 +111,8 @@ class StructuredAttention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As torch.nn.MultiheadAttention's. is_causal, there a hint that attn_mask is causal, changes nothing here."""
+        for tensor in (query, key, value):
+            check_tensor(self, tensor)
         batched = query.ndim == 3
         query, key, value = (self._batch_first(t, batched) for t in (query, key, value))
         if key_padding_mask is not None and not batched:
@@ -153,6 +155,7 @@ class StructuredAttention(nn.Module):
         Raises:
             UsageError: an attention with add_bias_kv or add_zero_attn.
         """
+        check_replaced(cls, attention, nn.MultiheadAttention)
         if attention.bias_k is not None or attention.add_zero_attn:
             asked = "add_bias_kv" if attention.bias_k is not None else "add_zero_attn"
             raise UsageError(
@@ -201,6 +204,11 @@ class StructuredAttention(nn.Module):
 
 def _check_takes(projection: Callable[..., Any], n: int, m: int, **keywords: object) -> None:
     """Refuse what cannot be called as projections are: classes without a seed, above all."""
+    if not callable(projection):
+        raise UsageError(
+            f"cannot make projections with {projection!r}. Give a class or a function of (in_features, out_features, "
+            "bias, seed), such as CirculantLinear."
+        )
     try:
         signature = inspect.signature(projection)
     except (TypeError, ValueError):  # a callable that hides its arguments may still take these

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors, glorot_uniform_
-from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import Attribute, check_replaced, check_width, layer_node, sizes, zero_bias
 
 
 class BilinearLinear(nn.Module):
@@ -99,6 +99,7 @@ class BilinearLinear(nn.Module):
 
         The nearest of all where nothing is padded or cut; else an approximation (edgefc.layers.kronecker.nearest).
         """
+        check_replaced(cls, linear, nn.Linear)
         weight = linear.weight
         layer = cls(
             linear.in_features, linear.out_features, linear.bias is not None, terms=terms, in_factors=in_factors,

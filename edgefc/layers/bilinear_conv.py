@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edgefc.errors import UsageError
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors, glorot_uniform_
-from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import Attribute, check_replaced, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, Window, window
 
 
@@ -123,6 +123,7 @@ class BilinearConv2d(nn.Module):
         Raises:
             UsageError: a convolution of several groups, of a dilation, or padded with anything but zeros.
         """
+        check_replaced(cls, conv, nn.Conv2d)
         if conv.groups != 1 or any(d != 1 for d in conv.dilation) or conv.padding_mode != "zeros":
             raise UsageError(
                 f"BilinearConv2d cannot take the place of a convolution with groups={conv.groups}, "

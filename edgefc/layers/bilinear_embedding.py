@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors
-from edgefc.layers.symbolic import Attribute, is_size, layer_node
+from edgefc.layers.symbolic import Attribute, check_replaced, check_tokens, is_size, layer_node
 
 _START = 0.05  # "uniform" of Keras
 
@@ -85,9 +85,7 @@ class BilinearEmbedding(nn.Module):
             nn.init.uniform_(factor, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype not in (torch.int32, torch.int64):
-            name = type(self).__name__
-            raise UsageError(f"{name} takes int32 or int64 tokens and was given {x.dtype}. Convert: x.long().")
+        check_tokens(self, x)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
         self._check_range(x)
@@ -129,6 +127,7 @@ class BilinearEmbedding(nn.Module):
         Raises:
             UsageError: an embedding that renormalises its rows (max_norm).
         """
+        check_replaced(cls, embedding, nn.Embedding)
         if embedding.max_norm is not None:
             raise UsageError(
                 f"BilinearEmbedding cannot take the place of an Embedding with max_norm={embedding.max_norm}: it has "
@@ -159,7 +158,10 @@ class BilinearEmbedding(nn.Module):
         """
         if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.numel():
             return
-        low, high = (int(value) for value in x.aminmax())
+        try:
+            low, high = (int(value) for value in x.aminmax())
+        except RuntimeError:  # torch.func.vmap lets nobody look
+            return
         if low < 0 or high >= self.num_embeddings:
             raise UsageError(
                 f"{type(self).__name__} has tokens 0 to {self.num_embeddings - 1} and was given some from {low} to "

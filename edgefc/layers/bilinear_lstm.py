@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, factors, glorot_uniform_
 from edgefc.layers.recurrent import _LSTM, Product, States, _fitted, _Layer
-from edgefc.layers.symbolic import Attribute, layer_nodes
+from edgefc.layers.symbolic import Attribute, check_replaced, layer_nodes
 
 _FACTORS = ("left", "right", "left_recurrent", "right_recurrent")
 
@@ -78,6 +78,7 @@ class BilinearLSTM(_LSTM):
         Raises:
             UsageError: a bidirectional LSTM, or one with a projection.
         """
+        check_replaced(cls, lstm, nn.LSTM)
         return _fitted(cls, lstm, terms=terms)
 
     def extra_repr(self) -> str:
@@ -153,7 +154,7 @@ class _BilinearLayer(_Layer):
         return 4 * self.terms * u1 * (d2 * (d1 + u2) + u2 * (u1 + u2))
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        left, right, left_recurrent, right_recurrent = (self.get_parameter(name) for name in _FACTORS)
+        left, right, left_recurrent, right_recurrent = (getattr(self, name) for name in _FACTORS)
         return left, right, left_recurrent, right_recurrent
 
     def _apply_factors(self, x: Tensor, taken: Sequence[int], left: Tensor, right: Tensor) -> Tensor:

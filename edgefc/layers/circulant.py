@@ -26,12 +26,13 @@ from edgefc.layers import seeded
 from edgefc.layers.circulant_blocks import (
     check_block,
     diagonal_means,
+    empty,
     expand,
     fft_dtype,
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import check_width, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import check_replaced, check_width, layer_node, sizes, zero_bias
 
 
 class CirculantLinear(nn.Module):
@@ -48,8 +49,9 @@ class CirculantLinear(nn.Module):
     frozen=True is the paper's randomized circulant: the kernel is random and never trained. It comes from the same
     seed as the signs, from other rows of words: signs are row 0, block (i, j) is row 1 + i q + j, its levels those of
     "gaussian", its variance 1/n. State dicts, copies and pickles hold the bias alone, and a change of dtype or device
-    makes the kernel anew, so nothing is lost by going through half precision. In an exported file it is an ordinary
-    weight of p q b numbers.
+    makes the kernel anew, so nothing is lost by going through half precision; on leaving the meta device too, where
+    the bias is loaded to, or without one where the first input is. In an exported file it is an ordinary weight of
+    p q b numbers.
 
     The seed is not in the state dict: build the layer with the seed it was trained with. float16 and bfloat16 inputs
     are transformed in float32, because half-precision FFTs need powers of two.
@@ -98,10 +100,15 @@ class CirculantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, x, self.in_features)
+        if self.frozen and self.kernel.is_meta and not x.is_meta:
+            self.kernel = self._draw(self.kernel.new_empty(0, device=x.device))
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
-        if x.numel() == 0:  # FFT libraries refuse an empty batch
-            return x.new_zeros(*x.shape[:-1], self.out_features)
+        y = empty(x, self.kernel, self.out_features) if x.numel() == 0 else self._spectral(x)
+        return y if self.bias is None else y + self.bias
+
+    def _spectral(self, x: Tensor) -> Tensor:
+        """By the spectra of the blocks, (..., n) -> (..., m)."""
         _, q, b = self.kernel.shape
         u = x.to(fft_dtype(x.dtype))
         u = u * seeded.signs(self.seed, self.in_features, dtype=u.dtype, device=u.device)
@@ -109,7 +116,7 @@ class CirculantLinear(nn.Module):
         spectrum = torch.fft.rfft(self.kernel.to(u.dtype))  # (p, q, b // 2 + 1)
         product = torch.einsum("pqf,...qf->...pf", spectrum, torch.fft.rfft(u))
         y: Tensor = torch.fft.irfft(product, n=b).flatten(-2)[..., : self.out_features].to(x.dtype)
-        return y if self.bias is None else y + self.bias
+        return y
 
     @torch.no_grad()
     def dense(self) -> Tensor:
@@ -125,6 +132,7 @@ class CirculantLinear(nn.Module):
         Signs are orthogonal, so the nearest kernel is the mean of the sign-flipped weight along each wrapped
         diagonal, over the entries that the layer uses.
         """
+        check_replaced(cls, linear, nn.Linear)
         m, n = linear.weight.shape
         layer = cls(
             n,
@@ -173,6 +181,12 @@ class CirculantLinear(nn.Module):
         if self.frozen:
             self.kernel = self._draw(self.kernel)
         return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """Where load_state_dict(assign=True) may bring a layer without memory to life: its kernel then comes too."""
+        super()._load_from_state_dict(*args)
+        if self.frozen and self.bias is not None and self.kernel.is_meta:
+            self.kernel = self._draw(self.bias)
 
     @torch.no_grad()
     def _draw(self, like: Tensor) -> Tensor:

@@ -63,6 +63,11 @@ def spectral_products(b: int) -> int:
     return 2 * b - (1 if b % 2 else 2)
 
 
+def empty(x: Tensor, kernel: Tensor, *features: int) -> Tensor:
+    """What an empty batch x (..., n) becomes, (..., *features): FFT libraries refuse one. Gradients are zeros."""
+    return x.new_zeros(*x.shape[:-1], *features) + 0 * (x.sum() + kernel.sum()).to(x.dtype)
+
+
 def fft_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype to transform in: FFTs in half precision need powers of two."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

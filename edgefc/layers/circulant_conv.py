@@ -9,6 +9,7 @@ Letters: n input channels, m output channels, b block length, p = ceil(m / b), q
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import Attribute, check_replaced, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, window
 
 
@@ -103,6 +104,7 @@ class CirculantConv2d(nn.Module):
         Raises:
             UsageError: several groups, or edges that are not filled with zeros.
         """
+        check_replaced(cls, conv, nn.Conv2d)
         if conv.groups != 1 or conv.padding_mode != "zeros":
             raise UsageError(
                 f"CirculantConv2d cannot take the place of a Conv2d with groups={conv.groups}, "
@@ -133,6 +135,15 @@ class CirculantConv2d(nn.Module):
             f"in_channels={self.in_channels}, out_channels={self.out_channels}, {self.window}, "
             f"bias={self.bias is not None}, block={self.block}, seed={self.seed}"
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CirculantConv2d":
+        """Where nn.Module changes memory formats, which it refuses for a kernel of five axes: it is shown three."""
+
+        def shown(tensor: Tensor) -> Tensor:
+            return fn(tensor.flatten(0, 2)).reshape(tensor.shape) if tensor.ndim == 5 else fn(tensor)
+
+        super()._apply(shown, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _spectral(self, x: Tensor) -> Tensor:
         """One complex convolution per frequency, from q channels to p."""

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import seeded
-from edgefc.layers.circulant_blocks import diagonal_means, expand, fft_dtype, spectral_products, transform
+from edgefc.layers.circulant_blocks import diagonal_means, empty, expand, fft_dtype, spectral_products, transform
 from edgefc.layers.recurrent import _LSTM, Product, States, _fitted, _Layer
-from edgefc.layers.symbolic import Attribute, is_size, layer_nodes
+from edgefc.layers.symbolic import Attribute, check_replaced, is_size, layer_nodes
 
 
 class CirculantLSTM(_LSTM):
@@ -89,6 +89,7 @@ class CirculantLSTM(_LSTM):
         Raises:
             UsageError: a bidirectional LSTM, or one with a projection.
         """
+        check_replaced(cls, lstm, nn.LSTM)
         return _fitted(cls, lstm, block=block, seed=seed)
 
     def extra_repr(self) -> str:
@@ -160,8 +161,8 @@ class _CirculantLayer(_Layer):
         _, _, q, b = kernel.shape
 
         def product(x: Tensor) -> Tensor:
-            if x.numel() == 0:  # FFT libraries refuse an empty batch
-                return x.new_zeros(*x.shape[:-1], 4, self.hidden_size)
+            if x.numel() == 0:
+                return empty(x, kernel, 4, self.hidden_size)
             u = x.to(wide) * signs.to(wide)
             u = nn.functional.pad(u, (0, q * b - x.shape[-1])).reshape(*x.shape[:-1], q, b)
             y = torch.einsum("gpqf,...qf->...gpf", spectra, torch.fft.rfft(u))

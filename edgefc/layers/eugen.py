@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import activations, eugen_projections, eugen_start, seeded
-from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import Attribute, check_replaced, check_width, layer_node, sizes, zero_bias
 
 
 class EUGenLinear(nn.Module):
@@ -206,6 +206,7 @@ class EUGenLinear(nn.Module):
         Raises:
             ShapeError: `following` takes another number of inputs than this layer has outputs.
         """
+        check_replaced(type(self), following, nn.Linear)
         if following.in_features != self.out_features:
             raise ShapeError(
                 f"EUGenLinear cannot merge its out_features={self.out_features} with a linear layer of "
@@ -243,6 +244,7 @@ class EUGenLinear(nn.Module):
     @classmethod
     def _beside(cls, linear: nn.Linear, **options: Any) -> "EUGenLinear":
         """A layer for the inputs and outputs of `linear`, that absorbs its bias, of its dtype and on its device."""
+        check_replaced(cls, linear, nn.Linear)
         (outputs, inputs), device, dtype = linear.weight.shape, linear.weight.device, linear.weight.dtype
         return cls(inputs, outputs, one=linear.bias is not None, device=device, dtype=dtype, **options)
 

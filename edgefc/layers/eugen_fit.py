@@ -35,7 +35,13 @@ def fit_closed_form(layer: EUGenLinear, batches: Iterable[tuple[Tensor, Tensor]]
     square = torch.zeros(columns, columns, dtype=torch.float64, device=device)
     product = torch.zeros(columns, layer.out_features, dtype=torch.float64, device=device)
     rows = 0
-    for x, y in batches:
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise UsageError(
+                f"fit_closed_form() cannot read a {type(batch).__name__} as inputs and outputs. "
+                "Give a sequence of pairs (x, y), such as [(x, y)]."
+            )
+        x, y = batch
         f, target = _columns(layer, x, y)
         square += f.T @ f
         product += f.T @ target

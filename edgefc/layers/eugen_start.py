@@ -36,10 +36,13 @@ def polynomial(coefficients: Sequence[SupportsFloat]) -> list[float]:
     Raises:
         UsageError: fewer than two, or one that is not finite.
     """
-    numbers = [float(a) for a in coefficients]
+    try:
+        numbers = [float(a) for a in coefficients]
+    except (TypeError, ValueError):
+        numbers = []
     if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
         raise UsageError(
-            f"no EUGen layer has the polynomial of coefficients {numbers}. "
+            f"no EUGen layer has the polynomial of coefficients {coefficients!r}. "
             "Give a_0, a_1 and as many more as its order has, all finite."
         )
     return numbers

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgefc.layers.symbolic import check_finite
+
 _SWEEPS, _SETTLED = 200, 1e-7  # over free entries: at most so many sweeps, fewer once the gain is less than this
 
 Pair = tuple[int, int]
@@ -60,6 +62,7 @@ def nearest(matrix: Tensor, d: Pair, u: Pair, terms: int) -> tuple[Tensor, Tenso
     The result is then a good approximation, not proven to be the nearest.
     """
     n, m = matrix.shape
+    check_finite(matrix)
     padding = (0, u[0] * u[1] - m, 0, d[0] * d[1] - n)
     blocks = _rearranged(torch.nn.functional.pad(matrix.double(), padding), d, u)
     terms_used = min(terms, *blocks.shape)

@@ -29,7 +29,16 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import prp_matrices
-from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import (
+    Attribute,
+    check_finite,
+    check_replaced,
+    check_width,
+    is_size,
+    layer_node,
+    sizes,
+    zero_bias,
+)
 
 _FIT_SWEEPS, _FIT_SETTLED = 500, 1e-12  # at most so many sweeps, fewer once the scales move less than this
 
@@ -140,6 +149,7 @@ class PRPLinear(nn.Module):
         With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a full
         SVD); the two are not fitted again to each other.
         """
+        check_replaced(cls, linear, nn.Linear)
         m, n = linear.weight.shape
         layer = cls(
             n,
@@ -206,6 +216,7 @@ def _check_rank(rank: int, most: int) -> int:
 
 def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """w (m,) and alpha (n,) of one norm that bring diag(w) P diag(alpha) near to `weight` (m, n), float64."""
+    check_finite(weight)
     product, square = weight * p, p * p
     with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
         torch.manual_seed(0)

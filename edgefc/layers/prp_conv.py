@@ -17,7 +17,7 @@ from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
 from edgefc.layers.prp import nearest_scales
 from edgefc.layers.prp_matrices import Kept
-from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import Attribute, check_replaced, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, window
 
 
@@ -105,6 +105,7 @@ class PRPConv2d(nn.Module):
         Raises:
             UsageError: several groups, or edges that are not filled with zeros.
         """
+        check_replaced(cls, conv, nn.Conv2d)
         if conv.groups != 1 or conv.padding_mode != "zeros":
             raise UsageError(
                 f"PRPConv2d cannot take the place of a Conv2d with groups={conv.groups}, "

@@ -18,7 +18,7 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
 from edgefc.layers.prp import nearest_scales
-from edgefc.layers.symbolic import Attribute, is_size, layer_node
+from edgefc.layers.symbolic import Attribute, check_replaced, check_tokens, is_size, layer_node
 
 
 class PRPEmbedding(nn.Module):
@@ -74,8 +74,7 @@ class PRPEmbedding(nn.Module):
                 self.row_scale[self.padding_idx] = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype not in (torch.int32, torch.int64):
-            raise UsageError(f"PRPEmbedding takes int32 or int64 tokens and was given {x.dtype}. Convert: x.long().")
+        check_tokens(self, x)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
         rows = self._scales(x) * self.column_scale  # (..., D)
@@ -102,6 +101,7 @@ class PRPEmbedding(nn.Module):
         Raises:
             UsageError: an embedding that renormalises its rows (max_norm).
         """
+        check_replaced(cls, embedding, nn.Embedding)
         if embedding.max_norm is not None:
             raise UsageError(
                 f"PRPEmbedding cannot take the place of an Embedding with max_norm={embedding.max_norm}: it has no "

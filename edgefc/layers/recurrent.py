@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from edgefc.errors import ShapeError, UsageError
-from edgefc.layers.symbolic import check_width, is_size
+from edgefc.layers.symbolic import check_share, check_width, is_size
 
 GATES = ("torch", "keras")
 Product = Callable[[Tensor], Tensor]
@@ -116,6 +116,8 @@ class _Layer(nn.Module):
 class _LSTM(nn.Module):
     """The stack, with the arguments and the results of torch.nn.LSTM, one direction and no projection."""
 
+    bidirectional, proj_size = False, 0  # torch.nn.LSTM has these, and code that takes an LSTM asks for them
+
     def __init__(
         self,
         input_size: int,
@@ -137,17 +139,19 @@ class _LSTM(nn.Module):
             )
         if gates not in GATES:
             raise UsageError(f"{name} has no gates={gates!r}. Choose 'torch' or 'keras'.")
-        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
-            raise UsageError(f"{name} cannot drop out with dropout={dropout!r}. Choose a probability from 0 to 1.")
+        self.dropout = check_share(name, dropout)
         _check_plain(name, bidirectional, proj_size)
         self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), int(num_layers)
-        self.has_bias, self.batch_first, self.dropout, self.gates = bool(bias), bool(batch_first), dropout, gates
+        self.has_bias, self.batch_first, self.gates = bool(bias), bool(batch_first), gates
         self.layers: Any = nn.ModuleList()
 
     def reset_parameters(self) -> None:
         """Every layer as it starts."""
         for layer in self.layers:
             layer.reset_parameters()
+
+    def flatten_parameters(self) -> None:
+        """Nothing: torch.nn.LSTM arranges its memory for GPUs here, and code that takes an LSTM calls it."""
 
     def forward(self, input: Tensor | PackedSequence, hx: States | None = None) -> tuple[Any, States]:
         if isinstance(input, PackedSequence):
@@ -220,6 +224,8 @@ class _LSTM(nn.Module):
         if hx is None:
             return None
         shape = (self.num_layers, self.hidden_size) if single else (self.num_layers, batch, self.hidden_size)
+        if isinstance(hx, Tensor) or len(hx) != 2 or not all(isinstance(state, Tensor) for state in hx):
+            raise UsageError(f"{type(self).__name__} takes two first states, of shape {shape}. Give (h_0, c_0).")
         for state in hx:
             if tuple(state.shape) != shape:
                 raise ShapeError(

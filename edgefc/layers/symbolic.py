@@ -68,14 +68,49 @@ def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:
         ShapeError: with both sizes.
         UsageError: not floating point.
     """
-    if not x.is_floating_point():
-        raise UsageError(
-            f"{type(layer).__name__} takes floating-point inputs and was given {x.dtype}. Convert: x.float()."
-        )
+    check_floating(layer, x)
     if x.ndim == 0 or x.shape[-1] != in_features:
         raise ShapeError(
             f"{type(layer).__name__} takes inputs of {in_features} features and was given shape {tuple(x.shape)}. "
             f"Make the last axis {in_features} long."
+        )
+
+
+def check_floating(layer: nn.Module, x: Tensor) -> None:
+    """Refuse inputs that are no tensor or hold whole numbers.
+
+    Raises:
+        UsageError: with the type.
+    """
+    check_tensor(layer, x)
+    if not x.is_floating_point():
+        raise UsageError(
+            f"{type(layer).__name__} takes floating-point inputs and was given {x.dtype}. Convert: x.float()."
+        )
+
+
+def check_tokens(layer: nn.Module, x: Tensor) -> None:
+    """Refuse inputs that are no tensor or hold anything but tokens.
+
+    Raises:
+        UsageError: with the type.
+    """
+    check_tensor(layer, x)
+    if x.dtype not in (torch.int32, torch.int64):
+        raise UsageError(
+            f"{type(layer).__name__} takes int32 or int64 tokens and was given {x.dtype}. Convert: x.long()."
+        )
+
+
+def check_tensor(layer: nn.Module, x: object) -> None:
+    """Refuse what is no tensor: arrays above all.
+
+    Raises:
+        UsageError: with the type.
+    """
+    if not isinstance(x, Tensor):
+        raise UsageError(
+            f"{type(layer).__name__} takes tensors and was given a {type(x).__name__}. Convert: torch.as_tensor(x)."
         )
 
 
@@ -94,7 +129,46 @@ def sizes(name: str, in_features: int, out_features: int, unit: str = "features"
 
 def is_size(value: object) -> bool:
     """Whether `value` is a whole number of at least 1; True is none."""
-    return isinstance(value, SupportsIndex) and not isinstance(value, bool) and operator.index(value) >= 1
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
+        return False
+    try:
+        return operator.index(value) >= 1
+    except TypeError:  # arrays and tensors have a place for it, and refuse unless they hold one whole number
+        return False
+
+
+def check_replaced(layer: type[nn.Module], given: object, kind: type[nn.Module]) -> None:
+    """Refuse what is not the torch layer that `layer` is to stand in for.
+
+    Raises:
+        UsageError: anything but a `kind`.
+    """
+    if not isinstance(given, kind):
+        raise UsageError(
+            f"{layer.__name__} can be made from a torch.nn.{kind.__name__} and was given a {type(given).__name__}. "
+            "Give the trained layer itself."
+        )
+
+
+def check_finite(weight: Tensor) -> None:
+    """Refuse a trained weight that nothing can come near to.
+
+    Raises:
+        UsageError: numbers that are not finite.
+    """
+    if not weight.is_meta and not weight.isfinite().all():
+        raise UsageError("cannot come near to a weight with numbers that are not finite. Look for them in the layer.")
+
+
+def check_share(name: str, dropout: float) -> float:
+    """A dropout as a float from 0 to 1.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if isinstance(dropout, int | float) and not isinstance(dropout, bool) and 0 <= dropout <= 1:
+        return float(dropout)
+    raise UsageError(f"{name} cannot drop out with dropout={dropout!r}. Choose a probability from 0 to 1.")
 
 
 def zero_bias(like: Tensor, out_features: int) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers.attention import StructuredAttention
 from edgefc.layers.attention_torch import linears_of
-from edgefc.layers.symbolic import check_width, layer_node, zero_bias
+from edgefc.layers.symbolic import check_replaced, check_width, layer_node, zero_bias
 
 TIES = ("vo", "vo+qk_t", "vo+qk")
 
@@ -78,6 +78,7 @@ class TiedAttention(StructuredAttention):
             UsageError: an attention with add_bias_kv or add_zero_attn, or an unknown tie.
             ShapeError: keys or values of other widths than embed_dim.
         """
+        check_replaced(cls, attention, nn.MultiheadAttention)
         if attention.bias_k is not None or attention.add_zero_attn:
             asked = "add_bias_kv" if attention.bias_k is not None else "add_zero_attn"
             raise UsageError(

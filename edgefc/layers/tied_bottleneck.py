@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError, UsageError
-from edgefc.layers.symbolic import is_size, layer_node
+from edgefc.layers.symbolic import check_floating, is_size, layer_node
 
 _PARTS = ("conv1", "bn1", "conv2", "bn2", "conv3")
 """Of a bottleneck of torchvision, without the norm that our formula has no place for."""
@@ -128,8 +128,7 @@ class TiedBottleneck(nn.Module):
         return (block for block in self.blocks if isinstance(block, _Block))
 
     def _check(self, x: Tensor) -> None:
-        if not x.is_floating_point():
-            raise UsageError(f"TiedBottleneck takes floating-point inputs and was given {x.dtype}. Convert: x.float().")
+        check_floating(self, x)
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ShapeError(
                 f"TiedBottleneck takes inputs of {self.channels} channels and was given shape {tuple(x.shape)}. "
@@ -213,6 +212,6 @@ def _check_alike(block: Any, channels: int, width: int) -> None:
 
 def _numbers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What a norm holds, in the order of ONNX: scale, shift, mean, variance."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    if norm.running_mean is None or norm.running_var is None:
+        raise UsageError("TiedBottleneck cannot export a norm without running statistics. Give norms that keep them.")
     return norm.weight, norm.bias, norm.running_mean, norm.running_var

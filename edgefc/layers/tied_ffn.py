@@ -14,10 +14,10 @@ Letters: d d_model, h d_hidden, f the activation.
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError, UsageError
+from edgefc.errors import ShapeError
 from edgefc.layers.activations import activation as function_of
 from edgefc.layers.activations import code
-from edgefc.layers.symbolic import check_width, is_size, layer_node, zero_bias
+from edgefc.layers.symbolic import check_replaced, check_share, check_width, is_size, layer_node, zero_bias
 
 
 class TiedFFN(nn.Module):
@@ -60,10 +60,8 @@ class TiedFFN(nn.Module):
                 "Choose whole numbers from 1."
             )
         function_of(activation)
-        if not 0 <= dropout <= 1:
-            raise UsageError(f"TiedFFN cannot drop a part of dropout={dropout!r}. Choose a number from 0 to 1.")
         self.d_model, self.d_hidden = int(d_model), int(d_hidden)
-        self.activation, self.dropout = activation, dropout
+        self.activation, self.dropout = activation, check_share("TiedFFN", dropout)
         self.weight = nn.Parameter(torch.empty(self.d_hidden, self.d_model, device=device, dtype=dtype))
         self.bias_in = nn.Parameter(torch.empty(self.d_hidden, device=device, dtype=dtype)) if bias else None
         self.bias_out = nn.Parameter(torch.empty(self.d_model, device=device, dtype=dtype)) if bias else None
@@ -112,6 +110,8 @@ class TiedFFN(nn.Module):
         Raises:
             ShapeError: the second layer does not lead back.
         """
+        for linear in (first, second):
+            check_replaced(cls, linear, nn.Linear)
         h, d = first.weight.shape
         if tuple(second.weight.shape) != (d, h):
             raise ShapeError(

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError, UsageError
-from edgefc.layers.symbolic import is_size
+from edgefc.errors import ShapeError
+from edgefc.layers.symbolic import check_floating, is_size
 
 Pair = int | tuple[int, int]
 Padding = Pair | Literal["valid", "same"]
@@ -66,8 +66,7 @@ class Window:
             UsageError: not floating point.
         """
         name = type(layer).__name__
-        if not x.is_floating_point():
-            raise UsageError(f"{name} takes floating-point inputs and was given {x.dtype}. Convert: x.float().")
+        check_floating(layer, x)
         if x.ndim not in (3, 4) or x.shape[-3] != channels:
             raise ShapeError(
                 f"{name} takes images of {channels} channels and was given shape {tuple(x.shape)}. "

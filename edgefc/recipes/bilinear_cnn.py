@@ -1,0 +1,99 @@
+"""bilinear-cnn: four 3x3 convolutions, the second and the fourth of stride 2, a hidden layer, ReLU between, classes.
+
+The authors' networks on CIFAR-10 (SVGG, BiSVGG) with fewer layers and filters: 8, 8, 16, 16 and 32 hidden units. Every
+layer but the last is of one kind. At scale s a bilinear convolution has s^2 times the filters, laid out s times as high
+and s times as wide, and the hidden layer s times the units: so do the authors' layers. "small dense" is the dense
+network with filters and units as many as the parameters of the bilinear one at scale 2 pay for.
+"""
+
+from pathlib import Path
+
+from torch import nn
+
+from edgefc.layers.bilinear import BilinearLinear
+from edgefc.layers.bilinear_conv import BilinearConv2d
+from edgefc.layers.factors import factors
+from edgefc.recipes import data, folders
+from edgefc.recipes.data import Images
+from edgefc.recipes.fit import accuracy, fit_classes
+from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
+from edgefc.recipes.sizes import numbers, same_size
+
+FILTERS, STRIDES, HIDDEN, SCALES = (8, 8, 16, 16), (1, 2, 1, 2), 32, (1, 2, 3)
+STEPS, QUICK_STEPS, ROWS = 300, 5, 32
+
+
+def load(folder: Path | None) -> Images:
+    return data.digits() if folder is None else folders.images(folder)
+
+
+def arms(images: Images) -> list[Arm]:
+    def dense(width: int) -> nn.Module:
+        """width is that of the last convolution, and grows in steps of one."""
+        filters = tuple(max(1, round(width * f / FILTERS[-1])) for f in FILTERS)
+        convs = [_dense_conv(n, m, s) for n, m, s in _sizes(images, filters)]
+        return _network(images, convs, filters[-1], width * HIDDEN // FILTERS[-1], nn.Linear)
+
+    def bilinear(scale: int) -> nn.Module:
+        filters = tuple(f * scale**2 for f in FILTERS)
+        convs = [_bilinear_conv(n, m, s, scale) for n, m, s in _sizes(images, filters)]
+        return _network(images, convs, filters[-1], HIDDEN * scale, BilinearLinear)
+
+    small = same_size(dense, numbers(bilinear(2))[0])
+    return [
+        Arm("dense", lambda seed: dense(FILTERS[-1])),
+        *(Arm(f"bilinear x{scale}", lambda seed, scale=scale: bilinear(scale)) for scale in SCALES),  # type: ignore[misc]
+        Arm("small dense", lambda seed: dense(small)),
+    ]
+
+
+def train(model: nn.Module, job: Job) -> float:
+    """Percent of held-out images named correctly."""
+    part, held_out = job.data.split(job.seed, tuning=job.tuning)
+    fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, part, ROWS)
+    return accuracy(model, held_out)
+
+
+def _sizes(images: Images, filters: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Input channels, output channels and stride of every convolution."""
+    return list(zip((images.shape[0], *filters), filters, STRIDES, strict=False))
+
+
+def _network(images: Images, convs: list[nn.Module], channels: int, hidden: int, layer: type[nn.Module]) -> nn.Module:
+    height, width = (-(-side // 4) for side in images.shape[1:])  # two strides of 2, each rounded up
+    return nn.Sequential(
+        *(each for conv in convs for each in (conv, nn.ReLU())), nn.Flatten(),
+        layer(channels * height * width, hidden), nn.ReLU(), nn.Linear(hidden, images.classes),
+    )  # fmt: skip
+
+
+def _dense_conv(n: int, m: int, stride: int) -> nn.Module:
+    return nn.Conv2d(n, m, 3, stride, 1)
+
+
+def _bilinear_conv(n: int, m: int, stride: int, scale: int) -> nn.Module:
+    u1, u2 = factors(m // scale**2)
+    return BilinearConv2d(n, m, 3, stride, 1, out_factors=(u1 * scale, u2 * scale))
+
+
+RECIPE = Recipe(
+    name="bilinear-cnn",
+    paper="Yu et al., IEEE TNNLS 2021, arXiv 2011.01391",
+    question="Does a convolutional network of bilinear layers read digits as well as a dense one once it has more "
+    "filters, and better than a dense one of as many parameters?",
+    bundled="scikit-learn's digits",
+    wanted="CIFAR-10 (binary), MNIST (idx), class folders of images",
+    minutes=2,
+    metric=Metric("test accuracy", "%", "higher", ".2f"),
+    load=load,
+    arms=arms,
+    train=train,
+    rates=(0.003, 0.01, 0.03),
+    training=f"Adam, {STEPS} steps of {ROWS} images, the rate falling to zero along a half cosine; the first rate is "
+    "the best of 0.003, 0.01 and 0.03 on a fifth of the training images held out, for each arm by itself.",
+    pairs=(
+        ("bilinear x2", "dense"), ("bilinear x2", "small dense"), ("bilinear x2", "bilinear x1"),
+        ("bilinear x3", "bilinear x2"),
+    ),
+    seeds=5,
+)  # fmt: skip

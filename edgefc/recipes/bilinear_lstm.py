@@ -1,0 +1,128 @@
+"""bilinear-lstm: the next character from those before it; an embedding, one LSTM, a dense layer to the characters.
+
+The text is folded to 32 characters: letters in lower case, ".", ",", digits as one, blanks as one, line ends, all
+others as one; bits per character are of that text. Every sequence starts from a zero state, so the first characters are
+named with little before them, in every arm. The embedding and the last layer are dense in all arms. At scale s the
+bilinear LSTM has s times the units, which the last layer pays for too. "narrow dense" is the network with torch's LSTM
+of as many units as the parameters of the bilinear one at scale 2 pay for. Gates are torch's in every arm. Each LSTM
+starts as its layer does: the bilinear one with a forget bias of 1, torch's with biases near 0.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.errors import UsageError
+from edgefc.layers.bilinear_lstm import BilinearLSTM
+from edgefc.recipes import data, folders
+from edgefc.recipes.fit import fit
+from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
+from edgefc.recipes.sizes import numbers, same_size
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz.,0 \n?"  # "0" for any digit, "?" for all others
+WIDTH, UNITS, SCALES = 16, 64, (1, 2, 3)
+LENGTH, ROWS = 16, 64
+STEPS, QUICK_STEPS, HELD_OUT_ROWS = 250, 3, 2000
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Tokens of the folded text, (characters,) int64: to train on, to tune on, to test on."""
+
+    about: str
+    parts: tuple[Tensor, Tensor, Tensor]
+
+    def rows(self, part: int) -> Tensor:
+        """Sequences that do not overlap, (rows, LENGTH + 1)."""
+        return self.parts[part].unfold(0, LENGTH + 1, LENGTH + 1)
+
+
+def load(folder: Path | None) -> Characters:
+    """Raises UsageError: a text too short for a sequence in each part."""
+    text = data.library_docstrings(500_000) if folder is None else folders.text(folder)
+    train, held_out = text.split()
+    _, tuning = text.split(tuning=True)
+    parts = _fold(train), _fold(tuning), _fold(held_out)
+    if min(map(len, parts)) <= LENGTH:
+        raise UsageError(f"{text.about} are too few to predict. Give a text of some 100,000 characters.")
+    return Characters(f"{text.about}, folded to 32 characters", parts)
+
+
+def arms(characters: Characters) -> list[Arm]:
+    def dense(units: int) -> nn.Module:
+        return _Model(nn.LSTM(WIDTH, units), units)
+
+    def bilinear(scale: int) -> nn.Module:
+        return _Model(BilinearLSTM(WIDTH, UNITS * scale), UNITS * scale)
+
+    narrow = same_size(dense, numbers(bilinear(2))[0])
+    return [
+        Arm("dense", lambda seed: dense(UNITS)),
+        *(Arm(f"bilinear x{scale}", lambda seed, scale=scale: bilinear(scale)) for scale in SCALES),  # type: ignore[misc]
+        Arm("narrow dense", lambda seed: dense(narrow)),
+    ]
+
+
+def train(model: nn.Module, job: Job) -> float:
+    """Mean bits per character of the held-out sequences."""
+    rows, held_out = job.data.rows(0), job.data.rows(1 if job.tuning else 2)[:HELD_OUT_ROWS]
+
+    def loss(chosen: Tensor) -> Tensor:
+        return _nats(model, rows[chosen])
+
+    fit(model, job.rate, QUICK_STEPS if job.quick else STEPS, loss, len(rows), ROWS)
+    with torch.no_grad():
+        return float(_nats(model, held_out)) / math.log(2)
+
+
+class _Model(nn.Module):
+    """(rows, steps) tokens -> (steps, rows, characters)."""
+
+    def __init__(self, lstm: nn.Module, units: int) -> None:
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(len(ALPHABET), WIDTH), lstm
+        self.last = nn.Linear(units, len(ALPHABET))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(self.lstm(self.embedding(x.T))[0])
+        return y
+
+
+def _nats(model: nn.Module, rows: Tensor) -> Tensor:
+    loss: Tensor = nn.functional.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].T.flatten())
+    return loss
+
+
+def _fold(text: str) -> Tensor:
+    """Runs of blanks become one, so that indents do not make the text easy."""
+    index = {character: place for place, character in enumerate(ALPHABET)}
+    index |= {str(digit): index["0"] for digit in range(10)}
+    lines = "\n".join(" ".join(line.split()) for line in text.lower().splitlines())
+    return torch.tensor([index.get(character, len(ALPHABET) - 1) for character in lines], dtype=torch.int64)
+
+
+RECIPE = Recipe(
+    name="bilinear-lstm",
+    paper="Yu et al., IEEE TNNLS 2021, arXiv 2011.01391",
+    question="Does a character model with a bilinear LSTM come near to one with a dense LSTM once it has more units, "
+    "and is it better than a dense one of as many parameters?",
+    bundled="docstrings of Python's standard library",
+    wanted=".txt files",
+    minutes=3,
+    metric=Metric("bits per character", "", "lower", ".3f"),
+    load=load,
+    arms=arms,
+    train=train,
+    rates=(0.01, 0.03, 0.1),
+    training=f"cross-entropy, Adam, {STEPS} steps of {ROWS} sequences of {LENGTH} characters, the rate falling to zero "
+    "along a half cosine; the first rate is the best of 0.01, 0.03 and 0.1 on the tenth of the text between those "
+    f"trained on and tested on, for each arm by itself. Tested on up to {HELD_OUT_ROWS:,} sequences.",
+    pairs=(
+        ("bilinear x2", "dense"), ("bilinear x2", "narrow dense"), ("bilinear x2", "bilinear x1"),
+        ("bilinear x3", "bilinear x2"), ("bilinear x3", "dense"),
+    ),
+    seeds=5,
+)  # fmt: skip
