@@ -427,6 +427,44 @@ def test_a_factory_without_a_seed_is_named_with_the_way_out() -> None:
         StructuredAttention(4, 2, nn.Linear)
 
 
+def test_a_fit_without_a_seed_is_named_with_the_way_out() -> None:
+    said = (
+        "cannot make projections with BilinearLinear.from_linear: got an unexpected keyword argument 'seed'. Give a "
+        "function of (linear, seed), such as lambda linear, seed: BilinearLinear.from_linear(linear)."
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        StructuredAttention.from_attention(nn.MultiheadAttention(4, 2), BilinearLinear.from_linear)
+
+
+def test_a_fit_that_cannot_be_called_is_named() -> None:
+    said = (
+        "cannot make projections with 'from_linear'. Give a function of (linear, seed), such as "
+        "CirculantLinear.from_linear."
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        StructuredAttention.from_attention(nn.MultiheadAttention(4, 2), "from_linear")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [0, 3])
+@pytest.mark.parametrize("told", [True, False])
+def test_projections_of_another_size_are_named(wrong: int, told: bool) -> None:
+    """At once where they tell their size, else when they are called."""
+    count = iter(range(4))
+
+    def projection(n: int, m: int, bias: bool, seed: int) -> nn.Module:
+        linear = nn.Linear(n, 7 if next(count) == wrong else m, bias)
+        return linear if told else nn.Sequential(linear)
+
+    name, kind = ("q_proj", "out_proj")[wrong // 3], ("Sequential", "Linear")[told]
+    said = (
+        f"StructuredAttention needs 4 features from {name}, a {kind}, which gives 7. "
+        "Make projections of as many outputs as they are asked for."
+    )
+    layer, x = None if told else StructuredAttention(4, 2, projection), torch.zeros(3, 1, 4)
+    with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
+        StructuredAttention(4, 2, projection) if layer is None else layer(x, x, x)
+
+
 @pytest.mark.parametrize("heads", [0, 5, -2, 2.0, True])
 def test_heads_that_do_not_divide_are_named(heads: Any) -> None:
     said = (

