@@ -251,7 +251,7 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("d", "h"), [(0, 4), (4, 0), (-1, 4), (2.0, 4), (True, 4)])
 def test_sizes_below_one_are_named(d: Any, h: Any) -> None:
-    said = f"TiedFFN cannot go from d_model={d!r} to d_hidden={h!r} and back. Choose whole numbers from 1."
+    said = f"TiedFFN cannot go from d_model={d!r} to d_hidden={h!r} and back. Choose whole numbers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedFFN(d, h)
 

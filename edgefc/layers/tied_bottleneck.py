@@ -54,7 +54,7 @@ class TiedBottleneck(nn.Module):
         if not all(map(is_size, (channels, width, blocks))):
             raise ShapeError(
                 f"TiedBottleneck cannot go from channels={channels!r} to width={width!r} and back in "
-                f"blocks={blocks!r}. Choose whole numbers from 1."
+                f"blocks={blocks!r}. Choose whole numbers from 1 to 2**31 - 1."
             )
         self.channels, self.width = int(channels), int(width)
         self.weight = nn.Parameter(torch.empty(self.width, self.channels, 1, device=device, dtype=dtype))
