@@ -29,6 +29,8 @@ class PRPEmbedding(nn.Module):
     in the state dict: build the layer with the seed it was trained with.
 
     padding_idx as in torch.nn.Embedding: the scale of that row starts at zero and gets no gradient, so the row is zero.
+    Tokens out of range are found on CPUs. An exported file does not find all of them: onnxruntime refuses those from V
+    up, and answers negative ones down to -V with rows of no token.
 
     Shapes:
         row_scale   (V,)        column_scale   (D,)
