@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
@@ -55,7 +55,9 @@ def test_forward_is_the_formula_of_the_paper(d: int, h: int, name: str, bias: bo
     torch.manual_seed(0)
     layer = TiedFFN(d, h, name, bias, dtype=torch.float64)
     x = models.inputs(*leading, d, dtype=np.float64)
-    assert_close(layer(torch.from_numpy(x)), expected(layer, x), nmse=1e-24, what="forward")
+    y = expected(layer, x)
+    assume(np.any(y))  # of a single unit, ReLU may leave nothing
+    assert_close(layer(torch.from_numpy(x)), y, nmse=1e-24, what="forward")
 
 
 @pytest.mark.parametrize(("d", "h"), [(384, 1536), (768, 3072), (768, 100)])
