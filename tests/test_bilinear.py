@@ -251,14 +251,14 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (4, -7)])
 def test_sizes_below_one_are_named(n: int, m: int) -> None:
-    said = f"BilinearLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1."
+    said = f"BilinearLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearLinear(n, m)
 
 
 @pytest.mark.parametrize("terms", [0, -1, 1.5, True, None])
 def test_terms_that_are_no_number_are_named(terms: Any) -> None:
-    said = f"BilinearLinear cannot sum terms={terms!r}. Choose a whole number from 1."
+    said = f"BilinearLinear cannot sum terms={terms!r}. Choose a whole number from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearLinear(4, 4, terms=terms)
 

@@ -219,7 +219,7 @@ def test_repr_says_how_to_make_it() -> None:
 
 
 def test_sizes_below_one_are_named() -> None:
-    said = "BilinearConv2d cannot map in_channels=0 to out_channels=4. Choose whole numbers from 1."
+    said = "BilinearConv2d cannot map in_channels=0 to out_channels=4. Choose whole numbers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearConv2d(0, 4, 3)
 

@@ -171,7 +171,8 @@ def test_repr_says_how_to_make_it() -> None:
 @pytest.mark.parametrize(("v", "d"), [(0, 4), (4, 0), (-1, 4), (2.0, 4)])
 def test_sizes_below_one_are_named(v: Any, d: Any) -> None:
     said = (
-        f"BilinearEmbedding cannot have num_embeddings={v!r} rows of embedding_dim={d!r}. Choose whole numbers from 1."
+        f"BilinearEmbedding cannot have num_embeddings={v!r} rows of embedding_dim={d!r}. "
+        "Choose whole numbers from 1 to 2**31 - 1."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearEmbedding(v, d)

@@ -178,7 +178,12 @@ def test_repr_says_how_to_make_it() -> None:
     [
         ((0, 8), {}, ShapeError, "cannot map input_size=0 to hidden_size=8 in num_layers=1. Choose whole numbers"),
         ((6, 8, 0), {}, ShapeError, "cannot map input_size=6 to hidden_size=8 in num_layers=0. Choose whole numbers"),
-        ((6, 8), {"terms": 0}, ShapeError, "BilinearLSTM cannot sum terms=0. Choose a whole number from 1."),
+        (
+            (6, 8),
+            {"terms": 0},
+            ShapeError,
+            "BilinearLSTM cannot sum terms=0. Choose a whole number from 1 to 2**31 - 1.",
+        ),
         ((6, 8), {"gates": "relu"}, UsageError, "BilinearLSTM has no gates='relu'. Choose 'torch' or 'keras'."),
         ((6, 8), {"dropout": 2}, UsageError, "cannot drop out with dropout=2. Choose a probability from 0 to 1."),
         ((6, 8), {"bidirectional": True}, UsageError, "BilinearLSTM cannot be bidirectional. Use two of them, one"),

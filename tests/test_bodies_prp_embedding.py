@@ -66,6 +66,16 @@ def test_no_tokens_give_no_rows(d: int, run: Any) -> None:
     assert run(model, np.zeros((0, 3), np.int64)).shape == (0, 3, d)
 
 
+def test_tokens_out_of_range_are_as_the_layer_says() -> None:
+    """The scales are looked up as torch.nn.Embedding's rows are, where -1 is the last; P has no such row."""
+    layer = make(dtype=torch.float32)
+    model, last = layer_model(layer, torch.zeros(1, dtype=torch.long)), table(layer)[-1]
+    with pytest.raises(Exception, match="indices element out of data bounds"):
+        run_onnxruntime(model, np.array([20]))
+    assert not np.allclose(run_onnxruntime(model, np.array([-1])), last)
+    assert "negative ones down to -V with rows of no token" in (PRPEmbedding.__doc__ or "")
+
+
 @pytest.mark.parametrize("optimise", [True, False])
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])

@@ -1,5 +1,6 @@
 """TiedBottleneck exported: the body on two evaluators against the formula, its operators, and one copy of W."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,4 +159,23 @@ def test_a_norm_that_has_no_place_in_the_node_is_refused(tmp_path: Path) -> None
     layer = TiedBottleneck(4, 2)
     layer.blocks[0].norm_in = nn.BatchNorm2d(2, track_running_stats=False)
     with pytest.raises(ExportError, match="cannot export a norm without running statistics"):
+        export(nn.Sequential(layer).eval(), torch.randn(2, 4, 5, 5), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("conv", "told"),
+    [
+        (nn.Conv2d(2, 2, 3, padding=1), "Conv2d(2, 2, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))"),
+        (nn.Identity(), "Identity()"),
+    ],
+)
+def test_a_convolution_that_has_no_place_in_the_node_is_refused(conv: nn.Module, told: str, tmp_path: Path) -> None:
+    """One with a bias above all, which fusing a norm into it makes: the file would lose the bias silently."""
+    layer = TiedBottleneck(4, 2)
+    layer.blocks[0].conv = conv
+    said = (
+        f"TiedBottleneck cannot export {told} as its inner convolution. "
+        "Give Conv2d(2, 2, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)."
+    )
+    with pytest.raises(ExportError, match=re.escape(said)):
         export(nn.Sequential(layer).eval(), torch.randn(2, 4, 5, 5), tmp_path / "m.onnx")

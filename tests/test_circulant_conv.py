@@ -231,7 +231,7 @@ def test_repr_says_how_to_make_it() -> None:
     [
         (
             lambda: CirculantConv2d(0, 4, 3),
-            "CirculantConv2d cannot map in_channels=0 to out_channels=4. Choose whole numbers from 1.",
+            "CirculantConv2d cannot map in_channels=0 to out_channels=4. Choose whole numbers from 1 to 2**31 - 1.",
         ),
         (
             lambda: CirculantConv2d(8, 5, 3, block=9),
@@ -240,24 +240,29 @@ def test_repr_says_how_to_make_it() -> None:
         ),
         (
             lambda: CirculantConv2d(4, 4, 0),
-            "CirculantConv2d cannot take kernel_size=0. Give a whole number from 1, or two, height and width.",
+            "CirculantConv2d cannot take kernel_size=0. "
+            "Give a whole number from 1 to 2**31 - 1, or two, height and width.",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, (1, 2, 3)),  # type: ignore[arg-type]
-            "CirculantConv2d cannot take stride=(1, 2, 3). Give a whole number from 1, or two, height and width.",
+            "CirculantConv2d cannot take stride=(1, 2, 3). "
+            "Give a whole number from 1 to 2**31 - 1, or two, height and width.",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, dilation=1.5),  # type: ignore[arg-type]
-            "CirculantConv2d cannot take dilation=1.5. Give a whole number from 1, or two, height and width.",
+            "CirculantConv2d cannot take dilation=1.5. "
+            "Give a whole number from 1 to 2**31 - 1, or two, height and width.",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, padding="SAME"),  # type: ignore[arg-type]
-            "CirculantConv2d cannot take padding='SAME'. Give a whole number from 0, or two, height and width, or "
+            "CirculantConv2d cannot take padding='SAME'. "
+            "Give a whole number from 0 to 2**31 - 1, or two, height and width, or "
             '"valid" or "same".',
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, padding=-1),
-            "CirculantConv2d cannot take padding=-1. Give a whole number from 0, or two, height and width, or "
+            "CirculantConv2d cannot take padding=-1. "
+            "Give a whole number from 0 to 2**31 - 1, or two, height and width, or "
             '"valid" or "same".',
         ),
         (

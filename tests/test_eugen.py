@@ -363,7 +363,7 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (4, 0), (-1, 4)])
 def test_sizes_below_one_are_named(n: int, m: int) -> None:
-    said = f"EUGenLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1."
+    said = f"EUGenLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         EUGenLinear(n, m)
 
@@ -371,7 +371,9 @@ def test_sizes_below_one_are_named(n: int, m: int) -> None:
 @pytest.mark.parametrize(("features", "order"), [(0, 1), (8, 0), (8, 33), (8.0, 1), (8, True)])
 def test_features_and_orders_out_of_range_are_named(features: Any, order: Any) -> None:
     said = f"EUGenLinear cannot have features={features!r} at order={order!r}. "
-    with pytest.raises(ShapeError, match=re.escape(said + "Choose whole numbers from 1, an order up to 32.")):
+    with pytest.raises(
+        ShapeError, match=re.escape(said + "Choose whole numbers from 1 to 2**31 - 1, an order up to 32.")
+    ):
         EUGenLinear(4, 4, features=features, order=order)
 
 

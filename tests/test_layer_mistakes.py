@@ -67,10 +67,10 @@ def test_made_from_another_kind_of_layer(
         make(given)
 
 
-@pytest.mark.parametrize("size", [np.array([3]), torch.tensor(2.5), torch.tensor([1, 2]), np.float64(3), True])
+@pytest.mark.parametrize("size", [np.array([3]), torch.tensor(2.5), torch.tensor([1, 2]), np.float64(3), True, 2**70])
 @pytest.mark.parametrize("family", [*LINEARS, *EMBEDDINGS, *LSTMS, edgefc.TiedFFN])
 def test_sizes_that_are_no_whole_numbers(family: Any, size: Any) -> None:
-    with pytest.raises(ShapeError, match=r"Choose whole numbers from 1\.$"):
+    with pytest.raises(ShapeError, match=r"Choose whole numbers from 1 to 2\*\*31 - 1\.$"):
         family(size, 8)
 
 
@@ -78,6 +78,30 @@ def test_sizes_that_are_no_whole_numbers(family: Any, size: Any) -> None:
 @pytest.mark.parametrize("size", [np.int64(8), np.array(8), torch.tensor(8)])
 def test_whole_numbers_of_any_type_are_sizes(family: Any, size: Any) -> None:
     assert family(size, size)(torch.zeros(2, 8)).shape == (2, 8)
+
+
+@pytest.mark.parametrize("terms", [2**31, 2**70])
+@pytest.mark.parametrize("family", [edgefc.BilinearLinear, edgefc.BilinearEmbedding, edgefc.BilinearLSTM])
+def test_more_terms_than_a_tensor_has(family: Any, terms: int) -> None:
+    said = f"{family.__name__} cannot sum terms={terms}. Choose a whole number from 1 to 2**31 - 1."
+    with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
+        family(8, 8, terms=terms)
+
+
+@pytest.mark.parametrize("argument", ["kernel_size", "stride", "padding"])
+@pytest.mark.parametrize("family", CONVOLUTIONS)
+def test_windows_beyond_all_images(family: Any, argument: str) -> None:
+    said = f"{family.__name__} cannot take {argument}={2**70}. Give a whole number from "
+    with pytest.raises(ShapeError, match=f"^{re.escape(said)}"):
+        family(8, 6, **{"kernel_size": 3, argument: 2**70})
+
+
+@pytest.mark.parametrize("padding_idx", [True, False])
+@pytest.mark.parametrize("family", EMBEDDINGS)
+def test_padding_that_is_a_truth_value(family: Any, padding_idx: bool) -> None:
+    said = f"{family.__name__} has no entry padding_idx={padding_idx} among 7. Choose one from 0, or none."
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        family(7, 4, padding_idx=padding_idx)
 
 
 @pytest.mark.parametrize("dropout", [-1, 2.0, float("nan"), "a", None, [0.5], True])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import onnx
+import onnxruntime
 import pytest
 
 from edgefc.export.options import Options
@@ -21,3 +23,17 @@ def test_the_page_names_every_attribute(name: str) -> None:
     said = ROWS[name].split("|")[3]
     if "the first eight" not in said:
         assert sorted(part.strip() for part in said.split(",")) == sorted(function.attributes)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "name"), [("Conv", "xw", "no float64 convolution"), ("Erf", "x", "no float64 GELU (Erf)")]
+)
+def test_the_page_says_what_onnxruntime_cannot_compute(op: str, inputs: str, name: str) -> None:
+    """Once this is red, onnxruntime has learned it."""
+    values = [onnx.helper.make_tensor_value_info(value, onnx.TensorProto.DOUBLE, [1, 1, 4, 4]) for value in inputs]
+    graph = onnx.helper.make_graph([onnx.helper.make_node(op, [*inputs], ["y"])], "g", values, [])
+    graph.output.add(name="y").type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    with pytest.raises(Exception, match="NOT_IMPLEMENTED"):
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert name in PAGE

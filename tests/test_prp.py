@@ -261,7 +261,7 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (4, 0), (-1, 4), (4, -7)])
 def test_sizes_below_one_are_named(n: int, m: int) -> None:
-    said = f"PRPLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1."
+    said = f"PRPLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         PRPLinear(n, m)
 

@@ -268,7 +268,10 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("v", "d"), [(0, 4), (4, 0), (-1, 4), (4, 2.0)])
 def test_sizes_below_one_are_named(v: Any, d: Any) -> None:
-    said = f"PRPEmbedding cannot have num_embeddings={v} rows of embedding_dim={d}. Choose whole numbers from 1."
+    said = (
+        f"PRPEmbedding cannot have num_embeddings={v} rows of embedding_dim={d}. "
+        "Choose whole numbers from 1 to 2**31 - 1."
+    )
     with pytest.raises(ShapeError, match=re.escape(said)):
         PRPEmbedding(v, d)
 

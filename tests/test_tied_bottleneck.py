@@ -300,7 +300,7 @@ def test_repr_says_how_to_make_it() -> None:
 def test_sizes_below_one_are_named(channels: Any, width: Any, blocks: Any) -> None:
     said = (
         f"TiedBottleneck cannot go from channels={channels!r} to width={width!r} and back in blocks={blocks!r}. "
-        "Choose whole numbers from 1."
+        "Choose whole numbers from 1 to 2**31 - 1."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedBottleneck(channels, width, blocks)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors
-from edgefc.layers.symbolic import Attribute, check_replaced, check_tokens, is_size, layer_node
+from edgefc.layers.symbolic import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
 
 _START = 0.05  # "uniform" of Keras
 
@@ -63,10 +63,10 @@ class BilinearEmbedding(nn.Module):
         if not (is_size(num_embeddings) and is_size(embedding_dim)):
             raise ShapeError(
                 f"{name} cannot have num_embeddings={num_embeddings!r} rows of embedding_dim={embedding_dim!r}. "
-                "Choose whole numbers from 1."
+                "Choose whole numbers from 1 to 2**31 - 1."
             )
         self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
-        self.padding_idx = _check_padding(name, padding_idx, self.num_embeddings)
+        self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
         self.terms = check_terms(name, terms)
         self.in_factors = choose_factors(name, "in_factors", self.num_embeddings, in_factors)
         self.out_factors = choose_factors(name, "out_factors", self.embedding_dim, out_factors)
@@ -180,14 +180,3 @@ class BilinearEmbedding(nn.Module):
         shape = (*x.shape, self.embedding_dim)
         weights = (self.left, self.right)
         return layer_node(self, x, weights, attributes, shape, op="BilinearEmbedding", dtype=self.left.dtype)
-
-
-def _check_padding(name: str, padding_idx: int | None, num_embeddings: int) -> int | None:
-    """The token, counted from 0: -1 is the last one, as in torch."""
-    if padding_idx is None:
-        return None
-    if isinstance(padding_idx, int) and -num_embeddings <= padding_idx < num_embeddings:
-        return padding_idx % num_embeddings
-    raise UsageError(
-        f"{name} has no entry padding_idx={padding_idx!r} among {num_embeddings}. Choose one from 0, or none."
-    )

@@ -25,13 +25,13 @@ def features_and_order(features: int, order: int) -> tuple[int, int]:
     """m and k as plain ints.
 
     Raises:
-        ShapeError: not whole numbers from 1, or an order above MAX_ORDER.
+        ShapeError: not whole numbers from 1 to 2**31 - 1, or an order above MAX_ORDER.
     """
     if is_size(features) and is_size(order) and order <= MAX_ORDER:
         return operator.index(features), operator.index(order)
     raise ShapeError(
         f"EUGenLinear cannot have features={features!r} at order={order!r}. "
-        f"Choose whole numbers from 1, an order up to {MAX_ORDER}."
+        f"Choose whole numbers from 1 to 2**31 - 1, an order up to {MAX_ORDER}."
     )
 
 

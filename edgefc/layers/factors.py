@@ -58,7 +58,7 @@ def check_terms(layer: str, terms: int) -> int:
     """
     if is_size(terms):
         return operator.index(terms)
-    raise ShapeError(f"{layer} cannot sum terms={terms!r}. Choose a whole number from 1.")
+    raise ShapeError(f"{layer} cannot sum terms={terms!r}. Choose a whole number from 1 to 2**31 - 1.")
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
 from edgefc.layers.prp import nearest_scales
-from edgefc.layers.symbolic import Attribute, check_replaced, check_tokens, is_size, layer_node
+from edgefc.layers.symbolic import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
 
 
 class PRPEmbedding(nn.Module):
@@ -29,6 +29,8 @@ class PRPEmbedding(nn.Module):
     in the state dict: build the layer with the seed it was trained with.
 
     padding_idx as in torch.nn.Embedding: the scale of that row starts at zero and gets no gradient, so the row is zero.
+    Tokens out of range are found on CPUs. An exported file does not find all of them: onnxruntime refuses those from V
+    up, and answers negative ones down to -V with rows of no token.
 
     Shapes:
         row_scale   (V,)        column_scale   (D,)
@@ -55,10 +57,10 @@ class PRPEmbedding(nn.Module):
         if not (is_size(num_embeddings) and is_size(embedding_dim)):
             raise ShapeError(
                 f"PRPEmbedding cannot have num_embeddings={num_embeddings!r} rows of embedding_dim={embedding_dim!r}. "
-                "Choose whole numbers from 1."
+                "Choose whole numbers from 1 to 2**31 - 1."
             )
         self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
-        self.padding_idx = _check_padding(padding_idx, self.num_embeddings)
+        self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
         self.codebook, self.distribution = codebook(distribution), distribution
         self.seed = check_seed(seed)
         self.row_scale = nn.Parameter(torch.empty(self.num_embeddings, device=device, dtype=dtype))
@@ -160,14 +162,3 @@ class PRPEmbedding(nn.Module):
         }
         weights = (self.row_scale, self.column_scale)
         return layer_node(self, x, weights, attributes, (*x.shape, self.embedding_dim), dtype=self.row_scale.dtype)
-
-
-def _check_padding(padding_idx: int | None, num_embeddings: int) -> int | None:
-    """The entry, counted from 0: -1 is the last one, as in torch."""
-    if padding_idx is None:
-        return None
-    if isinstance(padding_idx, int) and -num_embeddings <= padding_idx < num_embeddings:
-        return padding_idx % num_embeddings
-    raise UsageError(
-        f"PRPEmbedding has no entry padding_idx={padding_idx!r} among {num_embeddings}. Choose one from 0, or none."
-    )

@@ -135,7 +135,7 @@ class _LSTM(nn.Module):
         if not all(is_size(size) for size in (input_size, hidden_size, num_layers)):
             raise ShapeError(
                 f"{name} cannot map input_size={input_size!r} to hidden_size={hidden_size!r} in "
-                f"num_layers={num_layers!r}. Choose whole numbers from 1."
+                f"num_layers={num_layers!r}. Choose whole numbers from 1 to 2**31 - 1."
             )
         if gates not in GATES:
             raise UsageError(f"{name} has no gates={gates!r}. Choose 'torch' or 'keras'.")

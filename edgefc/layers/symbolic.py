@@ -102,6 +102,23 @@ def check_tokens(layer: nn.Module, x: Tensor) -> None:
         )
 
 
+def check_padding(layer: nn.Module, padding_idx: int | None, num_embeddings: int) -> int | None:
+    """The token that pads, counted from 0: -1 is the last one, as in torch.
+
+    Raises:
+        UsageError: no entry among so many.
+    """
+    if padding_idx is None:
+        return None
+    whole = isinstance(padding_idx, int) and not isinstance(padding_idx, bool)
+    if whole and -num_embeddings <= padding_idx < num_embeddings:
+        return padding_idx % num_embeddings
+    raise UsageError(
+        f"{type(layer).__name__} has no entry padding_idx={padding_idx!r} among {num_embeddings}. "
+        "Choose one from 0, or none."
+    )
+
+
 def check_tensor(layer: nn.Module, x: object) -> None:
     """Refuse what is no tensor: arrays above all.
 
@@ -115,7 +132,7 @@ def check_tensor(layer: nn.Module, x: object) -> None:
 
 
 def sizes(name: str, in_features: int, out_features: int, unit: str = "features") -> tuple[int, int]:
-    """Both sizes as plain ints, from anything that is a whole number of at least 1. `unit` names them in the error.
+    """Both sizes as plain ints, from anything that is_size() takes. `unit` names them in the error.
 
     Raises:
         ShapeError: anything else.
@@ -123,16 +140,17 @@ def sizes(name: str, in_features: int, out_features: int, unit: str = "features"
     if is_size(in_features) and is_size(out_features):
         return operator.index(in_features), operator.index(out_features)
     raise ShapeError(
-        f"{name} cannot map in_{unit}={in_features!r} to out_{unit}={out_features!r}. Choose whole numbers from 1."
+        f"{name} cannot map in_{unit}={in_features!r} to out_{unit}={out_features!r}. "
+        "Choose whole numbers from 1 to 2**31 - 1."
     )
 
 
 def is_size(value: object) -> bool:
-    """Whether `value` is a whole number of at least 1; True is none."""
+    """Whether `value` is a whole number from 1 to 2**31 - 1, beyond which no tensor has an axis here; True is none."""
     if not isinstance(value, SupportsIndex) or isinstance(value, bool):
         return False
     try:
-        return operator.index(value) >= 1
+        return 1 <= operator.index(value) < 2**31
     except TypeError:  # arrays and tensors have a place for it, and refuse unless they hold one whole number
         return False
 

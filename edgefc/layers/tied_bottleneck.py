@@ -54,7 +54,7 @@ class TiedBottleneck(nn.Module):
         if not all(map(is_size, (channels, width, blocks))):
             raise ShapeError(
                 f"TiedBottleneck cannot go from channels={channels!r} to width={width!r} and back in "
-                f"blocks={blocks!r}. Choose whole numbers from 1."
+                f"blocks={blocks!r}. Choose whole numbers from 1 to 2**31 - 1."
             )
         self.channels, self.width = int(channels), int(width)
         self.weight = nn.Parameter(torch.empty(self.width, self.channels, 1, device=device, dtype=dtype))
@@ -170,7 +170,7 @@ class _Block(nn.Module):
         return _Residual(reduce, norm_in, nn.ReLU(), conv, norm_out, nn.ReLU(), expand)
 
     def _symbolic(self, x: Tensor, weight: Tensor) -> Tensor:
-        weights = (weight, *_numbers(self.norm_in), self.conv.weight, *_numbers(self.norm_out))
+        weights = (weight, *_numbers(self.norm_in), _kernel(self.conv, self.width), *_numbers(self.norm_out))
         attributes = {
             "channels": self.channels,
             "width": self.width,
@@ -208,6 +208,17 @@ def _check_alike(block: Any, channels: int, width: int) -> None:
             f"the first block having {channels} channels and width {width}. Leave out the first block of a stage, and "
             "blocks in groups or with dilation."
         )
+
+
+def _kernel(conv: nn.Module, width: int) -> Tensor:
+    """What the inner convolution holds, where it is still one that the node describes."""
+    plain = nn.Conv2d(width, width, 3, padding=1, bias=False, device="meta")
+    given, wanted = (str(module.extra_repr()) for module in (conv, plain))
+    if not isinstance(conv, nn.Conv2d) or given != wanted:
+        raise UsageError(
+            f"TiedBottleneck cannot export {type(conv).__name__}({given}) as its inner convolution. Give {plain}."
+        )
+    return conv.weight
 
 
 def _numbers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor]:

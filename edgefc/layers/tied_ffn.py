@@ -57,7 +57,7 @@ class TiedFFN(nn.Module):
         if not (is_size(d_model) and is_size(d_hidden)):
             raise ShapeError(
                 f"TiedFFN cannot go from d_model={d_model!r} to d_hidden={d_hidden!r} and back. "
-                "Choose whole numbers from 1."
+                "Choose whole numbers from 1 to 2**31 - 1."
             )
         function_of(activation)
         self.d_model, self.d_hidden = int(d_model), int(d_hidden)

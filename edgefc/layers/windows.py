@@ -123,5 +123,6 @@ def pair(name: str, argument: str, value: Any, least: int) -> tuple[int, int]:
         return operator.index(both[0]), operator.index(both[1])
     words = ', or "valid" or "same"' if argument == "padding" else ""
     raise ShapeError(
-        f"{name} cannot take {argument}={value!r}. Give a whole number from {least}, or two, height and width{words}."
+        f"{name} cannot take {argument}={value!r}. "
+        f"Give a whole number from {least} to 2**31 - 1, or two, height and width{words}."
     )
