@@ -35,9 +35,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     if path is not None and Path(path).stat().st_mtime >= newest:
         return path
     try:
-        return str(build.build(tmp_path_factory.mktemp("native") / native.NAME))
+        build.compiler()
     except build.NoLibrary as error:
-        pytest.skip(str(error))
+        pytest.skip(f"NO NATIVE KERNELS ARE TESTED: {error}")
+    return str(build.build(tmp_path_factory.mktemp("native") / native.NAME))  # a compiler that fails is a failure
 
 
 @pytest.fixture(params=CPUS)
@@ -48,6 +49,8 @@ def cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, library
     try:
         session(Prp(1, 1).model(), library)
     except Exception as error:
+        if name == "portable" or "this processor runs" not in str(error):
+            raise
         pytest.skip(str(error))
     return name
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import UsageError
 from edgefc.generator import check_seed
 from edgefc.layers import seeded
 from edgefc.layers.circulant_blocks import (
@@ -25,8 +24,8 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import Attribute, check_replaced, layer_node, sizes, zero_bias
-from edgefc.layers.windows import Padding, Pair, window
+from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
+from edgefc.layers.windows import Padding, Pair, check_convolution, window
 
 
 class CirculantConv2d(nn.Module):
@@ -104,12 +103,7 @@ class CirculantConv2d(nn.Module):
         Raises:
             UsageError: several groups, or edges that are not filled with zeros.
         """
-        check_replaced(cls, conv, nn.Conv2d)
-        if conv.groups != 1 or conv.padding_mode != "zeros":
-            raise UsageError(
-                f"CirculantConv2d cannot take the place of a Conv2d with groups={conv.groups}, "
-                f"padding_mode={conv.padding_mode!r}. Give one with groups=1 and padding_mode='zeros'."
-            )
+        check_convolution(cls, conv)
         weight = conv.weight
         layer = cls(
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,  # type: ignore[arg-type]

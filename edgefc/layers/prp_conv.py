@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgefc.errors import UsageError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
 from edgefc.layers.prp import nearest_scales
 from edgefc.layers.prp_matrices import Kept
-from edgefc.layers.symbolic import Attribute, check_replaced, layer_node, sizes, zero_bias
-from edgefc.layers.windows import Padding, Pair, window
+from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
+from edgefc.layers.windows import Padding, Pair, check_convolution, window
 
 
 class PRPConv2d(nn.Module):
@@ -105,12 +104,7 @@ class PRPConv2d(nn.Module):
         Raises:
             UsageError: several groups, or edges that are not filled with zeros.
         """
-        check_replaced(cls, conv, nn.Conv2d)
-        if conv.groups != 1 or conv.padding_mode != "zeros":
-            raise UsageError(
-                f"PRPConv2d cannot take the place of a Conv2d with groups={conv.groups}, "
-                f"padding_mode={conv.padding_mode!r}. Give one with groups=1 and padding_mode='zeros'."
-            )
+        check_convolution(cls, conv)
         weight = conv.weight
         layer = cls(
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ TensorFlow 1: the same order (there called i, f, c, o), s(z) = clip(0.2 z + 0.5,
 Letters: S steps, B batch, n inputs, h units.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ AnyLSTM = TypeVar("AnyLSTM", bound="_LSTM")
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-class _Layer(nn.Module):
+class _Layer(nn.Module, ABC):
     """One layer of the stack. Families say how its matrices are stored and applied.
 
     Shapes:
@@ -48,28 +49,29 @@ class _Layer(nn.Module):
         self.input_size, self.hidden_size, self.gates = input_size, hidden_size, gates
         self.bias = nn.Parameter(torch.empty(4, hidden_size, **where)) if bias else None
 
+    @abstractmethod
     def project(self, x: Tensor) -> Tensor:
         """x (..., n) times W of every gate: (..., 4, h)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recurrent(self) -> Product:
         """The function of h (B, h) that multiplies by R of every gate: (B, 4, h)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def matrices(self) -> States:
         """W (4, h, n) and R (4, h, h), by other means than project() and recurrent()."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fit(self, w: Tensor, r: Tensor) -> None:
         """Come near to W (4, h, n) and R (4, h, h)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def node(self, x: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's place in an ONNX graph."""
-        raise NotImplementedError
 
+    @abstractmethod
     def multiply_adds(self) -> int:
-        raise NotImplementedError
+        """Of one step: both products, without the gates."""
 
     @torch.no_grad()
     def reset_bias(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError
-from edgefc.layers.symbolic import check_floating, is_size
+from edgefc.errors import ShapeError, UsageError
+from edgefc.layers.symbolic import check_floating, check_replaced, is_size
 
 Pair = int | tuple[int, int]
 Padding = Pair | Literal["valid", "same"]
@@ -110,6 +110,20 @@ def window(name: str, kernel_size: Pair, stride: Pair, padding: Padding, dilatio
         words[padding] if isinstance(padding, str) and padding in words else pair(name, "padding", padding, 0),
         pair(name, "dilation", dilation, 1),
     )
+
+
+def check_convolution(layer: type[nn.Module], conv: nn.Conv2d) -> None:
+    """Refuse to fit `layer` to anything but a convolution of one group with zeros at its edges.
+
+    Raises:
+        UsageError: with what it has instead.
+    """
+    check_replaced(layer, conv, nn.Conv2d)
+    if conv.groups != 1 or conv.padding_mode != "zeros":
+        raise UsageError(
+            f"{layer.__name__} cannot take the place of a Conv2d with groups={conv.groups}, "
+            f"padding_mode={conv.padding_mode!r}. Give one with groups=1 and padding_mode='zeros'."
+        )
 
 
 def pair(name: str, argument: str, value: Any, least: int) -> tuple[int, int]:
