@@ -18,7 +18,10 @@ from edgefc.testing import assert_close
 
 Floats = NDArray[np.float32]
 ROOT = Path(__file__).parent.parent
-SOURCES = ("circulant", "circulant_portable", "circulant_avx2", "circulant_avx512", "fft")
+SOURCES = (
+    "circulant", "circulant_form", "circulant_spectrum", "circulant_portable", "circulant_avx2", "circulant_avx512",
+    "fft",
+)  # fmt: skip
 VARIANTS = ("portable", "avx2", "avx512")
 SIZES = [  # inputs, outputs, block
     *[(n, n, n) for n in (*range(1, 21), 24, 30, 32, 42, 64, 66, 96, 97, 120, 130, 143, 256, 336, 384, 500)],

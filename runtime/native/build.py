@@ -22,7 +22,8 @@ STRICT = ("-Wall", "-Wextra", "-Werror")
 VARIANTS = {"_avx2": ("-mavx2", "-mfma"), "_avx512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw")}
 SOURCES = (
     "kernel", "library", "prp_op", "prp_portable", "prp_avx2", "prp_avx512",
-    "circulant_op", "circulant", "circulant_portable", "circulant_avx2", "circulant_avx512", "fft",
+    "circulant_op", "circulant", "circulant_form", "circulant_spectrum", "circulant_portable", "circulant_avx2",
+    "circulant_avx512", "fft",
 )  # fmt: skip
 
 
