@@ -12,6 +12,8 @@ EdgefcError
 One sentence says what could not be done, with the values as given; the next says what would work.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 

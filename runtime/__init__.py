@@ -2,6 +2,7 @@
 
     session.py    Session: a checked, preset onnxruntime session
     profiler.py   profile(): load, first run, steady state and memory of one or more models
+    runner.py     where the probes run: on this machine, or on a device
     record.py     Record: what profile() returns, and its file format (parts.py has its sections)
     table.py      show(): a record for people
     native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
@@ -16,13 +17,15 @@ _NAMES = {
     "Session": "edgefc.runtime.session",
     "profile": "edgefc.runtime.profiler",
     "Record": "edgefc.runtime.record",
+    "Model": "edgefc.runtime.request",
 }
 
-__all__ = ["Session", "profile", "Record"]
+__all__ = ["Session", "profile", "Record", "Model"]
 
 if TYPE_CHECKING:
     from edgefc.runtime.profiler import profile as profile
     from edgefc.runtime.record import Record as Record
+    from edgefc.runtime.request import Model as Model
     from edgefc.runtime.session import Session as Session
 
 

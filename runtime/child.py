@@ -6,6 +6,8 @@
 An EdgefcError in the child is raised again in the parent; any other end of the child is a ModelError of one sentence.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -12,10 +12,11 @@ def steady_of(index: int, found: list[dict[str, Any]]) -> Steady:
     timed = [answer["timed"][index] for answer in found]
     rounds = [{"process": process, **block} for process, one in enumerate(timed) for block in one["blocks"]]
     samples = [sample for block in rounds for sample in block["samples_ns"]]
-    cpu, runs = (sum(block[name] for block in rounds) for name in ("cpu_ns", "runs"))
+    runs, cpu = sum(block["runs"] for block in rounds), [block["cpu_ns"] for block in rounds]
     other = [answer["other_cores"] for answer in found if answer["other_cores"] is not None]
     return Steady.of({
-        **stats.summary(samples)._asdict(), "sample_count": len(samples), "cpu_ns_per_run": cpu / runs,
+        **stats.summary(samples)._asdict(), "sample_count": len(samples),
+        "cpu_ns_per_run": None if None in cpu else sum(cpu) / runs,
         "timer_step_ns": max(answer["timer_step_ns"] for answer in found),
         "other_cores": sum(other) / len(other) if other else None,
         "warm_ups": [one["warm_up"] for one in timed], "rounds": rounds,

@@ -8,6 +8,8 @@ The path through the serialised model, with field numbers of onnx.proto
 A field is a varint key (number * 8 + wire type) and a value; weights inside the file are stepped over, not read.
 """
 
+from __future__ import annotations
+
 import mmap
 from collections.abc import Iterator
 from pathlib import Path

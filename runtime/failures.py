@@ -4,6 +4,8 @@ Its texts carry status codes, C++ paths and signatures; what a user can act on i
 between releases, so an unknown one is cleaned and shown rather than guessed at.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from pathlib import Path

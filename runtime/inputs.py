@@ -4,6 +4,8 @@ Drawn values are standard normal floats from a fixed seed, integers 0 and 1 (val
 and no division by zero unless the model divides by what it is given), and fair booleans.
 """
 
+from __future__ import annotations
+
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,7 +31,7 @@ def feeds_for(inputs: Sequence[Port], batch: int | None, path: str | None) -> tu
         UsageError: the file does not fit, or the signature leaves open what cannot be drawn.
     """
     if path is None:
-        feeds = {port.name: _drawn(port, shape) for port, shape in zip(inputs, shapes(inputs, batch), strict=True)}
+        feeds = {port.name: _drawn(port, shape) for port, shape in zip(inputs, shapes(inputs, batch))}
     else:
         feeds = check_feeds(read_npz(path), inputs)
     return feeds, _batch_of(inputs, feeds)

@@ -3,6 +3,8 @@
 Nothing here names the machine's owner, its network name or a folder.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import sys

@@ -5,6 +5,8 @@ It is written by hand because the onnx package is not there on a board. Field nu
 (wire type 0) or a length and that many bytes (wire type 2). Every number here is below 128, so one byte holds it.
 """
 
+from __future__ import annotations
+
 _IR_VERSION, _OPSET = 8, 18  # onnxruntime has read both since 1.14
 _FLOAT = 1
 

@@ -32,17 +32,46 @@ class Environment(Part):
     memory_bytes: int | None
     load_1min: float | None
     os: str
-    python: str
+    python: str | None
     implementation: str
     onnxruntime: str
-    numpy: str
+    numpy: str | None
     edgefc: str
     date: AwareDatetime
     missing: dict[str, str]
 
 
+class Heat(Part):
+    """At one moment: the hottest zone, the slowest core, and whether something holds the processor back."""
+
+    temperature_c: float | None
+    frequency_hz: int | None
+    throttled: bool | None
+    missing: dict[str, str]
+
+
+class Device(Part):
+    """Which device it was. emulated: its times are no board's.
+
+    waited_s is how long the run waited for it to cool. download_bytes is what a browser fetched before the first run.
+    notes say what its kind of device cannot know, and what was not tried on a real one.
+    """
+
+    name: str
+    transport: str
+    emulated: bool
+    profile: str | None
+    before: Heat | None
+    after: Heat | None
+    waited_s: float
+    download_bytes: int | None
+    notes: tuple[str, ...]
+
+
 class Config(Part):
     """time_ns and samples are per cell, rounds per process; native is "auto", "on" or "off".
+
+    model_settings has for each model what it was given apart from the others, such as {"native": "off"}.
 
     `inputs` is "drawn" (from seed 0), "given" (arrays in memory) or the .npz file's name.
     """
@@ -51,6 +80,7 @@ class Config(Part):
     threads: tuple[int, ...]
     preset: str
     native: str
+    model_settings: tuple[dict[str, str], ...]
     settings: dict[str, str | bool | int]
     inputs: str
     time_ns: int
@@ -97,7 +127,7 @@ class Round(Part):
     samples_ns: tuple[int, ...]
     runs: int
     wall_ns: int
-    cpu_ns: int
+    cpu_ns: int | None
 
 
 class WarmUp(Part):
@@ -109,7 +139,7 @@ class WarmUp(Part):
 
 
 class Steady(Part):
-    """p99_ns is null below stats.P99_NEEDS samples; cpu_ns_per_run is the CPU time of all threads.
+    """p99_ns is null below stats.P99_NEEDS samples; cpu_ns_per_run is the CPU time of all threads, null in a browser.
 
     other_cores is what everything else kept busy meanwhile; null where it cannot be read or the time was too short.
     """
@@ -119,7 +149,7 @@ class Steady(Part):
     p99_ns: float | None
     rel_mad: float
     sample_count: int
-    cpu_ns_per_run: float
+    cpu_ns_per_run: float | None
     timer_step_ns: int
     other_cores: float | None
     warm_ups: tuple[WarmUp, ...]

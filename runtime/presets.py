@@ -5,6 +5,8 @@
     battery   threads sleep between runs instead of spinning; longer runs when threads > 1
 """  # fmt: skip
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,8 +1,11 @@
 """Child: load each model once and make its feeds, so that what cannot work is told before anything is measured.
 
-Question: models, inputs (.npz path or null), batches (sizes, or null for the model's own), preset, native.
+Question: models (path and own settings of each), inputs (.npz path or null), batches (sizes, or null for the model's
+own), preset, native.
 Answer: for each batch, for each model, the batch size of its feeds.
 """
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -15,13 +18,13 @@ def check(question: dict[str, Any]) -> list[list[int]]:
     from edgefc.errors import UsageError
 
     found: list[list[int]] = []
-    for path in question["models"]:
-        session = open_session(path, question)
+    for model in question["models"]:
+        session = open_session(model, question)
         try:
             found.append([feeds_for(session.inputs, b, question["inputs"])[1] for b in question["batches"]])
         except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
-    return [list(row) for row in zip(*found, strict=True)]
+            raise UsageError(f"{model['path']}: {error}") from None
+    return [list(row) for row in zip(*found)]
 
 
 if __name__ == "__main__":

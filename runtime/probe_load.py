@@ -3,6 +3,8 @@
 Question: model, inputs, batch, preset, native, threads. Answer: load_ns, first_ns, used_native.
 """
 
+from __future__ import annotations
+
 import time
 from typing import Any
 

@@ -7,6 +7,8 @@ writing 5 to /proc/self/clear_refs sets back to the present. The kernel counts p
 tens of them on machines with many cores.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

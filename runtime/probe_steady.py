@@ -4,8 +4,9 @@ Question: models, inputs, batch, preset, native, threads, time_ns, rounds, sampl
 Answer: timed (a Timed for each model), timer_step_ns, other_cores (what other programs used meanwhile, or null).
 """
 
+from __future__ import annotations
+
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ _IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of /proc/stat; guest time is counted
 
 def steady(question: dict[str, Any]) -> dict[str, Any]:
     runs = []
-    for path in question["models"]:
-        session = open_session(path, question)
+    for model in question["models"]:
+        session = open_session(model, question)
         runs.append(session.bound(feeds_for(session.inputs, question["batch"], question["inputs"])[0]))
     plan = Plan(question["time_ns"], question["rounds"], question["samples"])
     start, own, busy = time.perf_counter(), time.process_time(), _busy_s()
@@ -50,7 +51,7 @@ def _busy_s() -> float | None:
 def _timer_step_ns() -> int:
     """The smallest step between two readings of the clock: its resolution, or the cost of reading it."""
     readings = [time.perf_counter_ns() for _ in range(1000)]
-    return min(b - a for a, b in pairwise(readings) if b > a)
+    return min(b - a for a, b in zip(readings, readings[1:]) if b > a)
 
 
 if __name__ == "__main__":

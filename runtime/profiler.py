@@ -1,26 +1,24 @@
-"""profile(): what models cost on this machine, cell by cell.
+"""profile(): what models cost on a device, this machine or another, cell by cell.
 
-A cell is one model at one thread count and one batch size. Everything runs in child processes (child.py): load and
-first run in several fresh ones, memory in one that times nothing, and steady state in several, in each of which all
-models of the cell take turns. The null model goes through the same probes once per thread count.
+A cell is one model at one thread count and one batch size. Everything runs in processes of their own where the
+runner has them (runner.py): load and first run in several fresh ones, memory in one that times nothing, and steady
+state in several, in each of which all models of the cell take turns. The null model goes through the same probes once
+per thread count.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from statistics import median_low
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
 
-from edgefc.runtime import doubts, machine
-from edgefc.runtime.child import ask
+from edgefc.runtime import doubts
 from edgefc.runtime.derive import launches_of, ratios_of, steady_of
-from edgefc.runtime.null_model import null_model
-from edgefc.runtime.parts import Baseline, Cell, Config, Environment, Launches, Memory, Steady
+from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, Launches, Memory, Ratio, Steady
+from edgefc.runtime.places import Placed, Places, checked, null_file, placed
 from edgefc.runtime.record import SCHEMA_VERSION, Record
 from edgefc.runtime.request import (
     Counts,
@@ -29,27 +27,35 @@ from edgefc.runtime.request import (
     Request,
     batches_of,
     check_settings,
+    config_of,
     counts,
     inputs_file,
     model_file,
     models_of,
     seconds,
 )
+from edgefc.runtime.runner import Local, Opened, Runner
+
+Keep = Callable[[Record], None]
 
 NULL_LAUNCHES = 3  # their difference is the noise of the memory measurement
 LAUNCHING_S = 30.0  # no further launch of a cell begins after this
 
 
 def profile(
-    paths: Paths, *, batch: Counts | None = None, threads: Counts = 1, preset: str = "latency", inputs: Inputs = None,
+    paths: Paths, *, device: str | Runner = "local", batch: Counts | None = None, threads: Counts = 1,
+    preset: str = "latency", inputs: Inputs = None,
     min_time_s: float = 1.0, processes: int = 6, rounds: int = 4, samples: int = 5000, launches: int = 5,
     memory: bool = True, progress: bool | None = None, native: str = "auto",
+    keep: Keep | None = None,
 ) -> Record:  # fmt: skip
     """Measure every combination of models, thread counts and batch sizes.
 
         profile(["dense.onnx", "circulant.onnx"], batch=[1, 64]).ratios
 
     Args:
+        paths: files, or Models where one has settings of its own.
+        device: "local", or a device's name as `edgefc devices` lists it, or a Runner, which is closed at the end.
         batch: the size of open first dimensions, 1 when left out; not with inputs.
         inputs: an .npz file or arrays by input name; drawn from the signature when left out.
         min_time_s: the time spent timing each cell, shared out over `processes`, and in each over `rounds` turns.
@@ -57,10 +63,12 @@ def profile(
         launches: fresh processes for load time and first run.
         progress: a bar on stderr; when left out, if that is a terminal.
         native: "auto", "on" or "off": whether the native kernels are loaded, as for Session.
+        keep: called with what is finished, a Record that is `unfinished`, after each batch size.
 
     Raises:
         UsageError: an argument or an input does not fit a model.
         ModelError: a model does not load or run; the sentence names it.
+        DeviceError: the device cannot be reached, was lost, or answered what cannot be.
     """
     request = Request(
         models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
@@ -69,53 +77,76 @@ def profile(
         launches=counts("launches", launches)[0], memory=memory,
     )  # fmt: skip
     chosen = check_settings(preset, request.threads)
-    with inputs_file(inputs) as (path, called), _null_file() as null:
+    with inputs_file(inputs) as (path, called), null_file() as null, Opened(_runner(device)) as runner:
         request = replace(request, inputs=path)
-        batches = _checked(request)
-        config = _config(request, chosen, called, [row[0] for row in batches])
+        places = placed(runner, request, null)
+        batches = checked(runner, request, places)
+        config = config_of(request, chosen, called, [row[0] for row in batches])
         with _bar(request, progress) as bar:
-            return _Profiler(request, config, batches, null, bar).record()
+            return _Profiler(request, config, batches, (runner, places, bar), keep).record()
+
+
+def _runner(device: str | Runner) -> Runner:
+    if not isinstance(device, str):
+        return device
+    if device == "local":
+        return Local()
+    from edgefc.devices.connect import connect  # above this room: only a device that is asked for loads it
+
+    return connect(device)
 
 
 class _Profiler:
     """One call of profile(), under way."""
 
-    def __init__(self, request: Request, config: Config, batches: list[list[int]], null: str, bar: Any) -> None:
-        self.request, self.config, self.batches, self.null, self.bar = request, config, batches, null, bar
-        self.files = [model_file(path) for path in request.models]
-        self.environment = Environment(**machine.environment())
+    def __init__(
+        self, request: Request, config: Config, batches: list[list[int]], where: tuple[Runner, Places, Any],
+        keep: Keep | None,
+    ) -> None:  # fmt: skip
+        self.request, self.config, self.batches, self.keep = request, config, batches, keep
+        self.runner, self.places, self.bar = where
+        self.files = [model_file(str(model.path)) for model in request.models]
+        self.environment = Environment(**self.runner.environment())
+        self.baselines: list[Baseline] = []
+        self.done: list[Cell] = []
+        self.ratios: list[Ratio] = []
 
     def record(self) -> Record:
-        baselines, cells, ratios = [], [], []
         for threads in self.request.threads:
-            baselines.append(self.baseline(threads))
+            self.baselines.append(self.baseline(threads))
             for asked, sizes in zip(self.request.batches, self.batches, strict=True):
-                these = self.cells(asked, sizes, baselines[-1])
-                cells += these
-                ratios += ratios_of(these)
+                these = self.cells(asked, sizes, self.baselines[-1])
+                self.done += these
+                self.ratios += ratios_of(these)
+                if self.keep is not None:
+                    self.keep(self.so_far("it was still under way"))
+        return self.so_far(None)
+
+    def so_far(self, unfinished: str | None) -> Record:
         return Record(
-            schema_version=SCHEMA_VERSION, environment=self.environment, config=self.config, models=tuple(self.files),
-            baselines=tuple(baselines), cells=tuple(cells), ratios=tuple(ratios),
+            schema_version=SCHEMA_VERSION, device=Device.of(self.runner.device()), environment=self.environment,
+            config=self.config, models=tuple(self.files), baselines=tuple(self.baselines), cells=tuple(self.done),
+            ratios=tuple(self.ratios), unfinished=unfinished,
         )  # fmt: skip
 
     def baseline(self, threads: int) -> Baseline:
-        one = {"threads": threads, "batch": 1, "inputs": None}
-        steady = self.steady([self.null], one)[0]
-        found = [self.memory(self.null, one)[0] for _ in range(NULL_LAUNCHES)] if self.request.memory else []
+        one, null = {"threads": threads, "batch": 1, "inputs": None}, self.places.null
+        steady = self.steady([null], one)[0]
+        found = [self.memory(null, one)[0] for _ in range(NULL_LAUNCHES)] if self.request.memory else []
         memory = [m for m in found if m is not None]
         peak = median_low([m.peak_bytes for m in memory]) if memory else None
         return Baseline(threads=threads, steady=steady, memory=tuple(memory), peak_bytes=peak)
 
     def cells(self, asked: int | None, sizes: list[int], baseline: Baseline) -> list[Cell]:
         """One per model, timed together."""
-        at = {"threads": baseline.threads, "batch": asked, "inputs": self.request.inputs}
-        steadies = self.steady(list(self.request.models), at)
+        at = {"threads": baseline.threads, "batch": asked, "inputs": self.places.inputs}
+        steadies = self.steady(self.places.models, at)
         return [self.cell(index, sizes[index], at, steady, baseline) for index, steady in enumerate(steadies)]
 
     def cell(self, index: int, batch: int, at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
-        path, file = self.request.models[index], self.files[index]
-        load, first, native = self.launches(path, at)
-        memory, missing = self.memory(path, at) if self.request.memory else (None, "not asked for")
+        model, file = self.places.models[index], self.files[index]
+        load, first, native = self.launches(model, at)
+        memory, missing = self.memory(model, at) if self.request.memory else (None, "not asked for")
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
         doubtful = doubts.of_machine(self.environment.emulated)
         doubtful += doubts.of_steady(steady, baseline.steady.median_ns)
@@ -128,7 +159,7 @@ class _Profiler:
             memory=memory, memory_missing=missing, peak_above_baseline_bytes=above, doubts=tuple(doubtful),
         )  # fmt: skip
 
-    def steady(self, models: list[str], at: dict[str, Any]) -> list[Steady]:
+    def steady(self, models: list[Placed], at: dict[str, Any]) -> list[Steady]:
         """One per model, each from all processes.
 
         Being loaded first or second alone can change a time by 5 %, so each process loads another model first.
@@ -138,56 +169,33 @@ class _Profiler:
         indices, found = range(len(models)), []
         for process in range(share):
             order = sorted(indices, key=lambda index: (index + process) % len(models))
-            question = {"models": [models[index] for index in order], **at, **plan}
-            answer = self.ask("probe_steady", ", ".join(models), question)
+            question = {"models": [models[index].question for index in order], **at, **plan}
+            answer = self.ask("probe_steady", ", ".join(model.name for model in models), question)
             timed = dict(zip(order, answer["timed"], strict=True))
             found.append({**answer, "timed": [timed[index] for index in indices]})
         return [steady_of(index, found) for index in indices]
 
-    def launches(self, path: str, at: dict[str, Any]) -> tuple[Launches, Launches, str | None]:
+    def launches(self, model: Placed, at: dict[str, Any]) -> tuple[Launches, Launches, str | None]:
         """Load times, times of the first run, and the native kernels that were loaded."""
         found: list[dict[str, Any]] = []
         start = time.monotonic()
         for _ in range(self.request.launches):
             if not found or time.monotonic() - start < LAUNCHING_S:
-                found.append(self.ask("probe_load", path, {"model": path, **at}))
+                found.append(self.ask("probe_load", model.name, {"model": model.question, **at}))
             else:
                 self.bar.update()
         load, first = ([launch[name] for launch in found] for name in ("load_ns", "first_ns"))
         return launches_of(load), launches_of(first), found[0]["used_native"]
 
-    def memory(self, path: str, at: dict[str, Any]) -> tuple[Memory | None, str | None]:
-        found = self.ask("probe_memory", path, {"model": path, **at})
+    def memory(self, model: Placed, at: dict[str, Any]) -> tuple[Memory | None, str | None]:
+        found = self.ask("probe_memory", model.name, {"model": model.question, **at})
         return (None, found["missing"]) if "missing" in found else (Memory.of(found), None)
 
     def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
         asked = {"preset": self.request.preset, "native": self.request.native}
-        found = ask(probe, {**asked, **question}, about=about)
+        found = self.runner.ask(probe, {**asked, **question}, about=about)
         self.bar.update()
         return found
-
-
-def _checked(request: Request) -> list[list[int]]:
-    """For each batch asked for, each model's batch size, once all models have loaded and fit their inputs."""
-    names = ("models", "batches", "preset", "native", "inputs")
-    found: list[list[int]] = ask(
-        "probe_check", {name: getattr(request, name) for name in names}, about=", ".join(request.models)
-    )
-    return found
-
-
-def _config(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
-    same = ("threads", "preset", "native", "time_ns", "processes", "rounds", "samples", "launches", "memory")
-    asked = asdict(request)
-    return Config(**{name: asked[name] for name in same}, settings=chosen, inputs=called, batches=tuple(batches))
-
-
-@contextmanager
-def _null_file() -> Iterator[str]:
-    with TemporaryDirectory(prefix="edgefc-") as folder:
-        path = Path(folder) / "null.onnx"
-        path.write_bytes(null_model())
-        yield str(path)
 
 
 @contextmanager

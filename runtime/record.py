@@ -1,17 +1,20 @@
 """Record: everything that one call of profile() measured, raw samples included, and its file format.
 
+    device        which device, how it was reached, how hot it was
     environment   the machine and the versions
     config        what was asked
     models        the files and the weights beside them: name, size, sha256
     baselines     per thread count: the null model's latency and memory, which is onnxruntime's and the harness's share
     cells         per model, thread count and batch: load, first run, steady state, memory, doubts
     ratios        per thread count and batch: each model's time over the first one's
+    unfinished    null, or why cells are missing: the link to a device was lost, say
 
 A record names no machine, user or folder. Units end the names. A value that could not be had is null and says why.
 
 Format history (schema_version):
     1   first
     2   config.native and cells.native: whether native kernels were asked for, and loaded
+    3   device; unfinished; config.model_settings; python, numpy and CPU times may be null with a reason
 """
 
 import os
@@ -22,20 +25,22 @@ from pydantic import ValidationError
 
 from edgefc.errors import UsageError
 from edgefc.files import write_text
-from edgefc.runtime.parts import Baseline, Cell, Config, Environment, ModelFile, Part, Ratio
+from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, ModelFile, Part, Ratio
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 _LARGEST_BYTES = 256 << 20
 
 
 class Record(Part):
-    schema_version: Literal[2]
+    schema_version: Literal[3]
+    device: Device
     environment: Environment
     config: Config
     models: tuple[ModelFile, ...]
     baselines: tuple[Baseline, ...]
     cells: tuple[Cell, ...]
     ratios: tuple[Ratio, ...]
+    unfinished: str | None
 
     def to_json(self) -> str:
         return self.model_dump_json() + "\n"

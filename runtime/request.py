@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,33 @@ import numpy as np
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
 from edgefc.runtime.external import weight_files
-from edgefc.runtime.parts import ModelFile, WeightsFile
+from edgefc.runtime.native import check_mode
+from edgefc.runtime.parts import Config, ModelFile, WeightsFile
 from edgefc.runtime.presets import settings
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+@dataclass(frozen=True)
+class Model:
+    """A file and its own settings; what is None is as the call of profile() says.
+
+    profile([Model("m.onnx", native="off"), Model("m.onnx", native="on")])
+    """
+
+    path: str | os.PathLike[str]
+    native: str | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is set, by Session's names."""
+        return {name: value for name, value in vars(self).items() if name != "path" and value is not None}
+
+    def question(self, place: str) -> dict[str, str]:
+        """As probes are told of it, the file being at `place`."""
+        return {"path": place, **self.settings}
+
+
+OneModel = str | os.PathLike[str] | Model
+Paths = OneModel | Sequence[OneModel]
 Counts = int | list[int] | tuple[int, ...]
 Inputs = str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -27,7 +50,7 @@ Inputs = str | os.PathLike[str] | Mapping[str, Any] | None
 class Request:
     """batches holds None for the model's own size. Each model is loaded `launches` times in fresh processes."""
 
-    models: tuple[str, ...]
+    models: tuple[Model, ...]
     batches: tuple[int | None, ...]
     threads: tuple[int, ...]
     preset: str
@@ -41,14 +64,17 @@ class Request:
     memory: bool
 
 
-def models_of(paths: Paths) -> tuple[str, ...]:
-    """The paths, each a file that can be read and is not empty."""
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+def models_of(paths: Paths) -> tuple[Model, ...]:
+    """The models, each a file that can be read and is not empty, and settings that there are."""
+    several = [paths] if isinstance(paths, (str, os.PathLike, Model)) else list(paths)
     if not several:
         raise UsageError("there is no model to profile. Name at least one .onnx file.")
-    for path in several:
-        failures.check_file(Path(path))
-    return tuple(os.fspath(path) for path in several)
+    models = tuple(model if isinstance(model, Model) else Model(model) for model in several)
+    for model in models:
+        failures.check_file(Path(model.path))
+        if model.native is not None:
+            check_mode(model.native)
+    return tuple(replace(model, path=os.fspath(model.path)) for model in models)
 
 
 def counts(name: str, given: Counts) -> tuple[int, ...]:
@@ -80,6 +106,18 @@ def check_settings(preset: str, threads: Sequence[int]) -> dict[str, str | bool 
     """What the preset sets, the thread count apart."""
     chosen = settings(preset, threads[0])
     return {name: value for name, value in chosen.items() if name != "intra_op_num_threads"}
+
+
+def config_of(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
+    same = ("threads", "preset", "native", "time_ns", "processes", "rounds", "samples", "launches", "memory")
+    asked, own = asdict(request), tuple(model.settings for model in request.models)
+    return Config(
+        **{name: asked[name] for name in same},
+        model_settings=own,
+        settings=chosen,
+        inputs=called,
+        batches=tuple(batches),
+    )
 
 
 def model_file(path: str) -> ModelFile:

@@ -1,5 +1,7 @@
 """Session: an .onnx file ready to run on the CPU, with feeds checked and failures told in one sentence."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import sys
@@ -63,7 +65,7 @@ class Session:
         """The named outputs, or all of them, for one array per input. A batch of zero rows is answered too."""
         names = self._wanted(outputs)
         values = self.bound(feeds, names)()
-        return dict(zip(names, values, strict=False))
+        return dict(zip(names, values))
 
     def bound(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Callable[[], list[Array]]:
         """A run with feeds that were checked once: a function without arguments, for timing."""
@@ -104,9 +106,10 @@ class Session:
         return list(outputs)
 
 
-def open_session(path: str, question: Mapping[str, Any]) -> Session:
-    """As a probe is asked to: `question` may have preset, native and threads."""
-    return Session(path, **{name: question[name] for name in ("preset", "native", "threads") if name in question})
+def open_session(model: Mapping[str, Any], question: Mapping[str, Any]) -> Session:
+    """As a probe is asked to: settings are the model's own where it has them, else those of the whole question."""
+    asked = {**question, **model}
+    return Session(model["path"], **{name: asked[name] for name in ("preset", "native", "threads") if name in asked})
 
 
 def _give_back() -> None:

@@ -1,5 +1,7 @@
 """What goes into a model and what comes out: names, dtypes and shapes, and the check of feeds against them."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -64,7 +66,7 @@ def empty_outputs(feeds: Mapping[str, Array], inputs: Iterable[Port], outputs: I
     open_sizes = {
         want: got
         for port in inputs
-        for want, got in zip(port.shape, feeds[port.name].shape, strict=True)
+        for want, got in zip(port.shape, feeds[port.name].shape)
         if isinstance(want, str) and want != "?"
     }
     found = []
@@ -86,7 +88,7 @@ def _checked(value: Array, port: Port) -> Array:
             f"input {port.name!r} was given {value.ndim} dimensions, {given}; the model takes {len(port.shape)}. "
             f"Give an array of shape {list(port.shape)}."
         )
-    if any(isinstance(want, int) and want != got for want, got in zip(port.shape, given, strict=True)):
+    if any(isinstance(want, int) and want != got for want, got in zip(port.shape, given)):
         raise UsageError(f"input {port.name!r} was given the shape {given}. Give an array of shape {list(port.shape)}.")
     return value
 

@@ -5,6 +5,8 @@
     ratio              median of the per-round ratios, with a 95 % bootstrap interval over processes and rounds
 """  # fmt: skip
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,7 +71,7 @@ def ratio(rounds_ns: Rounds, to_ns: Rounds, processes: Sequence[int]) -> Interva
     `processes` tells which process each round ran in. The bootstrap draws processes, then rounds of each: where a
     process happens to place its weights in memory changes a ratio by some per cent, which no round of it can show.
     """
-    ratios = np.array([np.median(a) / np.median(b) for a, b in zip(rounds_ns, to_ns, strict=True)])
+    ratios = np.array([np.median(a) / np.median(b) for a, b in zip(rounds_ns, to_ns)])
     middle = float(np.median(ratios))
     if len(ratios) < RATIO_NEEDS:
         return Interval(middle, None, None)

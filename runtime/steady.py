@@ -5,6 +5,8 @@
     lead-in   untimed runs at the head of a block: the models share caches, and other threads may still spin
 """  # fmt: skip
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -69,9 +71,9 @@ def time_models(runs: Sequence[Run], plan: Plan, clock: Any = Clock) -> list[dic
     for done in range(plan.rounds):
         if done >= FEWEST_ROUNDS and clock.wall_ns() - start > overtime:
             break
-        for run, up, mine in zip(runs, warm, blocks, strict=True):
+        for run, up, mine in zip(runs, warm, blocks):
             mine.append(block(run, up.run_ns, plan, clock))
-    return [asdict(Timed(up, mine)) for up, mine in zip(warm, blocks, strict=True)]
+    return [asdict(Timed(up, mine)) for up, mine in zip(warm, blocks)]
 
 
 def warm_up(run: Run, clock: Any = Clock) -> WarmUp:

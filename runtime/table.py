@@ -36,7 +36,7 @@ def _table(record: Record) -> Table:
 
 def _row(record: Record, cell: Cell) -> Iterator[str]:
     steady = cell.steady
-    yield record.models[cell.model].name + ("*" if cell.doubts else "")
+    yield name_of(record, cell.model) + ("*" if cell.doubts else "")
     yield str(cell.batch)
     yield str(cell.threads)
     yield time_text(steady.median_ns)
@@ -47,6 +47,12 @@ def _row(record: Record, cell: Cell) -> Iterator[str]:
     yield "-" if cell.peak_above_baseline_bytes is None else bytes_text(cell.peak_above_baseline_bytes)
     yield bytes_text(record.models[cell.model].all_bytes)
     yield _ratio_text(next((r for r in record.ratios if _same(r, cell)), None))
+
+
+def name_of(record: Record, model: int) -> str:
+    """The file's name, and what this model was given apart from the others: "m.onnx native=off"."""
+    own = record.config.model_settings[model]
+    return " ".join([record.models[model].name, *(f"{name}={value}" for name, value in own.items())])
 
 
 def _same(ratio: Ratio, cell: Cell) -> bool:
@@ -63,7 +69,7 @@ def _ratio_text(ratio: Ratio | None) -> str:
 def _doubts(record: Record) -> Iterator[str]:
     for cell in record.cells:
         for doubt in cell.doubts:
-            yield f"* {record.models[cell.model].name}, batch {cell.batch}, {_threads(cell.threads)}: {doubt}"
+            yield f"* {name_of(record, cell.model)}, batch {cell.batch}, {_threads(cell.threads)}: {doubt}"
 
 
 def _caption(record: Record) -> Iterator[str]:
@@ -79,10 +85,10 @@ def _caption(record: Record) -> Iterator[str]:
         peak = "" if base.peak_bytes is None else f" and {bytes_text(base.peak_bytes)}, which peak memory is above"
         yield f"with {_threads(base.threads)}, a model that does nothing takes {time_text(base.steady.median_ns)}{peak}"
     for variant in sorted({cell.native for cell in record.cells if cell.native}):
-        names = ", ".join(sorted({record.models[cell.model].name for cell in record.cells if cell.native == variant}))
+        names = ", ".join(sorted({name_of(record, cell.model) for cell in record.cells if cell.native == variant}))
         yield f"native kernels ({variant}) were loaded with {names}"
     if record.ratios:
-        yield f"ratio: time over that of {record.models[0].name} in the same rounds, with a 95 % interval"
+        yield f"ratio: time over that of {name_of(record, 0)} in the same rounds, with a 95 % interval"
     yield from sorted({f"no memory: {cell.memory_missing}" for cell in record.cells if cell.memory_missing})
 
 

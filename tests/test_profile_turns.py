@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-import edgefc.runtime.profiler
-from edgefc.runtime import profile
+from edgefc.runtime import Model, Record, profile
+from edgefc.runtime.runner import Local
 from tests import onnx_models as models
 
 TIMES_NS = {"a.onnx": 1_000, "b.onnx": 3_000, "c.onnx": 5_000, "null.onnx": 10}
@@ -17,6 +17,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self.orders: list[str] = []
+        self.natives: list[list[str]] = []
 
     def ask(self, probe: str, question: dict[str, Any], *, about: str) -> Any:
         if probe == "probe_check":
@@ -25,7 +26,8 @@ class Recorded:
             return {"load_ns": 7, "first_ns": 8, "used_native": None}
         if probe == "probe_memory":
             return {"missing": "not recorded"}
-        names = [Path(path).name for path in question["models"]]
+        names = [Path(model["path"]).name for model in question["models"]]
+        self.natives.append([model.get("native", question["native"]) for model in question["models"]])
         self.orders.append("".join(name[0] for name in names))
         return {"timed": [self.timed(TIMES_NS[name]) for name in names], "timer_step_ns": 1, "other_cores": None}
 
@@ -37,7 +39,7 @@ class Recorded:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recorded:
     recorded = Recorded()
-    monkeypatch.setattr(edgefc.runtime.profiler, "ask", recorded.ask)
+    monkeypatch.setattr(Local, "ask", lambda _, *given, **said: recorded.ask(*given, **said))
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b", "c"):
         models.matmul(tmp_path / f"{name}.onnx")
@@ -82,3 +84,20 @@ def test_progress_is_told_when_asked_for(recorded: Recorded, capsys: pytest.Capt
 
     assert silent == ""
     assert "/21 " in capsys.readouterr().err  # 6 + 3 for the null model, 6 + 5 + 1 for the cell
+
+
+def test_a_model_has_settings_of_its_own(recorded: Recorded) -> None:
+    """The same file with and without kernels, in turn."""
+    record = profile([Model("a.onnx", native="off"), "a.onnx"], native="on", processes=2, memory=False)
+
+    assert recorded.natives[-2:] == [["off", "on"], ["on", "off"]]
+    assert (record.config.native, record.config.model_settings) == ("on", ({"native": "off"}, {}))
+
+
+def test_what_is_finished_is_told_as_it_comes(recorded: Recorded) -> None:
+    kept: list[Record] = []
+
+    last = profile("a.onnx", batch=[1, 3], keep=kept.append)
+
+    assert [len(record.cells) for record in kept] == [1, 2]
+    assert all(record.unfinished for record in kept) and last.unfinished is None

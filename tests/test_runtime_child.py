@@ -46,7 +46,7 @@ def test_the_import_check_can_fail() -> None:
 
 
 def question(path: Path) -> dict[str, object]:
-    return {"models": [str(path)], "batches": [None], "preset": "latency", "inputs": None}
+    return {"models": [{"path": str(path)}], "batches": [None], "preset": "latency", "inputs": None}
 
 
 def test_an_error_in_the_child_is_raised_again(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from 
 
 
 def measure(path: Path) -> dict[str, Any]:
-    question = {"model": str(path), "inputs": None, "batch": 1, "preset": "latency", "threads": 1}
+    question = {"model": {"path": str(path)}, "inputs": None, "batch": 1, "preset": "latency", "threads": 1}
     found: dict[str, Any] = ask("probe_memory", question, about=str(path))
     return found
 

@@ -75,7 +75,7 @@ def changed(record: Record, **values: object) -> str:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        pytest.param({"schema_version": 3}, "its schema_version is not 2", id="newer"),
+        pytest.param({"schema_version": 4}, "its schema_version is not 3", id="newer"),
         pytest.param({"remark": "mine"}, "remark: Extra inputs are not permitted", id="extra key"),
         pytest.param({"models": [{"name": "m"}]}, r"models\.0\.file_bytes: Field required", id="missing key"),
         pytest.param({"ratios": "none"}, "ratios: Input should be a valid", id="wrong type"),

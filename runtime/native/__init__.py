@@ -7,6 +7,8 @@ does not have, other types among it, runs by the bodies in the file.
 EDGEFC_NATIVE_CPU=portable, avx2 or avx512 chooses among what this processor can run; without it, the last that it can.
 """
 
+from __future__ import annotations
+
 import ctypes
 import sys
 from pathlib import Path
@@ -24,14 +26,18 @@ def library_path() -> str | None:
     return str(path) if path.is_file() else None
 
 
+def check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise UsageError(f"native is {mode!r}. Choose one of: {', '.join(MODES)}.")
+
+
 def choose(mode: str) -> tuple[str, str] | None:
     """The library to load and which of its variants runs here ("portable", "avx2", "avx512"), or None for none.
 
     Raises:
         UsageError: no such mode, "on" where no library can be loaded, or EDGEFC_NATIVE_CPU names no variant.
     """
-    if mode not in MODES:
-        raise UsageError(f"native is {mode!r}. Choose one of: {', '.join(MODES)}.")
+    check_mode(mode)
     path = library_path()
     if mode == "off" or (path is None and mode == "auto"):
         return None

@@ -1,0 +1,28 @@
+"""This machine as a device: the agent in a child process, without the way to a board."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from edgefc.devices.transports.base import Transport
+
+
+class LocalTransport(Transport):
+    """`environment` replaces this process's, say with another HOME."""
+
+    kind = "local"
+
+    def __init__(
+        self, name: str = "agent", *, python: str = sys.executable, environment: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(name)
+        self.python, self.environment = python, environment
+
+    def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(  # noqa: S603  a list, no shell
+            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=None if self.environment is None else dict(self.environment), start_new_session=True,
+        )  # fmt: skip
+
+    def explain(self, code: int, stderr: str) -> str | None:
+        return None

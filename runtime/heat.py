@@ -1,0 +1,58 @@
+"""How hot and how fast a Linux machine is right now, from sysfs. Standard library only: the agent on a board uses it.
+
+temperature_c   of the hottest thermal zone, in degrees Celsius
+frequency_hz    of the slowest core that is online
+throttled       whether something holds the processor back now
+missing         why a value is None, by name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_THERMAL = Path("/sys/class/thermal")
+_CPUS = Path("/sys/devices/system/cpu")
+# The firmware of a Raspberry Pi; bits 0 to 3 are the present: under-voltage, capped, throttled, soft limit of heat.
+_FIRMWARE = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+_NOW = 0xF
+_REASONS = {
+    "temperature_c": "the kernel shows no thermal zone (usual in virtual machines)",
+    "frequency_hz": "the kernel shows no cpufreq (usual in virtual machines)",
+    "throttled": "neither a firmware nor a cooling device tells",
+}
+
+
+def state() -> dict[str, Any]:
+    found = {"temperature_c": temperature_c(), "frequency_hz": _frequency_hz(), "throttled": _throttled()}
+    return {**found, "missing": {name: _REASONS[name] for name, value in found.items() if value is None}}
+
+
+def temperature_c() -> float | None:
+    """Zones that report nonsense (not between -40 and 200 degrees) are passed over."""
+    degrees = (text / 1000 for text in _numbers(_THERMAL, "thermal_zone*/temp"))
+    return max((value for value in degrees if -40 < value < 200), default=None)
+
+
+def _frequency_hz() -> int | None:
+    return min((khz * 1000 for khz in _numbers(_CPUS, "cpu[0-9]*/cpufreq/scaling_cur_freq")), default=None)
+
+
+def _throttled() -> bool | None:
+    try:
+        return bool(int(_FIRMWARE.read_text(), 16) & _NOW)
+    except (OSError, ValueError):
+        pass
+    states = [int(number) for number in _numbers(_THERMAL, "cooling_device*/cur_state", of="cpufreq")]
+    return any(states) if states else None
+
+
+def _numbers(folder: Path, pattern: str, of: str = "") -> Iterator[int]:
+    """The numbers in files that can be read; `of` must stand in the file `type` beside each."""
+    for path in sorted(folder.glob(pattern)):
+        try:
+            if of in (path.with_name("type").read_text() if of else ""):
+                yield int(path.read_text())
+        except (OSError, ValueError):
+            continue

@@ -1,0 +1,49 @@
+"""The files of a profile call where a runner has them, and the first look at them there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edgefc.runtime.null_model import null_model
+from edgefc.runtime.request import Model, Request
+from edgefc.runtime.runner import Runner
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A model where the runner has it: its path here, for sentences, and what probes are told."""
+
+    name: str
+    question: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Places:
+    models: list[Placed]
+    null: Placed
+    inputs: str | None
+
+
+def placed(runner: Runner, request: Request, null: str) -> Places:
+    models = [Placed(str(model.path), model.question(runner.place(str(model.path)))) for model in request.models]
+    inputs = None if request.inputs is None else runner.place(request.inputs)
+    return Places(models, Placed("the null model", Model(null).question(runner.place(null))), inputs)
+
+
+def checked(runner: Runner, request: Request, places: Places) -> list[list[int]]:
+    """For each batch asked for, each model's batch size, once all models have loaded and fit their inputs."""
+    asked = {name: getattr(request, name) for name in ("batches", "preset", "native")}
+    question = {**asked, "models": [model.question for model in places.models], "inputs": places.inputs}
+    about = ", ".join(model.name for model in places.models)
+    found: list[list[int]] = runner.ask("probe_check", question, about=about)
+    return found
+
+
+@contextmanager
+def null_file() -> Iterator[str]:
+    with TemporaryDirectory(prefix="edgefc-") as folder:
+        path = Path(folder) / "null.onnx"
+        path.write_bytes(null_model())
+        yield str(path)
