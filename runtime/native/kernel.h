@@ -12,6 +12,13 @@
 
 #include "ort_api.h"
 
+// A function that the library shows.
+#if defined(_WIN32)
+#define EDGEFC_EXPORT extern "C" __declspec(dllexport)
+#else
+#define EDGEFC_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
 namespace edgefc {
 
 // One sentence for the user.

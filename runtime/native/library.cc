@@ -3,12 +3,6 @@
 
 #include "kernel.h"
 
-#if defined(_WIN32)
-#define EDGEFC_EXPORT extern "C" __declspec(dllexport)
-#else
-#define EDGEFC_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
-
 namespace {
 
 using namespace edgefc;
