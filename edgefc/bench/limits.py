@@ -2,8 +2,8 @@
 
     read      every thread sums its part of a buffer that no cache holds, once and in order (as STREAM's kernels do)
     fma       every thread runs independent chains of fused multiply-adds that touch no memory
-    matmul    where the native library is missing, in the place of fma: numpy's matrix product, on as many threads as its
-              BLAS takes; and the reading is by numpy's sum
+    numpy     where there is no native library: numpy's sum reads, and its matrix product stands in for fma, on as many
+              threads as its BLAS takes
 
 The best of several passes counts: what slows a pass down is not the machine's limit. A layer whose weights stay in a
 cache reads faster than `read`.
@@ -79,7 +79,7 @@ def _native(library: Any, parts: list[Any]) -> tuple[Work, Work, int]:
     read.restype = fma.restype = ctypes.c_float
     read.argtypes, fma.argtypes = (ctypes.c_void_p, ctypes.c_size_t), (ctypes.c_uint64,)
     each.restype, rounds = ctypes.c_uint64, 1 << 12
-    while _wall_s(lambda _: fma(rounds), 1) < _FMA_S and rounds < 1 << 40:
+    while _seconds(fma, rounds) < _FMA_S and rounds < 1 << 40:
         rounds *= 2
     return lambda i: read(parts[i].ctypes.data, parts[i].size), lambda _: fma(rounds), 2 * each() * rounds
 
@@ -93,9 +93,7 @@ def _numpy(parts: list[Any]) -> tuple[Work, Work, int]:
 def _wall_s(work: Work, threads: int) -> float:
     """From the moment when all threads are ready to the end of the last one. The work leaves the interpreter's lock."""
     if threads == 1:
-        start = time.perf_counter()
-        work(0)
-        return time.perf_counter() - start
+        return _seconds(work, 0)
     ready, ends = threading.Barrier(threads), [(0.0, 0.0)] * threads
 
     def one(index: int) -> None:
@@ -110,6 +108,12 @@ def _wall_s(work: Work, threads: int) -> float:
     for each in running:
         each.join()
     return max(end for _, end in ends) - min(start for start, _ in ends)
+
+
+def _seconds(work: Work, argument: int) -> float:
+    start = time.perf_counter()
+    work(argument)
+    return time.perf_counter() - start
 
 
 def _buffer_bytes() -> int:
