@@ -22,17 +22,15 @@ class Kernel {
               static_cast<std::uint64_t>(node.whole("sign_seed"))};
     node.check_constant(2, "bias", sizes_.outputs);
     std::vector<std::int64_t> shape;
-    if (const float* kernel = constant(info, shape)) plan_ = make(kernel, shape);
+    const float* kernel = nullptr;
+    if (node.constant(1, "kernel", shape, kernel)) plan_ = make(kernel, shape);
   }
 
   void run(ort::KernelContext& context) {
     const Run run(api_, context, name_);
     std::vector<std::int64_t> shape, kernel_shape;
     const float* x = run.input(0, shape);
-    if (shape.empty() || shape.back() != sizes_.inputs) {
-      throw Failure(name_ + ": x has shape " + shown(shape) + ", and its last axis is not in_features " +
-                    std::to_string(sizes_.inputs) + ".");
-    }
+    const std::int64_t rows = run.rows(shape, "in_features", sizes_.inputs);
     const float* bias = run.vector(2, "bias", sizes_.outputs);
     std::unique_ptr<CirculantPlan> made;  // a kernel that the model computes has its spectra taken in each run
     if (!plan_) {
@@ -40,8 +38,6 @@ class Kernel {
       made = make(kernel, kernel_shape);
     }
     const CirculantPlan& plan = plan_ ? *plan_ : *made;
-    std::int64_t rows = 1;
-    for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
     shape.back() = sizes_.outputs;
     float* y = run.output(shape);
     const double worth = std::min(plan.operations() * static_cast<double>(rows) / kWorthATask, double{kTasks});
@@ -57,28 +53,6 @@ class Kernel {
 
  private:
   static std::int64_t up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-  // The kernel where it is a constant of the model, or null.
-  const float* constant(const ort::KernelInfo& info, std::vector<std::int64_t>& shape) const {
-    const std::string what = name_ + ": kernel";
-    int known = 0;
-    const ort::Value* value = nullptr;
-    check(api_, api_.KernelInfoGetConstantInput_tensor(&info, 1, &known, &value), what + " is missing.");
-    if (!known || value == nullptr) return nullptr;
-    ort::Shape* described = nullptr;
-    check(api_, api_.GetTensorTypeAndShape(value, &described), what + " is not a tensor.");
-    const std::unique_ptr<ort::Shape, void (*)(ort::Shape*)> release(described, api_.ReleaseTensorTypeAndShapeInfo);
-    std::size_t rank = 0;
-    ort::ElementType type{};
-    check(api_, api_.GetTensorElementType(described, &type), what + " has no element type.");
-    if (type != ort::kFloat) throw Failure(what + " is not float32.");
-    check(api_, api_.GetDimensionsCount(described, &rank), what + " has no shape.");
-    shape.resize(rank);
-    check(api_, api_.GetDimensions(described, shape.data(), rank), what + " has no shape.");
-    void* data = nullptr;
-    check(api_, api_.GetTensorMutableData(const_cast<ort::Value*>(value), &data), what + " cannot be read.");
-    return static_cast<const float*>(data);
-  }
 
   std::unique_ptr<CirculantPlan> make(const float* kernel, const std::vector<std::int64_t>& shape) const {
     const std::int64_t p = up(sizes_.outputs, sizes_.block), q = up(sizes_.inputs, sizes_.block);

@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::int64_t kLargest = 2147483647;  // of a size: rows and columns stay within the generator's domain
 
+constexpr std::int64_t kMostRows = 4294967295;  // times kLargest is below 2^63
+
 struct Release {
   const ort::Api& api;
   ort::Shape* shape;
@@ -29,6 +31,12 @@ std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value,
   return shape;
 }
 
+const float* data_of(const ort::Api& api, const ort::Value* value, const std::string& what) {
+  void* data = nullptr;
+  check(api, api.GetTensorMutableData(const_cast<ort::Value*>(value), &data), what + " cannot be read.");
+  return static_cast<const float*>(data);
+}
+
 void check_length(const std::vector<std::int64_t>& shape, const std::string& what, std::int64_t length) {
   if (shape.size() != 1 || shape[0] != length) {
     throw Failure(what + " has shape " + shown(shape) + ", not " + shown({length}) + ".");
@@ -43,13 +51,35 @@ std::string shown(const std::vector<std::int64_t>& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
-Node::Node(const ort::Api& api, const ort::KernelInfo& info, const char* op) : api_(api), info_(info), name_(op) {
-  std::size_t size = 0;  // with the closing zero
-  check(api, api.KernelInfo_GetNodeName(&info, nullptr, &size), name_ + ": the node's name cannot be read.");
-  std::string name(size, '\0');
-  check(api, api.KernelInfo_GetNodeName(&info, name.data(), &size), name_ + ": the node's name cannot be read.");
-  if (size > 1) name_ += " " + std::string(name.c_str());
+ort::Status* status_of_exception(const ort::Api& api, const std::string& name, const char* purpose) noexcept {
+  try {
+    try {
+      throw;
+    } catch (const Failure& failure) {
+      return api.CreateStatus(ort::kInvalidArgument, failure.what());
+    } catch (const std::bad_alloc&) {
+      return api.CreateStatus(ort::kFail, (name + ": there is not enough memory " + purpose + ".").c_str());
+    } catch (const std::length_error&) {  // a vector of more than can be addressed
+      return api.CreateStatus(ort::kFail, (name + ": there is not enough memory " + purpose + ".").c_str());
+    } catch (const std::exception& error) {
+      return api.CreateStatus(ort::kFail, (name + ": " + error.what() + ".").c_str());
+    }
+  } catch (...) {
+    return api.CreateStatus(ort::kFail, "edgefc: there is not enough memory for the message.");
+  }
 }
+
+std::string node_name(const ort::Api& api, const ort::KernelInfo& info, const char* op) {
+  const std::string unread = std::string(op) + ": the node's name cannot be read.";
+  std::size_t size = 0;  // with the closing zero
+  check(api, api.KernelInfo_GetNodeName(&info, nullptr, &size), unread);
+  std::string name(size, '\0');
+  check(api, api.KernelInfo_GetNodeName(&info, name.data(), &size), unread);
+  return size > 1 ? std::string(op) + " " + name.c_str() : op;
+}
+
+Node::Node(const ort::Api& api, const ort::KernelInfo& info, const char* op)
+    : api_(api), info_(info), name_(node_name(api, info, op)) {}
 
 std::int64_t Node::whole(const char* attribute) const {
   std::int64_t value = 0;
@@ -76,14 +106,22 @@ std::vector<float> Node::numbers(const char* attribute, std::size_t most) const 
   return values;
 }
 
-void Node::check_constant(std::size_t input, const char* what, std::int64_t length) const {
-  int constant = 0;
-  const ort::Value* value = nullptr;
-  check(api_, api_.KernelInfoGetConstantInput_tensor(&info_, input, &constant, &value),
-        name_ + ": " + what + " is missing.");
-  if (!constant || value == nullptr) return;
+bool Node::constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape,
+                    const float*& numbers) const {
   const std::string named = name_ + ": " + what;
-  check_length(shape_of(api_, value, named), named, length);
+  int known = 0;
+  const ort::Value* value = nullptr;
+  check(api_, api_.KernelInfoGetConstantInput_tensor(&info_, input, &known, &value), named + " is missing.");
+  if (!known || value == nullptr) return false;
+  shape = shape_of(api_, value, named);
+  numbers = data_of(api_, value, named);
+  return true;
+}
+
+void Node::check_constant(std::size_t input, const char* what, std::int64_t length) const {
+  std::vector<std::int64_t> shape;
+  const float* numbers = nullptr;
+  if (constant(input, what, shape, numbers)) check_length(shape, name_ + ": " + what, length);
 }
 
 const float* Run::input(std::size_t index, std::vector<std::int64_t>& shape) const {
@@ -92,9 +130,25 @@ const float* Run::input(std::size_t index, std::vector<std::int64_t>& shape) con
   check(api_, api_.KernelContext_GetInput(&context_, index, &value), what + " is missing.");
   if (value == nullptr) throw Failure(what + " is missing.");
   shape = shape_of(api_, value, what);
-  void* data = nullptr;
-  check(api_, api_.GetTensorMutableData(const_cast<ort::Value*>(value), &data), what + " cannot be read.");
-  return static_cast<const float*>(data);
+  return data_of(api_, value, what);
+}
+
+std::int64_t Run::rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const {
+  if (shape.empty() || shape.back() != size) {
+    throw Failure(name_ + ": x has shape " + shown(shape) + ", and its last axis is not " + attribute + " " +
+                  std::to_string(size) + ".");
+  }
+  const std::vector<std::int64_t> axes(shape.begin(), shape.end() - 1);
+  std::int64_t rows = 1;
+  for (const std::int64_t axis : axes) rows = axis == 0 ? 0 : rows;
+  for (const std::int64_t axis : axes) {
+    if (axis < 0 || (rows > 0 && axis > kMostRows / rows)) {
+      throw Failure(name_ + ": x has shape " + shown(shape) + ", which is more than " + std::to_string(kMostRows) +
+                    " rows.");
+    }
+    rows *= axis;
+  }
+  return rows;
 }
 
 const float* Run::vector(std::size_t index, const char* what, std::int64_t length) const {

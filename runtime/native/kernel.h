@@ -33,22 +33,22 @@ inline void check(const ort::Api& api, ort::Status* status, const std::string& w
   throw Failure(what);
 }
 
+// The exception that is being handled, as a status; `name` stands in front and `purpose` ends "not enough memory ...".
+ort::Status* status_of_exception(const ort::Api& api, const std::string& name, const char* purpose) noexcept;
+
 // Runs f; what it throws comes back as a status, so that nothing is thrown through C.
 template <class F>
-ort::Status* guarded(const ort::Api& api, const char* op, F f) noexcept {
+ort::Status* guarded(const ort::Api& api, const std::string& name, const char* purpose, F f) noexcept {
   try {
     f();
     return nullptr;
-  } catch (const Failure& failure) {
-    return api.CreateStatus(ort::kInvalidArgument, failure.what());
-  } catch (const std::bad_alloc&) {
-    return api.CreateStatus(ort::kFail, op);
-  } catch (const std::exception& error) {
-    return api.CreateStatus(ort::kFail, error.what());
   } catch (...) {
-    return api.CreateStatus(ort::kFail, op);
+    return status_of_exception(api, name, purpose);
   }
 }
+
+// "edgefc::Op NODE", or "edgefc::Op" for a node without a name.
+std::string node_name(const ort::Api& api, const ort::KernelInfo& info, const char* op);
 
 // The node of a model that a kernel is made for: its name and its attributes.
 class Node {
@@ -59,7 +59,9 @@ class Node {
   std::int64_t whole(const char* attribute) const;
   std::int64_t size(const char* attribute) const;  // 1 to 2^31 - 1
   std::vector<float> numbers(const char* attribute, std::size_t most) const;
-  // An input that is a constant of the model must have this shape: (length,).
+  // Whether an input is a constant of the model, float32, and then its shape and its numbers; else each run has its own.
+  bool constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape, const float*& numbers) const;
+  // An input that is a constant must have this shape: (length,).
   void check_constant(std::size_t input, const char* what, std::int64_t length) const;
 
  private:
@@ -78,6 +80,8 @@ class Run {
 
   // Input `index`, float32; its shape into `shape`.
   const float* input(std::size_t index, std::vector<std::int64_t>& shape) const;
+  // How many rows x has, 0 where any axis is empty. Its last axis must be the size that `attribute` gives.
+  std::int64_t rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const;
   // Input `index`, of shape (length,).
   const float* vector(std::size_t index, const char* what, std::int64_t length) const;
   float* output(const std::vector<std::int64_t>& shape) const;
@@ -130,6 +134,7 @@ ort::CustomOp make_op() {
   using ort::CustomOp;
   struct Made {
     const ort::Api& api;
+    std::string name;
     K kernel;
   };
   CustomOp op{};
@@ -146,11 +151,15 @@ ort::CustomOp make_op() {
   op.GetStartVersion = [](const CustomOp*) { return 1; };
   op.GetEndVersion = [](const CustomOp*) { return 1; };
   op.CreateKernelV2 = [](const CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
-    return guarded(*api, Name, [&] { *kernel = new Made{*api, K(*api, *info)}; });
+    std::string name = Name;
+    return guarded(*api, name, "to make the kernel", [&] {
+      name = node_name(*api, *info, Name);
+      *kernel = new Made{*api, name, K(*api, *info)};
+    });
   };
   op.KernelComputeV2 = [](void* kernel, ort::KernelContext* context) {
     auto& made = *static_cast<Made*>(kernel);
-    return guarded(made.api, Name, [&] { made.kernel.run(*context); });
+    return guarded(made.api, made.name, "for this batch", [&] { made.kernel.run(*context); });
   };
   op.KernelDestroy = [](void* kernel) { delete static_cast<Made*>(kernel); };
   return op;

@@ -31,9 +31,10 @@ EDGEFC_EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const
     const ort::Api* first = base->GetApi(1);
     return first ? first->CreateStatus(ort::kFail, "edgefc needs onnxruntime 1.17 or later.") : nullptr;
   }
-  return guarded(*api, "edgefc", [&] {
+  return guarded(*api, "edgefc", "to register the operators", [&] {
     cpu();
     static const Domain operators(*api);
+    if (&operators.api != api) throw Failure("Another onnxruntime in this process has loaded the kernels of edgefc.");
     check(*api, api->AddCustomOpDomain(options, operators.domain), "onnxruntime refused the domain edgefc.");
   });
 }

@@ -44,15 +44,10 @@ class Kernel {
     const Run run(api_, context, name_);
     std::vector<std::int64_t> shape;
     const float* x = run.input(0, shape);
-    if (shape.empty() || shape.back() != plan_.in) {
-      throw Failure(name_ + ": x has shape " + shown(shape) + ", and its last axis is not in_features " +
-                    std::to_string(plan_.in) + ".");
-    }
+    const std::int64_t rows = run.rows(shape, "in_features", plan_.in);
     const float* in_scale = run.vector(1, "in_scale", plan_.in);
     const float* out_scale = run.vector(2, "out_scale", plan_.out);
     const float* bias = run.vector(3, "bias", plan_.out);
-    std::int64_t rows = 1;
-    for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
     shape.back() = plan_.out;
     float* y = run.output(shape);
     if (rows == 0) return;
