@@ -1,0 +1,152 @@
+"""The user's own devices: $XDG_CONFIG_HOME/edgefc/devices.toml.
+
+    [devices.kitchen]
+    profile = "pi5"
+    transport = "ssh"
+    address = "kitchen"
+
+address is an alias that the user's ssh configuration resolves, or a serial that adb lists. User names, host addresses
+and keys stay in the ssh configuration; neither they nor anything that a shell would read can be written here.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgefc.devices import profile as profiles
+from edgefc.errors import UsageError
+from edgefc.files import write_text
+
+Transport = Literal["ssh", "adb", "emulated"]
+
+RESERVED = ("local", "host", "web")  # names that --device knows without an inventory
+_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+_ALIAS = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
+_SERIAL = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
+_FOLDER = r"/[A-Za-z0-9_./-]{1,399}"
+_ADDRESSES = {"ssh": _ALIAS, "adb": _SERIAL, "emulated": _FOLDER}
+
+
+class Device(BaseModel):
+    """One device: the profile of its kind (None: of no known kind), and how it is reached."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    profile: Annotated[str, Field(max_length=64)] | None = None
+    transport: Transport
+    address: Annotated[str, Field(max_length=400)]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    devices: dict[str, Device] = {}
+
+
+def path() -> Path:
+    """Where the inventory is, whether or not there is one."""
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(home) if os.path.isabs(home) else Path.home() / ".config"
+    return base / "edgefc" / "devices.toml"
+
+
+def devices() -> dict[str, Device]:
+    """The user's devices by name; none where there is no inventory.
+
+    Raises:
+        UsageError: the file cannot be read, or a line of it is not as add() writes it.
+    """
+    file = path()
+    if not file.exists():
+        return {}
+    try:
+        found = _File.model_validate(profiles.read_toml(file)).devices
+    except ValidationError as error:
+        raise UsageError(f"cannot use {file}: {profiles.first_fault(error)}. Correct that line.") from None
+    for name, device in found.items():
+        try:
+            _check(name, device)
+        except UsageError as error:
+            raise UsageError(f"cannot use {file}: {error}") from None
+    return dict(sorted(found.items()))
+
+
+def device(name: str) -> Device:
+    """The device of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = devices()
+    if name not in found:
+        known = f"Devices are: {', '.join(found)}" if found else "There are none yet"
+        raise UsageError(f"no device {name!r}. {known}; add one with: edgefc devices add NAME --ssh ALIAS.")
+    return found[name]
+
+
+def add(name: str, device: Device) -> None:
+    """Write one more device to the inventory.
+
+    Raises:
+        UsageError: the name is taken or is none; the profile is none; the address is not an alias or a serial.
+    """
+    _check(name, device)
+    found = devices()
+    if name in found:
+        raise UsageError(f"there is a device {name!r} already. Remove it first: edgefc devices remove {name}.")
+    _write({**found, name: device})
+
+
+def remove(name: str) -> None:
+    """Take one device out of the inventory.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    device(name)
+    _write({other: each for other, each in devices().items() if other != name})
+
+
+def _check(name: str, device: Device) -> None:
+    if not re.fullmatch(_NAME, name):
+        raise UsageError(f"{name!r} cannot name a device. Use small letters, digits and hyphens, at most 40.")
+    if name in RESERVED:
+        raise UsageError(f"{name!r} cannot name a device: edgefc calls one of its own so. Choose another name.")
+    if device.profile is not None:
+        profiles.load(device.profile)
+    _check_address(device)
+
+
+def _check_address(device: Device) -> None:
+    address = device.address
+    if device.transport == "ssh" and _is_ip(address):
+        raise UsageError(
+            f"{address!r} is an address, and addresses stay in the ssh configuration. "
+            f"Write there: Host ALIAS, HostName {address}; and give ALIAS here."
+        )
+    if not re.fullmatch(_ADDRESSES[device.transport], address) or ".." in address.split("/"):
+        what = {"ssh": "an alias of the ssh configuration", "adb": "a serial of adb devices",
+                "emulated": "the path of a folder"}[device.transport]  # fmt: skip
+        raise UsageError(f"{address!r} is not {what}. Letters, digits and -._ are taken, the first no hyphen.")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _write(found: Mapping[str, Device]) -> None:
+    """Every string was checked to hold nothing that TOML would escape."""
+    lines = ["# The devices of edgefc, written by: edgefc devices add"]
+    for name, device in sorted(found.items()):
+        lines += ["", f"[devices.{name}]"]
+        lines += [f'{key} = "{value}"' for key, value in device.model_dump(exclude_none=True).items()]
+    write_text(path(), "\n".join(lines) + "\n")

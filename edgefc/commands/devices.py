@@ -1,0 +1,90 @@
+"""edgefc devices [list | add | remove] [options]
+
+List the kinds of devices that are known and your own, and keep the list of yours.
+
+    edgefc devices
+    edgefc devices add kitchen --profile pi5 --ssh kitchen
+    edgefc devices add phone --profile oneplus-5 --adb SERIAL
+    edgefc devices remove kitchen
+
+ALIAS is a name that your ssh configuration resolves: addresses, user names and keys stay there. SERIAL is one that
+adb devices lists. Your devices are kept in edgefc/devices.toml below $XDG_CONFIG_HOME (or ~/.config).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgefc.devices.inventory import Transport
+    from edgefc.devices.profile import Profile
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write profiles, sources and your devices here")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    actions.add_parser("list", help="what edgefc devices alone does", allow_abbrev=False)
+    add = actions.add_parser("add", help="write down a device of yours", allow_abbrev=False)
+    add.add_argument("name", metavar="NAME", help="what you call it: small letters, digits, hyphens")
+    add.add_argument("--profile", metavar="KEY", help="the kind of device that it is, as edgefc devices lists them")
+    reach = add.add_mutually_exclusive_group(required=True)
+    reach.add_argument("--ssh", metavar="ALIAS", help="a host of your ssh configuration")
+    reach.add_argument("--adb", metavar="SERIAL", help="a phone that adb devices lists")
+    reach.add_argument("--emulated", metavar="FOLDER", help="a folder with an arm64 system, run by qemu")
+    remove = actions.add_parser("remove", help="forget a device of yours", allow_abbrev=False)
+    remove.add_argument("name", metavar="NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "add":
+        return _add(args)
+    if args.action == "remove":
+        from edgefc.devices import inventory
+
+        inventory.remove(args.name)
+        print(f"{args.name} is forgotten.")
+        return 0
+    return _list(args.json)
+
+
+def _add(args: argparse.Namespace) -> int:
+    from edgefc.devices import inventory
+
+    transport: Transport = "ssh" if args.ssh is not None else "adb" if args.adb is not None else "emulated"
+    address = getattr(args, transport)
+    inventory.add(args.name, inventory.Device(profile=args.profile, transport=transport, address=address))
+    print(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
+    return 0
+
+
+def _list(path: Path | None) -> int:
+    from edgefc.devices import inventory, profile
+    from edgefc.files import check_writable, write_text
+    from edgefc.tables import print_table
+
+    if path is not None:
+        check_writable(path)
+    kinds = [profile.load(key) for key in profile.names()]
+    mine = inventory.devices()
+    if path is not None:
+        content = {
+            "profiles": [each.model_dump(exclude_none=True) for each in kinds],
+            "devices": {name: device.model_dump() for name, device in mine.items()},
+        }
+        write_text(path, json.dumps(content, indent=2) + "\n")
+    print_table(("profile", "device", "kind", "cores", "GHz", "memory GiB"), map(_row, kinds), left=4)
+    print()
+    if not mine:
+        print("You have written down no device yet: edgefc devices add NAME --profile KEY --ssh ALIAS")
+        return 0
+    rows = [(name, each.profile or "", each.transport, each.address) for name, each in mine.items()]
+    print_table(("your device", "profile", "by", "address"), rows, left=4)
+    return 0
+
+
+def _row(profile: "Profile") -> tuple[str, ...]:
+    cores = " + ".join(f"{each.cores.value} {each.core.value}" for each in profile.clusters)
+    clock = f"{profile.clusters[0].max_clock_hz.value / 1e9:.1f}" if profile.clusters else ""
+    memory = "/".join(f"{size / 2**30:g}" for size in profile.memory.bytes.value) if profile.memory else ""
+    return profile.key, profile.name, profile.kind, cores, clock, memory
