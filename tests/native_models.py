@@ -1,15 +1,62 @@
-"""One PRPLinear node, its weights and its float64 answer, for tests of the native kernels."""
+"""For tests of the native kernels: the library, one PRPLinear node with its float64 answer, layers without bodies."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
+import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import nn
 
 from edgefc import generator
+from edgefc.runtime import native
+from edgefc.runtime.native import build
+from edgefc.testing import layer_model
 
 Array = NDArray[Any]
+CPUS = ("portable", "avx2", "avx512")
+
+
+def library(folders: pytest.TempPathFactory) -> str:
+    """The installed one, or one compiled here where that is missing or older than its sources."""
+    path = native.library_path()
+    newest = max(file.stat().st_mtime for file in build.HERE.iterdir() if file.suffix in (".cc", ".h"))
+    if path is not None and Path(path).stat().st_mtime >= newest:
+        return path
+    try:
+        build.compiler()
+    except build.NoLibrary as error:
+        pytest.skip(f"NO NATIVE KERNELS ARE TESTED: {error}")
+    return str(build.build(folders.mktemp("native") / native.NAME))  # a compiler that fails is a failure
+
+
+def choose_cpu(name: str, monkeypatch: pytest.MonkeyPatch, library: str) -> str:
+    """The variant of that name from here on, where this processor runs it."""
+    monkeypatch.setenv("EDGEFC_NATIVE_CPU", name)
+    try:
+        session(Prp(1, 1).model(), library)
+    except Exception as error:
+        if name == "portable" or "this processor runs" not in str(error):
+            raise
+        pytest.skip(str(error))
+    return name
+
+
+def without_body(layer: nn.Module, n: int, **changed: Any) -> ModelProto:
+    """A layer that only the native kernel can run, with attributes replaced, or left out where they are None."""
+    model = layer_model(layer, n)
+    model.functions.clear()
+    (node,) = model.graph
+    node.name = "encoder.fc1"
+    for name, value in changed.items():
+        if value is None:
+            del node.attributes[name]
+        else:
+            node.attributes.add(ir.convenience.convert_attribute(name, value))
+    return ir.to_proto(model)
 
 
 class Prp:

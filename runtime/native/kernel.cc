@@ -37,10 +37,9 @@ const float* data_of(const ort::Api& api, const ort::Value* value, const std::st
   return static_cast<const float*>(data);
 }
 
-void check_length(const std::vector<std::int64_t>& shape, const std::string& what, std::int64_t length) {
-  if (shape.size() != 1 || shape[0] != length) {
-    throw Failure(what + " has shape " + shown(shape) + ", not " + shown({length}) + ".");
-  }
+void check_shape(const std::vector<std::int64_t>& shape, const std::string& what,
+                 const std::vector<std::int64_t>& wanted) {
+  if (shape != wanted) throw Failure(what + " has shape " + shown(shape) + ", not " + shown(wanted) + ".");
 }
 
 }  // namespace
@@ -118,10 +117,14 @@ bool Node::constant(std::size_t input, const char* what, std::vector<std::int64_
   return true;
 }
 
-void Node::check_constant(std::size_t input, const char* what, std::int64_t length) const {
+void Node::check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const {
   std::vector<std::int64_t> shape;
   const float* numbers = nullptr;
-  if (constant(input, what, shape, numbers)) check_length(shape, name_ + ": " + what, length);
+  if (constant(input, what, shape, numbers)) check_shape(shape, name_ + ": " + what, wanted);
+}
+
+void Node::check_constant(std::size_t input, const char* what, std::int64_t length) const {
+  check_constant(input, what, std::vector<std::int64_t>{length});
 }
 
 const float* Run::input(std::size_t index, std::vector<std::int64_t>& shape) const {
@@ -151,11 +154,15 @@ std::int64_t Run::rows(const std::vector<std::int64_t>& shape, const char* attri
   return rows;
 }
 
-const float* Run::vector(std::size_t index, const char* what, std::int64_t length) const {
+const float* Run::tensor(std::size_t index, const char* what, const std::vector<std::int64_t>& wanted) const {
   std::vector<std::int64_t> shape;
   const float* data = input(index, shape);
-  check_length(shape, name_ + ": " + what, length);
+  check_shape(shape, name_ + ": " + what, wanted);
   return data;
+}
+
+const float* Run::vector(std::size_t index, const char* what, std::int64_t length) const {
+  return tensor(index, what, {length});
 }
 
 float* Run::output(const std::vector<std::int64_t>& shape) const {

@@ -61,7 +61,8 @@ class Node {
   std::vector<float> numbers(const char* attribute, std::size_t most) const;
   // Whether an input is a constant of the model, float32, and then its shape and its numbers; else each run has its own.
   bool constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape, const float*& numbers) const;
-  // An input that is a constant must have this shape: (length,).
+  // An input that is a constant must have this shape, or (length,).
+  void check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const;
   void check_constant(std::size_t input, const char* what, std::int64_t length) const;
 
  private:
@@ -82,7 +83,8 @@ class Run {
   const float* input(std::size_t index, std::vector<std::int64_t>& shape) const;
   // How many rows x has, 0 where any axis is empty. Its last axis must be the size that `attribute` gives.
   std::int64_t rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const;
-  // Input `index`, of shape (length,).
+  // Input `index`, of the shape `wanted`, or of shape (length,).
+  const float* tensor(std::size_t index, const char* what, const std::vector<std::int64_t>& wanted) const;
   const float* vector(std::size_t index, const char* what, std::int64_t length) const;
   float* output(const std::vector<std::int64_t>& shape) const;
   // f(0), ..., f(tasks - 1), in onnxruntime's threads. f must not throw.
@@ -172,5 +174,6 @@ const char* cpu_name(Cpu);
 
 const ort::CustomOp& prp_op();
 const ort::CustomOp& circulant_op();
+const ort::CustomOp& tied_op();
 
 }  // namespace edgefc

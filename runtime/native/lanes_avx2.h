@@ -12,6 +12,7 @@ struct Lanes {
   using F = __m256;
   using I = __m256i;
   static constexpr int width = 8;
+  static constexpr int registers = 16;
   static constexpr int table_bits = 3;
   static constexpr int vectors[4] = {4, 2, 2, 1};
 
@@ -32,6 +33,11 @@ struct Lanes {
   static F add(F a, F b) { return _mm256_add_ps(a, b); }
   static F multiply(F a, F b) { return _mm256_mul_ps(a, b); }
   static F multiply_add(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  // The sums of a's lanes, b's, c's and d's.
+  static void sums(F a, F b, F c, F d, float* to) {
+    const F all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+  }
   // table[index mod 8]
   static F look(I index, F table) { return _mm256_permutevar8x32_ps(table, index); }
   static F look(I index, const float* table) { return look(index, load(table)); }

@@ -12,6 +12,7 @@ struct Lanes {
   typedef std::uint32_t I __attribute__((vector_size(16)));
   typedef std::uint8_t Bytes __attribute__((vector_size(16)));
   static constexpr int width = 4;
+  static constexpr int registers = 16;
   static constexpr int table_bits = 4;
   static constexpr int vectors[4] = {2, 2, 1, 1};
 
@@ -36,6 +37,13 @@ struct Lanes {
   static F add(F a, F b) { return a + b; }
   static F multiply(F a, F b) { return a * b; }
   static F multiply_add(F a, F b, F c) { return a * b + c; }
+  // The sums of a's lanes, b's, c's and d's.
+  static void sums(F a, F b, F c, F d, float* to) {
+    to[0] = (a[0] + a[1]) + (a[2] + a[3]);
+    to[1] = (b[0] + b[1]) + (b[2] + b[3]);
+    to[2] = (c[0] + c[1]) + (c[2] + c[3]);
+    to[3] = (d[0] + d[1]) + (d[2] + d[3]);
+  }
 
   static F gather(I index, const float* table) {
     return F{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};

@@ -14,7 +14,7 @@ struct Domain {
 
   explicit Domain(const ort::Api& table) : api(table) {
     check(api, api.CreateCustomOpDomain("edgefc", &domain), "onnxruntime could not make the domain edgefc.");
-    for (const ort::CustomOp* op : {&prp_op(), &circulant_op()}) {
+    for (const ort::CustomOp* op : {&prp_op(), &circulant_op(), &tied_op()}) {
       check(api, api.CustomOpDomain_Add(domain, op), std::string("onnxruntime refused the operator ") + op->GetName(op));
     }
   }
