@@ -1,5 +1,7 @@
 """From a device's name to a Runner that measures there."""
 
+from edgefc.devices.remote import Remote
+from edgefc.devices.transports.local import LocalTransport
 from edgefc.errors import UsageError
 from edgefc.runtime.runner import Local, Runner
 
@@ -13,4 +15,6 @@ def connect(name: str) -> Runner:
     """
     if name == "local":
         return Local()
+    if name == "agent":
+        return Remote(LocalTransport())
     raise UsageError(f"there is no device {name!r}. `edgefc devices` lists those that there are.")

@@ -21,6 +21,10 @@ from typing import Any
 from edgefc import errors
 
 LIMIT_S = 600.0
+TIED = "EDGEFC_TIED"  # when this is set, a child ends with its parent even when that one is killed (Linux)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+running: set[subprocess.Popen[str]] = set()  # what kill_all() ends
 
 # Where this Python looks for modules by the user's wish, as it understood the entries when it started: relative
 # ones mean that folder, not the one that is current when a child starts, and empty ones are the current folder.
@@ -30,11 +34,7 @@ _PYTHONPATH = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", 
 def ask(probe: str, question: dict[str, Any], *, about: str, limit_s: float = LIMIT_S) -> Any:
     """The probe's answer. `about` names the model in the sentence that tells of a child that died."""
     try:
-        done = subprocess.run(  # noqa: S603  no shell, and the program is this python
-            [sys.executable, "-m", f"edgefc.runtime.{probe}"],
-            input=json.dumps(question), capture_output=True, text=True, encoding="utf-8", errors="replace",
-            timeout=limit_s, env=_environment(), check=False,
-        )  # fmt: skip
+        done = _run([sys.executable, "-m", f"edgefc.runtime.{probe}"], json.dumps(question), limit_s)
     except subprocess.TimeoutExpired:
         raise errors.ModelError(
             f"{about} was still running after {limit_s:g} s. Give a smaller batch, or a smaller model."
@@ -48,8 +48,41 @@ def ask(probe: str, question: dict[str, Any], *, about: str, limit_s: float = LI
     return _unpacked(done.stdout, about)
 
 
+def kill_all() -> None:
+    """End every child that is under way; the ask() that waits for it then raises."""
+    for process in list(running):
+        process.kill()
+
+
+def _run(command: list[str], question: str, limit_s: float) -> subprocess.CompletedProcess[str]:
+    with subprocess.Popen(  # noqa: S603  no shell, and the program is this python
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, encoding="utf-8", errors="replace", env=environment(),
+    ) as process:  # fmt: skip
+        running.add(process)
+        try:
+            out, err = process.communicate(question, timeout=limit_s)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            running.discard(process)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _tie() -> None:
+    """Have the kernel end this process when the one that started it ends."""
+    if os.environ.get(TIED) and sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() == 1:  # it has ended already
+            sys.exit(1)
+
+
 def answer(function: Callable[[dict[str, Any]], Any]) -> None:
     """Read a question, print the answer or the EdgefcError."""
+    _tie()
     question = json.loads(sys.stdin.read())
     try:
         reply = {"answer": function(question)}
@@ -80,7 +113,7 @@ def _end(done: subprocess.CompletedProcess[str]) -> str:
     return f"failed in a child process: {last or done.returncode}. This is a fault of edgefc; please report it."
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, with this edgefc importable and the current folder not: a user's numpy.py stays out of the child."""
     root = str(Path(errors.__file__).parents[1])
     path = [root] if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) else []

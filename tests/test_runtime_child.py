@@ -15,7 +15,7 @@ FORBIDDEN = ("torch", "onnx", "pydantic", "rich")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child._environment())
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child.environment())
 
 
 def imports(*modules: str) -> str:
@@ -97,7 +97,7 @@ def test_relative_entries_of_pythonpath_are_those_of_the_start(tmp_path: Path) -
     root = Path(child.__file__).resolve().parents[1]
     code = (
         "import os; from edgefc.runtime import child; "
-        f"os.chdir({str(tmp_path)!r}); print(child._environment()['PYTHONPATH'])"
+        f"os.chdir({str(tmp_path)!r}); print(child.environment()['PYTHONPATH'])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "", "absent"))}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)

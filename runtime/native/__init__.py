@@ -4,12 +4,14 @@
 `python -m edgefc.runtime.native.build` does. The same file then runs faster, with the same answers. What the library
 does not have, other types among it, runs by the bodies in the file.
 
+EDGEFC_LIBRARY=PATH names another library than the one that was installed; the agent on a board uses it.
 EDGEFC_NATIVE_CPU=portable, avx2 or avx512 chooses among what this processor can run; without it, the last that it can.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +24,7 @@ _BUILD = "Install a C++ compiler and run pip install again, or python -m edgefc.
 
 def library_path() -> str | None:
     """The library, for SessionOptions.register_custom_ops_library; None where there was no compiler for it."""
-    path = Path(__file__).with_name(NAME)
+    path = Path(os.environ.get("EDGEFC_LIBRARY") or Path(__file__).with_name(NAME))
     return str(path) if path.is_file() else None
 
 

@@ -1,0 +1,108 @@
+"""One program on a device and JSON lines to and from it. Nothing that comes back is trusted."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from edgefc.devices.lines import Ended, Lines, write
+
+BEAT_S = 10.0
+ENDING_S = 15.0  # the agent ends its children and removes its folder meanwhile
+_STDERR_LINES, _STDERR_LINE = 20, 500
+
+
+class Garbled(Exception):
+    """A line that is none of the protocol."""
+
+
+class Wire:
+    """Owns a process with three pipes; close() ends it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._stdin = process, process.stdin
+        self._lines = Lines(process.stdout.fileno())
+        os.set_blocking(self._stdin.fileno(), False)
+        self._writing, self._closed = threading.Lock(), threading.Event()
+        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._reader = threading.Thread(target=self._read_stderr, args=(process.stderr,), daemon=True)
+        self._reader.start()
+
+    def start_beating(self) -> None:
+        """The agent ends when it hears nothing: a cut link may never tell it so."""
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def send(self, message: dict[str, Any] | None, data: bytes, limit_s: float) -> None:
+        head = b"" if message is None else json.dumps(message).encode() + b"\n"
+        with self._writing:
+            write(self._stdin.fileno(), head + data, limit_s)
+
+    def receive(self, limit_s: float) -> dict[str, Any]:
+        """The next line.
+
+        Raises:
+            Ended: there is none within the time.
+            Garbled: it is no JSON object of finite numbers.
+        """
+        return parsed(self._lines.line(limit_s))
+
+    def greeting(self, limit_s: float, most: int = 100) -> dict[str, Any]:
+        """The first line that is of the protocol: a login shell may print a few before."""
+        until = time.monotonic() + limit_s
+        for _ in range(most):
+            with suppress(Garbled):
+                found = self.receive(max(0.1, until - time.monotonic()))
+                if found.get("edgefc") == 1:
+                    return found
+        raise Garbled(f"{most} lines, none of the protocol")
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the process, kill it when it does not end; its exit code and the last that it said."""
+        self._closed.set()
+        with suppress(OSError), self._writing:
+            self._stdin.close()
+        try:
+            self._process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(1.0)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None and not self._reader.is_alive():
+                pipe.close()
+        return self._process.returncode, "\n".join(self._said)
+
+    def _beat(self) -> None:
+        while not self._closed.wait(BEAT_S):
+            with suppress(Ended, OSError, ValueError):
+                self.send({"beat": 1}, b"", BEAT_S)
+
+    def _read_stderr(self, pipe: Any) -> None:
+        with suppress(OSError, ValueError):
+            for line in iter(lambda: pipe.readline(_STDERR_LINE), b""):
+                self._said.append(printable(line.decode(errors="replace")))
+
+
+def parsed(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        raise Garbled(f"the line {printable(line[:80].decode(errors='replace'))!r}") from None
+    if not isinstance(found, dict):
+        raise Garbled(f"a {type(found).__name__} instead of an object")
+    return found
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
+
+
+def _refused(name: str) -> NoReturn:
+    raise ValueError(name)

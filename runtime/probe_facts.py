@@ -1,0 +1,18 @@
+"""Child: the machine, in the fields of parts.Environment, the date as text. Question: nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgefc.runtime.child import answer
+
+
+def facts(question: dict[str, Any]) -> dict[str, Any]:
+    from edgefc.runtime.machine import environment
+
+    found = environment()
+    return {**found, "date": found["date"].isoformat()}
+
+
+if __name__ == "__main__":
+    answer(facts)
