@@ -167,7 +167,6 @@ def _prepare(root: Any) -> None:
         given = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *([given] if given else [])])
     os.environ["EDGEFC_TIED"] = "1"
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a run leaves nothing behind, and tells nobody
 
 
 def main() -> int:
@@ -187,6 +186,7 @@ def main() -> int:
     from edgefc.runtime import child
 
     os.chdir(store.run)
+    os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(store.run)  # what onnxruntime writes there ends with it
     try:
         Agent(store, Lines(0), out).serve()
     except (Ended, ValueError):

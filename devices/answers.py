@@ -4,12 +4,20 @@ Besides types and sizes: counts are those that were asked for, the parts of a ti
 and nothing took longer than this machine waited for it.
 """
 
+import base64
+import io
+import json
+import zipfile
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from edgefc.errors import DeviceError
+from edgefc.runtime import probe_run
+from edgefc.runtime.inputs import BROKEN
 from edgefc.runtime.parts import Environment, Heat, Memory, Part
+from edgefc.runtime.signature import Array
 
 _LONGEST_TEXT = 300
 _CLOCKS = 1.02  # two clocks agree to this factor, or one of them is broken
@@ -55,6 +63,7 @@ class _Missing(Part):
 
 
 class _Run(Part):
+    names: Annotated[tuple[Text, ...], Field(max_length=1000)]
     npz: str
     used_native: Text | None
 
@@ -104,9 +113,21 @@ def checked(name: str, what: str, question: dict[str, Any], found: Any, waited_s
     raise DeviceError(f"{name} answered what cannot be ({reason}). Nothing of it was kept; run `edgefc devices check`.")
 
 
-def _json(found: Any) -> bytes:
-    import json
+def arrays(name: str, found: dict[str, Any]) -> dict[str, Array]:
+    """The outputs by name, of a checked answer of probe_run. Pickles are refused, and archives that unpack to more."""
+    try:
+        packed = base64.b64decode(found["npz"], validate=True)
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > 2 * probe_run.LARGEST_BYTES:
+                raise ValueError("it is larger than any that is sent")
+        with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
+            values = [loaded[f"arr_{index}"] for index in range(len(loaded.files))]
+        return dict(zip(found["names"], values, strict=True))
+    except BROKEN as error:
+        raise DeviceError(f"{name} answered outputs that are no arrays: {str(error)[:200]!r}. Run it again.") from None
 
+
+def _json(found: Any) -> bytes:
     return json.dumps(found).encode()
 
 

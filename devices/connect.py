@@ -1,20 +1,36 @@
-"""From a device's name to a Runner that measures there."""
+"""From a device's name to what reaches it and what measures there."""
 
+from edgefc.devices import inventory
 from edgefc.devices.remote import Remote
-from edgefc.devices.transports.local import LocalTransport
-from edgefc.errors import UsageError
+from edgefc.devices.transports.adb import AdbTransport
+from edgefc.devices.transports.base import Transport
+from edgefc.devices.transports.ssh import SshTransport
 from edgefc.runtime.runner import Local, Runner
+
+HERE = ("local", "host")  # this machine, without an agent
+
+
+def transport(name: str) -> Transport:
+    """How the user's device of that name is reached.
+
+    Raises:
+        UsageError: the inventory has none.
+    """
+    device = inventory.device(name)
+    if device.transport == "ssh":
+        return SshTransport(name, device.address)
+    if device.transport == "adb":
+        return AdbTransport(name, device.address)
+    raise NotImplementedError(device.transport)
 
 
 def connect(name: str) -> Runner:
-    """The device of that name, reached and ready.
+    """The device of that name, reached and claimed: nobody else measures there until close().
 
     Raises:
         UsageError: no device has that name.
-        DeviceError: it cannot be reached, or lacks what measuring needs.
+        DeviceError: it cannot be reached, is busy, or lacks Python.
     """
-    if name == "local":
+    if name in HERE:
         return Local()
-    if name == "agent":
-        return Remote(LocalTransport())
-    raise UsageError(f"there is no device {name!r}. `edgefc devices` lists those that there are.")
+    return Remote(transport(name), profile=inventory.device(name).profile)

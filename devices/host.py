@@ -60,7 +60,7 @@ class Board:
         self.close()
 
     def close(self) -> None:
-        """The agent then ends its children, removes its folder, and ends."""
+        """The agent then ends its children, removes its folder, and ends. A call() of another thread then raises."""
         if self._open:
             self._open = False
             self._wire.end()
@@ -71,7 +71,7 @@ class Board:
     ) -> Any:
         """The agent's answer to `do`, whose fields agent.py lists. It beats while it works, for at most within_s."""
         if not self._open:
-            raise DeviceError(f"{self.name} was lost before. Connect to it again.")
+            raise DeviceError(f"{self.name} was let go. Connect to it again.")
         self._last += 1
         try:
             self._wire.send({"protocol": PROTOCOL, "id": self._last, "do": do, **fields}, data, silence_s)
@@ -143,6 +143,8 @@ class Board:
 
     def _lost(self, error: Exception) -> NoReturn:
         """Close, tell why, and have a new agent remove what the old one could not."""
+        if not self._open:
+            raise DeviceError(f"{self.name} was let go. Connect to it again.")
         self._open = False
         code, said = self._wire.end()
         if self._sweeps:

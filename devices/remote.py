@@ -1,6 +1,9 @@
 """Remote: the probes of profile() on a board, by the agent there."""
 
+import os
+import re
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,12 @@ from edgefc.devices import answers
 from edgefc.devices.agent import COOLING_S
 from edgefc.devices.host import BEYOND_S, Board
 from edgefc.devices.transports.base import Transport
-from edgefc.errors import EdgefcError
+from edgefc.errors import DeviceError, EdgefcError, ModelError
 from edgefc.runtime.child import LIMIT_S
 from edgefc.runtime.external import weight_files
 from edgefc.runtime.parts import Environment
+from edgefc.runtime.request import inputs_file
+from edgefc.runtime.signature import Array
 
 _CLOCK_S = 3600.0  # clocks further apart are told of
 _DAY_S = 86400.0
@@ -22,12 +27,14 @@ class Remote:
     """A Runner (edgefc.runtime.runner) over a transport. One job at a time: a second edgefc is refused meanwhile."""
 
     def __init__(self, transport: Transport, *, profile: str | None = None) -> None:
-        self.board, self.profile = Board(transport), profile
+        self.name, self.profile = transport.name, profile
+        self.board = Board(transport)
         self._names: dict[str, str] = {}  # paths there: paths here
         try:
             hello = self._checked("hello", {}, self.board.hello, 0.0)
             self._clock_off_s = hello["clock_s"] - time.time()
             self.board.call("claim")
+            self._environment = self._facts()
             self.before = self._heat()
         except BaseException:
             self.close()
@@ -35,15 +42,13 @@ class Remote:
 
     def environment(self) -> dict[str, Any]:
         """The date is this machine's: a board may have no clock."""
-        found = self.ask("probe_facts", {}, about=self.board.name)
-        environment = Environment.of(found).model_dump()
-        return {**environment, "date": datetime.now(timezone.utc).replace(microsecond=0)}
+        return {**self._environment, "date": datetime.now(timezone.utc).replace(microsecond=0)}
 
     def device(self) -> dict[str, Any]:
         after = self._heat()
         transport = self.board.transport
         return {
-            "name": self.board.name, "transport": transport.kind, "emulated": transport.emulated,
+            "name": self.name, "transport": transport.kind, "emulated": transport.emulated,
             "profile": self.profile, "before": _without_wait(self.before), "after": _without_wait(after),
             "waited_s": float(after["waited_s"]), "download_bytes": None, "notes": self._notes(),
         }  # fmt: skip
@@ -68,11 +73,41 @@ class Remote:
             raise self._said_here(error) from None
         return self._checked(probe, question, found, time.monotonic() - start)
 
+    def run(
+        self, model: str | os.PathLike[str], feeds: Mapping[str, Any] | None = None, **settings: Any
+    ) -> tuple[dict[str, Array], str | None]:
+        """What a model answers there, and the variant of the native kernels that was loaded with it.
+
+        Args:
+            feeds: an array by input name; drawn from the signature when left out, as profile() does.
+            settings: preset, native, threads, as for Session; batch, when there are no feeds.
+        """
+        with inputs_file(feeds) as (path, _):
+            question = {
+                "model": {"path": self.place(os.fspath(model))}, "batch": None,
+                "inputs": None if path is None else self.place(path), **settings,
+            }  # fmt: skip
+            found = self.ask("probe_run", question, about=os.fspath(model))
+        return answers.arrays(self.name, found), found["used_native"]
+
     def close(self) -> None:
         self.board.close()
 
     def _checked(self, what: str, question: dict[str, Any], found: Any, waited_s: float) -> Any:
-        return answers.checked(self.board.name, what, question, found, waited_s)
+        return answers.checked(self.name, what, question, found, waited_s)
+
+    def _facts(self) -> dict[str, Any]:
+        name = self.name
+        try:
+            return Environment.of(self.ask("probe_facts", {}, about="its onnxruntime")).model_dump()
+        except ModelError as error:
+            missing = re.search(r"No module named '(\w+)'", str(error))
+            if missing is None:
+                raise DeviceError(f"{error} What it has is told by: edgefc devices check {name}") from None
+            raise DeviceError(
+                f"{name} has no {missing[1]} for its Python {self.board.hello['python']}. "
+                f"Put it there: edgefc devices provision {name}"
+            ) from None
 
     def _heat(self) -> dict[str, Any]:
         found: dict[str, Any] = self._checked("heat", {}, self.board.call("heat"), 0.0)

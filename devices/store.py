@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -25,6 +26,7 @@ from edgefc.errors import DeviceError
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _BLOCK = 1 << 20
+_TRIES, _PAUSE_S = 40, 0.05
 _SPARE = 8 << 20  # bytes of the disk that are left free
 
 
@@ -50,7 +52,7 @@ class Store:
         self._busy: IO[str] | None = None
 
     def close(self) -> None:
-        shutil.rmtree(self.run, ignore_errors=True)
+        _remove(self.run)
         self.run.with_suffix(".lock").unlink()
         self._lock.close()
 
@@ -60,7 +62,7 @@ class Store:
         for path in self.runs.glob("*.lock"):
             lock = _locked(path)
             if lock is not None:
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                _remove(path.with_suffix(""))
                 path.unlink()
                 lock.close()
                 swept += 1
@@ -178,6 +180,15 @@ def _locked(path: Path) -> IO[str] | None:
             return file
     file.close()
     return None
+
+
+def _remove(folder: Path) -> None:
+    """A probe that was killed just now may still write into it for a moment."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_PAUSE_S)
 
 
 def _link(source: Path, target: Path) -> None:

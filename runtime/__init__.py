@@ -17,14 +17,16 @@ _NAMES = {
     "Session": "edgefc.runtime.session",
     "profile": "edgefc.runtime.profiler",
     "Record": "edgefc.runtime.record",
+    "Report": "edgefc.runtime.record",
     "Model": "edgefc.runtime.request",
 }
 
-__all__ = ["Session", "profile", "Record", "Model"]
+__all__ = ["Session", "profile", "Record", "Report", "Model"]
 
 if TYPE_CHECKING:
     from edgefc.runtime.profiler import profile as profile
     from edgefc.runtime.record import Record as Record
+    from edgefc.runtime.record import Report as Report
     from edgefc.runtime.request import Model as Model
     from edgefc.runtime.session import Session as Session
 

@@ -18,7 +18,7 @@ from edgefc.runtime.signature import Array, Port, check_feeds
 SEED = 0
 
 # What numpy and zipfile raise for bytes that are no archive, a cut one, or one that lies about its sizes.
-_BROKEN = (
+BROKEN = (
     ValueError, TypeError, EOFError, KeyError, SyntaxError, MemoryError, OverflowError, AttributeError,
     NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, UnicodeError,
 )  # fmt: skip
@@ -89,6 +89,6 @@ def read_npz(path: str) -> dict[str, Array]:
             arrays = {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or 'it is broken'}. Check the path.") from None
-    except _BROKEN:
+    except BROKEN:
         raise UsageError(f"cannot read {path}: it is no .npz of plain arrays. Write it with numpy.savez.") from None
     return arrays

@@ -1,6 +1,7 @@
 """Child: run a model once and answer its outputs, so that a device's can be held against another's.
 
-Question: model, inputs (.npz path or null), batch, preset, native, threads. Answer: npz (base64), used_native.
+Question: model, inputs (.npz path or null), batch, preset, native, threads. Answer: names, npz (base64, in
+their order), used_native.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from edgefc.runtime.session import open_session
 LARGEST_BYTES = 16 << 20
 
 
-def run(question: dict[str, Any]) -> dict[str, str | None]:
+def run(question: dict[str, Any]) -> dict[str, Any]:
     session = open_session(question["model"], question)
     outputs = session.run(feeds_for(session.inputs, question["batch"], question["inputs"])[0])
     size = sum(value.nbytes for value in outputs.values())
@@ -29,7 +30,7 @@ def run(question: dict[str, Any]) -> dict[str, str | None]:
         )
     packed = io.BytesIO()  # without names: they may be any text
     np.savez(packed, *outputs.values())
-    return {"npz": base64.b64encode(packed.getvalue()).decode(), "used_native": session.native}
+    return {"names": list(outputs), "npz": base64.b64encode(packed.getvalue()).decode(), "used_native": session.native}
 
 
 if __name__ == "__main__":

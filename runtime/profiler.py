@@ -82,7 +82,7 @@ def profile(
         places = placed(runner, request, null)
         batches = checked(runner, request, places)
         config = config_of(request, chosen, called, [row[0] for row in batches])
-        with _bar(request, progress) as bar:
+        with _bar(request, progress, runner) as bar:
             return _Profiler(request, config, batches, (runner, places, bar), keep).record()
 
 
@@ -199,10 +199,11 @@ class _Profiler:
 
 
 @contextmanager
-def _bar(request: Request, progress: bool | None) -> Iterator[Any]:
+def _bar(request: Request, progress: bool | None, runner: Runner) -> Iterator[Any]:
     """A tick per child process."""
     memory = int(request.memory)
     each_cell = len(request.models) * (request.launches + memory) + request.processes
     total = len(request.threads) * (request.processes + NULL_LAUNCHES * memory + len(request.batches) * each_cell)
-    with tqdm(total=total, unit="process", leave=False, disable=None if progress is None else not progress) as bar:
+    hidden = None if progress is None else not progress
+    with tqdm(total=total, unit="process", desc=runner.name, leave=False, disable=hidden) as bar:
         yield bar

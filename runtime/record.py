@@ -19,7 +19,7 @@ Format history (schema_version):
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -29,6 +29,15 @@ from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, Mo
 
 SCHEMA_VERSION: Literal[3] = 3
 _LARGEST_BYTES = 256 << 20
+
+R = TypeVar("R", bound=Part)
+
+
+class Failure(Part):
+    """A device that gave no record, or a part of one."""
+
+    device: str
+    sentence: str
 
 
 class Record(Part):
@@ -55,18 +64,38 @@ class Record(Part):
         Raises:
             UsageError: there is none, or not one of this version.
         """
-        try:
-            with Path(path).open("rb") as file:
-                text = file.read(_LARGEST_BYTES + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot read {path}: {reason}. Check the path.") from None
-        if len(text) > _LARGEST_BYTES:
-            raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name an edgefc record.")
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise UsageError(f"cannot read {path}: {_first(error)}. Name a record of edgefc profile.") from None
+        return _read(cls, path)
+
+
+class Report(Part):
+    """What several devices answered to one profile call: a record of each that could, a sentence of each that not."""
+
+    schema_version: Literal[3]
+    records: tuple[Record, ...]
+    failures: tuple[Failure, ...]
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        write_text(path, self.model_dump_json() + "\n")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Report":
+        """As Record.read."""
+        return _read(cls, path)
+
+
+def _read(form: type[R], path: str | os.PathLike[str]) -> R:
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(_LARGEST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path}: {reason}. Check the path.") from None
+    if len(text) > _LARGEST_BYTES:
+        raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name an edgefc record.")
+    try:
+        return form.model_validate_json(text)
+    except ValidationError as error:
+        raise UsageError(f"cannot read {path}: {_first(error)}. Name a record of edgefc profile.") from None
 
 
 def _first(error: ValidationError) -> str:

@@ -12,10 +12,15 @@ from edgefc.runtime import child, heat, machine
 class Runner(Protocol):
     """One machine for the length of one profile call; close() gives back all that it took there.
 
+    Attributes:
+        name   the device's, as records and the progress bar have it
+
     Raises:
         DeviceError: from every method, when the device is absent, lost, busy, or answers what cannot be.
         ModelError, UsageError: from ask(), as the probe itself would say on this machine.
     """
+
+    name: str
 
     def environment(self) -> dict[str, Any]:
         """The fields of parts.Environment, of that machine; `date` by this one's clock."""
@@ -33,11 +38,15 @@ class Runner(Protocol):
         """The answer of probe_check, probe_load, probe_memory or probe_steady. `about` names the model in sentences."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """May come from another thread while one waits in ask(), which then raises."""
+        ...
 
 
 class Local:
     """This machine: probes are child processes, files stay where they are."""
+
+    name = "local"
 
     def __init__(self) -> None:
         self.before = heat.state()
@@ -47,7 +56,7 @@ class Local:
 
     def device(self) -> dict[str, Any]:
         return {
-            "name": "local", "transport": "local", "emulated": bool(self.environment()["emulated"]), "profile": None,
+            "name": self.name, "transport": "local", "emulated": bool(self.environment()["emulated"]), "profile": None,
             "before": self.before, "after": heat.state(), "waited_s": 0.0, "download_bytes": None, "notes": [],
         }  # fmt: skip
 

@@ -1,4 +1,8 @@
-"""A Record for people: one row per cell, doubts below, and under which conditions it holds."""
+"""Records for people: one row per cell, doubts below, and under which conditions they hold.
+
+A ratio stands beside the model of the same device only. Where times of an emulated processor stand in the table, the
+row says so, and so does a line below it.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -9,29 +13,46 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgefc.runtime.parts import Cell, Ratio
+from edgefc.runtime.parts import Cell, Config, Ratio
 from edgefc.runtime.record import Record
 
 _COLUMNS = ("model", "batch", "threads", "median", "p90", "spread", "load", "first run", "peak memory", "file", "ratio")
+_LEFT = ("device", "model")
 _WIDE = 10_000  # columns: nothing is cut or folded; a narrow terminal wraps lines itself
 
 
-def show(record: Record, file: TextIO | None = None) -> None:
-    """Print the record to `file`, stdout when left out."""
+def show(*records: Record, file: TextIO | None = None) -> None:
+    """Print the records as one table to `file`, stdout when left out."""
     file = file or sys.stdout
     console = Console(file=file, width=_WIDE, highlight=False, markup=False, emoji=False)
-    console.print(_table(record))
-    for line in (*_doubts(record), *_caption(record)):
+    console.print(_table(records))
+    lines = [line for record in records for line in _doubts(record, _prefix(record, records))]
+    lines += [line for record in records for line in _caption(record, _prefix(record, records))]
+    for line in (*lines, *_legend(records)):
         console.print(Text(line))
 
 
-def _table(record: Record) -> Table:
+def _table(records: tuple[Record, ...]) -> Table:
     table = Table(box=box.SIMPLE)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
-    for cell in record.cells:
-        table.add_row(*map(Text, _row(record, cell)))
+    several = _with_device(records)
+    for column in (*(("device",) if several else ()), *_COLUMNS):
+        table.add_column(column, justify="left" if column in _LEFT else "right", overflow="fold")
+    for record in records:
+        for cell in record.cells:
+            table.add_row(*map(Text, (*((_device(record),) if several else ()), *_row(record, cell))))
     return table
+
+
+def _with_device(records: tuple[Record, ...]) -> bool:
+    return len(records) > 1 or any(record.device.name != "local" for record in records)
+
+
+def _device(record: Record) -> str:
+    return record.device.name + (" (emulated)" if record.device.emulated else "")
+
+
+def _prefix(record: Record, records: tuple[Record, ...]) -> str:
+    return f"{_device(record)}: " if _with_device(records) else ""
 
 
 def _row(record: Record, cell: Cell) -> Iterator[str]:
@@ -66,34 +87,55 @@ def _ratio_text(ratio: Ratio | None) -> str:
     return f"{ratio.median:.3g}x{interval}"
 
 
-def _doubts(record: Record) -> Iterator[str]:
+def _doubts(record: Record, prefix: str) -> Iterator[str]:
     for cell in record.cells:
         for doubt in cell.doubts:
-            yield f"* {name_of(record, cell.model)}, batch {cell.batch}, {_threads(cell.threads)}: {doubt}"
+            yield f"* {prefix}{name_of(record, cell.model)}, batch {cell.batch}, {_threads(cell.threads)}: {doubt}"
 
 
-def _caption(record: Record) -> Iterator[str]:
-    env, config = record.environment, record.config
-    kind = ", emulated" if env.emulated else ", virtual" if env.virtual else ""
+def _caption(record: Record, prefix: str) -> Iterator[str]:
+    env = record.environment
+    kind = ", emulated" if record.device.emulated or env.emulated else ", virtual" if env.virtual else ""
+    numpy = f", numpy {env.numpy}, Python {env.python}" if env.numpy and env.python else f", {env.implementation}"
     yield (
-        f"{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{kind}; "
-        f"onnxruntime {env.onnxruntime}, numpy {env.numpy}, Python {env.python}, edgefc {env.edgefc}; "
-        f"preset {config.preset}{_settings(config.settings)}; inputs {config.inputs}"
+        f"{prefix}{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{kind}; "
+        f"onnxruntime {env.onnxruntime}{numpy}, edgefc {env.edgefc}; {_config(record.config)}"
     )
-    yield "median, p90, spread: of one run in the steady state; spread is the median deviation from the median"
     for base in record.baselines:
         peak = "" if base.peak_bytes is None else f" and {bytes_text(base.peak_bytes)}, which peak memory is above"
-        yield f"with {_threads(base.threads)}, a model that does nothing takes {time_text(base.steady.median_ns)}{peak}"
+        time = time_text(base.steady.median_ns)
+        yield f"{prefix}with {_threads(base.threads)}, a model that does nothing takes {time}{peak}"
     for variant in sorted({cell.native for cell in record.cells if cell.native}):
         names = ", ".join(sorted({name_of(record, cell.model) for cell in record.cells if cell.native == variant}))
-        yield f"native kernels ({variant}) were loaded with {names}"
-    if record.ratios:
-        yield f"ratio: time over that of {name_of(record, 0)} in the same rounds, with a 95 % interval"
-    yield from sorted({f"no memory: {cell.memory_missing}" for cell in record.cells if cell.memory_missing})
+        yield f"{prefix}native kernels ({variant}) were loaded with {names}"
+    yield from (f"{prefix}{note}" for note in (*_heat(record), *record.device.notes))
+    yield from sorted({f"{prefix}no memory: {cell.memory_missing}" for cell in record.cells if cell.memory_missing})
+    if record.unfinished is not None:
+        yield f"{prefix}not finished, rows are missing: {record.unfinished}"
 
 
-def _settings(settings: dict[str, str | bool | int]) -> str:
-    return f" ({', '.join(f'{name}={value}' for name, value in settings.items())})" if settings else ""
+def _heat(record: Record) -> Iterator[str]:
+    before, after = record.device.before, record.device.after
+    if before and after and before.temperature_c is not None and after.temperature_c is not None:
+        waited = f", waited {record.device.waited_s:.0f} s to cool" if record.device.waited_s else ""
+        held = ", throttled" if before.throttled or after.throttled else ""
+        yield f"{before.temperature_c:.0f} C before, {after.temperature_c:.0f} C after{waited}{held}"
+    elif after and after.throttled:
+        yield "throttled at the end"
+
+
+def _legend(records: tuple[Record, ...]) -> Iterator[str]:
+    yield "median, p90, spread: of one run in the steady state; spread is the median deviation from the median"
+    for first in sorted({name_of(record, 0) for record in records if record.ratios}):
+        where = " on the same device" if len(records) > 1 else ""
+        yield f"ratio: time over that of {first} in the same rounds{where}, with a 95 % interval"
+    if any(record.device.emulated for record in records):
+        yield "emulated: times of a processor that another one imitates; they say nothing about a real one"
+
+
+def _config(config: Config) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in config.settings.items())
+    return f"preset {config.preset}{f' ({settings})' if settings else ''}; inputs {config.inputs}"
 
 
 def _threads(count: int) -> str:

@@ -1,6 +1,6 @@
 """edgefc profile MODEL [MODEL ...] [options]
 
-Measure load time, latency and memory of one or more .onnx files on this machine.
+Measure load time, latency and memory of one or more .onnx files, on this machine or on others.
 
     edgefc profile dense.onnx circulant.onnx --batch 1,64 --threads 1,2 --json record.json
 
@@ -9,16 +9,32 @@ the ratio column compares each with the first. Comma lists are swept: every mode
 batch size and thread count. Inputs are drawn from the model's signature, or come from an .npz
 file with one array per input (numpy.savez). Load time and memory are measured in fresh processes.
 
+    edgefc profile dense.onnx circulant.onnx --device local,kitchen --json record.json
+
+--device takes names that edgefc devices lists, and local for this machine. Several are measured at
+the same time; one that fails or is lost does not stop the others, and what it had finished is kept.
+Ratios compare models on one device, never devices.
+
 Memory is the peak above what onnxruntime alone needs, so what the model adds. A star marks a row
 whose numbers are in doubt; the reasons stand below the table. --json writes the whole record,
-with every timing kept; edgefc.runtime.Record.read reads it.
+with every timing kept; edgefc.runtime.Record.read reads it. Of several devices it is a list of records,
+which edgefc.runtime.Report.read reads.
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefc.runtime.record import Record, Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="an .onnx file; ratios compare with the first")
+    parser.add_argument(
+        "--device", type=_names, default=("local",), metavar="NAME[,NAME]", help="where to measure (default: local)"
+    )
     parser.add_argument("--batch", type=_counts, metavar="N[,N]", help="size of the open first dimension (default: 1)")
     parser.add_argument("--threads", type=_counts, default=(1,), metavar="N[,N]", help="threads per run (default: 1)")
     parser.add_argument(
@@ -39,19 +55,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.files import check_writable
-    from edgefc.runtime.profiler import profile
-    from edgefc.runtime.table import show
 
     if args.json is not None:
         check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
-    record = profile(
-        args.models, batch=args.batch, threads=args.threads, preset=args.preset, inputs=args.inputs,
-        min_time_s=args.time, memory=args.memory, native=args.native,
-    )  # fmt: skip
-    if args.json is not None:
-        record.write(args.json)
-    show(record)
+    options = {
+        "batch": args.batch, "threads": args.threads, "preset": args.preset, "inputs": args.inputs,
+        "min_time_s": args.time, "memory": args.memory, "native": args.native,
+    }  # fmt: skip
+    return _one(args, options) if len(args.device) == 1 else _several(args, options)
+
+
+def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    """What was finished is shown and written, also when the device is lost or Ctrl-C is pressed."""
+    from edgefc.errors import EdgefcError
+    from edgefc.runtime.profiler import profile
+
+    kept: list[Record] = []
+    try:
+        kept.append(profile(args.models, device=args.device[0], keep=kept.append, **options))
+    except (EdgefcError, KeyboardInterrupt) as error:
+        if kept:
+            part = kept[-1].model_copy(update={"unfinished": str(error) or "it was interrupted"})
+            _tell([part], part, args.json)
+        raise
+    _tell(kept[-1:], kept[-1], args.json)
     return 0
+
+
+def _several(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    from edgefc.devices.many import Interrupted, profile_many
+    from edgefc.errors import DeviceError
+
+    try:
+        report = profile_many(args.models, args.device, **options)
+    except Interrupted as error:
+        _tell(error.report.records, error.report, args.json)
+        raise
+    _tell(report.records, report, args.json)
+    for failure in report.failures:
+        said = failure.sentence
+        prefix = "" if said.startswith(failure.device) else f"{failure.device}: "
+        print(f"edgefc profile: {prefix}{said}", file=sys.stderr)
+    return DeviceError.exit_code if report.failures else 0
+
+
+def _tell(records: Sequence["Record"], whole: "Record | Report", path: str | None) -> None:
+    from edgefc.runtime.table import show
+
+    if path is not None:
+        whole.write(path)
+    if records:
+        show(*records)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of devices. Give names, such as local,kitchen.")
+    return names
 
 
 def _counts(text: str) -> tuple[int, ...]:

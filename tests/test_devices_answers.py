@@ -1,0 +1,208 @@
+"""Whatever a device answers, it is kept whole or told as a DeviceError: no other error, no bad record."""
+
+import copy
+import json
+import math
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefc.devices.answers import checked
+from edgefc.devices.host import Board
+from edgefc.devices.transports.base import Transport
+from edgefc.devices.wire import Garbled, parsed
+from edgefc.errors import DeviceError
+
+BLOCK = {"samples_ns": [100, 110], "runs": 4, "wall_ns": 450, "cpu_ns": 440}
+STEADY = {
+    "timed": [{"warm_up": {"runs": 5, "settled": True, "run_ns": 105.0}, "blocks": [BLOCK, BLOCK]}],
+    "timer_step_ns": 1,
+    "other_cores": 0.1,
+}
+STAGE = {"anonymous_bytes": 40 << 20, "file_bytes": 20 << 20}
+MEMORY = {
+    "imported": STAGE, "loaded": STAGE, "ran": STAGE, "peak_bytes": 70 << 20, "peak_reset": True, "swapped_bytes": 0,
+}  # fmt: skip
+MODEL = {"path": "/there/m.onnx"}
+CASES: dict[str, tuple[dict[str, Any], Any]] = {
+    "probe_check": ({"models": [MODEL], "batches": [None, 3]}, [[1], [3]]),
+    "probe_load": ({"model": MODEL, "native": "off"}, {"load_ns": 10, "first_ns": 10, "used_native": None}),
+    "probe_memory": ({"model": MODEL}, MEMORY),
+    "probe_steady": ({"models": [MODEL], "rounds": 2}, STEADY),
+}
+
+
+@pytest.mark.parametrize("probe", sorted(CASES))
+def test_an_honest_answer_passes(probe: str) -> None:
+    question, answer = CASES[probe]
+    assert checked("pi", probe, question, answer, 1.0) is answer
+
+
+def changed(answer: Any, path: tuple[Any, ...], value: Any) -> Any:
+    answer = copy.deepcopy(answer)
+    if not path:
+        return value
+    place = answer
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("probe", "path", "value"),
+    [
+        ("probe_check", (), [[1]]),
+        ("probe_check", (1,), [4]),
+        ("probe_check", (0,), [1, 1]),
+        ("probe_check", (0, 0), True),
+        ("probe_load", ("load_ns",), -1),
+        ("probe_load", ("load_ns",), 0),
+        ("probe_load", ("first_ns",), 10**12),
+        ("probe_load", ("used_native",), "neon"),
+        ("probe_load", ("used_native",), "\x1b[2J"),
+        ("probe_memory", ("peak_bytes",), 1),
+        ("probe_memory", ("peak_bytes",), 1 << 60),
+        ("probe_memory", ("ran", "file_bytes"), -5),
+        ("probe_memory", (), {"missing": "x" * 1000}),
+        ("probe_steady", ("timed",), []),
+        ("probe_steady", ("timed", 0, "blocks"), []),
+        ("probe_steady", ("timed", 0, "blocks"), [BLOCK] * 3),
+        ("probe_steady", ("timed", 0, "blocks", 0, "samples_ns"), [1] * 9),
+        ("probe_steady", ("timed", 0, "blocks", 0, "samples_ns"), [400, 100]),
+        ("probe_steady", ("timed", 0, "blocks", 0, "samples_ns"), [-1]),
+        ("probe_steady", ("timed", 0, "blocks", 0, "wall_ns"), 10**10),
+        ("probe_steady", ("timed", 0, "blocks", 0, "runs"), 0),
+        ("probe_steady", ("timed", 0, "blocks", 0, "cpu_ns"), "0"),
+        ("probe_steady", ("timed", 0, "warm_up", "run_ns"), "fast"),
+        ("probe_steady", ("other_cores",), -0.5),
+        ("probe_steady", ("more",), 1),
+    ],
+    ids=str,
+)
+def test_an_answer_that_cannot_be(probe: str, path: tuple[Any, ...], value: Any) -> None:
+    question, answer = CASES[probe]
+    with pytest.raises(DeviceError, match="pi answered what cannot be"):
+        checked("pi", probe, question, changed(answer, path, value), 1.0)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(probe=st.sampled_from(sorted(CASES)), value=VALUES, data=st.data())
+def test_any_answer_is_kept_whole_or_refused(probe: str, value: Any, data: st.DataObject) -> None:
+    question, answer = CASES[probe]
+    path = data.draw(st.sampled_from([(), *paths(answer)]))
+    answer = changed(answer, path, value)
+    try:
+        kept = checked("pi", probe, question, answer, 1.0)
+    except DeviceError as error:
+        kept, said = answer, str(error)
+        assert_one_sentence(said)
+    assert kept is answer
+
+
+def assert_one_sentence(said: str) -> None:
+    assert "\n" not in said and len(said) < 600
+
+
+def paths(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, each in inner for found in ((*above, key), *paths(each, (*above, key)))]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode()))
+def test_any_line_is_an_object_or_garbled(line: bytes) -> None:
+    try:
+        found = parsed(line)
+    except Garbled as error:
+        found, said = {}, str(error)
+        assert_one_sentence(said)
+    assert isinstance(found, dict)
+
+
+@pytest.mark.parametrize("line", [b'{"a": NaN}', b'{"a": -Infinity}', b"[" * 100_000, b"", b"7", b"\xff"], ids=range(6))
+def test_lines_that_are_none(line: bytes) -> None:
+    with pytest.raises(Garbled):
+        parsed(line)
+
+
+def test_json_has_no_other_number_that_is_none() -> None:
+    """1e999 is infinity to Python; the forms refuse it."""
+    assert math.isinf(parsed(b'{"a": 1e999}')["a"])
+    question, answer = CASES["probe_steady"]
+    with pytest.raises(DeviceError):
+        checked("pi", "probe_steady", question, changed(answer, ("other_cores",), math.inf), 1.0)
+
+
+class Liar(Transport):
+    """A device that prints what it likes."""
+
+    kind = "local"
+
+    def __init__(self, code: str) -> None:
+        super().__init__("liar")
+        self.code = code
+
+    def start(self, argv: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-S", "-c", self.code],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def explain(self, code: int, stderr: str) -> str | None:
+        return None
+
+
+READY = 'import sys, time; print(\'{"edgefc": 1, "need": false}\', flush=True); sys.stdin.readline();'
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        pytest.param("print('x\\n' * 500)", "answered what cannot be: 100 lines, none of the protocol", id="garbage"),
+        pytest.param("import sys; sys.stdout.write('x' * (40 << 20))", "no end|longer|cannot be|ended", id="huge line"),
+        pytest.param(READY + 'print(\'{"id": 99, "answer": 1}\')', "the answer to another question", id="wrong id"),
+        pytest.param(READY + 'print(\'{"id": 1, "answer": NaN}\')', "answered what cannot be: the line", id="nan"),
+        pytest.param(READY + 'print(\'{"id": 1, "answer": 1}\')', "another protocol", id="no greeting"),
+        pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit", "text": ""}\')', "unknown kind", id="error"),
+        pytest.param(READY + "sys.exit('board on fire')", r"ended the agent \(exit 1: board on fire\)", id="died"),
+        pytest.param("import sys; sys.exit(127)", "has no python3. Install Python 3.9", id="no python"),
+        pytest.param("import time; time.sleep(60)", "stopped answering", id="silent"),
+        pytest.param(READY + "time.sleep(60)", "stopped answering", id="silent later"),
+    ],
+)
+def test_a_device_that_lies_is_one_sentence(monkeypatch: pytest.MonkeyPatch, code: str, said: str) -> None:
+    monkeypatch.setattr("edgefc.devices.wire.ENDING_S", 0.05)
+    with pytest.raises(DeviceError, match=said) as caught:
+        Board(Liar(code), start_s=0.7, sweeps=False)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_never_answers_but_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefc.devices.wire.ENDING_S", 0.05)
+    hello = '{"id": 1, "answer": {"protocol": 1}}'
+    code = READY + f"print('{hello}', flush=True)\nwhile True: print('{{\"id\": 2, \"beat\": 1}}', flush=True)"
+    board = Board(Liar(code), sweeps=False)
+
+    with pytest.raises(DeviceError, match="stopped answering"):
+        board.call("check", within_s=0.2)
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays() -> Any:
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
