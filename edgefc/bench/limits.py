@@ -30,7 +30,10 @@ _SIDE = 768  # of numpy's matrices
 
 
 class Limits(Part):
-    """For `threads` threads. passes are the seconds of each pass; buffer_bytes and operations are what one did."""
+    """For `threads` threads. passes are the seconds of each pass; buffer_bytes and operations are what one did.
+
+    The rates are those of the shortest pass.
+    """
 
     threads: int
     source: Literal["native", "numpy"]
@@ -41,6 +44,18 @@ class Limits(Part):
     operations: int
     read_passes_s: tuple[float, ...]
     operation_passes_s: tuple[float, ...]
+
+    def joined(self, other: "Limits") -> "Limits":
+        """The passes of both: a second measurement, later, catches the machine at another moment."""
+        return Limits(
+            threads=self.threads, source=self.source, variant=self.variant, buffer_bytes=self.buffer_bytes,
+            read_bytes_per_s=max(self.read_bytes_per_s, other.read_bytes_per_s),
+            operations_per_s=max(self.operations_per_s, other.operations_per_s),
+            read_passes_s=self.read_passes_s + other.read_passes_s,
+            operations=self.operations, operation_passes_s=self.operation_passes_s + tuple(
+                seconds * self.operations / other.operations for seconds in other.operation_passes_s
+            ),
+        )  # fmt: skip
 
 
 def limits(threads: int = 1, *, passes: int = PASSES) -> Limits:

@@ -34,6 +34,7 @@ class Entry:
     example width -> an input of two rows            call    (layer, input) -> its output
     width   the size in the table of the docs        size    that size in words
     recipe  the recipe that trains it, if one does   claim   what the paper says of it
+    linear  (n, m) -> the structured layer, for those in the place of a torch.nn.Linear of any n inputs and m outputs
     """
 
     name: str
@@ -46,6 +47,7 @@ class Entry:
     recipe: str = ""
     example: Callable[[int], Tensor] = lambda width: torch.randn(2, width)
     call: Callable[[nn.Module, Tensor], Tensor] = lambda layer, x: layer(x)
+    linear: Callable[[int, int], Any] | None = None
 
 
 class Called(nn.Module):
@@ -59,8 +61,10 @@ class Called(nn.Module):
         return self._call(self.layer, x)
 
 
-def _linear(name: str, paper: str, claim: str, recipe: str, make: Callable[[int], Any]) -> Entry:
-    return Entry(name, paper, "768 to 768", 768, make, lambda n: nn.Linear(n, n), claim, recipe)
+def _linear(name: str, paper: str, claim: str, recipe: str, make: Callable[[int, int], Any]) -> Entry:
+    return Entry(
+        name, paper, "768 to 768", 768, lambda n: make(n, n), lambda n: nn.Linear(n, n), claim, recipe, linear=make
+    )  # fmt: skip
 
 
 def _conv(name: str, paper: str, claim: str, recipe: str, make: Callable[[int], Any]) -> Entry:
@@ -95,29 +99,29 @@ def _ffn(n: int) -> nn.Module:
     return nn.Sequential(nn.Linear(n, 4 * n), nn.GELU(), nn.Linear(4 * n, n))
 
 
-def _prp(**options: Any) -> Callable[[int], Any]:
-    return lambda n: edgefc.PRPLinear(n, n, **options)
+def _prp(**options: Any) -> Callable[[int, int], Any]:
+    return lambda n, m: edgefc.PRPLinear(n, m, **options)
 
 
 def entries() -> tuple[Entry, ...]:
     """Every layer family by paper, in the configurations that the docs show."""
     return (
         _linear(
-            "CirculantLinear", CIRCULANT, _CIRCULANT_CLAIM, "circulant-mlp", lambda n: edgefc.CirculantLinear(n, n)
+            "CirculantLinear", CIRCULANT, _CIRCULANT_CLAIM, "circulant-mlp", lambda n, m: edgefc.CirculantLinear(n, m)
         ),
         _linear(
             "CirculantLinear, block 64",
             CIRCULANT,
             "not in the paper: CirCNN's block form",
             "",
-            lambda n: edgefc.CirculantLinear(n, n, block=min(n, 64)),
+            lambda n, m: edgefc.CirculantLinear(n, m, block=min(n, m, 64)),
         ),
         _linear(
             "CirculantLinear, frozen",
             CIRCULANT,
             "the paper's randomized circulant; no figure known",
             "circulant-mlp",
-            lambda n: edgefc.CirculantLinear(n, n, frozen=True),
+            lambda n, m: edgefc.CirculantLinear(n, m, frozen=True),
         ),
         _conv(
             "CirculantConv2d, block 16",
@@ -156,17 +160,17 @@ def entries() -> tuple[Entry, ...]:
             "future work of the paper: our reconstruction",
             lambda n: _structured(n, "PRPLinear"),
         ),
-        _linear("EUGenLinear, order 1", EUGEN, _EUGEN_CLAIM, "eugen-distill", lambda n: edgefc.EUGenLinear(n, n)),
-        _linear("EUGenLinear, order 2", EUGEN, _EUGEN_CLAIM, "", lambda n: edgefc.EUGenLinear(n, n, order=2)),
+        _linear("EUGenLinear, order 1", EUGEN, _EUGEN_CLAIM, "eugen-distill", lambda n, m: edgefc.EUGenLinear(n, m)),
+        _linear("EUGenLinear, order 2", EUGEN, _EUGEN_CLAIM, "", lambda n, m: edgefc.EUGenLinear(n, m, order=2)),
         _linear(
             "EUGenLinear, trained projection",
             EUGEN,
             _EUGEN_CLAIM,
             "eugen-siren",
-            lambda n: edgefc.EUGenLinear(n, n, projection="trained"),
+            lambda n, m: edgefc.EUGenLinear(n, m, projection="trained"),
         ),
-        _linear("BilinearLinear", BILINEAR, _BILINEAR_CLAIM, "", lambda n: edgefc.BilinearLinear(n, n)),
-        _linear("BilinearLinear, 4 terms", BILINEAR, _OURS, "", lambda n: edgefc.BilinearLinear(n, n, terms=4)),
+        _linear("BilinearLinear", BILINEAR, _BILINEAR_CLAIM, "", lambda n, m: edgefc.BilinearLinear(n, m)),
+        _linear("BilinearLinear, 4 terms", BILINEAR, _OURS, "", lambda n, m: edgefc.BilinearLinear(n, m, terms=4)),
         _conv(
             "BilinearConv2d",
             BILINEAR,

@@ -1,0 +1,182 @@
+"""bench(): every layer of a size in one run, interleaved, so that what the machine does meanwhile hits all alike."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from edgefc.bench import plan
+from edgefc.bench.limits import limits
+from edgefc.bench.make import Made
+from edgefc.bench.models import Rival
+from edgefc.bench.plan import Case
+from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOut, Row
+from edgefc.errors import CheckFailed, EdgefcError, UsageError
+from edgefc.runtime import profile
+from edgefc.runtime.machine import environment
+from edgefc.runtime.parts import Cell, Environment, Memory
+from edgefc.runtime.record import Record
+from edgefc.runtime.request import seconds
+
+SIZES, BATCHES, TIME_S = (1024, 4096), (1, 64), 0.2
+PROCESSES, ROUNDS, SAMPLES = 2, 5, 200
+FLOAT_BYTES = 4
+
+Keep = Callable[[BenchRecord], None]
+
+
+def bench(
+    n: Sequence[int] = SIZES, batch: Sequence[int] = BATCHES, *, m: Sequence[int] | None = None,
+    layers: Sequence[str] | None = None, threads: int = 1, time_s: float = TIME_S, keep: Keep | None = None,
+    progress: bool | None = None,
+) -> BenchRecord:  # fmt: skip
+    """Measure dense, quantised, low-rank and structured layers of n inputs and m outputs beside each other.
+
+        bench([1024], [1, 64], layers=["circulant", "int4"]).rows
+
+    Args:
+        m: one for all n, or one for each; n when left out. Blocks such as TiedFFN go from n to their own width.
+        layers: parts of names (plan.known() lists them); all when left out. The dense layer is always there.
+        time_s: the time spent timing each row.
+        keep: called with what is finished, a record that is `unfinished`, after each size and batch.
+        progress: a bar on stderr; when left out, if that is a terminal.
+
+    Raises:
+        UsageError: sizes, names, threads or the time cannot be used, or the disk has no room.
+        CheckFailed: nothing could be measured; the sentence says why.
+    """
+    sizes = _sizes(n, m)
+    rivals, entries = plan.chosen(layers)
+    for what, given in (("batch", batch), ("threads", [threads])):
+        _check_counts(what, given)
+    config = BenchConfig(
+        sizes=sizes, batches=tuple(batch), layers=None if layers is None else tuple(layers), threads=threads,
+        time_ns=seconds(time_s),
+    )  # fmt: skip
+    plan.check_room(sizes)
+    return _Bench(config, plan.cases(sizes, rivals, entries, named=layers is not None), time_s, keep, progress).record()
+
+
+def _sizes(n: Sequence[int], m: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
+    """(n, m) pairs, each once."""
+    _check_counts("n", n)
+    if m is None:
+        m = n
+    _check_counts("m", m)
+    if len(m) not in (1, len(n)):
+        raise UsageError(f"n has {len(n)} sizes and m has {len(m)}. Give one m for all, or one for each n.")
+    pairs = zip(n, m if len(m) == len(n) else list(m) * len(n), strict=True)
+    return tuple(dict.fromkeys(pairs))
+
+
+def _check_counts(name: str, given: Sequence[int]) -> None:
+    if not given or any(isinstance(c, bool) or not isinstance(c, int) or c < 1 for c in given):
+        raise UsageError(f"{name} is {list(given)!r}. Give whole numbers from 1.")
+
+
+class _Bench:
+    """One call of bench(), under way."""
+
+    def __init__(
+        self, config: BenchConfig, cases: list[Case], time_s: float, keep: Keep | None, progress: bool | None
+    ) -> None:
+        self.config, self.cases, self.time_s, self.keep = config, cases, time_s, keep
+        self.progress, self.silent = progress, None if progress is None else not progress
+        self.rows: list[Row] = []
+        self.left_out: list[LeftOut] = []
+        self.profiles: list[Record] = []
+        self.environment = Environment(**environment())
+        self.limits = limits(config.threads)
+
+    def record(self) -> BenchRecord:
+        for case, bar in self._bars():
+            with TemporaryDirectory(prefix="edgefc-bench-") as folder:
+                bar.set_postfix_str("writing the models")
+                made = Made(case, Path(folder), bar.update)
+                self.left_out += made.left_out
+                held: dict[int, tuple[int | None, float]] = {}
+                for batch in self.config.batches if made.rivals else ():
+                    bar.set_postfix_str(f"batch {batch}, {len(made.rivals)} models in turns")
+                    held = self._cell(case, made.rivals, batch, held)
+                    bar.update(len(made.rivals))
+        if not self.rows:
+            raise CheckFailed(f"nothing was measured: {self.left_out[0].reason}")
+        self.limits = self.limits.joined(limits(self.config.threads))
+        return self.so_far(None)
+
+    def so_far(self, unfinished: str | None) -> BenchRecord:
+        return BenchRecord(
+            schema_version=SCHEMA_VERSION, environment=self.environment, torch=torch.__version__, config=self.config,
+            limits=self.limits, rows=tuple(self.rows), left_out=tuple(self.left_out), profiles=tuple(self.profiles),
+            unfinished=unfinished,
+        )  # fmt: skip
+
+    def _cell(
+        self, case: Case, rivals: list[Rival], batch: int, held: dict[int, tuple[int | None, float]]
+    ) -> dict[int, tuple[int | None, float]]:
+        """All rivals at one batch size. Memory and load time, which are the file's, are taken the first time only."""
+        try:
+            record = profile(
+                [rival.model for rival in rivals], batch=batch, threads=self.config.threads, native="off",
+                min_time_s=self.time_s, processes=PROCESSES, rounds=ROUNDS, samples=SAMPLES, launches=1,
+                memory=not held, progress=self.progress,
+            )  # fmt: skip
+        except EdgefcError as error:
+            what = "all" if case.block is None else plan.name_of(case.block)
+            self.left_out.append(LeftOut(layer=what, kernel=None, n=case.n, m=case.m, batch=batch, reason=str(error)))
+            return held
+        held = held or {cell.model: (_resident(cell, record), cell.load.median_ns) for cell in record.cells}
+        self.profiles.append(record)
+        self.rows += _rows(case, rivals, record, len(self.profiles) - 1, held)
+        if self.keep is not None:
+            self.keep(self.so_far("it was still under way"))
+        return held
+
+    def _bars(self) -> Iterator[tuple[Case, Any]]:
+        """Each case with the bar: a tick per layer that is written, and per row."""
+        counts = [len(c.rivals) + len(c.entries) + 2 + len(self.config.batches) * _about(c) for c in self.cases]
+        with tqdm(total=sum(counts), unit="layer", leave=False, disable=self.silent) as bar:
+            done = 0
+            for case, count in zip(self.cases, counts, strict=True):
+                bar.set_description(f"{case.n} to {case.m}" if case.block is None else plan.name_of(case.block))
+                yield case, bar
+                done += count
+                bar.update(done - bar.n)
+
+
+def _about(case: Case) -> int:
+    return 1 + len(case.rivals) + 2 * len(case.entries) + 2 * (case.block is not None)
+
+
+def _rows(
+    case: Case, rivals: list[Rival], record: Record, profiled: int, held: dict[int, tuple[int | None, float]]
+) -> Iterator[Row]:
+    ratios = {ratio.model: ratio for ratio in record.ratios}
+    for cell, rival in zip(record.cells, rivals, strict=True):
+        ratio, (resident, load_ns) = ratios.get(cell.model), held[cell.model]
+        yield Row(
+            layer=rival.layer, kernel=rival.kernel, replaces=rivals[0].layer, is_dense=rival is rivals[0],
+            n=case.n, m=case.m, batch=cell.batch, profile=profiled, model=cell.model,
+            median_ns=cell.steady.median_ns, speed=1.0 if ratio is None else 1 / ratio.median,
+            speed_low=None if ratio is None or ratio.high is None else 1 / ratio.high,
+            speed_high=None if ratio is None or ratio.low is None else 1 / ratio.low,
+            bytes_per_run=rival.weight_bytes + FLOAT_BYTES * cell.batch * (case.n + case.m),
+            operations_per_run=2 * cell.batch * rival.multiply_adds, weight_bytes=rival.weight_bytes,
+            resident_bytes=resident, load_ns=load_ns, note=rival.note, doubts=cell.doubts,
+        )  # fmt: skip
+
+
+def _resident(cell: Cell, record: Record) -> int | None:
+    """Held after loading, above what the null model holds then."""
+    null = [_loaded(memory) for memory in record.baselines[0].memory]
+    return None if cell.memory is None or not null else round(_loaded(cell.memory) - median(null))
+
+
+def _loaded(memory: Memory) -> int:
+    """What loading added to the process, bytes."""
+    stages = [stage.anonymous_bytes + stage.file_bytes for stage in (memory.imported, memory.loaded)]
+    return stages[1] - stages[0]

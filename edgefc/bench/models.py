@@ -1,0 +1,133 @@
+"""The rivals as .onnx files: a dense layer, the same quantised, two thin layers of low rank, and the structured ones.
+
+int8 is quantize_dynamic: weights of 8 bits, inputs quantised in every run. int4 is MatMulNBits in blocks of 128 with
+accuracy level 4: weights of 4 bits, inputs quantised to 8. Both are onnxruntime's own.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+from edgefc.catalogue import Called, Entry
+from edgefc.errors import ModelError
+from edgefc.export import export
+from edgefc.runtime import Model, Session
+from edgefc.runtime.native import library_path
+
+OPSET, IR_VERSION = 20, 10
+BLOCK, ACCURACY = 128, 4
+_UNKNOWN_OP = "nor the file defines"  # in the sentence of failures.py
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One layer in one form. weight_bytes are stored in the file; multiply_adds are of one row."""
+
+    layer: str
+    kernel: str
+    model: Model
+    weight_bytes: int
+    multiply_adds: int
+    note: str = ""
+
+
+def dense(n: int, m: int, path: Path) -> None:
+    """A dense layer as MatMul and Add: quantisers do not know Gemm."""
+    linear = torch.nn.Linear(n, m)
+    _write(path, n, m, [linear.weight.detach().T.contiguous().numpy()], linear.bias.detach().numpy())
+
+
+def low_rank(n: int, m: int, rank: int, path: Path) -> None:
+    """n to rank to m: two matrices, no activation between."""
+    inner, outer = torch.nn.Linear(n, rank, bias=False), torch.nn.Linear(rank, m)
+    weights = [each.weight.detach().T.contiguous().numpy() for each in (inner, outer)]
+    _write(path, n, m, weights, outer.bias.detach().numpy())
+
+
+def _write(path: Path, n: int, m: int, weights: list[Matrix], bias: Matrix) -> None:
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+        for name, size in (("x", n), ("y", m))
+    ]
+    values = ["x", *(f"t{index}" for index in range(len(weights)))]
+    nodes = [
+        onnx.helper.make_node("MatMul", [values[index], f"w{index}"], [values[index + 1]])
+        for index in range(len(weights))
+    ]
+    nodes.append(onnx.helper.make_node("Add", [values[-1], "b"], ["y"]))
+    named = {f"w{index}": weight for index, weight in enumerate(weights)} | {"b": bias}
+    stored = [onnx.numpy_helper.from_array(value, name) for name, value in named.items()]
+    graph = onnx.helper.make_graph(nodes, path.stem, ends[:1], ends[1:], stored)
+    opsets = [onnx.helper.make_opsetid("", OPSET)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION), path)
+
+
+def quantise_int8(source: Path, path: Path) -> None:
+    with _silent():
+        quantize_dynamic(source, path, weight_type=QuantType.QInt8)
+
+
+def quantise_int4(source: Path, path: Path) -> None:
+    with _silent():
+        quantizer = MatMulNBitsQuantizer(
+            onnx.load(source), block_size=BLOCK, is_symmetric=True, accuracy_level=ACCURACY
+        )
+        quantizer.process()
+    quantizer.model.save_model_to_file(str(path))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """The quantisers advise through logging's root, which has nothing to do with the files that they write."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def write_layer(entry: Entry, layer: Any, n: int, path: Path) -> None:
+    """A structured layer, or the dense one of an entry, as edgefc export writes it."""
+    export(Called(entry, layer), torch.randn(2, n), path, verify=False)
+
+
+def missing_kernel(path: Path) -> str | None:
+    """Why the native library cannot run all layers of a file, or None: it is loaded once more without its bodies."""
+    if library_path() is None:
+        return "this edgefc has no native kernels: there was no compiler when it was installed"
+    model = onnx.load(path, load_external_data=False)
+    ops = sorted({node.op_type for node in model.graph.node if node.domain == "edgefc"})
+    del model.functions[:]
+    bare = path.with_name(f"bare-{path.name}")
+    bare.write_bytes(model.SerializeToString())
+    try:
+        Session(bare, native="on")
+    except ModelError as error:
+        known = _UNKNOWN_OP in str(error)
+        return f"the native library has no kernel for {', '.join(ops)}" if known else str(error)
+    finally:
+        bare.unlink()
+    return None
+
+
+def weight_bytes(path: Path) -> int:
+    """Of the weights that a file stores, in it or beside it."""
+    graph = onnx.load(path, load_external_data=False).graph
+    return sum(
+        prod(weight.dims) * onnx.helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize
+        for weight in graph.initializer
+    )

@@ -1,0 +1,139 @@
+"""BenchRecord: everything that one bench found, and its file format.
+
+    environment   the machine and the versions
+    config        what was asked
+    limits        what the machine can do at most (limits.py)
+    rows          one per layer, kernel, size and batch: what the table and the picture show
+    left_out      what was asked for and is not in rows, each with its reason
+    profiles      per size and batch the record of edgefc profile, with every timing kept; rows point into them
+    unfinished    null, or why sizes are missing
+
+Units end the names. A value that could not be had is null.
+
+Format history (schema_version):
+    1   first
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from edgefc.bench.limits import Limits
+from edgefc.errors import UsageError
+from edgefc.files import write_text
+from edgefc.runtime.parts import Environment, Part
+from edgefc.runtime.record import Record
+
+SCHEMA_VERSION: Literal[1] = 1
+_LARGEST_BYTES = 256 << 20
+
+KERNELS = ("onnxruntime", "portable", "native", "native, int8 input")
+
+
+class BenchConfig(Part):
+    """sizes are (n, m), n inputs and m outputs; layers is what was asked for by name, null for all."""
+
+    sizes: tuple[tuple[int, int], ...]
+    batches: tuple[int, ...]
+    layers: tuple[str, ...] | None
+    threads: int
+    time_ns: int
+
+
+class Row(Part):
+    """One layer at one size and batch.
+
+    speed is the time of the dense layer in the same rounds over this one's: above 1 is faster than dense. low and high
+    are its 95 % interval, null when there are too few rounds.
+    bytes_per_run: the stored weights once, the input and the output; what the layer must move at least.
+    operations_per_run: two for each multiply-add that the layer's formula takes.
+    resident_bytes: held after loading, above a model that does nothing; of the file, not of the batch.
+    load_ns: one load in a fresh process.
+    """
+
+    layer: str
+    kernel: str
+    replaces: str
+    is_dense: bool
+    n: int
+    m: int
+    batch: int
+    profile: int = Field(description="index into profiles")
+    model: int = Field(description="index into that profile's models")
+    median_ns: float
+    speed: float
+    speed_low: float | None
+    speed_high: float | None
+    bytes_per_run: int
+    operations_per_run: int
+    weight_bytes: int
+    resident_bytes: int | None
+    load_ns: float
+    note: str
+    doubts: tuple[str, ...]
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.bytes_per_run / self.median_ns * 1e9
+
+    @property
+    def operations_per_s(self) -> float:
+        return self.operations_per_run / self.median_ns * 1e9
+
+
+class LeftOut(Part):
+    """n, m and batch are null where the reason holds for all of them."""
+
+    layer: str
+    kernel: str | None
+    n: int | None
+    m: int | None
+    batch: int | None
+    reason: str
+
+
+class BenchRecord(Part):
+    schema_version: Literal[1]
+    environment: Environment
+    torch: str
+    config: BenchConfig
+    limits: Limits
+    rows: tuple[Row, ...]
+    left_out: tuple[LeftOut, ...]
+    profiles: tuple[Record, ...]
+    unfinished: str | None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        write_text(path, self.model_dump_json() + "\n")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "BenchRecord":
+        """The record in a file.
+
+        Raises:
+            UsageError: there is none, or not one of this version.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                text = file.read(_LARGEST_BYTES + 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"cannot read {path}: {reason}. Check the path.") from None
+        if len(text) > _LARGEST_BYTES:
+            raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name a record of edgefc bench.")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, fault["loc"]))
+            said = f"{where}: {fault['msg']}" if where else fault["msg"]
+            raise UsageError(f"cannot read {path}: {said}. Name a record of edgefc bench.") from None
+
+    def groups(self) -> list[tuple[Row, ...]]:
+        """Rows that stand for the same dense layer at the same batch, the sizes in the order of the run."""
+        found: dict[tuple[str, int, int, int], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.replaces, row.n, row.m, row.batch), []).append(row)
+        return [tuple(rows) for rows in found.values()]

@@ -1,0 +1,133 @@
+"""A BenchRecord for people: a table for each size and batch, the fastest first, and under which conditions it holds."""
+
+from collections.abc import Iterator, Sequence
+
+from edgefc.bench.record import BenchRecord, LeftOut, Row
+from edgefc.runtime.table import bytes_text, time_text
+from edgefc.tables import print_table
+
+_COLUMNS = (
+    "layer", "kernel", "", "time", "over dense", "GB/s", "of limit", "GFLOP/s", "of limit", "stored", "held", "load",
+)  # fmt: skip
+_LEFT = 3
+BEST, SLOWER, DENSE = "fastest", "slower than dense", "dense"
+
+
+def show(record: BenchRecord) -> None:
+    """Print the record on stdout; what matters most comes last."""
+    for rows in record.groups():
+        print(f"\n{size_text(rows[0])}, {threads_text(record)}\n")
+        print_table(
+            _COLUMNS, [_cells(row, rows, record) for row in sorted(rows, key=lambda row: row.median_ns)], left=_LEFT
+        )
+    print()
+    for line in (*_left_out(record), *_doubts(record), *_caption(record), *_notes(record)):
+        print(line)
+    print()
+    for rows in record.groups():
+        print(winner(rows))
+
+
+def size_text(row: Row) -> str:
+    size = f"n = m = {row.n}" if row.n == row.m else f"{row.n} inputs, {row.m} outputs"
+    return f"{size}, batch {row.batch}, beside {row.replaces}"
+
+
+def threads_text(record: BenchRecord) -> str:
+    threads = record.config.threads
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def fastest(rows: Sequence[Row]) -> Row:
+    return min(rows, key=lambda row: row.median_ns)
+
+
+def winner(rows: Sequence[Row]) -> str:
+    """Who wins one size and batch, in a sentence."""
+    best, smallest = fastest(rows), min(rows, key=lambda row: (row.weight_bytes, row.median_ns))
+    size = f"{rows[0].n} to {rows[0].m}, batch {best.batch}"
+    dense = next(row for row in rows if row.is_dense)
+    if best.is_dense or (best.speed_low or best.speed) < 1:
+        near = min((row for row in rows if not row.is_dense), key=lambda row: row.median_ns, default=dense)
+        also = "" if near.is_dense else f"; next to it {near.layer} ({near.kernel}), {speed_text(near.speed)}"
+        return f"{size}: nothing is faster than {dense.layer}, {time_text(dense.median_ns)}{also}"
+    least = "" if smallest.layer == best.layer else (
+        f"; the fewest bytes stored: {smallest.layer}, {bytes_text(smallest.weight_bytes)}"
+    )  # fmt: skip
+    return f"{size}: {best.layer} ({best.kernel}) is the fastest, {speed_text(best.speed)} over {best.replaces}{least}"
+
+
+def speed_text(speed: float) -> str:
+    return f"{speed:.{2 if speed < 10 else 1 if speed < 100 else 0}f}x"
+
+
+def _cells(row: Row, rows: Sequence[Row], record: BenchRecord) -> tuple[str, ...]:
+    limits = record.limits
+    mark = DENSE if row.is_dense else BEST if row is fastest(rows) else SLOWER if _slower(row) else ""
+    interval = "" if row.speed_low is None else f" [{row.speed_low:.3g}, {row.speed_high:.3g}]"
+    return (
+        row.layer + ("*" if row.doubts else ""), row.kernel, mark, time_text(row.median_ns),
+        "1" if row.is_dense else speed_text(row.speed) + interval,
+        f"{row.bytes_per_s / 1e9:.3g}", f"{row.bytes_per_s / limits.read_bytes_per_s:.0%}",
+        f"{row.operations_per_s / 1e9:.3g}", f"{row.operations_per_s / limits.operations_per_s:.0%}",
+        bytes_text(row.weight_bytes), "-" if row.resident_bytes is None else bytes_text(row.resident_bytes),
+        time_text(row.load_ns),
+    )  # fmt: skip
+
+
+def _slower(row: Row) -> bool:
+    """Even the upper end of the interval is, where there is one."""
+    return (row.speed if row.speed_high is None else row.speed_high) < 1
+
+
+def _left_out(record: BenchRecord) -> Iterator[str]:
+    """One line per reason."""
+    found: dict[str, list[LeftOut]] = {}
+    for each in record.left_out:
+        found.setdefault(each.reason, []).append(each)
+    for reason, which in found.items():
+        names = dict.fromkeys(w.layer if w.kernel is None else f"{w.layer} ({w.kernel})" for w in which)
+        where = dict.fromkeys(f"{w.n} to {w.m}" + ("" if w.batch is None else f", batch {w.batch}") for w in which)
+        yield f"left out: {', '.join(names)}, at {'; '.join(where)}: {reason}"
+
+
+def _doubts(record: BenchRecord) -> Iterator[str]:
+    """The first of them, and how many more."""
+    rows = [row for row in record.rows if row.doubts]
+    if rows:
+        row = rows[0]
+        yield (
+            f"* figures in doubt: {len(rows)} of {len(record.rows)}, such as {row.layer} ({row.kernel}), "
+            f"{row.n} to {row.m}, batch {row.batch}: {row.doubts[0]}"
+        )
+
+
+def _notes(record: BenchRecord) -> Iterator[str]:
+    yield from dict.fromkeys(f"{row.layer} at {row.n} to {row.m}: {row.note}" for row in record.rows if row.note)
+    if record.unfinished:
+        yield f"unfinished: {record.unfinished}"
+
+
+def conditions(record: BenchRecord) -> str:
+    env = record.environment
+    kind = ", emulated" if env.emulated else ", virtual" if env.virtual else ""
+    return (
+        f"{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{kind}; {threads_text(record)}; "
+        f"onnxruntime {env.onnxruntime}, torch {record.torch}, edgefc {env.edgefc}"
+    )
+
+
+def _caption(record: BenchRecord) -> Iterator[str]:
+    limits = record.limits
+    by = f"native loops, {limits.variant}" if limits.source == "native" else "numpy, on threads of its own choice"
+    yield conditions(record)
+    yield (
+        f"limits, measured with {threads_text(record)} ({by}): "
+        f"reading memory {limits.read_bytes_per_s / 1e9:.3g} GB/s, "
+        f"multiply-adds {limits.operations_per_s / 1e9:.4g} GFLOP/s"
+    )
+    variants = {cell.native for profile in record.profiles for cell in profile.cells if cell.native}
+    if variants:
+        yield f"native kernels: {', '.join(sorted(variants))}"
+    yield "time: median of one run; over dense: its time over this one's in the same rounds, with a 95 % interval"
+    yield "speed and bytes only: what a layer costs in accuracy, training shows (edgefc recipe)"

@@ -1,0 +1,126 @@
+"""edgefc bench [options]
+
+Which layer is the fastest here? Dense, quantised, low-rank and structured layers beside each other.
+
+    edgefc bench
+    edgefc bench --n 768 --m 3072 --batch 1,16 --layers circulant,"prp rademacher",int4 --plot map.svg
+    edgefc bench --n 4096 --batch 1 --time 2 --json bench.json
+
+For every size and batch all layers take turns in one run, so that what the machine does meanwhile hits all alike:
+torch's linear layer in float32, the same with int8 and with int4 weights as onnxruntime quantises them, two thin
+matrices with as many numbers as the largest structured layer, and every structured layer, by its portable body and by
+the native kernel where there is one. TiedFFN, which replaces two layers, stands beside those two, n to 4 n and back.
+
+The table has a part for each size and batch, the fastest first:
+
+    over dense    the time of the dense layer over this one's, with a 95 % interval; above 1 is faster
+    GB/s          the bytes that the layer must move (weights stored, input, output) over its time, and as a part of
+                  what this machine reads from memory; above 100 % the weights came from a cache
+    GFLOP/s       two operations for each multiply-add of the layer's formula, and as a part of what this machine
+                  multiplies and adds in registers; a layer that needs few of them shows little here and is fast
+    stored        bytes of weights in the file
+    held          bytes held once the file is loaded, above what a model that does nothing holds
+    load          one load in a fresh process
+
+A layer at neither limit has room for a better kernel. A star marks figures in doubt. What was left out is told with
+its reason below the table, and the winner of each size and batch stands last.
+
+--plot draws the same as a map: a row for each layer, a column for each size and batch, blue where the layer is faster
+than dense, orange where it is slower, the fastest framed. Read it down a column to choose for one use, and along a row
+to see where a layer begins to pay.
+
+These are speed and bytes; what a layer costs in accuracy, training shows (edgefc recipe). Without options it takes two
+or three minutes. When stopped, what was finished is shown, and is in the file of --json.
+"""
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--n", type=_counts, default=(1024, 4096), metavar="N[,N]", help="inputs (default: 1024,4096)")
+    parser.add_argument("--m", type=_counts, metavar="M[,M]", help="outputs, one or as many as --n (default: as --n)")
+    parser.add_argument("--batch", type=_counts, default=(1, 64), metavar="N[,N]", help="rows (default: 1,64)")
+    parser.add_argument(
+        "--layers", type=_names, metavar="NAME[,NAME]", help="parts of names, such as circulant,int4 (default: all)"
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads per run (default: 1)")
+    parser.add_argument(
+        "--time", type=float, default=0.2, metavar="SECONDS", help="time spent timing each row (default: 0.2)"
+    )
+    parser.add_argument("--json", metavar="PATH", help="write the record here, after each size and batch")
+    parser.add_argument("--plot", metavar="PATH", help="draw the map here, .svg or .png")
+
+
+def run(args: argparse.Namespace) -> int:
+    from edgefc.errors import needs_extra
+    from edgefc.files import check_writable
+
+    with needs_extra("torch", "edgefc bench"):
+        from edgefc.bench.measure import bench
+    if args.plot is not None:
+        with needs_extra("recipes", "edgefc bench --plot"):
+            from edgefc.bench import picture
+        picture.check_format(args.plot)
+        check_writable(args.plot)
+    if args.json is not None:
+        check_writable(args.json, *([args.plot] if args.plot else []))
+    kept = _Kept(args.json)
+    try:
+        record = bench(
+            args.n, args.batch, m=args.m, layers=args.layers, threads=args.threads, time_s=args.time, keep=kept
+        )
+    except KeyboardInterrupt:
+        kept.tell()
+        raise
+    kept(record)
+    from edgefc.bench.table import show
+
+    show(record)
+    if args.plot is not None:
+        picture.draw(record, args.plot)
+    return 0
+
+
+class _Kept:
+    """What is finished, in the file too where there is one."""
+
+    def __init__(self, path: str | None) -> None:
+        from edgefc.bench.record import BenchRecord
+
+        self.path = path
+        self.record: BenchRecord | None = None
+
+    def __call__(self, record: "object") -> None:
+        from edgefc.bench.record import BenchRecord
+
+        assert isinstance(record, BenchRecord)
+        self.record = record
+        if self.path is not None:
+            record.write(self.path)
+
+    def tell(self) -> None:
+        """After an interrupt."""
+        from edgefc.bench.table import show
+
+        if self.record is None:
+            print("nothing was finished", file=sys.stderr)
+            return
+        show(self.record)
+        where = f"; they are in {self.path}" if self.path else "; --json would have kept them"
+        print(f"{len(self.record.rows)} rows were finished{where}", file=sys.stderr)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """'1,64' as numbers; argparse shows the sentence."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of counts. Give whole numbers from 1, such as 1,64.")
+    return numbers
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
