@@ -166,7 +166,7 @@ def _prepare(root: Any) -> None:
     if site.is_dir():
         given = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *([given] if given else [])])
-    os.environ["EDGEFC_TIED"] = "1"
+    os.environ["EDGEFC_TIED"] = str(os.getpid())
 
 
 def main() -> int:

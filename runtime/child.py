@@ -21,7 +21,7 @@ from typing import Any
 from edgefc import errors
 
 LIMIT_S = 600.0
-TIED = "EDGEFC_TIED"  # when this is set, a child ends with its parent even when that one is killed (Linux)
+TIED = "EDGEFC_TIED"  # the process that children end with, even when it is killed (Linux)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 running: set[subprocess.Popen[str]] = set()  # what kill_all() ends
@@ -76,7 +76,7 @@ def _tie() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == 1:  # it has ended already
+        if os.getppid() != int(os.environ[TIED]):  # it has ended already
             sys.exit(1)
 
 

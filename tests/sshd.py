@@ -43,7 +43,7 @@ class Sshd:
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         self.environment = {"HOME": str(self.home), "PATH": path, **environment}
         self.config, self.cache = folder / "ssh_config", self.home / ".cache/edgefc"
-        self._hosts = folder / f"known_hosts_{name}"
+        self.hosts = folder / f"known_hosts_{name}"
 
     def __enter__(self) -> "Sshd":
         self.home.mkdir(parents=True)
@@ -65,7 +65,7 @@ class Sshd:
         with self.config.open("a") as file:
             file.write(
                 f"Host {self.name}\n HostName 127.0.0.1\n Port {self.port}\n IdentityFile {self.folder}/user\n"
-                f" IdentitiesOnly yes\n UserKnownHostsFile {self._hosts}\n GlobalKnownHostsFile /dev/null\n"
+                f" IdentitiesOnly yes\n UserKnownHostsFile {self.hosts}\n GlobalKnownHostsFile /dev/null\n"
                 " IdentityAgent none\n"
             )
         _wait_for(self.port)
@@ -80,7 +80,7 @@ class Sshd:
     def trust(self, public: Path) -> None:
         """Expect this host key."""
         kind, key = public.read_text().split()[:2]
-        self._hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
+        self.hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
 
     def connections(self) -> list[int]:
         """The processes of sshd that serve one connection each."""
@@ -106,9 +106,10 @@ class Sshd:
 
 
 def children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(word) for word in (task / "children").read_text().split()]
+    found: list[int] = []
+    with suppress(FileNotFoundError):  # it has ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(word) for word in (task / "children").read_text().split()]
     return found
 
 

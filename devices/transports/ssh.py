@@ -68,5 +68,7 @@ class SshTransport(Transport):
         for said, meaning in _MEANINGS:
             if said in stderr:
                 return meaning.format(alias=self.alias) + "."
-        last = stderr.rpartition("\n")[2][:200]
-        return f"the connection was lost{f' ({last})' if last else ''}. Look whether it is on, and run again."
+        last = stderr.strip().rpartition("\n")[2][:200]
+        if not last:  # so ssh ends when the program there was killed; of a lost link it tells
+            return None
+        return f"the connection was lost ({last.rstrip('.')}). Look whether it is on, and run again."

@@ -71,8 +71,14 @@ def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
     from edgefc.runtime.profiler import profile
 
     kept: list[Record] = []
+
+    def keep(record: "Record") -> None:
+        kept.append(record)
+        if args.json is not None:
+            record.write(args.json)
+
     try:
-        kept.append(profile(args.models, device=args.device[0], keep=kept.append, **options))
+        keep(profile(args.models, device=args.device[0], keep=keep, **options))
     except (EdgefcError, KeyboardInterrupt) as error:
         if kept:
             part = kept[-1].model_copy(update={"unfinished": str(error) or "it was interrupted"})
