@@ -28,6 +28,24 @@ def weight_files(path: Path) -> list[Path]:
     return [path.parent / name for name in names if (path.parent / name).is_file()]
 
 
+def nodes_of(path: Path, domain: str) -> list[tuple[str, str]]:
+    """Operator and name of the graph's nodes in a domain, in the file's order; none for a file that is no protobuf.
+
+    ModelProto.graph 7 > GraphProto.node 1 > NodeProto: name 3, op_type 4, domain 7
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            nodes = [_texts(data, node) for node in _inside(data, (0, len(data)), 7, 1)]
+        except (IndexError, ValueError):
+            return []
+    return [(node.get(4, ""), node.get(3, "")) for node in nodes if node.get(7) == domain]
+
+
+def _texts(data: mmap.mmap, span: tuple[int, int]) -> dict[int, str]:
+    """The short strings among a node's fields, by number."""
+    return {number: data[start:end].decode() for number, start, end in _fields(data, *span) if number in (3, 4, 7)}
+
+
 def _locations(data: mmap.mmap) -> Iterator[str]:
     for entry in _inside(data, (0, len(data)), 7, 5, 13):
         texts = {number: data[start:end] for number, start, end in _fields(data, *entry)}

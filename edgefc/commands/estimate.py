@@ -1,0 +1,104 @@
+"""edgefc estimate MODEL --device KEY [options]
+
+Predict latency and memory of an .onnx file on a device that is not at hand.
+
+    edgefc estimate model.onnx --device pi5
+    edgefc estimate model.onnx --device pi5 --batch 64 --threads 4 --json estimate.json
+
+The model is run once on this machine to count what it computes and moves, step by step; the device's rates come from
+its profile (edgefc devices lists them), or are measured for --device host. What is printed is an estimate, never a
+measurement: the band is how far such estimates were off on the machine that they were fitted on, and no other device
+was checked. Layers run by their portable bodies; native kernels are not estimated.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgefc.devices.estimate import Calibration, Estimate
+    from edgefc.devices.profile import Profile
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="an .onnx file")
+    parser.add_argument("--device", required=True, metavar="KEY", help="a profile or a device of yours: edgefc devices")
+    parser.add_argument("--batch", type=_count, metavar="N", help="size of the open first dimension (default: 1)")
+    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="threads per run (default: 1)")
+    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    from edgefc.devices.estimate import Calibration, estimate
+    from edgefc.devices.rates import of_profile
+    from edgefc.devices.work import work_of
+    from edgefc.errors import UsageError
+    from edgefc.files import check_writable, write_text
+
+    if args.batch is not None and args.inputs is not None:
+        raise UsageError("--batch and --inputs were both given, and the arrays have a batch. Give one of them.")
+    if args.json is not None:
+        check_writable(args.json, args.model, *([args.inputs] if args.inputs else []))
+    rates, calibration = of_profile(_profile(args.device)), Calibration.read()
+    found = estimate(work_of(args.model, args.batch, args.inputs), rates, threads=args.threads, calibration=calibration)
+    if args.json is not None:
+        content = {"estimate": dataclasses.asdict(found), "calibration": calibration.model_dump()}
+        write_text(args.json, json.dumps(content, indent=2) + "\n")
+    _show(found, calibration)
+    return 0
+
+
+def _profile(name: str) -> "Profile":
+    from edgefc.devices import inventory, profile
+    from edgefc.errors import UsageError
+
+    mine = inventory.devices()
+    if name not in mine:
+        return profile.load("host" if name == "local" else name)
+    key = mine[name].profile
+    if key is None:
+        raise UsageError(f"your device {name!r} was added without a profile. Give its kind: --device pi5, for example.")
+    return profile.load(key)
+
+
+def _show(found: "Estimate", calibration: "Calibration") -> None:
+    from edgefc.runtime.table import bytes_text, time_text
+    from edgefc.tables import print_table
+
+    def time(seconds: float) -> str:
+        return time_text(seconds * 1e9)
+
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    print(f"ESTIMATE, not measured: {found.file} on {found.device}, batch {found.batch}, {threads}, portable bodies")
+    print(f"latency {time(found.seconds)} (band {time(found.low_seconds)} to {time(found.high_seconds)})")
+    room = {None: "", True: "", False: ", MORE THAN THE DEVICE HAS"}[found.fits]
+    print(f"memory above onnxruntime's own {bytes_text(found.memory_bytes)}{room}")
+    print()
+    rows = [
+        (each.layer or "(the rest)", time(each.seconds), f"{100 * each.seconds / found.seconds:.0f} %",
+         f"{each.flop:,}", bytes_text(each.weight_bytes), each.bound)
+        for each in sorted(found.layers, key=lambda each: -each.seconds)
+    ]  # fmt: skip
+    print_table(("layer", "time", "share", "operations", "weights", "mostly bound by"), rows)
+    print()
+    off, held = calibration.latency, calibration.memory
+    print(f"The band: of {off.cells} cells on {calibration.machine}, 80 % of the estimates were {off.p10:.2f} to "
+          f"{off.p90:.2f} times the measured latency (all: {off.least:.2f} to {off.most:.2f}), and of {held.cells}, "
+          f"80 % {held.p10:.2f} to {held.p90:.2f} times the measured memory.")  # fmt: skip
+    if found.extrapolated:
+        print("No estimate was checked on this device: it is extrapolated, and may be off by more than the band says.")
+    if found.threads > 1:
+        print("More than one thread was not checked anywhere: the work is taken to divide evenly.")
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count. Give a whole number from 1.")
+    return number
