@@ -34,7 +34,7 @@ def facts(store: Any) -> dict[str, Any]:
         "libc": " ".join(platform.libc_ver()).strip() or None,
         "numpy": found["numpy"][0], "numpy_missing": found["numpy"][1],
         "onnxruntime": found["onnxruntime"][0], "onnxruntime_missing": found["onnxruntime"][1],
-        "native": native.library_path() is not None, "cores": os.cpu_count(),
+        "native": _native(), "cores": os.cpu_count(),
         "memory_bytes": _meminfo("MemTotal"), "memory_free_bytes": _meminfo("MemAvailable"),
         "disk_free_bytes": shutil.disk_usage(store.root).free, "governor": _governor(),
         "heat": heat.state(), "clock_s": time.time(), "pip": _has_pip(),
@@ -52,6 +52,16 @@ def _packages() -> dict[str, list[str | None]]:
         reason = f"{type(error).__name__}: {error}"[:200]
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
     return found
+
+
+def _native() -> bool:
+    """Whether the kernels are there and load: not those of another processor."""
+    from edgefc.errors import EdgefcError
+
+    try:
+        return native.choose("auto") is not None
+    except EdgefcError:
+        return False
 
 
 def _has_pip() -> bool:

@@ -236,7 +236,7 @@ def test_the_constants_that_are_shipped() -> None:
     for spread in (known.latency, known.memory):
         assert 0 < spread.least <= spread.p10 <= spread.median <= spread.p90 <= spread.most
         assert spread.cells >= 20
-    assert all(value > 0 for value in known.constants.model_dump().values())
+    assert all(value >= 0 for value in known.constants.model_dump().values())
     assert known.constants.l3_bytes_per_cycle <= known.constants.l2_bytes_per_cycle
     assert set(json.loads(CONSTANTS.read_text())["versions"]) == {"onnxruntime", "numpy", "python"}
 

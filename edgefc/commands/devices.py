@@ -1,14 +1,20 @@
-"""edgefc devices [list | add | remove] [options]
+"""edgefc devices [list | add | remove | check | provision] [options]
 
-List the kinds of devices that are known and your own, and keep the list of yours.
+List the kinds of devices that are known and your own; keep the list of yours; see what one lacks, and give it that.
 
     edgefc devices
     edgefc devices add kitchen --profile pi5 --ssh kitchen
     edgefc devices add phone --profile oneplus-5 --adb SERIAL
+    edgefc devices check kitchen
+    edgefc devices provision kitchen
     edgefc devices remove kitchen
 
 ALIAS is a name that your ssh configuration resolves: addresses, user names and keys stay there. SERIAL is one that
 adb devices lists. Your devices are kept in edgefc/devices.toml below $XDG_CONFIG_HOME (or ~/.config).
+
+check ends with 1 where something is missing without which nothing can be measured. provision pushes wheels of numpy
+and onnxruntime and the native kernels, fetched and built on this machine: the device needs no internet. A device with
+no internet on this side either takes them from a folder: --wheels FOLDER.
 """
 
 import argparse
@@ -32,8 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reach.add_argument("--ssh", metavar="ALIAS", help="a host of your ssh configuration")
     reach.add_argument("--adb", metavar="SERIAL", help="a phone that adb devices lists")
     reach.add_argument("--emulated", metavar="FOLDER", help="a folder with an arm64 system, run by qemu")
-    remove = actions.add_parser("remove", help="forget a device of yours", allow_abbrev=False)
-    remove.add_argument("name", metavar="NAME")
+    for action, text in (
+        ("remove", "forget a device of yours"),
+        ("check", "what it has and lacks, and the command that mends it"),
+        ("provision", "put packages and native kernels there"),
+    ):
+        parts = actions.add_parser(action, help=text, allow_abbrev=False)
+        parts.add_argument("name", metavar="NAME")
+        if action == "check":
+            parts.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
+        if action == "provision":
+            parts.add_argument(
+                "--wheels", type=Path, metavar="FOLDER", help="take wheels from here, not from the index"
+            )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +62,10 @@ def run(args: argparse.Namespace) -> int:
         inventory.remove(args.name)
         print(f"{args.name} is forgotten.")
         return 0
+    if args.action == "check":
+        return _check(args.name, args.json)
+    if args.action == "provision":
+        return _provision(args.name, args.wheels)
     return _list(args.json)
 
 
@@ -55,6 +76,41 @@ def _add(args: argparse.Namespace) -> int:
     address = getattr(args, transport)
     inventory.add(args.name, inventory.Device(profile=args.profile, transport=transport, address=address))
     print(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
+    return 0
+
+
+def _check(name: str, path: Path | None) -> int:
+    from edgefc.devices import inventory
+    from edgefc.devices.check import as_json, check
+    from edgefc.devices.connect import transport
+    from edgefc.files import check_writable, write_text
+    from edgefc.tables import print_table
+
+    if path is not None:
+        check_writable(path)
+    found = check(transport(name), inventory.device(name).profile)
+    if path is not None:
+        write_text(path, json.dumps(as_json(found), indent=2) + "\n")
+    rows = [(line.what, line.state, line.found, line.mend) for line in found.lines]
+    print_table((name, "", "found", "what mends it"), rows, left=4)
+    for note in found.notes:
+        print(f"note: {note}")
+    return 0 if found.complete else 1
+
+
+def _provision(name: str, wheels: Path | None) -> int:
+    from edgefc.devices.connect import transport
+    from edgefc.devices.provision import provision
+    from edgefc.errors import UsageError
+
+    if wheels is not None and not wheels.is_dir():
+        raise UsageError(f"no folder {wheels}. Name one that holds wheels of numpy and onnxruntime.")
+    found = provision(transport(name), wheels=wheels)
+    for sentence in found.done:
+        print(f"put there: {sentence}")
+    for sentence in found.lacking:
+        print(f"still lacking: {sentence}")
+    print(f"{name} is ready: edgefc profile MODEL --device {name}")
     return 0
 
 
