@@ -100,6 +100,33 @@ def test_a_codebook_of_its_own(cpu: str, library: str) -> None:
         assert_close(run(session(layer.model(), library), x), expected)
 
 
+@pytest.mark.parametrize("levels", [(0.25, -3.0), (2.0, 2.0), (0.0, 1.0), (-1.0, 1.0)])
+def test_two_levels_of_any_kind(cpu: str, library: str, levels: tuple[float, float]) -> None:
+    layer = Prp(300, 50, codebook=list(levels))
+    signs = generator.matrix(7, 50, 300, "rademacher")
+    for rows in (1, 4, 35):
+        x, w = inputs(rows, 300), layer.weights
+        p = np.where(signs > 0, levels[0], levels[1]) / np.sqrt(300)
+        expected = (x.astype(np.float64) * w["in_scale"]) @ p.T * w["out_scale"] + w["bias"]
+        assert_close(run(session(layer.model(), library), x), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("power", [-36, -30, 0, 30, 37])
+def test_inputs_of_very_different_sizes(cpu: str, library: str, rows: int, power: int) -> None:
+    """A giant among small ones, sums near the ends of float32, and blocks of zeros."""
+    layer = Prp(200, 40)
+    layer.weights["bias"][:] = 0
+    x = inputs(rows, 200)
+    x[:, 64:128] = 0
+    x[:, 3] = 1e4
+    x *= np.float32(10.0) ** np.float32(power - 4)
+
+    y = run(session(layer.model(), library), x)
+
+    testing.assert_close(y, layer.expected(x), nmse=1e-12 if power > -36 else 1e-6, what="native")
+
+
 @pytest.mark.parametrize("distribution", ["rademacher", "gaussian", "ternary", "uniform"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_goes_where_a_dense_layer_sends_it(

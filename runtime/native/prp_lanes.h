@@ -11,21 +11,14 @@
 #include <cmath>
 
 #include "prp.h"
-
-#if defined(__clang__)
-#define EDGEFC_UNROLL _Pragma("unroll")
-#else
-#define EDGEFC_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "prp_codes.h"
+#include "prp_words.h"
 
 namespace edgefc::prp {
 namespace {
 
 constexpr int kTile = 64;  // columns of P in a tile: 64 * 32 * 4 bytes = 8 KB at the widest
 
-inline int words_per_row(const Plan& plan) {
-  return static_cast<int>((plan.in * plan.bits + 31) / 32);
-}
 // Groups of inputs to a word of signs; the last one of a word may be short.
 constexpr int kTable = 1 << Lanes::table_bits;
 constexpr int kTables = (32 + Lanes::table_bits - 1) / Lanes::table_bits;
@@ -34,6 +27,7 @@ inline int padded(int rows) { return rows <= 2 ? rows : rows <= 4 ? 4 : (rows + 
 inline int group_of(int rows) { return rows < kGroup ? rows : kGroup; }
 
 inline int chunk(const Plan& plan) { return plan.bits == 1 ? kGroup : kChunk; }
+inline std::int64_t columns(const Plan& plan, int) { return plan.in; }
 
 inline std::size_t floats(const Plan& plan, int rows) {
   const std::size_t words = static_cast<std::size_t>(words_per_row(plan));
@@ -76,17 +70,40 @@ struct SignedSums {
   }
 };
 
+// The inputs of a batch row after their scales; with int8 activations the nearest of 255 multiples of one step.
+struct Scaled {
+  const float *x, *in_scale;
+  float root, step = 0, per_step = 0;
+
+  Scaled(const Plan& plan, const float* from, const float* scale)
+      : x(from), in_scale(scale), root(static_cast<float>(1 / std::sqrt(static_cast<double>(plan.in)))) {
+    if (!plan.int8) return;
+    float largest = 0;
+    bool finite = true;
+    for (std::int64_t i = 0; i < plan.in; ++i) {
+      const float size = __builtin_fabsf(exact(i));
+      if (size > largest) largest = size;
+      finite = finite && size <= kLargestFloat;
+    }
+    step = finite ? largest / 127 : kNotANumber;
+    per_step = largest >= kSmallestRange ? 127 / largest : 0;
+  }
+  float exact(std::int64_t i) const { return x[i] * (in_scale[i] * root); }
+  float operator()(std::int64_t i, const Plan& plan) const {
+    return plan.int8 ? __builtin_nearbyintf(exact(i) * per_step) * step : exact(i);
+  }
+};
+
 // prepared: for codes of 1 bit [word][table][group row][kTable], otherwise [group][input][group row]; zeros beyond in.
-inline void prepare(const Plan& plan, const float* x, int rows, const float* in_scale, float* prepared) {
+inline bool prepare(const Plan& plan, const float* x, int rows, Columns, const float* in_scale, float* prepared) {
   const int all = padded(rows), b = group_of(all);
-  const std::int64_t n = plan.in, wide = static_cast<std::int64_t>(words_per_row(plan)) * (32 / plan.bits);
-  const auto root = static_cast<float>(1 / std::sqrt(static_cast<double>(n)));
+  const std::int64_t n = plan.in, wide = words_per_row(plan) * (32 / plan.bits);
   for (int row = 0; row < all; ++row) {
-    const float* from = x + static_cast<std::int64_t>(row < rows ? row : 0) * n;
+    const Scaled u(plan, x + static_cast<std::int64_t>(row < rows ? row : 0) * n, in_scale);
     if (plan.bits > 1) {
       float* to = prepared + row / b * b * wide + row % b;
       if (row < rows) {
-        for (std::int64_t i = 0; i < n; ++i) to[i * b] = from[i] * (in_scale[i] * root);
+        for (std::int64_t i = 0; i < n; ++i) to[i * b] = u(i, plan);
       }
       for (std::int64_t i = row < rows ? n : 0; i < wide; ++i) to[i * b] = 0;
       continue;
@@ -94,99 +111,15 @@ inline void prepare(const Plan& plan, const float* x, int rows, const float* in_
     float* to = prepared + row * kTable;
     const SignedSums sums(plan.levels);
     for (std::int64_t first = 0; first < wide; first += 32) {
-      float u[32 + Lanes::table_bits] = {};  // zeros behind the last input, and behind a short last table
+      float values[32 + Lanes::table_bits] = {};  // zeros behind the last input, and behind a short last table
       const std::int64_t left = row < rows ? n - first : 0;
       const int count = left < 32 ? static_cast<int>(left) : 32;
-      for (int i = 0; i < count; ++i) u[i] = from[first + i] * (in_scale[first + i] * root);
-      for (int i = 0; i < 32; i += Lanes::table_bits, to += b * kTable) sums.write(u + i, to);
+      for (int i = 0; i < count; ++i) values[i] = u(first + i, plan);
+      for (int i = 0; i < 32; i += Lanes::table_bits, to += b * kTable) sums.write(values + i, to);
     }
   }
+  return true;
 }
-
-// ---- the words of V vectors of rows
-
-template <int V>
-struct Words {
-  Lanes::I counter[V], twist[V];
-
-  Words(const Plan& plan, std::int64_t row) {
-    for (int v = 0; v < V; ++v) {
-      const Lanes::I rows = Lanes::count(static_cast<std::uint32_t>(row + v * Lanes::width));
-      counter[v] = mixed(Lanes::add(rows, Lanes::words(plan.keys.first)));
-      twist[v] = mixed(Lanes::exclusive(Lanes::multiply(rows, Lanes::words(kStride)), Lanes::words(plan.keys.second)));
-    }
-  }
-
-  void next(Lanes::I (&h)[V]) {
-    for (int v = 0; v < V; ++v) {
-      const Lanes::I c = counter[v];
-      h[v] = Lanes::multiply(Lanes::exclusive(c, Lanes::right(c, 16)), Lanes::words(kMultiply1));
-      h[v] = Lanes::exclusive(h[v], twist[v]);
-      h[v] = Lanes::multiply(Lanes::exclusive(h[v], Lanes::right(h[v], 15)), Lanes::words(kMultiply2));
-      h[v] = Lanes::exclusive(h[v], Lanes::right(h[v], 16));
-      counter[v] = Lanes::add(c, Lanes::words(kStride));
-    }
-  }
-
-  static Lanes::I mixed(Lanes::I h) {
-    h = Lanes::multiply(Lanes::exclusive(h, Lanes::right(h, 16)), Lanes::words(kMultiply1));
-    h = Lanes::multiply(Lanes::exclusive(h, Lanes::right(h, 15)), Lanes::words(kMultiply2));
-    return Lanes::exclusive(h, Lanes::right(h, 15));
-  }
-};
-
-// ---- how codes become levels; bits is how far a word moves from one to the next
-
-// Up to 16 levels, the codebook itself.
-template <int Bits>
-struct Direct {
-  static constexpr int bits = Bits;
-  Lanes::Table16 table;
-  const Lanes::I mask = Lanes::words((1u << Bits) - 1);
-
-  explicit Direct(const float* sixteen) : table(sixteen) {}
-  Lanes::I ready(Lanes::I word) const { return word; }
-  Lanes::F level(Lanes::I codes) const { return table[Bits == 4 ? codes : Lanes::both(codes, mask)]; }
-};
-
-// Codes of 8 bits, the codebook a few runs of equal levels.
-struct Runs {
-  static constexpr int bits = 8;
-  Lanes::Table16 table;
-  const Plan& plan;
-
-  explicit Runs(const Plan& p) : table(p.class_levels), plan(p) {}
-  Lanes::I ready(Lanes::I word) const {
-    Lanes::I counts = Lanes::words(0);
-    for (int t = 0; t < plan.classes - 1; ++t) counts = Lanes::count_at_least(counts, word, plan.thresholds[t]);
-    return counts;
-  }
-  Lanes::F level(Lanes::I codes) const { return table[codes]; }
-};
-
-// Codes of 8 bits, the levels at equal distances.
-struct Evenly {
-  static constexpr int bits = 8;
-  const Lanes::F step, below;
-  const Lanes::I mask = Lanes::words(255);
-
-  explicit Evenly(const Plan& p) : step(Lanes::all(p.step)), below(Lanes::all(-p.origin)) {}
-  Lanes::I ready(Lanes::I word) const { return word; }
-  Lanes::F level(Lanes::I codes) const {
-    return Lanes::multiply(Lanes::add(Lanes::number(Lanes::both(codes, mask)), below), step);
-  }
-};
-
-// Codes of 8 bits, any codebook.
-struct Gathered {
-  static constexpr int bits = 8;
-  const float* levels;
-  const Lanes::I mask = Lanes::words(255);
-
-  explicit Gathered(const float* all) : levels(all) {}
-  Lanes::I ready(Lanes::I word) const { return word; }
-  Lanes::F level(Lanes::I codes) const { return Lanes::gather(Lanes::both(codes, mask), levels); }
-};
 
 // ---- results
 
@@ -210,7 +143,7 @@ template <int B>
 void signs(const Plan& plan, const float* prepared, int rows, std::int64_t first, std::int64_t last,
            const float* out_scale, const float* bias, float* y) {
   constexpr int V = vectors_of<B>();
-  const int words = words_per_row(plan);
+  const int words = static_cast<int>(words_per_row(plan));
   for (std::int64_t row = first; row < last; row += V * Lanes::width) {
     Words<V> source(plan, row);
     Lanes::F sums[B][V];
@@ -239,7 +172,7 @@ template <int B, class Codes>
 void fused(const Plan& plan, const Codes& codes, const float* prepared, int rows, std::int64_t first,
            std::int64_t last, const float* out_scale, const float* bias, float* y) {
   constexpr int V = vectors_of<B>(), kCodes = 32 / Codes::bits;
-  const int words = words_per_row(plan);
+  const int words = static_cast<int>(words_per_row(plan));
   for (std::int64_t row = first; row < last; row += V * Lanes::width) {
     Words<V> source(plan, row);
     Lanes::F sums[B][V];
@@ -270,7 +203,7 @@ template <class Codes>
 void tiled(const Plan& plan, const Codes& codes, const float* prepared, int rows, std::int64_t first,
            std::int64_t last, const float* out_scale, const float* bias, float* y) {
   constexpr int V = vectors_of<kGroup>(), kCodes = 32 / Codes::bits, kRows = V * Lanes::width;
-  const int words = words_per_row(plan), groups = padded(rows) / kGroup;
+  const int words = static_cast<int>(words_per_row(plan)), groups = padded(rows) / kGroup;
   const std::int64_t wide = static_cast<std::int64_t>(words) * kCodes;
   alignas(64) float tile[kTile * kRows], held[kChunk * kRows];
   for (std::int64_t row = first; row < last; row += kRows) {
@@ -337,7 +270,7 @@ void with(const Codes& codes, const Plan& plan, const float* prepared, int rows,
   }
 }
 
-inline void bands(const Plan& plan, const float* prepared, int rows, std::int64_t first, std::int64_t last,
+inline void bands(const Plan& plan, const float* prepared, int rows, Columns, std::int64_t first, std::int64_t last,
                   const float* out_scale, const float* bias, float* y) {
   if (plan.bits == 1) {
     switch (padded(rows)) {
@@ -356,7 +289,7 @@ inline void bands(const Plan& plan, const float* prepared, int rows, std::int64_
   return with(Gathered(plan.levels), plan, prepared, rows, first, last, out_scale, bias, y);
 }
 
-constexpr Variant kHere{chunk, floats, band, prepare, bands};
+constexpr Variant kHere{chunk, columns, floats, band, prepare, bands, nullptr};
 
 }  // namespace
 }  // namespace edgefc::prp

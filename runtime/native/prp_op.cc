@@ -15,10 +15,10 @@ constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
 constexpr float kRounding = 2.4e-7f;     // two units in the last place of float32
 constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
 
-const prp::Variant& variant() {
+const prp::Variant& variant_for(const prp::Plan& plan) {
 #if defined(__x86_64__)
   const Cpu which = cpu();
-  if (which == Cpu::kAvx512) return prp::kAvx512;
+  if (which == Cpu::kAvx512) return plan.bits == 1 ? prp::kAvx512Signs : prp::kAvx512;
   if (which == Cpu::kAvx2) return prp::kAvx2;
 #else
   cpu();
@@ -28,7 +28,7 @@ const prp::Variant& variant() {
 
 class Kernel {
  public:
-  Kernel(const ort::Api& api, const ort::KernelInfo& info) : api_(api), variant_(variant()) {
+  Kernel(const ort::Api& api, const ort::KernelInfo& info) : api_(api) {
     const Node node(api, info, kOp);
     name_ = node.name();
     plan_.in = node.size("in_features");
@@ -38,6 +38,7 @@ class Kernel {
     node.check_constant(1, "in_scale", plan_.in);
     node.check_constant(2, "out_scale", plan_.out);
     node.check_constant(3, "bias", plan_.out);
+    variant_ = &variant_for(plan_);
   }
 
   void run(ort::KernelContext& context) {
@@ -51,26 +52,46 @@ class Kernel {
     shape.back() = plan_.out;
     float* y = run.output(shape);
     if (rows == 0) return;
-    const std::int64_t most = variant_.chunk(plan_);
-    const Scratch::Loan loan(scratch_, variant_.floats(plan_, static_cast<int>(std::min(rows, most))));
-    for (std::int64_t row = 0; row < rows; row += most) {
-      const int count = static_cast<int>(std::min(rows - row, most));
-      variant_.prepare(plan_, x + row * plan_.in, count, in_scale, loan.data());
-      bands(run, loan.data(), count, out_scale, bias, y + row * plan_.out);
-    }
+    chunks(run, *variant_, x, rows, {in_scale, out_scale, bias}, y);
   }
 
  private:
-  void bands(const Run& run, const float* prepared, int rows, const float* out_scale, const float* bias,
-             float* y) const {
-    const std::int64_t band = variant_.band(plan_, rows), count = (plan_.out + band - 1) / band;
-    const double work = static_cast<double>(plan_.in) * static_cast<double>(plan_.out) * rows;
+  struct Weights {
+    const float *in_scale, *out_scale, *bias;
+  };
+
+  void chunks(const Run& run, const prp::Variant& variant, const float* x, std::int64_t rows, const Weights& w,
+              float* y) {
+    for (std::int64_t row = 0; row < rows;) {
+      const auto count = static_cast<int>(std::min<std::int64_t>(rows - row, variant.chunk(plan_)));
+      const float* from = x + row * plan_.in;
+      float* to = y + row * plan_.out;
+      if (!chunk(run, variant, from, count, w, to)) chunks(run, *variant.otherwise, from, count, w, to);
+      row += count;
+    }
+  }
+
+  bool chunk(const Run& run, const prp::Variant& variant, const float* x, int rows, const Weights& w, float* y) {
+    const Scratch::Loan loan(scratch_, variant.floats(plan_, rows));
+    const std::int64_t wide = variant.columns(plan_, rows);
+    for (std::int64_t column = 0; column < plan_.in; column += wide) {
+      const prp::Columns block{column, std::min(column + wide, plan_.in)};
+      if (!variant.prepare(plan_, x, rows, block, w.in_scale, loan.data())) return false;
+      bands(run, variant, loan.data(), rows, block, w, y);
+    }
+    return true;
+  }
+
+  void bands(const Run& run, const prp::Variant& variant, const float* prepared, int rows, prp::Columns block,
+             const Weights& w, float* y) const {
+    const std::int64_t band = variant.band(plan_, rows), count = (plan_.out + band - 1) / band;
+    const double work = static_cast<double>(block.last - block.first) * static_cast<double>(plan_.out) * rows;
     const auto worth = static_cast<std::int64_t>(std::min(work / kWorthATask, static_cast<double>(kTasks)));
     const std::int64_t tasks = std::max<std::int64_t>(1, std::min(worth, count));
     run.parallel(static_cast<std::size_t>(tasks), [&](std::size_t task) {
       const auto t = static_cast<std::int64_t>(task);
       const std::int64_t first = count * t / tasks * band, last = std::min(count * (t + 1) / tasks * band, plan_.out);
-      variant_.bands(plan_, prepared, rows, first, last, out_scale, bias, y);
+      variant.bands(plan_, prepared, rows, block, first, last, w.out_scale, w.bias, y);
     });
   }
 
@@ -117,7 +138,7 @@ class Kernel {
   }
 
   const ort::Api& api_;
-  const prp::Variant& variant_;
+  const prp::Variant* variant_ = nullptr;
   std::string name_;
   std::vector<float> levels_;
   prp::Plan plan_{};
