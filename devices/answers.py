@@ -86,7 +86,7 @@ _FORMS: dict[str, TypeAdapter[Any]] = {
     "probe_load": TypeAdapter(_Load),
     "probe_memory": TypeAdapter(Memory | _Missing),
     "probe_steady": TypeAdapter(_Steady),
-    "probe_run": TypeAdapter(_Run),
+    "probe_run": TypeAdapter(list[_Run]),
     "probe_facts": TypeAdapter(Environment),
     "heat": TypeAdapter(_HeatWait),
     "hello": TypeAdapter(_Hello),
@@ -168,6 +168,11 @@ def _load(part: _Load, question: dict[str, Any], limit_ns: float) -> None:
         raise ValueError("native kernels where none were to be loaded")
 
 
+def _run(part: list[_Run], question: dict[str, Any], limit_ns: float) -> None:
+    if len(part) != len(question["models"]):
+        raise ValueError("not one answer for each model")
+
+
 def _memory(part: Memory | _Missing, question: dict[str, Any], limit_ns: float) -> None:
     if isinstance(part, _Missing):
         return
@@ -196,4 +201,5 @@ def _steady(part: _Steady, question: dict[str, Any], limit_ns: float) -> None:
 
 _DOUBTS: dict[str, Any] = {
     "probe_check": _check, "probe_load": _load, "probe_memory": _memory, "probe_steady": _steady,
+    "probe_run": _run,
 }  # fmt: skip

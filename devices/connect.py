@@ -1,9 +1,12 @@
 """From a device's name to what reaches it and what measures there."""
 
+from pathlib import Path
+
 from edgefc.devices import inventory
 from edgefc.devices.remote import Remote
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.devices.transports.base import Transport
+from edgefc.devices.transports.emulated import EmulatedTransport
 from edgefc.devices.transports.ssh import SshTransport
 from edgefc.runtime.runner import Local, Runner
 
@@ -21,7 +24,7 @@ def transport(name: str) -> Transport:
         return SshTransport(name, device.address)
     if device.transport == "adb":
         return AdbTransport(name, device.address)
-    raise NotImplementedError(device.transport)
+    return EmulatedTransport(name, Path(device.address))
 
 
 def connect(name: str) -> Runner:

@@ -1,9 +1,8 @@
 """Remote: the probes of profile() on a board, by the agent there."""
 
-import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from edgefc.errors import DeviceError, EdgefcError, ModelError
 from edgefc.runtime.child import LIMIT_S
 from edgefc.runtime.external import weight_files
 from edgefc.runtime.parts import Environment
-from edgefc.runtime.request import inputs_file
+from edgefc.runtime.request import OneModel, inputs_file, models_of
 from edgefc.runtime.signature import Array
 
 _CLOCK_S = 3600.0  # clocks further apart are told of
@@ -48,8 +47,9 @@ class Remote:
         after = self._heat()
         transport = self.board.transport
         return {
-            "name": self.name, "transport": transport.kind, "emulated": transport.emulated,
-            "profile": self.profile, "before": _without_wait(self.before), "after": _without_wait(after),
+            "name": self.name, "transport": transport.kind,
+            "emulated": transport.emulated or bool(self._environment["emulated"]), "profile": self.profile,
+            "before": _without_wait(self.before), "after": _without_wait(after),
             "waited_s": float(after["waited_s"]), "download_bytes": None, "notes": self._notes(),
         }  # fmt: skip
 
@@ -74,21 +74,22 @@ class Remote:
         return self._checked(probe, question, found, time.monotonic() - start)
 
     def run(
-        self, model: str | os.PathLike[str], feeds: Mapping[str, Any] | None = None, **settings: Any
-    ) -> tuple[dict[str, Array], str | None]:
-        """What a model answers there, and the variant of the native kernels that was loaded with it.
+        self, models: Sequence[OneModel], feeds: Mapping[str, Any] | None = None, *, batch: int | None = None,
+        **settings: Any,
+    ) -> list[tuple[dict[str, Array], str | None]]:  # fmt: skip
+        """What each model answers there, and the variant of the native kernels that was loaded with it.
 
         Args:
-            feeds: an array by input name; drawn from the signature when left out, as profile() does.
-            settings: preset, native, threads, as for Session; batch, when there are no feeds.
+            feeds: an array by input name; drawn from the signature as profile() does when left out, with `batch`.
+            settings: preset, native, threads, as for Session.
         """
+        asked = models_of(list(models))
         with inputs_file(feeds) as (path, _):
-            question = {
-                "model": {"path": self.place(os.fspath(model))}, "batch": None,
-                "inputs": None if path is None else self.place(path), **settings,
-            }  # fmt: skip
-            found = self.ask("probe_run", question, about=os.fspath(model))
-        return answers.arrays(self.name, found), found["used_native"]
+            inputs = None if path is None else self.place(path)
+            placed = [model.question(self.place(str(model.path))) for model in asked]
+            question = {"models": placed, "batch": batch, "inputs": inputs, **settings}
+            found = self.ask("probe_run", question, about=", ".join(str(model.path) for model in asked))
+        return [(answers.arrays(self.name, one), one["used_native"]) for one in found]
 
     def close(self) -> None:
         self.board.close()

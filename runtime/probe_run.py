@@ -1,7 +1,7 @@
-"""Child: run a model once and answer its outputs, so that a device's can be held against another's.
+"""Child: run models once and answer their outputs, so that a device's can be held against another's.
 
-Question: model, inputs (.npz path or null), batch, preset, native, threads. Answer: names, npz (base64, in
-their order), used_native.
+Question: models, inputs (.npz path or null), batch, preset, native, threads. Answer: for each model names, npz (base64,
+in their order), used_native.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from edgefc.runtime.session import open_session
 LARGEST_BYTES = 16 << 20
 
 
-def run(question: dict[str, Any]) -> dict[str, Any]:
-    session = open_session(question["model"], question)
-    outputs = session.run(feeds_for(session.inputs, question["batch"], question["inputs"])[0])
-    size = sum(value.nbytes for value in outputs.values())
-    if size > LARGEST_BYTES:
-        raise UsageError(
-            f"the outputs are {size} bytes, above the {LARGEST_BYTES} that are sent. Give a smaller batch."
-        )
-    packed = io.BytesIO()  # without names: they may be any text
-    np.savez(packed, *outputs.values())
-    return {"names": list(outputs), "npz": base64.b64encode(packed.getvalue()).decode(), "used_native": session.native}
+def run(question: dict[str, Any]) -> list[dict[str, Any]]:
+    left, found = LARGEST_BYTES, []
+    for model in question["models"]:
+        session = open_session(model, question)
+        outputs = session.run(feeds_for(session.inputs, question["batch"], question["inputs"])[0])
+        left -= sum(value.nbytes for value in outputs.values())
+        if left < 0:
+            raise UsageError(f"the outputs are above the {LARGEST_BYTES} bytes that are sent. Give a smaller batch.")
+        packed = io.BytesIO()  # without names: they may be any text
+        np.savez(packed, *outputs.values())
+        npz = base64.b64encode(packed.getvalue()).decode()
+        found.append({"names": list(outputs), "npz": npz, "used_native": session.native})
+    return found
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     with Sshd(tmp_path, "kitchen") as board:
         SshTransport("kitchen", "kitchen")      with $EDGEFC_SSH_CONFIG set to board.config
 
-Several boards are several sshd, each with an environment of its own. The user's ssh configuration is never read.
+Several boards are several sshd, each with an environment of its own; with `chroot`, an arm64 folder is behind
+it. The user's ssh configuration is never read.
 """
 
 import os
@@ -16,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from edgefc.devices import userland
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -37,16 +40,18 @@ class Sshd:
         cache    the folder where the agent keeps what it is sent
     """
 
-    def __init__(self, folder: Path, name: str = "board", lines: tuple[str, ...] = (), **environment: str) -> None:
-        self.program, self.folder, self.name, self.lines = needs_sshd(), folder / name, name, lines
-        self.home = self.folder / "home"
-        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        self.environment = {"HOME": str(self.home), "PATH": path, **environment}
+    def __init__(self, folder: Path, name: str = "board", chroot: Path | None = None, **environment: str) -> None:
+        self.program, self.folder, self.name, self.chroot = needs_sshd(), folder / name, name, chroot
+        home = self.folder / "home" if chroot is None else Path(f"/tmp/edgefc-test-{os.getpid()}-{name}")
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin" if chroot is None else "/usr/local/bin:/usr/bin:/bin"
+        self.environment = {"HOME": str(home), "PATH": path, **environment}
+        self.home = home if chroot is None else chroot / home.relative_to("/")
         self.config, self.cache = folder / "ssh_config", self.home / ".cache/edgefc"
         self.hosts = folder / f"known_hosts_{name}"
 
     def __enter__(self) -> "Sshd":
-        self.home.mkdir(parents=True)
+        self.folder.mkdir(parents=True)
+        self.home.mkdir()
         for key in ("host", "user"):
             _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / key))
         shutil.copy(self.folder / "user.pub", self.folder / "authorized_keys")
@@ -55,12 +60,14 @@ class Sshd:
             f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.folder}/host", "PidFile none",
             f"AuthorizedKeysFile {self.folder}/authorized_keys", "PasswordAuthentication no", "StrictModes no",
             "KbdInteractiveAuthentication no", "UsePAM no", "LogLevel ERROR",
-            *(f'SetEnv {" ".join(f"{name}={value}" for name, value in self.environment.items())}',), *self.lines,
+            f'SetEnv {" ".join(f"{name}={value}" for name, value in self.environment.items())}',
+            *([f"ChrootDirectory {self.chroot}"] if self.chroot else []),
         ]  # fmt: skip
         (self.folder / "sshd_config").write_text("\n".join(settings) + "\n")
-        self.process = subprocess.Popen(
-            [self.program, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=subprocess.DEVNULL
-        )
+        command = [self.program, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        if self.chroot is not None:
+            command = userland.mounted(self.chroot, command)
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         self.trust(self.folder / "host.pub")
         with self.config.open("a") as file:
             file.write(
@@ -76,6 +83,8 @@ class Sshd:
             _kill(child)
         self.process.terminate()
         self.process.wait(10)
+        if self.chroot is not None:
+            shutil.rmtree(self.home)
 
     def trust(self, public: Path) -> None:
         """Expect this host key."""
@@ -96,7 +105,7 @@ class Sshd:
                     words = (folder / "cmdline").read_bytes()
                 except OSError:
                     continue
-                if f"HOME={self.home}".encode() in seen and b"sshd" not in words:
+                if f"HOME={self.environment['HOME']}".encode() in seen and b"sshd" not in words:
                     found.append(int(folder.name))
         return found
 

@@ -75,7 +75,7 @@ def test_outputs_there_are_those_here(transport: LocalTransport, tmp_path: Path)
     feeds = {"a": np.eye(3, dtype="f"), "b": np.ones((3, 3), "f"), "c": np.array([True, False, True])}
     remote = Remote(transport)
     try:
-        found, native = remote.run(path, feeds)
+        ((found, native),) = remote.run([path], feeds)
     finally:
         remote.close()
 
