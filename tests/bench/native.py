@@ -3,22 +3,19 @@
     python tests/bench/native.py
     python tests/bench/native.py --n 4096 --batch 1,16 --distribution rademacher --time 3
 
-int8 is quantize_dynamic, int4 MatMulNBits in blocks of 128 with accuracy level 4, both by onnxruntime.quantization.
+int8 and int4 are those of edgefc bench, which compares every layer; this takes the distributions of PRP alone.
 """
 
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import onnx
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from side_by_side import arguments, conditions, doubts, medians_us
-from torch import nn
 from tqdm import tqdm
 
 import edgefc
+from edgefc.bench import models
 from edgefc.export import export
 from edgefc.files import write_text
 from edgefc.generator import CODEBOOKS
@@ -51,11 +48,9 @@ def main() -> None:
 def measure(n, args):
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.onnx" for name in ("dense", "int8", "int4")]
-        plain_matmul(n, paths[0])
-        quantize_dynamic(paths[0], paths[1], weight_type=QuantType.QInt8)
-        quantizer = MatMulNBitsQuantizer(onnx.load(paths[0]), block_size=128, is_symmetric=True, accuracy_level=4)
-        quantizer.process()
-        quantizer.model.save_model_to_file(str(paths[2]))
+        models.dense(n, n, paths[0])
+        models.quantise_int8(paths[0], paths[1])
+        models.quantise_int4(paths[0], paths[2])
         layers = {name: edgefc.PRPLinear(n, n, distribution=name) for name in args.distribution}
         for name, layer in {**layers, "circulant": edgefc.CirculantLinear(n, n)}.items():
             paths.append(Path(folder) / f"{name}.onnx")
@@ -63,17 +58,6 @@ def measure(n, args):
         return profile(
             paths, batch=args.batch, threads=args.threads, min_time_s=args.time, memory=False, launches=1, native="on"
         )
-
-
-def plain_matmul(n: int, path: Path) -> None:
-    """A dense layer as MatMul and Add: quantisers do not know Gemm."""
-    linear = nn.Linear(n, n)
-    weights = {"w": linear.weight.detach().T.contiguous().numpy(), "b": linear.bias.detach().numpy()}
-    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", n]) for name in ("x", "y")]
-    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["t"]), onnx.helper.make_node("Add", ["t", "b"], ["y"])]
-    stored = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
-    graph = onnx.helper.make_graph(nodes, "dense", ends[:1], ends[1:], stored)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path)
 
 
 if __name__ == "__main__":
