@@ -27,6 +27,8 @@ PROCESSES, ROUNDS, SAMPLES = 2, 5, 200
 FLOAT_BYTES = 4
 
 Keep = Callable[[BenchRecord], None]
+Held = dict[int, tuple[int | None, int | None, float]]
+"""By model: bytes after loading and after a run, above the null model's, and the time of one load, ns."""
 
 
 def bench(
@@ -98,7 +100,7 @@ class _Bench:
                 bar.set_postfix_str("writing the models")
                 made = Made(case, Path(folder), bar.update)
                 self.left_out += made.left_out
-                held: dict[int, tuple[int | None, float]] = {}
+                held: Held = {}
                 for batch in self.config.batches if made.rivals else ():
                     bar.set_postfix_str(f"batch {batch}, {len(made.rivals)} models in turns")
                     held = self._cell(case, made.rivals, batch, held)
@@ -115,9 +117,7 @@ class _Bench:
             unfinished=unfinished,
         )  # fmt: skip
 
-    def _cell(
-        self, case: Case, rivals: list[Rival], batch: int, held: dict[int, tuple[int | None, float]]
-    ) -> dict[int, tuple[int | None, float]]:
+    def _cell(self, case: Case, rivals: list[Rival], batch: int, held: Held) -> Held:
         """All rivals at one batch size. Memory and load time, which are the file's, are taken the first time only."""
         try:
             record = profile(
@@ -129,7 +129,7 @@ class _Bench:
             what = "all" if case.block is None else plan.name_of(case.block)
             self.left_out.append(LeftOut(layer=what, kernel=None, n=case.n, m=case.m, batch=batch, reason=str(error)))
             return held
-        held = held or {cell.model: (_resident(cell, record), cell.load.median_ns) for cell in record.cells}
+        held = held or {cell.model: (*_held(cell, record), cell.load.median_ns) for cell in record.cells}
         self.profiles.append(record)
         self.rows += _rows(case, rivals, record, len(self.profiles) - 1, held)
         if self.keep is not None:
@@ -152,12 +152,10 @@ def _about(case: Case) -> int:
     return 1 + len(case.rivals) + 2 * len(case.entries) + 2 * (case.block is not None)
 
 
-def _rows(
-    case: Case, rivals: list[Rival], record: Record, profiled: int, held: dict[int, tuple[int | None, float]]
-) -> Iterator[Row]:
+def _rows(case: Case, rivals: list[Rival], record: Record, profiled: int, held: Held) -> Iterator[Row]:
     ratios = {ratio.model: ratio for ratio in record.ratios}
     for cell, rival in zip(record.cells, rivals, strict=True):
-        ratio, (resident, load_ns) = ratios.get(cell.model), held[cell.model]
+        ratio, (loaded, resident, load_ns) = ratios.get(cell.model), held[cell.model]
         yield Row(
             layer=rival.layer, kernel=rival.kernel, replaces=rivals[0].layer, is_dense=rival is rivals[0],
             n=case.n, m=case.m, batch=cell.batch, profile=profiled, model=cell.model,
@@ -166,17 +164,22 @@ def _rows(
             speed_high=None if ratio is None or ratio.low is None else 1 / ratio.low,
             bytes_per_run=rival.weight_bytes + FLOAT_BYTES * cell.batch * (case.n + case.m),
             operations_per_run=2 * cell.batch * rival.multiply_adds, weight_bytes=rival.weight_bytes,
-            resident_bytes=resident, load_ns=load_ns, note=rival.note, doubts=cell.doubts,
+            loaded_bytes=loaded, resident_bytes=resident, load_ns=load_ns, note=rival.note, doubts=cell.doubts,
         )  # fmt: skip
 
 
-def _resident(cell: Cell, record: Record) -> int | None:
-    """Held after loading, above what the null model holds then."""
-    null = [_loaded(memory) for memory in record.baselines[0].memory]
-    return None if cell.memory is None or not null else round(_loaded(cell.memory) - median(null))
+def _held(cell: Cell, record: Record) -> tuple[int | None, int | None]:
+    """After loading and after a run, above what the null model holds then."""
+    null = [_added(memory) for memory in record.baselines[0].memory]
+    if cell.memory is None or not null:
+        return None, None
+    loaded, ran = (round(mine - median(others)) for mine, *others in zip(_added(cell.memory), *null, strict=True))
+    return loaded, ran
 
 
-def _loaded(memory: Memory) -> int:
-    """What loading added to the process, bytes."""
-    stages = [stage.anonymous_bytes + stage.file_bytes for stage in (memory.imported, memory.loaded)]
-    return stages[1] - stages[0]
+def _added(memory: Memory) -> tuple[int, int]:
+    """What loading, and loading with a run, added to the process, bytes."""
+    imported, loaded, ran = (
+        stage.anonymous_bytes + stage.file_bytes for stage in (memory.imported, memory.loaded, memory.ran)
+    )
+    return loaded - imported, ran - imported

@@ -49,7 +49,8 @@ class Row(Part):
     are its 95 % interval, null when there are too few rounds.
     bytes_per_run: the stored weights once, the input and the output; what the layer must move at least.
     operations_per_run: two for each multiply-add that the layer's formula takes.
-    resident_bytes: held after loading, above a model that does nothing; of the file, not of the batch.
+    loaded_bytes: held after loading, above a model that does nothing. Weights that the system maps from a file are not
+    in memory yet; resident_bytes has them: held after one run more, at the first batch size of the bench.
     load_ns: one load in a fresh process.
     """
 
@@ -69,6 +70,7 @@ class Row(Part):
     bytes_per_run: int
     operations_per_run: int
     weight_bytes: int
+    loaded_bytes: int | None
     resident_bytes: int | None
     load_ns: float
     note: str

@@ -17,9 +17,11 @@ The table has a part for each size and batch, the fastest first:
     GB/s          the bytes that the layer must move (weights stored, input, output) over its time, and as a part of
                   what this machine reads from memory; above 100 % the weights came from a cache
     GFLOP/s       two operations for each multiply-add of the layer's formula, and as a part of what this machine
-                  multiplies and adds in registers; a layer that needs few of them shows little here and is fast
+                  multiplies and adds in registers; a layer that needs few of them shows little here and is fast,
+                  and above 100 % it works on smaller numbers, or looks sums up instead of adding
     stored        bytes of weights in the file
-    held          bytes held once the file is loaded, above what a model that does nothing holds
+    held          bytes held once the file is loaded and has run at the first batch size, above what a model that does
+                  nothing holds
     load          one load in a fresh process
 
 A layer at neither limit has room for a better kernel. A star marks figures in doubt. What was left out is told with
