@@ -17,7 +17,8 @@ def steady_of(index: int, found: list[dict[str, Any]]) -> Steady:
     return Steady.of({
         **stats.summary(samples)._asdict(), "sample_count": len(samples),
         "cpu_ns_per_run": None if None in cpu else sum(cpu) / runs,
-        "timer_step_ns": max(answer["timer_step_ns"] for answer in found),
+        "timer_step_ns": max(answer["timed"][index].get("timer_step_ns", answer["timer_step_ns"]) for answer in found),
+        "runs_per_sample": max(one.get("runs_per_sample", 1) for one in timed),
         "other_cores": sum(other) / len(other) if other else None,
         "warm_ups": [one["warm_up"] for one in timed], "rounds": rounds,
     })  # fmt: skip

@@ -53,7 +53,7 @@ class Heat(Part):
 class Device(Part):
     """Which device it was. emulated: its times are no board's.
 
-    waited_s is how long the run waited for it to cool. download_bytes is what a browser fetched before the first run.
+    waited_s is how long the run waited for it to cool. download_bytes is what a browser fetches besides the model.
     notes say what its kind of device cannot know, and what was not tried on a real one.
     """
 
@@ -142,6 +142,8 @@ class Steady(Part):
     """p99_ns is null below stats.P99_NEEDS samples; cpu_ns_per_run is the CPU time of all threads, null in a browser.
 
     other_cores is what everything else kept busy meanwhile; null where it cannot be read or the time was too short.
+    runs_per_sample is 1 where the clock is fine. Where it is coarse, as in a browser, each sample is the mean of up to
+    so many runs, which share timer_step_ns.
     """
 
     median_ns: float
@@ -151,6 +153,7 @@ class Steady(Part):
     sample_count: int
     cpu_ns_per_run: float | None
     timer_step_ns: int
+    runs_per_sample: int
     other_cores: float | None
     warm_ups: tuple[WarmUp, ...]
     rounds: tuple[Round, ...]
@@ -170,6 +173,21 @@ class Memory(Part):
     peak_bytes: int
     peak_reset: bool
     swapped_bytes: int
+
+
+class Held(Part):
+    """The wasm heap, which only grows; and what the browser says that its page, workers and heap hold together."""
+
+    heap_bytes: int | None
+    page_bytes: int | None
+
+
+class Heap(Part):
+    """Of one worker in a browser: runtime started, model loaded, model run once. No peak of the process is told."""
+
+    imported: Held
+    loaded: Held
+    ran: Held
 
 
 class Baseline(Part):
@@ -196,6 +214,7 @@ class Cell(Part):
     steady: Steady
     memory: Memory | None
     memory_missing: str | None
+    heap: Heap | None
     peak_above_baseline_bytes: int | None
     doubts: tuple[str, ...]
 

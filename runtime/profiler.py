@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from edgefc.runtime import doubts
 from edgefc.runtime.derive import launches_of, ratios_of, steady_of
-from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, Launches, Memory, Ratio, Steady
+from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, Heap, Launches, Memory, Ratio, Steady
 from edgefc.runtime.places import Placed, Places, checked, null_file, placed
 from edgefc.runtime.record import SCHEMA_VERSION, Record
 from edgefc.runtime.request import (
@@ -146,7 +146,7 @@ class _Profiler:
     def cell(self, index: int, batch: int, at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
         model, file = self.places.models[index], self.files[index]
         load, first, native = self.launches(model, at)
-        memory, missing = self.memory(model, at) if self.request.memory else (None, "not asked for")
+        memory, missing, heap = self.memory(model, at) if self.request.memory else (None, "not asked for", None)
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
         doubtful = doubts.of_machine(self.environment.emulated)
         doubtful += doubts.of_steady(steady, baseline.steady.median_ns)
@@ -156,7 +156,7 @@ class _Profiler:
             doubtful += doubts.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
         return Cell(
             model=index, threads=baseline.threads, batch=batch, native=native, load=load, first=first, steady=steady,
-            memory=memory, memory_missing=missing, peak_above_baseline_bytes=above, doubts=tuple(doubtful),
+            memory=memory, memory_missing=missing, heap=heap, peak_above_baseline_bytes=above, doubts=tuple(doubtful),
         )  # fmt: skip
 
     def steady(self, models: list[Placed], at: dict[str, Any]) -> list[Steady]:
@@ -187,9 +187,12 @@ class _Profiler:
         load, first = ([launch[name] for launch in found] for name in ("load_ns", "first_ns"))
         return launches_of(load), launches_of(first), found[0]["used_native"]
 
-    def memory(self, model: Placed, at: dict[str, Any]) -> tuple[Memory | None, str | None]:
+    def memory(self, model: Placed, at: dict[str, Any]) -> tuple[Memory | None, str | None, Heap | None]:
+        """What it held, or why that is not known; and the heap of a browser, which tells that instead."""
         found = self.ask("probe_memory", model.name, {"model": model.question, **at})
-        return (None, found["missing"]) if "missing" in found else (Memory.of(found), None)
+        if "missing" not in found:
+            return Memory.of(found), None, None
+        return None, found["missing"], Heap.of(found["heap"]) if "heap" in found else None
 
     def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
         asked = {"preset": self.request.preset, "native": self.request.native}

@@ -9,7 +9,7 @@ from edgefc.runtime.parts import Memory, Steady
 
 GOOD: dict[str, Any] = {
     "median_ns": 50_000.0, "p90_ns": 51_000.0, "p99_ns": None, "rel_mad": 0.01, "sample_count": 200,
-    "cpu_ns_per_run": 50_000.0, "timer_step_ns": 40, "other_cores": 0.0,
+    "cpu_ns_per_run": 50_000.0, "timer_step_ns": 40, "runs_per_sample": 1, "other_cores": 0.0,
     "warm_ups": [{"runs": 10, "settled": True, "run_ns": 50_000.0}],
     "rounds": [{"process": 0, "samples_ns": [50_000] * 10, "runs": 10, "wall_ns": 500_000, "cpu_ns": 500_000}] * 20,
 }  # fmt: skip

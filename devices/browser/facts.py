@@ -1,0 +1,57 @@
+"""What a browser tells of itself, in a record's words; what it keeps to itself is None, with the reason."""
+
+from datetime import datetime, timezone
+from typing import Any
+
+import edgefc
+from edgefc.devices.browser.answers import Facts
+from edgefc.devices.browser.onnxruntime_web import VERSION
+
+SAMPLE_STEPS = 200  # as in page/steady.js
+_UNTOLD = "a browser does not tell"
+_NO_PYTHON = "there is none in a browser"
+_BRAND_FILLER = ("Not", "not")  # Chromium adds a brand of this kind so that nobody relies on the list's form
+
+
+def environment(facts: Facts) -> dict[str, Any]:
+    """The fields of parts.Environment."""
+    unknown = (
+        "board", "virtual", "emulated", "cpu", "features", "usable_cores", "governor", "frequency_hz",
+        "max_frequency_hz", "memory_bytes", "load_1min",
+    )  # fmt: skip
+    missing = {**dict.fromkeys(unknown, _UNTOLD), "python": _NO_PYTHON, "numpy": _NO_PYTHON}
+    if facts.model:
+        del missing["board"]
+    if facts.cores is None:
+        missing["cores"] = f"{_UNTOLD}, so one is assumed"
+    return {
+        **dict.fromkeys(missing), "board": facts.model or None, "machine": _machine(facts), "cores": facts.cores or 1,
+        "os": " ".join(filter(None, (facts.platform, facts.platform_version))) or "unknown",
+        "implementation": _browser(facts), "onnxruntime": f"web {VERSION}", "edgefc": edgefc.__version__,
+        "date": datetime.now(timezone.utc).replace(microsecond=0), "missing": missing,
+    }  # fmt: skip
+
+
+def device(name: str, facts: Facts, download_bytes: int) -> dict[str, Any]:
+    """The fields of parts.Device."""
+    notes = [
+        f"a timing is the mean of as many runs in a row as last {SAMPLE_STEPS} steps of the browser's clock, "
+        f"which are {facts.timer_step_ns / 1000:g} us: spread and percentiles are those of such means",
+        "temperature, clock frequency, CPU time and peak memory are not told by a browser",
+    ]
+    if not facts.isolated:
+        notes.append("the page was not in a secure context: one thread, and only the wasm heap is known of memory")
+    return {
+        "name": name, "transport": "browser", "emulated": False, "profile": None, "before": None, "after": None,
+        "waited_s": 0.0, "download_bytes": download_bytes, "notes": notes,
+    }  # fmt: skip
+
+
+def _machine(facts: Facts) -> str:
+    bits = f" {facts.bitness} bit" if facts.bitness else ""
+    return f"{facts.architecture}{bits}" if facts.architecture else "unknown"
+
+
+def _browser(facts: Facts) -> str:
+    brands = [brand for brand in facts.brands if not brand.startswith(_BRAND_FILLER)]
+    return ", ".join(brands) or facts.user_agent

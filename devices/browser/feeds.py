@@ -1,0 +1,76 @@
+"""Models and feeds as the page fetches them: a model with its weights, and one file with all arrays of a batch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgefc.devices.browser.server import Server
+from edgefc.errors import DeviceError, UsageError
+from edgefc.runtime.external import weight_files
+from edgefc.runtime.inputs import feeds_for, shapes
+from edgefc.runtime.signature import Array, Port
+
+LARGEST_MODEL = 1 << 30  # bytes; wasm has 4 GiB, and loading holds about three copies of the weights
+LARGEST_FEEDS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Offered:
+    """Of one model: where it lies here, and the ids under which the page fetches it and its weights."""
+
+    path: str
+    question: dict[str, Any]
+
+
+def offer_model(server: Server, path: str) -> Offered:
+    """Weights are offered only from the model's own folder: the file names them, and may be anyone's.
+
+    Raises:
+        DeviceError: they lie elsewhere, or all together are too large.
+    """
+    model = Path(path)
+    folder, found = model.parent.resolve(), weight_files(model)
+    for weights in found:
+        if not weights.resolve().is_relative_to(folder):
+            raise DeviceError(f"cannot load {path} in the browser: its weights {str(weights)!r} lie in another folder.")
+    size = sum(file.stat().st_size for file in (model, *found))
+    if size > LARGEST_MODEL:
+        raise DeviceError(
+            f"cannot load {path} in the browser: it has {size} bytes, and a browser takes up to {LARGEST_MODEL}."
+        )
+    beside = [{"path": each.relative_to(model.parent).as_posix(), "file": server.offer(each)} for each in found]
+    return Offered(path, {"file": server.offer(model), "weights": beside})
+
+
+def feeds(ports: Sequence[Port], batch: int | None, inputs: str | None, path: str) -> tuple[dict[str, Array], int]:
+    """As inputs.feeds_for, for ports that a page has told of, so that their sizes may be anything."""
+    try:
+        if inputs is None:
+            _check_size(ports, shapes(ports, batch), path)
+        return feeds_for(ports, batch, inputs)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def packed(arrays: Mapping[str, Array], path: str) -> tuple[list[dict[str, Any]], bytes]:
+    """Where each array lies in the bytes, and all bytes."""
+    index, parts, at = [], [], 0
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise UsageError(f"{path}: input {name!r} is no array of numbers, and a browser is fed nothing else.")
+        part = np.ascontiguousarray(array).tobytes()
+        shape = list(array.shape)
+        index.append({"name": name, "dtype": array.dtype.name, "shape": shape, "offset": at, "length": len(part)})
+        parts.append(part)
+        at += len(part)
+    return index, b"".join(parts)
+
+
+def _check_size(ports: Sequence[Port], sizes: list[list[int]], path: str) -> None:
+    total = sum(math.prod(shape) for shape in sizes) * 8
+    if total > LARGEST_FEEDS:
+        raise DeviceError(f"cannot run {path} in the browser: its inputs are above {LARGEST_FEEDS} bytes.")

@@ -1,0 +1,57 @@
+"""A page that is there to be asked: a server, and a headless browser of ours or a person's own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgefc.devices.browser import onnxruntime_web
+from edgefc.devices.browser.answers import Facts, read
+from edgefc.devices.browser.chromium import Chromium
+from edgefc.devices.browser.link import Link
+from edgefc.devices.browser.server import Server
+
+_PAGE = Path(__file__).parent / "page"
+_PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "steady.js", "clock.js", "arrays.js")
+_START_S, _SILENT_S = 60.0, 30.0  # of a headless browser
+_ARRIVAL_S, _ASLEEP_S = 3600.0, 120.0  # of a person with a phone, which slows pages that are not in front
+
+
+class Opened:
+    """A page, from construction to close(); facts is what it says of itself.
+
+    Raises:
+        DeviceError: there is no browser, it does not start, or no page came.
+    """
+
+    def __init__(
+        self, *, by_hand: bool = False, host: str = "127.0.0.1", port: int = 0,
+        announce: Callable[[Server], None] = lambda server: None,
+    ) -> None:  # fmt: skip
+        files = {name: _PAGE / name for name in _PAGE_FILES}
+        files |= {f"ort/{name}": path for name, path in onnxruntime_web.files().items()}
+        self._chromium: Chromium | None = None
+        self.link = Link(_ASLEEP_S if by_hand else _SILENT_S, self._gone)
+        self.server = Server(self.link, files, host, port)
+        try:
+            if not by_hand:
+                self._chromium = Chromium(self.server.url())
+            announce(self.server)
+            hint = "Open the address again." if by_hand else "Try again, or set CHROME to another browser."
+            self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint), "facts")
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, question: dict[str, Any], *, about: str, limit_s: float) -> dict[str, Any]:
+        return self.link.ask(question, about=about, limit_s=limit_s)
+
+    def close(self) -> None:
+        try:
+            self.link.end()
+        finally:
+            if self._chromium is not None:
+                self._chromium.close()
+            self.server.close()
+
+    def _gone(self) -> str | None:
+        return None if self._chromium is None else self._chromium.gone()

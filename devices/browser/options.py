@@ -1,0 +1,35 @@
+"""A preset's settings in onnxruntime-web's words."""
+
+from typing import Any
+
+from edgefc.errors import UsageError
+from edgefc.runtime.presets import settings
+
+_NAMES = {"enable_cpu_mem_arena": "enableCpuMemArena"}  # attributes of SessionOptions, here and there
+_FATAL = 4
+
+
+def session_options(preset: str, threads: int) -> dict[str, Any]:
+    """What InferenceSession.create takes. Threads are no option there: they are set for all of onnxruntime-web."""
+    options: dict[str, Any] = {"executionProviders": ["wasm"], "logSeverityLevel": _FATAL}
+    for name, value in settings(preset, threads).items():
+        if "." in name:
+            _nest(options.setdefault("extra", {}), name.split("."), str(value))
+        elif name in _NAMES:
+            options[_NAMES[name]] = value
+        elif name != "intra_op_num_threads":
+            raise UsageError(f"preset {preset!r} sets {name}, which onnxruntime-web does not have. Choose another one.")
+    return options
+
+
+def check_native(native: str, about: str) -> None:
+    """Only "on" insists on kernels that no browser can load."""
+    if native == "on":
+        raise UsageError(f"{about}: native kernels do not load in a browser. Leave native at auto, or set it off.")
+
+
+def _nest(tree: dict[str, Any], path: list[str], value: str) -> None:
+    """session.intra_op.allow_spinning as {"session": {"intra_op": {"allow_spinning": value}}}."""
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value

@@ -1,0 +1,134 @@
+// One question in a worker of its own: a fresh wasm heap, as a fresh process is to the Python probes.
+//
+// It is told {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage}.
+// Between the stages of `memory` it posts {stage} and waits for the page, which alone may ask the browser about memory.
+
+import { feedsOf, outputsOf } from "./arrays.js";
+import { clock, stepNs } from "./clock.js";
+import { timeModels } from "./steady.js";
+
+let heap = null; // onnxruntime's memory: it keeps the object to itself, so the constructor is watched
+const Memory = WebAssembly.Memory;
+WebAssembly.Memory = function (wanted) {
+  const made = new Memory(wanted);
+  if ((wanted.maximum ?? 0) > (wanted.initial ?? 0)) heap = made;
+  return made;
+};
+WebAssembly.Memory.prototype = Memory.prototype; // for instanceof
+
+const threads = []; // onnxruntime's own workers: ended with this one, else they go on to wait and the browser keeps them
+const Plain = Worker;
+globalThis.Worker = class extends Plain {
+  constructor(...given) {
+    super(...given);
+    threads.push(this);
+  }
+};
+
+const ort = await import("./ort/ort.wasm.min.mjs");
+let stage = "start"; // what was under way when an error was thrown: start, load, run
+const resume = [];
+
+const VERBS = {
+  // Inputs and outputs of a model.
+  async ports({ models }, options) {
+    const session = await open(models[0], options);
+    return { inputs: session.inputMetadata, outputs: session.outputMetadata };
+  },
+
+  async load({ models, start_ns }, options) {
+    const before = clock.wallNs();
+    const session = await open(models[0], options);
+    const loaded = clock.wallNs();
+    const run = bound(session, models[0]);
+    const started = clock.wallNs();
+    await run();
+    return { load_ns: loaded - before, first_ns: clock.wallNs() - started, start_ns };
+  },
+
+  async memory({ models }, options) {
+    const imported = await held("imported");
+    const session = await open(models[0], options);
+    const loaded = await held("loaded");
+    const kept = await bound(session, models[0])();
+    const ran = await held("ran");
+    return { imported, loaded, ran, outputs: Object.keys(kept).length };
+  },
+
+  async steady({ models, plan }, options) {
+    const runs = [], step = stepNs();
+    for (const model of models) runs.push(bound(await open(model, options), model));
+    const start = clock.wallNs();
+    const timed = await timeModels(runs, plan, step, clock);
+    return { timed, clock_step_ns: step, wall_ns: clock.wallNs() - start };
+  },
+
+  // Every model once, one after the other; one that fails is an answer too.
+  async run({ models }, options) {
+    const found = [];
+    for (const model of models) {
+      try {
+        const session = await open(model, options);
+        found.push({ outputs: outputsOf(await bound(session, model)()) });
+        await session.release();
+      } catch (error) {
+        found.push(told(error));
+      }
+    }
+    return found;
+  },
+};
+
+async function open({ bytes, weights }, options) {
+  stage = "load";
+  const externalData = weights.map(({ path, bytes }) => ({ path, data: new Uint8Array(bytes) }));
+  return ort.InferenceSession.create(new Uint8Array(bytes), externalData.length ? { ...options, externalData } : options);
+}
+
+function bound(session, { index, values }) {
+  stage = "run";
+  const feeds = feedsOf(ort, index, values);
+  return () => session.run(feeds);
+}
+
+async function held(stage) {
+  postMessage({ stage });
+  const page = await new Promise((go) => resume.push(go));
+  return { heap_bytes: heap ? heap.buffer.byteLength : null, page_bytes: page };
+}
+
+// Compile and start onnxruntime with the null model; its time is no model's.
+async function start({ runtime, threads, options, null_model }) {
+  ort.env.logLevel = "fatal";
+  ort.env.wasm.numThreads = threads;
+  ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+  ort.env.wasm.wasmBinary = runtime;
+  const before = clock.wallNs();
+  const session = await ort.InferenceSession.create(new Uint8Array(null_model), options);
+  await session.release();
+  return clock.wallNs() - before;
+}
+
+const told = (error) => ({ error: String(error?.message ?? error).slice(0, 2000), stage });
+
+function ended(reply) {
+  for (const thread of threads) thread.terminate();
+  postMessage(reply);
+}
+
+onmessage = async ({ data }) => {
+  if (data.resume) {
+    resume.shift()(data.page);
+    return;
+  }
+  try {
+    const start_ns = await start(data);
+    const taken = ort.env.wasm.numThreads;
+    if (taken !== data.threads) throw new Error(`onnxruntime took ${taken} threads instead of ${data.threads}`);
+    const answer = await VERBS[data.verb]({ ...data, start_ns }, data.options);
+    ended({ answer, workers: threads.length });
+  } catch (error) {
+    ended(told(error));
+  }
+};
+postMessage({ ready: true });

@@ -1,0 +1,63 @@
+"""What onnxruntime-web says when it does not load or run a model, as one sentence each."""
+
+import re
+from collections.abc import Callable
+
+from edgefc.devices.browser.onnxruntime_web import VERSION
+from edgefc.errors import DeviceError
+
+_LONGEST = 200  # characters of an unknown text
+_HERE = f"onnxruntime-web {VERSION}"
+_SMALLER = "Give a smaller batch or a smaller model"
+
+_KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (
+        r"Could not find an implementation for (?P<op>[\w.:]+)\((?P<version>\d+)\)",
+        lambda m: (
+            f"{_HERE} has no kernel for its operator {m['op']} of opset {m['version']} with these types. "
+            f"Export without it, or run it on a device with another onnxruntime"
+        ),
+    ),
+    (
+        r"(?P<op>[\w.]+:\w+)\(-?\d+\) is not a registered function/op|No Op registered for (?P<plain>\S+) with",
+        lambda m: f"{_HERE} has no operator {m['op'] or m['plain']}. Export without it",
+    ),
+    (
+        r"Unsupported model IR version: (?P<ir>\d+), max supported IR version: (?P<max>\d+)",
+        lambda m: f"its IR version is {m['ir']} and {_HERE} reads up to {m['max']}. Export it with a lower one",
+    ),
+    (
+        r"(?i)out of memory|bad_?alloc|OOM|allocat\w+ failed|failed to allocate|memory access out of bounds"
+        r"|invalid array length",
+        lambda _: f"there is not enough memory in the browser, whose wasm heap ends at 4 GiB. {_SMALLER}",
+    ),
+    (
+        r"(?i)external data|Module\.MountedFiles|not found in preloaded files",
+        lambda _: "weights that it keeps in a file beside it are not there. Put that file beside the model",
+    ),
+    (
+        r"Protobuf parsing failed|ModelProto does not have a graph|No graph was found",
+        lambda _: "it is no ONNX file, or was cut short. Export it or copy it again",
+    ),
+    (
+        r"^\d+$",
+        lambda m: f"{_HERE} threw C++ exception {m[0]} without a reason, often for want of memory. {_SMALLER}",
+    ),
+)
+_DOES = {"start": "cannot start onnxruntime-web for {}", "load": "cannot load {} in the browser"}
+
+
+def refusal(about: str, stage: str, text: str) -> DeviceError:
+    """`stage` is what the page was at: start, load or run."""
+    does = _DOES.get(stage, "cannot run {} in the browser").format(about)
+    return DeviceError(f"{does}: {_sentence(text)}.")
+
+
+def _sentence(text: str) -> str:
+    flat = " ".join(text.split())
+    for pattern, say in _KNOWN:
+        if found := re.search(pattern, flat):
+            return say(found)
+    flat = re.sub(r"^.*ERROR_MESSAGE: ", "", flat)
+    flat = re.sub(r"\S+\.(cc|h|cpp):\d+ .*?\)(?: const)? ", "", flat).strip().rstrip(".")
+    return (flat[:_LONGEST].rsplit(" ", 1)[0] + " ..." if len(flat) > _LONGEST else flat) or "it gave no reason"

@@ -1,0 +1,181 @@
+"""Browser: the Runner that measures in a page. Each question goes to a fresh worker, as to a fresh process elsewhere.
+
+The page knows how to load, run and time a model (page/worker.js). Everything else is done here: which inputs a model
+is fed, what an answer means, and whether it can be true.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from edgefc.devices.browser import answers, facts, onnxruntime_web
+from edgefc.devices.browser.feeds import Offered, feeds, offer_model, packed
+from edgefc.devices.browser.opened import Opened
+from edgefc.devices.browser.options import check_native, session_options
+from edgefc.devices.browser.refusals import refusal
+from edgefc.errors import DeviceError, UsageError
+from edgefc.runtime import child
+from edgefc.runtime.null_model import null_model
+from edgefc.runtime.signature import Array, Port, check_feeds
+
+NO_PEAK = "a browser tells no peak; what it tells is in the record's heap"
+MOST_THREADS = 64
+_PAGE_MEMORY_S = 20.0  # how long the page may wait for the browser to say what it holds
+
+Plain = dict[str, Any]
+
+
+class Browser:
+    """A Runner, for one profile call; owns the page from construction to close().
+
+    browser = Browser(Opened(), "web")
+    browser.run("model.onnx", {"x": x}, threads=2)["y"]
+    """
+
+    def __init__(self, opened: Opened, name: str) -> None:
+        self.opened, self.name = opened, name
+        self.asked = 0
+        self._folder = TemporaryDirectory(prefix="edgefc-web-")
+        self._models: dict[str, Offered] = {}
+        self._ports: dict[str, tuple[Port, ...]] = {}
+        self._feeds: dict[tuple[str, int | None, str | None], Plain] = {}
+        null = Path(self._folder.name) / "null.onnx"
+        null.write_bytes(null_model())
+        self._null = opened.server.offer(null)
+
+    def environment(self) -> Plain:
+        return facts.environment(self.opened.facts)
+
+    def device(self) -> Plain:
+        return facts.device(self.name, self.opened.facts, onnxruntime_web.runtime_bytes())
+
+    def place(self, path: str) -> str:
+        """Files stay where they are; the page fetches them when it is asked about them."""
+        return path
+
+    def ask(self, probe: str, question: Plain, *, about: str, limit_s: float = child.LIMIT_S) -> Any:
+        question = {"threads": 1, "preset": "latency", "native": "auto", **question}
+        for model in question.get("models") or [question["model"]]:
+            check_native(model.get("native", question["native"]), model["path"])
+        if probe == "probe_check":
+            return self._check(question, limit_s)
+        if probe == "probe_steady":
+            return self._steady(question, about, limit_s)
+        models = [self._fed(question["model"]["path"], question, limit_s)]
+        if probe == "probe_load":
+            found, took = self._put("load", question, models, about, limit_s)
+            return answers.load_of(found, took)
+        if probe == "probe_memory":
+            found, _ = self._put("memory", question, models, about, limit_s)
+            return {"missing": NO_PEAK, "heap": answers.heap_of(found)}
+        raise DeviceError(f"a browser does not answer {probe!r}. Use the same edgefc for both.")
+
+    def run(
+        self, path: str, arrays: Mapping[str, Any], *, threads: int = 1, preset: str = "latency",
+        limit_s: float = child.LIMIT_S,
+    ) -> dict[str, Array]:  # fmt: skip
+        """All outputs for one array per input.
+
+        Raises:
+            UsageError: the arrays do not fit the model.
+            DeviceError: the browser does not load or run it.
+        """
+        question: Plain = {"threads": threads, "preset": preset}
+        checked = check_feeds(arrays, self._signature(path, question, limit_s))
+        return self.run_all([(path, checked)], threads=threads, preset=preset, limit_s=limit_s)[0]
+
+    def run_all(
+        self, models: Sequence[tuple[str, Mapping[str, Array]]], *, threads: int = 1, preset: str = "latency",
+        limit_s: float = child.LIMIT_S,
+    ) -> list[dict[str, Array]]:  # fmt: skip
+        """The outputs of each model for its arrays, all in one worker, without a look at their inputs first."""
+        asked = [{**self._offered(path).question, **self._written(arrays, path)} for path, arrays in models]
+        question, about = {"threads": threads, "preset": preset}, ", ".join(path for path, _ in models)
+        found, _ = self._put("run", question, asked, about, limit_s)
+        return answers.outputs_of(found, [path for path, _ in models])
+
+    def show(self, columns: list[str], rows: list[list[str]], notes: list[str]) -> None:
+        """A table on the page."""
+        self.opened.ask({"verb": "show", "columns": columns, "rows": rows, "notes": notes}, about="", limit_s=60.0)
+
+    def close(self) -> None:
+        try:
+            self.opened.close()
+        finally:
+            self._folder.cleanup()
+
+    def _check(self, question: Plain, limit_s: float) -> list[list[int]]:
+        found = []
+        for model in question["models"]:
+            path, inputs = model["path"], question["inputs"]
+            ports = self._signature(path, question, limit_s)
+            found.append([feeds(ports, batch, inputs, path)[1] for batch in question["batches"]])
+        return [list(row) for row in zip(*found, strict=True)]
+
+    def _steady(self, question: Plain, about: str, limit_s: float) -> Plain:
+        models = [self._fed(model["path"], question, limit_s) for model in question["models"]]
+        plan = {name: question[name] for name in ("time_ns", "rounds", "samples")}
+        found, took = self._put("steady", {**question, "plan": plan}, models, about, limit_s)
+        return answers.steady_of(found, len(models), question["rounds"], took)
+
+    def _put(self, verb: str, question: Plain, models: list[Plain], about: str, limit_s: float) -> tuple[Any, int]:
+        """The page's answer, unchecked, and the nanoseconds that it took."""
+        threads = question["threads"]
+        check_threads(threads, self.opened.facts)
+        told = {
+            "verb": verb, "models": models, "null_model": self._null, "threads": threads,
+            "options": session_options(question["preset"], threads), "plan": question.get("plan"),
+            "page_memory_s": _PAGE_MEMORY_S if threads == 1 else 0, "done": self.asked,
+        }  # fmt: skip
+        start = time.monotonic_ns()
+        reply = self.opened.ask(told, about=about, limit_s=limit_s)
+        self.asked += 1
+        if "answer" not in reply:
+            raise refusal(about, str(reply.get("stage")), str(reply.get("error"))[:2000])
+        if reply.get("workers") != threads - 1:
+            raise DeviceError(f"the page did not run {about} in {threads} threads, as it was asked. Load it again.")
+        return reply["answer"], time.monotonic_ns() - start
+
+    def _offered(self, path: str) -> Offered:
+        if path not in self._models:
+            self._models[path] = offer_model(self.opened.server, path)
+        return self._models[path]
+
+    def _signature(self, path: str, question: Plain, limit_s: float) -> tuple[Port, ...]:
+        if path not in self._ports:
+            one = {**question, "threads": 1, "plan": None}
+            found, _ = self._put("ports", one, [self._offered(path).question], path, limit_s)
+            self._ports[path] = tuple(fact.port() for fact in answers.read(answers.Ports, found).inputs)
+        return self._ports[path]
+
+    def _fed(self, path: str, question: Plain, limit_s: float) -> Plain:
+        """The model and its feeds as the page is told of them; drawn and written once."""
+        key = path, question["batch"], question["inputs"]
+        if key not in self._feeds:
+            ports = self._signature(path, question, limit_s)
+            self._feeds[key] = self._written(feeds(ports, key[1], key[2], path)[0], path)
+        return {**self._offered(path).question, **self._feeds[key]}
+
+    def _written(self, arrays: Mapping[str, Array], path: str) -> Plain:
+        index, content = packed(arrays, path)
+        file = Path(self._folder.name) / f"feeds-{len(self.opened.server.offered)}.bin"
+        file.write_bytes(content)
+        return {"index": index, "feeds": self.opened.server.offer(file)}
+
+
+def check_threads(threads: int, facts: answers.Facts) -> None:
+    """Raise UsageError when the page has fewer."""
+    if threads > 1 and not facts.isolated:
+        raise UsageError(
+            f"{threads} threads were asked for, and this page has one: browsers give threads only to pages from https "
+            f"or localhost. Leave --threads at 1, or forward the port to the device (adb reverse)."
+        )
+    if threads > MOST_THREADS:
+        raise UsageError(f"{threads} threads were asked for, and a page takes up to {MOST_THREADS}. Give fewer.")
+
+
+def headless(name: str = "web") -> Browser:
+    """A headless Chromium of this machine, started for this and ended with it."""
+    return Browser(Opened(), name)

@@ -1,0 +1,210 @@
+"""The page's server: a random token in every address, a fixed list of files, bounded requests, loopback by default.
+
+    GET  /TOKEN/                 the page; page.js, worker.js, ort/... beside it: exactly the names in `files`
+    GET  /TOKEN/file/ID          a model, weights or inputs that were offered, by a number
+    GET  /TOKEN/next?client=C    the next question, after a wait of up to link.POLL_S
+    POST /TOKEN/hello|answer|alive|bye?client=C
+
+Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy isolate the page, which SharedArrayBuffer, and with it
+threads, a finer clock and the memory API need: https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated
+"""
+
+import hmac
+import json
+import re
+import secrets
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from edgefc.devices.browser.link import Link, Refused
+from edgefc.errors import DeviceError
+
+LARGEST_BODY = 192 << 20  # bytes of a posted answer
+_MOST_CONNECTIONS = 64
+_IDLE_S = 60.0
+_CLIENT = re.compile(r"client=([0-9a-f]{16})")
+_TYPES = {
+    ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8", ".wasm": "application/wasm",
+}  # fmt: skip
+_HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+Reply = tuple[int, str, bytes | Path]
+
+
+class Server:
+    """Serves from its construction to close(). `files` maps names below the token to paths.
+
+    Raises:
+        DeviceError: the address cannot be listened on.
+    """
+
+    def __init__(self, link: Link, files: dict[str, Path], host: str = "127.0.0.1", port: int = 0) -> None:
+        self.link, self.files = link, files
+        self.token = secrets.token_urlsafe(16)
+        self.offered: dict[str, Path] = {}
+        try:
+            self._http = _Http((host, port), self)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DeviceError(f"cannot listen on {host} port {port}: {reason}. Choose another one.") from None
+        self.port = int(self._http.server_address[1])
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+
+    def url(self, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}/{self.token}/"
+
+    def offer(self, path: Path) -> str:
+        """The id under which the page may fetch this file."""
+        number = str(len(self.offered))
+        self.offered[number] = path
+        return number
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def get(self, name: str, client: str) -> Reply:
+        if name == "next":
+            question = self.link.next(client)
+            return (204, "", b"") if question is None else _json(question)
+        path = self.offered.get(name[5:]) if name.startswith("file/") else self.files.get(name or "index.html")
+        if path is None:
+            return _plain(404, "there is no such file")
+        return 200, _TYPES.get(path.suffix, "application/octet-stream"), path
+
+    def post(self, name: str, client: str, body: bytes) -> Reply:
+        if name == "alive":
+            return (204, "", b"") if self.link.alive(client) else _plain(410, "all is done")
+        if name == "bye":
+            self.link.bye(client)
+        elif name in ("hello", "answer"):
+            try:
+                value = json.loads(body)
+            except (ValueError, RecursionError):
+                return _plain(400, "this is no JSON")
+            if not isinstance(value, dict) or not client:
+                return _plain(400, "this is no JSON object of a page")
+            self.link.hello(client, value) if name == "hello" else self.link.answer(client, value)
+        else:
+            return _plain(404, "there is nothing to post to")
+        return 204, "", b""
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], served: Server) -> None:
+        self.served = served
+        self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that went away in the middle is told of by the link."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_S
+    server: _Http
+
+    def do_GET(self) -> None:
+        self._replied(b"")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit() or len(length) > 12:
+            self._last(411, "the length of the body is not told")
+        elif int(length) > LARGEST_BODY:
+            self._last(413, f"the body is above {LARGEST_BODY} bytes")
+        elif self._mine() is None:
+            self._last(404, "there is nothing here")
+        else:
+            self._replied(self.rfile.read(int(length)))
+
+    def _replied(self, body: bytes) -> None:
+        name = self._mine()
+        if name is None:
+            return self._last(404, "there is nothing here")
+        found = _CLIENT.fullmatch(urlsplit(self.path).query)
+        client = found[1] if found else ""
+        served = self.server.served
+        try:
+            reply = served.get(name, client) if self.command == "GET" else served.post(name, client, body)
+        except Refused as refused:
+            reply = _plain(409, str(refused))
+        return self._send(*reply)
+
+    def _mine(self) -> str | None:
+        """What stands behind the token in the address, None without it."""
+        token, _, name = urlsplit(self.path).path[1:].partition("/")
+        known = hmac.compare_digest(token.encode("utf-8", "replace"), self.server.served.token.encode())
+        return name if known else None
+
+    def _last(self, status: int, text: str) -> None:
+        """And close the connection, since the body was not read."""
+        self.close_connection = True
+        self._send(*_plain(status, text))
+
+    def _send(self, status: int, kind: str, content: bytes | Path) -> None:
+        file = content.open("rb") if isinstance(content, Path) else None
+        try:
+            size = content.stat().st_size if isinstance(content, Path) else len(content)
+            self.send_response(status)
+            for name, value in _HEADERS.items():
+                self.send_header(name, value)
+            if kind:
+                self.send_header("Content-Type", kind)
+            if status != 204:
+                self.send_header("Content-Length", str(size))
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            if file is None:
+                self.wfile.write(content if isinstance(content, bytes) else b"")
+            else:
+                shutil.copyfileobj(file, self.wfile, 1 << 20)
+        finally:
+            if file is not None:
+                file.close()
+
+    def version_string(self) -> str:
+        return "edgefc"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _json(value: Any) -> Reply:
+    return 200, "application/json", json.dumps(value).encode()
+
+
+def _plain(status: int, text: str) -> Reply:
+    return status, "text/plain; charset=utf-8", text.encode()
