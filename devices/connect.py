@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edgefc.devices import inventory
+from edgefc.devices.browser.runner import headless
 from edgefc.devices.remote import Remote
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.devices.transports.base import Transport
@@ -11,6 +12,7 @@ from edgefc.devices.transports.ssh import SshTransport
 from edgefc.runtime.runner import Local, Runner
 
 HERE = ("local", "host")  # this machine, without an agent
+WEB = "web"  # a headless browser of this machine
 
 
 def transport(name: str) -> Transport:
@@ -36,4 +38,6 @@ def connect(name: str) -> Runner:
     """
     if name in HERE:
         return Local()
+    if name == WEB:
+        return headless(name)
     return Remote(transport(name), profile=inventory.device(name).profile)

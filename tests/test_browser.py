@@ -29,7 +29,7 @@ SAME = 1e-12  # nmse of two float32 runtimes
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     needs_browser()
-    made = headless()
+    made = headless("web")
     yield made
     made.close()
 
@@ -47,7 +47,7 @@ def test_a_model_runs_in_a_browser(tmp_path: Path) -> None:
     before = left_behind()
     model = str(onnx_models.matmul(tmp_path / "m.onnx", 37, 13))
     x = np.random.default_rng(0).standard_normal((3, 37)).astype(np.float32)
-    made = headless()
+    made = headless("web")
     try:
         found = [made.run(model, {"x": x}, threads=threads)["y"] for threads in (1, 2)]
     finally:

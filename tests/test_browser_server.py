@@ -137,3 +137,16 @@ def test_an_answer_to_another_question_is_dropped() -> None:
         link.ask({"verb": "run"}, about="m", limit_s=0.0)
     link.answer(CLIENT, {"id": 1, "answer": "late"})
     assert link.next(CLIENT, 0.0) is None
+
+
+def test_stopped_from_another_thread() -> None:
+    """As Ctrl-C with several devices does: the question is given up, and no more are taken."""
+    link = Link(9.0)
+    link.hello(CLIENT, {})
+    thread = threading.Timer(0.1, link.end, (0.0,))
+    thread.start()
+    with pytest.raises(DeviceError, match="m was not finished: it was stopped here"):
+        link.ask({"verb": "run"}, about="m", limit_s=9.0)
+    thread.join()
+    assert not link.alive(CLIENT)
+    assert link.next(CLIENT) == {"verb": "end"}

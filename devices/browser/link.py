@@ -13,7 +13,6 @@ from edgefc.errors import DeviceError
 
 POLL_S = 20.0  # how long a page waits for a question before it asks again
 _LOOK_S = 0.2
-_LINGER_S = 3.0  # for the page to hear that all is done
 
 
 class Refused(Exception):
@@ -73,6 +72,8 @@ class Link:
 
     def _look(self, about: str, end: float, limit_s: float) -> None:
         now = time.monotonic()
+        if self.ended:
+            raise DeviceError(f"{about} was not finished: it was stopped here. Start it again.")
         if why := self.gone():
             raise DeviceError(f"{about} was not finished: {why}. Give a smaller batch or a smaller model.")
         if self._client is None:
@@ -85,9 +86,9 @@ class Link:
         if now > end:
             raise DeviceError(f"{about} was still running after {limit_s:g} s. Give a smaller batch or model.")
 
-    def end(self) -> None:
-        """Tell the page that all is done, and wait a moment for it to hear."""
-        until = time.monotonic() + _LINGER_S
+    def end(self, linger_s: float) -> None:
+        """Tell the page that all is done, and wait a moment for it to hear. A question under way is given up."""
+        until = time.monotonic() + linger_s
         with self._changed:
             self.ended = True
             self._changed.notify_all()

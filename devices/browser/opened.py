@@ -1,5 +1,6 @@
 """A page that is there to be asked: a server, and a headless browser of ours or a person's own."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from edgefc.devices.browser.server import Server
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "steady.js", "clock.js", "arrays.js")
+_FAREWELL_S = 3.0  # for a person's page to hear that all is done
 _START_S, _SILENT_S = 60.0, 30.0  # of a headless browser
 _ARRIVAL_S, _ASLEEP_S = 3600.0, 120.0  # of a person with a phone, which slows pages that are not in front
 
@@ -30,6 +32,7 @@ class Opened:
         files = {name: _PAGE / name for name in _PAGE_FILES}
         files |= {f"ort/{name}": path for name, path in onnxruntime_web.files().items()}
         self._chromium: Chromium | None = None
+        self._closing, self._closed = threading.Lock(), False
         self.link = Link(_ASLEEP_S if by_hand else _SILENT_S, self._gone)
         self.server = Server(self.link, files, host, port)
         try:
@@ -37,7 +40,8 @@ class Opened:
                 self._chromium = Chromium(self.server.url())
             announce(self.server)
             hint = "Open the address again." if by_hand else "Try again, or set CHROME to another browser."
-            self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint), "facts")
+            self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _FAREWELL_S = 3.0  # for a person's page to hear that all is done
+_START_S, hint), "facts")
         except BaseException:
             self.close()
             raise
@@ -46,8 +50,13 @@ class Opened:
         return self.link.ask(question, about=about, limit_s=limit_s)
 
     def close(self) -> None:
+        """Once is enough, from any thread: a question under way then ends with DeviceError."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
         try:
-            self.link.end()
+            self.link.end(_FAREWELL_S if self._chromium is None else 0.0)
         finally:
             if self._chromium is not None:
                 self._chromium.close()

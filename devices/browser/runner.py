@@ -176,6 +176,6 @@ def check_threads(threads: int, facts: answers.Facts) -> None:
         raise UsageError(f"{threads} threads were asked for, and a page takes up to {MOST_THREADS}. Give fewer.")
 
 
-def headless(name: str = "web") -> Browser:
+def headless(name: str) -> Browser:
     """A headless Chromium of this machine, started for this and ended with it."""
     return Browser(Opened(), name)
