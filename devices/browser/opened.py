@@ -40,8 +40,7 @@ class Opened:
                 self._chromium = Chromium(self.server.url())
             announce(self.server)
             hint = "Open the address again." if by_hand else "Try again, or set CHROME to another browser."
-            self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _FAREWELL_S = 3.0  # for a person's page to hear that all is done
-_START_S, hint), "facts")
+            self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint), "facts")
         except BaseException:
             self.close()
             raise
