@@ -166,7 +166,6 @@ def _prepare(root: Any) -> None:
     if site.is_dir():
         given = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *([given] if given else [])])
-    os.environ["EDGEFC_TIED"] = str(os.getpid())
 
 
 def main() -> int:
@@ -185,6 +184,7 @@ def main() -> int:
         return 3
     from edgefc.runtime import child
 
+    child.tied = True
     os.chdir(store.run)
     os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(store.run)  # what onnxruntime writes there ends with it
     try:

@@ -21,9 +21,10 @@ from typing import Any
 from edgefc import errors
 
 LIMIT_S = 600.0
-TIED = "EDGEFC_TIED"  # the process that children end with, even when it is killed (Linux)
+_TIED = "EDGEFC_TIED"  # the process that a child ends with
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+tied = False  # whether children end with this process even when it is killed (Linux): the agent sets it
 running: set[subprocess.Popen[str]] = set()  # what kill_all() ends
 
 # Where this Python looks for modules by the user's wish, as it understood the entries when it started: relative
@@ -72,17 +73,16 @@ def _run(command: list[str], question: str, limit_s: float) -> subprocess.Comple
 
 def _tie() -> None:
     """Have the kernel end this process when the one that started it ends."""
-    if os.environ.get(TIED) and sys.platform == "linux":
+    if os.environ.get(_TIED) and sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != int(os.environ[TIED]):  # it has ended already
+        if os.getppid() != int(os.environ[_TIED]):  # it has ended already
             sys.exit(1)
 
 
 def answer(function: Callable[[dict[str, Any]], Any]) -> None:
     """Read a question, print the answer or the EdgefcError."""
-    _tie()
     question = json.loads(sys.stdin.read())
     try:
         reply = {"answer": function(question)}
@@ -118,4 +118,8 @@ def environment() -> dict[str, str]:
     root = str(Path(errors.__file__).parents[1])
     path = [root] if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) else []
     given = os.pathsep.join(path + _PYTHONPATH)
-    return {**os.environ, "PYTHONPATH": given, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
+    parent = {_TIED: str(os.getpid())} if tied else {}
+    return {**os.environ, **parent, "PYTHONPATH": given, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+_tie()  # here, because what a probe imports after this takes long

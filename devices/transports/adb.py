@@ -5,6 +5,7 @@ programs in a folder of its own, which only its own user may enter on most phone
 debuggable build, and a rooted phone opens it with `su`. Where neither works, use ssh: pkg install openssh in Termux.
 """
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,11 +16,11 @@ from edgefc.errors import DeviceError
 
 _TERMUX = "/data/data/com.termux/files"
 _MEANINGS = (
-    ("no devices/emulators found", "no phone is connected. Switch USB debugging on, plug it in: adb devices"),
+    (r"no devices/emulators found", "no phone is connected. Switch USB debugging on, plug it in: adb devices"),
     ("device unauthorized", "it does not trust this machine yet. Accept the key on its screen: adb devices"),
     ("device offline", "it is offline. Unlock it, or plug it in again: adb devices"),
     ("more than one device", "there are several phones. Give the serial of one: adb devices"),
-    ("not found", "no phone of that serial is connected. See those that are: adb devices"),
+    (r"device '.*' not found", "no phone of that serial is connected. See those that are: adb devices"),
     ("package not debuggable", "Termux of this phone does not let adb in. Reach it by ssh: pkg install openssh there"),
     ("unknown package", "there is no Termux on it. Install Termux, and in it: pkg install python"),
     ("cannot connect to daemon", "the adb server does not start here. See why: adb start-server"),
@@ -57,6 +58,6 @@ class AdbTransport(Transport):
 
     def explain(self, code: int, stderr: str) -> str | None:
         for said, meaning in _MEANINGS:
-            if said in stderr:
+            if re.search(said, stderr):
                 return meaning + "."
         return None
