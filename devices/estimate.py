@@ -24,17 +24,16 @@ class _Part(BaseModel):
 
 
 class Constants(_Part):
-    """Of one core: what a run and each step of it take beside their work; rates; and bytes of memory.
+    """Of one core: what a run, a step, and one of several stacked products take beside their work; rates; memory.
 
-    A product of r rows runs at efficiency * r / (r + rows_half) of the peak, and so on for its other two sizes.
+    A product of r rows runs at efficiency * r / (r + rows_half) of the peak.
     """
 
     run_cycles: float
     step_cycles: float
+    product_cycles: float
     efficiency: float
     rows_half: float
-    inner_half: float
-    columns_half: float
     l2_bytes_per_cycle: float
     l3_bytes_per_cycle: float
     memory_share: float
@@ -154,11 +153,9 @@ def step_seconds(step: Step, rates: Rates, constants: Constants, speed: float, t
     if step.kind == "view":
         return overhead, "overhead"
     if step.kind == "product":
-        shape = (
-            step.rows / (step.rows + constants.rows_half) * step.inner / (step.inner + constants.inner_half)
-            * step.columns / (step.columns + constants.columns_half)
-        )  # fmt: skip
-        cycles = step.flop / (rates.flop_per_cycle * constants.efficiency * max(shape, 1e-9))
+        reached = constants.efficiency * step.rows / (step.rows + constants.rows_half) if step.rows else 1.0
+        cycles = step.flop / (rates.flop_per_cycle * reached)
+        cycles += constants.product_cycles * (step.count - 1)
     else:
         per_cycle = {
             "element": constants.element_bytes_per_cycle, "function": constants.function_bytes_per_cycle,

@@ -1,5 +1,6 @@
 """edgefc devices provision: packages and kernels come to a board that has none, once, and it says what it cannot do."""
 
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,16 @@ from typing import Any
 import pytest
 
 from edgefc.cli import main
-from edgefc.devices import inventory
+from edgefc.devices import inventory, userland
 from edgefc.devices import provision as provisioning
-from edgefc.devices.check import Facts, facts_of
+from edgefc.devices.check import Facts, check, facts_of
 from edgefc.devices.host import Board
 from edgefc.devices.provision import fetch, provision
 from edgefc.devices.transports.base import Transport
+from edgefc.devices.transports.emulated import EmulatedTransport
 from edgefc.errors import DeviceError
 from tests.boards import bare, wheel
+from tests.sshd import Sshd, clean
 from tests.test_devices_check import GOOD
 
 HERE = {name: metadata.version(name) for name in ("numpy", "onnxruntime")}
@@ -142,3 +145,50 @@ def test_the_command(
     )
     assert "sending 2 wheels" in seen.out and "put there: packages: numpy-" in seen.out
     assert seen.out.endswith("bare is ready: edgefc profile MODEL --device bare\n")
+
+
+@pytest.mark.slow
+def test_a_board_behind_sshd(
+    tmp_path: Path, wheels: Path, library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """check finds what is missing, provision brings it, check is content; nothing of a run is left there."""
+    python = Path(bare(tmp_path / "there").python).parent
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    with Sshd(tmp_path / "ssh", "kitchen", PATH=f"{python}:/usr/bin:/bin") as board:
+        monkeypatch.setenv("EDGEFC_SSH_CONFIG", str(board.config))
+        assert main(["devices", "add", "kitchen", "--ssh", "kitchen"]) == 0
+
+        assert main(["devices", "check", "kitchen"]) == 1
+        assert "edgefc devices provision kitchen" in capsys.readouterr().out
+        assert main(["devices", "provision", "kitchen", "--wheels", str(wheels)]) == 0
+        assert main(["devices", "check", "kitchen"]) == 0
+        assert main(["devices", "provision", "kitchen", "--wheels", str(wheels)]) == 0
+
+        assert "sending 2 wheels" in capsys.readouterr().out.partition("is ready")[0]
+        assert sorted(each.name for each in board.cache.iterdir() if each.is_dir()) == ["agent", "files", "lib", "runs"]
+        assert clean(board)
+
+
+@pytest.mark.slow
+def test_an_arm64_system_without_packages(tmp_path: Path) -> None:
+    """Real wheels of another processor, from the index, with the hashes that it states."""
+    if why := userland.missing():
+        pytest.skip(f"NOT TESTED on arm64: {why}")
+    there = f"/root/{tmp_path.parent.name}-{tmp_path.name}"
+
+    def run(*words: str) -> None:
+        subprocess.run(userland.command(userland.place(), words), check=True)
+
+    board = EmulatedTransport("arm", userland.place(), home=there)
+    board.python = f"{there}/python/bin/python3"
+    try:
+        run("python3", "-m", "venv", "--without-pip", f"{there}/python")
+        assert not check(board, "emulated-arm64").complete
+
+        found = provision(board, say=lambda _: None)
+
+        assert found.done[0] == f"packages: numpy-{HERE['numpy']}, onnxruntime-{HERE['onnxruntime']}"
+        assert check(board, "emulated-arm64").complete
+        assert facts(board).machine == "aarch64" and facts(board).onnxruntime == HERE["onnxruntime"]
+    finally:
+        run("rm", "-rf", there)
