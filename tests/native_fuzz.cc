@@ -227,7 +227,9 @@ class Kernel {
 };
 
 void check_sentence(const Case& made, const std::string& why) {
-  const std::string layer = "edgefc::" + std::string(made.op) + (made.info.name.empty() ? "" : " " + made.info.name);
+  const std::string& name = made.info.name;
+  const std::string shown = name.size() > 200 ? name.substr(0, 200) + "..." : name;
+  const std::string layer = "edgefc::" + std::string(made.op) + (name.empty() ? "" : " " + shown);
   if (made.ordinary) broken(made, "an ordinary node is refused: " + why);
   if (why.rfind(layer + ": ", 0) != 0 || why.back() != '.' || why.find("::_M") != why.npos) {
     broken(made, "not one sentence that names the layer: " + why);
@@ -294,7 +296,7 @@ void try_case(Case& made) {
 
 Case make(Bytes& bytes) {
   Case made = bytes.of(kMakers)(bytes);
-  static const char* const names[] = {"encoder.fc1", "", "%s%n %1000d", "\xC3\xA9"};
+  static const std::string names[] = {"encoder.fc1", "", "%s%n %1000d", "\xC3\xA9", std::string(300, 'a')};
   made.info.name = bytes.of(names);
   return made;
 }

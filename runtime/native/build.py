@@ -29,6 +29,10 @@ SOURCES = (
 )  # fmt: skip
 
 
+# What the library shows. Templates of the standard library that it showed too would keep it from ever being unloaded.
+EXPORTS = "{ global: RegisterCustomOps; Edgefc*; local: *; };"
+
+
 class NoLibrary(Exception):
     """Why there is none, in one sentence."""
 
@@ -55,8 +59,10 @@ def build(target: Path, *, extra: tuple[str, ...] = ()) -> Path:
         objects = [str(Path(folder, f"{source}.o")) for source in SOURCES]
         _all([[*command, *FLAGS, *_flags(s), *extra, "-c", str(HERE / f"{s}.cc"), "-o", o]
               for s, o in zip(SOURCES, objects, strict=True)])  # fmt: skip
-        made = Path(folder, NAME)
-        _all([[*command, "-shared", "-pthread", *extra, *objects, "-o", str(made)]])
+        made, shown = Path(folder, NAME), Path(folder, "exports")
+        shown.write_text(EXPORTS)
+        script = [] if sys.platform == "darwin" else [f"-Wl,--version-script={shown}"]
+        _all([[*command, "-shared", "-pthread", *script, *extra, *objects, "-o", str(made)]])
         made.replace(target)  # at once: a process that has the old one open keeps it
     return target
 

@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::int64_t kLargest = 2147483647;  // of a size: rows and columns stay within the generator's domain
 
+constexpr std::size_t kLongestName = 200;      // bytes of a node's name in messages
 constexpr std::int64_t kMostRows = 4294967295;  // times kLargest is below 2^63
 
 struct Release {
@@ -74,7 +75,13 @@ std::string node_name(const ort::Api& api, const ort::KernelInfo& info, const ch
   check(api, api.KernelInfo_GetNodeName(&info, nullptr, &size), unread);
   std::string name(size, '\0');
   check(api, api.KernelInfo_GetNodeName(&info, name.data(), &size), unread);
-  return size > 1 ? std::string(op) + " " + name.c_str() : op;
+  name.resize(size > 0 ? size - 1 : 0);
+  if (name.size() > kLongestName) {  // onnxruntime cuts long messages, and the end says what is wrong
+    std::size_t end = kLongestName;
+    while (end > 0 && (name[end] & 0xC0) == 0x80) --end;  // not within a character
+    name = name.substr(0, end) + "...";
+  }
+  return name.empty() ? op : std::string(op) + " " + name;
 }
 
 Node::Node(const ort::Api& api, const ort::KernelInfo& info, const char* op)

@@ -47,7 +47,7 @@ ort::Status* guarded(const ort::Api& api, const std::string& name, const char* p
   }
 }
 
-// "edgefc::Op NODE", or "edgefc::Op" for a node without a name.
+// "edgefc::Op NODE", or "edgefc::Op" for a node without a name; the start of a name that is long.
 std::string node_name(const ort::Api& api, const ort::KernelInfo& info, const char* op);
 
 // The node of a model that a kernel is made for: its name and its attributes.
