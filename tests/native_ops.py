@@ -27,7 +27,7 @@ class Op:
 
     Attributes:
         nmse      what float32 may lose, against float64 or the body
-        infinite  what says where infinity goes: "body", "matrix" (the body on the unit vectors), or nothing that we have
+        infinite  what says where infinity goes: "body", "matrix" (its row of NaN too), or None for nothing
     """
 
     make: Callable[[int, int, int], nn.Module]

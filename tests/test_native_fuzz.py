@@ -87,7 +87,9 @@ def test_memory_and_undefined_behaviour(tmp_path: Path, compiled: Callable[..., 
     )
     bounds = [f"-max_total_time={seconds}", f"-seed={SEED}", "-max_len=64", "-len_control=0", "-rss_limit_mb=1024"]
 
-    said = bounded([program, *bounds, "-print_final_stats=1", f"-artifact_prefix={tmp_path}/"], tmp_path, float(seconds))
+    said = bounded(
+        [program, *bounds, "-print_final_stats=1", f"-artifact_prefix={tmp_path}/"], tmp_path, float(seconds)
+    )
 
     assert int(re.findall(r"number_of_executed_units: (\d+)", said)[0]) > 100
 
