@@ -69,7 +69,8 @@ class Device(Part):
 
 
 class Config(Part):
-    """time_ns and samples are per cell, rounds per process; native is "auto", "on" or "off".
+    """time_ns and samples are per cell, rounds per process; native is "auto", "on" or "off", activations
+    "float32" or "int8".
 
     model_settings has for each model what it was given apart from the others, such as {"native": "off"}.
 
@@ -80,6 +81,7 @@ class Config(Part):
     threads: tuple[int, ...]
     preset: str
     native: str
+    activations: str
     model_settings: tuple[dict[str, str], ...]
     settings: dict[str, str | bool | int]
     inputs: str

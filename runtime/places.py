@@ -34,7 +34,7 @@ def placed(runner: Runner, request: Request, null: str) -> Places:
 
 def checked(runner: Runner, request: Request, places: Places) -> list[list[int]]:
     """For each batch asked for, each model's batch size, once all models have loaded and fit their inputs."""
-    asked = {name: getattr(request, name) for name in ("batches", "preset", "native")}
+    asked = {name: getattr(request, name) for name in ("batches", "preset", "native", "activations")}
     question = {**asked, "models": [model.question for model in places.models], "inputs": places.inputs}
     about = ", ".join(model.name for model in places.models)
     found: list[list[int]] = runner.ask("probe_check", question, about=about)

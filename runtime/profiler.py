@@ -46,7 +46,7 @@ def profile(
     paths: Paths, *, device: str | Runner = "local", batch: Counts | None = None, threads: Counts = 1,
     preset: str = "latency", inputs: Inputs = None,
     min_time_s: float = 1.0, processes: int = 6, rounds: int = 4, samples: int = 5000, launches: int = 5,
-    memory: bool = True, progress: bool | None = None, native: str = "auto",
+    memory: bool = True, progress: bool | None = None, native: str = "auto", activations: str = "float32",
     keep: Keep | None = None,
 ) -> Record:  # fmt: skip
     """Measure every combination of models, thread counts and batch sizes.
@@ -63,6 +63,7 @@ def profile(
         launches: fresh processes for load time and first run.
         progress: a bar on stderr; when left out, if that is a terminal.
         native: "auto", "on" or "off": whether the native kernels are loaded, as for Session.
+        activations: "float32" or "int8", as for Session.
         keep: called with what is finished, a Record that is `unfinished`, after each batch size.
 
     Raises:
@@ -72,9 +73,9 @@ def profile(
     """
     request = Request(
         models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
-        native=native, inputs=None, time_ns=seconds(min_time_s), processes=counts("processes", processes)[0],
-        rounds=counts("rounds", rounds)[0], samples=counts("samples", samples)[0],
-        launches=counts("launches", launches)[0], memory=memory,
+        native=native, activations=activations, inputs=None, time_ns=seconds(min_time_s),
+        processes=counts("processes", processes)[0], rounds=counts("rounds", rounds)[0],
+        samples=counts("samples", samples)[0], launches=counts("launches", launches)[0], memory=memory,
     )  # fmt: skip
     chosen = check_settings(preset, request.threads)
     with inputs_file(inputs) as (path, called), null_file() as null, Opened(_runner(device)) as runner:
@@ -195,7 +196,7 @@ class _Profiler:
         return None, found["missing"], Heap.of(found["heap"]) if "heap" in found else None
 
     def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
-        asked = {"preset": self.request.preset, "native": self.request.native}
+        asked = {"preset": self.request.preset, "native": self.request.native, "activations": self.request.activations}
         found = self.runner.ask(probe, {**asked, **question}, about=about)
         self.bar.update()
         return found

@@ -14,7 +14,8 @@ A record names no machine, user or folder. Units end the names. A value that cou
 Format history (schema_version):
     1   first
     2   config.native and cells.native: whether native kernels were asked for, and loaded
-    3   device; unfinished; config.model_settings; python, numpy and CPU times may be null with a reason
+    3   device; unfinished; config.model_settings; config.activations; python, numpy and CPU times may be null with a
+        reason
 """
 
 import os

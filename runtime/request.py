@@ -15,7 +15,7 @@ import numpy as np
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
 from edgefc.runtime.external import weight_files
-from edgefc.runtime.native import check_mode
+from edgefc.runtime.native import check_activations, check_mode
 from edgefc.runtime.parts import Config, ModelFile, WeightsFile
 from edgefc.runtime.presets import settings
 
@@ -29,6 +29,7 @@ class Model:
 
     path: str | os.PathLike[str]
     native: str | None = None
+    activations: str | None = None
 
     @property
     def settings(self) -> dict[str, str]:
@@ -55,6 +56,7 @@ class Request:
     threads: tuple[int, ...]
     preset: str
     native: str
+    activations: str
     inputs: str | None
     time_ns: int
     processes: int
@@ -74,6 +76,8 @@ def models_of(paths: Paths) -> tuple[Model, ...]:
         failures.check_file(Path(model.path))
         if model.native is not None:
             check_mode(model.native)
+        if model.activations is not None:
+            check_activations(model.activations)
     return tuple(replace(model, path=os.fspath(model.path)) for model in models)
 
 
@@ -109,7 +113,18 @@ def check_settings(preset: str, threads: Sequence[int]) -> dict[str, str | bool 
 
 
 def config_of(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
-    same = ("threads", "preset", "native", "time_ns", "processes", "rounds", "samples", "launches", "memory")
+    same = (
+        "threads",
+        "preset",
+        "native",
+        "activations",
+        "time_ns",
+        "processes",
+        "rounds",
+        "samples",
+        "launches",
+        "memory",
+    )
     asked, own = asdict(request), tuple(model.settings for model in request.models)
     return Config(
         **{name: asked[name] for name in same},

@@ -17,6 +17,11 @@ from edgefc.runtime import native as kernels
 from edgefc.runtime.presets import session_options, settings
 from edgefc.runtime.signature import Array, Port, check_feeds, empty_outputs, listed, near, port_of
 
+_NO_INT8 = (
+    "activations is 'int8', and without native kernels, which alone have them, this model cannot run so. "
+    "Leave activations as float32, or see what native='on' says."
+)
+
 
 class Session:
     """One model in onnxruntime's CPU provider.
@@ -32,17 +37,28 @@ class Session:
     With native="auto" the kernels are loaded where there are any and the model's types are theirs: onnxruntime takes an
     operator from a library or from the file, for all its nodes, so one layer of float64 makes all run by their bodies.
 
+    With activations="int8" the native PRPLinear rounds its inputs u, after in_scale, to 255 multiples of a step of each
+    row's own, max|u| / 127; other layers are as without. It saves time with AVX-512 where codes have 1 bit.
+    The nmse of the outputs against float64, inputs Gaussian: 3.4e-5 at n = 64, 5.3e-5 at 384, 6.5e-5 at 1024, 7.4e-5
+    at 4096, 8.8e-5 at 16384. A row that holds NaN or infinity gives NaN.
+
     Raises:
-        UsageError: the file, the preset, the thread count or the native kernels cannot be used.
+        UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used.
         ModelError: the file is no model that onnxruntime loads.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, preset: str = "latency", threads: int = 1, native: str = "auto"
-    ) -> None:
+        self, path: str | os.PathLike[str], *, preset: str = "latency", threads: int = 1, native: str = "auto",
+        activations: str = "float32",
+    ) -> None:  # fmt: skip
         self.path = Path(path)
         self.settings = settings(preset, threads)
+        kernels.check_activations(activations)
         chosen = kernels.choose(native)
+        if activations == "int8":
+            if chosen is None:
+                raise UsageError(_NO_INT8)
+            self.settings["edgefc.activations"] = activations
         failures.check_file(self.path)
         try:
             try:
@@ -50,8 +66,12 @@ class Session:
             except Exception as error:
                 if chosen is None or native == "on" or not failures.is_of_another_type(error):
                     raise
+                if activations == "int8":
+                    raise UsageError(_NO_INT8) from None
                 chosen = None
                 self._session = self._load(chosen)
+        except UsageError:
+            raise
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.load_error(self.path, error) from None
         self.native = None if chosen is None else chosen[1]
@@ -106,10 +126,13 @@ class Session:
         return list(outputs)
 
 
+_SETTINGS = ("preset", "native", "threads", "activations")
+
+
 def open_session(model: Mapping[str, Any], question: Mapping[str, Any]) -> Session:
     """As a probe is asked to: settings are the model's own where it has them, else those of the whole question."""
     asked = {**question, **model}
-    return Session(model["path"], **{name: asked[name] for name in ("preset", "native", "threads") if name in asked})
+    return Session(model["path"], **{name: asked[name] for name in _SETTINGS if name in asked})
 
 
 def _give_back() -> None:

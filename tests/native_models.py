@@ -86,6 +86,12 @@ class Prp:
         opsets = [helper.make_opsetid("", 20), helper.make_opsetid("edgefc", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
+    def rounded(self, x: Array) -> NDArray[np.float64]:
+        """x after in_scale in 255 levels for each row, and what then goes into the same layer without in_scale."""
+        u = x * self.weights["in_scale"].astype(np.float64)
+        step = np.abs(u).max(axis=1, keepdims=True) / 127
+        return np.round(u / step) * step / self.weights["in_scale"]
+
     def expected(self, x: Array) -> NDArray[np.float64]:
         p = generator.matrix(self.seed, self.m, self.n, self.distribution).astype(np.float64) / np.sqrt(self.n)
         scales = {name: value.astype(np.float64) for name, value in self.weights.items()}
@@ -93,8 +99,10 @@ class Prp:
         return y
 
 
-def session(model: ModelProto, library: str, threads: int = 1) -> Any:
+def session(model: ModelProto, library: str, threads: int = 1, activations: str | None = None) -> Any:
     options = ort.SessionOptions()
+    if activations is not None:
+        options.add_session_config_entry("edgefc.activations", activations)
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.register_custom_ops_library(library)

@@ -166,6 +166,96 @@ def test_threads_change_no_bit(library: str, distribution: str) -> None:
     assert all(np.array_equal(y, expected) for y in found)
 
 
+# ---- int8 activations
+
+
+@pytest.mark.parametrize("distribution", generator.CODEBOOKS)
+def test_int8_activations_round_each_row_and_nothing_else(cpu: str, library: str, distribution: str) -> None:
+    for n, m in ((1, 1), (7, 5), (64, 33), (300, 401)):
+        layer = Prp(n, m, distribution)
+        kernel = session(layer.model(), library, activations="int8")
+        for rows in (1, 2, 5, 33):
+            x = inputs(rows, n)
+            error = np.square(run(kernel, x) - layer.expected(layer.rounded(x))).sum()
+            assert error <= 1e-12 * np.square(layer.expected(x)).sum(), f"{n} -> {m}, batch {rows}"
+
+
+def test_int8_activations_with_levels_of_any_kind(cpu: str, library: str) -> None:
+    layer, x = Prp(300, 50, codebook=[0.25, -3.0]), inputs(5, 300)
+    p = np.where(generator.matrix(7, 50, 300, "rademacher") > 0, 0.25, -3.0) / np.sqrt(300)
+    u = layer.rounded(x) * layer.weights["in_scale"]
+
+    y = run(session(layer.model(), library, activations="int8"), x)
+
+    assert_close(y, u @ p.T * layer.weights["out_scale"] + layer.weights["bias"])
+
+
+@pytest.mark.parametrize("n", [64, 384, 1024, 4096])
+def test_the_error_of_int8_activations(library: str, n: int) -> None:
+    """What Session's docstring states, for Gaussian inputs."""
+    layer, x = Prp(n, 256), inputs(16, n)
+    layer.weights["in_scale"][:] = 1
+    layer.weights["bias"][:] = 0
+    expected = layer.expected(x)
+
+    error = np.square(run(session(layer.model(), library, activations="int8"), x) - expected).sum()
+
+    assert 1e-5 < error / np.square(expected).sum() < 1e-4
+
+
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian", "ternary", "uniform"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_nan_with_int8(cpu: str, library: str, distribution: str, value: float) -> None:
+    layer = Prp(40, 24, distribution)
+    kernel = session(layer.model(), library, activations="int8")
+    for rows in (1, 9):
+        x = inputs(rows, 40)
+        x[0, 3] = value
+        y = run(kernel, x)
+        assert np.isnan(y[0]).all() and np.isfinite(y[1:]).all()
+
+
+def test_zeros_and_hardly_more_with_int8(cpu: str, library: str) -> None:
+    layer = Prp(100, 24)
+    kernel, x = session(layer.model(), library, activations="int8"), inputs(3, 100)
+    x[0], x[1] = 0, x[1] * np.float32(1e-38)
+
+    y = run(kernel, x)
+
+    np.testing.assert_allclose(y[:2], [layer.weights["bias"]] * 2, atol=1e-36)
+    assert_close(y[2:], layer.expected(layer.rounded(x[2:])))
+
+
+def test_activations_that_there_are_not(library: str) -> None:
+    with pytest.raises(Exception, match=r"edgefc\.activations is int4\. Choose float32 or int8\.$"):
+        session(Prp(4, 9).model(), library, activations="int4")
+    x = inputs(2, 4)
+    exact = run(session(Prp(4, 9).model(), library), x)
+    np.testing.assert_array_equal(run(session(Prp(4, 9).model(), library, activations="float32"), x), exact)
+
+
+@torch.no_grad()
+def test_a_session_with_int8_activations(loaded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = edgefc.PRPLinear(60, 50, distribution="rademacher").eval(), torch.randn(3, 60)
+    export(layer, x, tmp_path / "m.onnx")
+    exact, rounded = (Session(tmp_path / "m.onnx", activations=name) for name in ("float32", "int8"))
+    feeds = {exact.inputs[0].name: x.numpy()}
+    answers = [next(iter(each.run(feeds).values())) for each in (exact, rounded)]
+
+    assert 1e-6 < np.square(answers[0] - answers[1]).sum() / np.square(answers[0]).sum() < 1e-3
+    assert rounded.settings["edgefc.activations"] == "int8" and "edgefc.activations" not in exact.settings
+    with pytest.raises(UsageError, match=r"^activations is 'int4'\. Choose one of: float32, int8\.$"):
+        Session(tmp_path / "m.onnx", activations="int4")
+    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
+        Session(tmp_path / "m.onnx", native="off", activations="int8")
+    export(layer.double(), x.double(), tmp_path / "d.onnx")
+    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
+        Session(tmp_path / "d.onnx", activations="int8")
+    monkeypatch.setattr(native, "library_path", lambda: None)
+    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
+        Session(tmp_path / "m.onnx", activations="int8")
+
+
 # ---- hostile models
 
 HOSTILE = [
@@ -261,8 +351,10 @@ def test_a_record_says_what_was_loaded(loaded: str, tmp_path: Path) -> None:
     export(edgefc.PRPLinear(60, 50).eval(), torch.randn(1, 60), tmp_path / "m.onnx")
     quick = {"min_time_s": 0.01, "processes": 1, "rounds": 1, "launches": 1, "memory": False}
     with_it, without = (profile(tmp_path / "m.onnx", native=mode, **quick) for mode in ("on", "off"))
+    rounded = profile(tmp_path / "m.onnx", activations="int8", **quick)
 
     assert with_it.config.native == "on" and with_it.cells[0].native in CPUS
+    assert with_it.config.activations == "float32" and rounded.config.activations == "int8"
     assert without.config.native == "off" and without.cells[0].native is None
 
 

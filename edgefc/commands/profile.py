@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--native", default="auto", metavar="MODE",
         help="kernels of edgefc's own for its layers: auto (where there are any), on, or off",
     )  # fmt: skip
+    parser.add_argument(
+        "--activations", default="float32", metavar="TYPE",
+        help="float32, or int8: what the native kernel of PRPLinear rounds its inputs to",
+    )  # fmt: skip
     parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
     parser.add_argument(
         "--time", type=float, default=1.0, metavar="SECONDS", help="time spent timing each row (default: 1)"
@@ -61,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     options = {
         "batch": args.batch, "threads": args.threads, "preset": args.preset, "inputs": args.inputs,
         "min_time_s": args.time, "memory": args.memory, "native": args.native,
+        "activations": args.activations,
     }  # fmt: skip
     return _one(args, options) if len(args.device) == 1 else _several(args, options)
 

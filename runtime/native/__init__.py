@@ -19,6 +19,7 @@ from edgefc.errors import UsageError
 
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
 MODES = ("auto", "on", "off")
+ACTIVATIONS = ("float32", "int8")
 _BUILD = "Install a C++ compiler and run pip install again, or python -m edgefc.runtime.native.build in a checkout"
 
 
@@ -31,6 +32,11 @@ def library_path() -> str | None:
 def check_mode(mode: str) -> None:
     if mode not in MODES:
         raise UsageError(f"native is {mode!r}. Choose one of: {', '.join(MODES)}.")
+
+
+def check_activations(activations: str) -> None:
+    if activations not in ACTIVATIONS:
+        raise UsageError(f"activations is {activations!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
 
 
 def choose(mode: str) -> tuple[str, str] | None:

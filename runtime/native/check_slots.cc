@@ -28,6 +28,8 @@ SAME_API(ReleaseStatus);
 SAME_API(ReleaseTensorTypeAndShapeInfo);
 SAME_API(ReleaseCustomOpDomain);
 SAME_API(KernelInfoGetAttributeArray_float);
+SAME_API(HasSessionConfigEntry);
+SAME_API(GetSessionConfigEntry);
 SAME_API(KernelInfo_GetNodeName);
 SAME_API(KernelInfoGetConstantInput_tensor);
 SAME_API(KernelContext_ParallelFor);

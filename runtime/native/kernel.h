@@ -172,7 +172,7 @@ enum class Cpu { kPortable, kAvx2, kAvx512 };
 Cpu cpu();  // throws Failure where the variable names none that can run here
 const char* cpu_name(Cpu);
 
-const ort::CustomOp& prp_op();
+const ort::CustomOp& prp_op(bool int8_activations);
 const ort::CustomOp& circulant_op();
 const ort::CustomOp& tied_op();
 

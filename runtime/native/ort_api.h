@@ -55,7 +55,10 @@ struct Api {
   void (*ReleaseCustomOpDomain)(Domain*);
   Slot slots_102[60];
   Status* (*KernelInfoGetAttributeArray_float)(const KernelInfo*, const char* name, float* out, std::size_t* size);
-  Slot slots_163[81];
+  Slot slots_163[74];
+  Status* (*HasSessionConfigEntry)(const SessionOptions*, const char* key, int* has);
+  Status* (*GetSessionConfigEntry)(const SessionOptions*, const char* key, char* out, std::size_t* size);
+  Slot slots_239[5];
   Status* (*KernelInfo_GetNodeName)(const KernelInfo*, char* out, std::size_t* size);
   Slot slots_245[4];
   Status* (*KernelInfoGetConstantInput_tensor)(const KernelInfo*, std::size_t index, int* is_constant,

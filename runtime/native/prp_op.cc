@@ -28,7 +28,8 @@ const prp::Variant& variant_for(const prp::Plan& plan) {
 
 class Kernel {
  public:
-  Kernel(const ort::Api& api, const ort::KernelInfo& info) : api_(api) {
+  Kernel(const ort::Api& api, const ort::KernelInfo& info, bool int8 = false) : api_(api) {
+    plan_.int8 = int8;
     const Node node(api, info, kOp);
     name_ = node.name();
     plan_.in = node.size("in_features");
@@ -145,11 +146,15 @@ class Kernel {
   Scratch scratch_;
 };
 
+struct Int8Kernel : Kernel {
+  Int8Kernel(const ort::Api& api, const ort::KernelInfo& info) : Kernel(api, info, true) {}
+};
+
 }  // namespace
 
-const ort::CustomOp& prp_op() {
-  static const ort::CustomOp op = make_op<Kernel, kOp, 4>();
-  return op;
+const ort::CustomOp& prp_op(bool int8_activations) {
+  static const ort::CustomOp exact = make_op<Kernel, kOp, 4>(), rounding = make_op<Int8Kernel, kOp, 4>();
+  return int8_activations ? rounding : exact;
 }
 
 }  // namespace edgefc

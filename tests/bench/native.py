@@ -4,6 +4,7 @@
     python tests/bench/native.py --n 4096 --batch 1,16 --distribution rademacher --time 3
 
 int8 and int4 are those of edgefc bench, which compares every layer; this takes the distributions of PRP alone.
+"rademacher int8" and so on are PRPLinear with int8 activations.
 """
 
 import sys
@@ -19,7 +20,7 @@ from edgefc.bench import models
 from edgefc.export import export
 from edgefc.files import write_text
 from edgefc.generator import CODEBOOKS
-from edgefc.runtime import profile
+from edgefc.runtime import Model, profile
 from edgefc.tables import print_table
 
 DEFAULT = ["rademacher", "gaussian", "ternary"]
@@ -37,7 +38,8 @@ def main() -> None:
             dense, *others = medians_us(record, batch)
             ratios = (f"{other:.1f} ({dense / other:.2f}x)" for other in others)
             rows.append([f"{n}", f"{batch}", f"{dense:.1f}", *ratios])
-    print_table(("n", "batch", "dense us", "int8", "int4", *args.distribution, "circulant"), rows, left=0)
+    names = [f"{name}{end}" for name in args.distribution for end in ("", " int8")]
+    print_table(("n", "batch", "dense us", "int8", "int4", *names, "circulant"), rows, left=0)
     print(conditions(records[0]))
     print(f"native kernels: {records[0].cells[0].native}")
     print(doubts(records))
@@ -51,12 +53,20 @@ def measure(n, args):
         models.dense(n, n, paths[0])
         models.quantise_int8(paths[0], paths[1])
         models.quantise_int4(paths[0], paths[2])
+        measured = [Model(path) for path in paths]
         layers = {name: edgefc.PRPLinear(n, n, distribution=name) for name in args.distribution}
         for name, layer in {**layers, "circulant": edgefc.CirculantLinear(n, n)}.items():
-            paths.append(Path(folder) / f"{name}.onnx")
-            export(layer, torch.randn(2, n), paths[-1], verify=False)
+            path = Path(folder) / f"{name}.onnx"
+            export(layer, torch.randn(2, n), path, verify=False)
+            measured += [Model(path), Model(path, activations="int8")] if name in layers else [Model(path)]
         return profile(
-            paths, batch=args.batch, threads=args.threads, min_time_s=args.time, memory=False, launches=1, native="on"
+            measured,
+            batch=args.batch,
+            threads=args.threads,
+            min_time_s=args.time,
+            memory=False,
+            launches=1,
+            native="on",
         )
 
 
