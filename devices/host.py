@@ -95,9 +95,9 @@ class Board:
                     told(there, size)
         return sha256
 
-    def place(self, files: Mapping[str, Path]) -> str:
+    def place(self, files: Mapping[str, Path], told: Told | None = None) -> str:
         """Send files and have them side by side under these names, for the length of this connection; the folder."""
-        placed = [{"name": name, "sha256": self.send(path)} for name, path in files.items()]
+        placed = [{"name": name, "sha256": self.send(path, told)} for name, path in files.items()]
         return self._text(self.call("place", files=placed))
 
     def install(self, what: str, files: Mapping[str, Path], told: Told | None = None) -> None:

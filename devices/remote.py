@@ -4,8 +4,11 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from edgefc.devices import answers
 from edgefc.devices.agent import COOLING_S
@@ -58,7 +61,8 @@ class Remote:
         files = {here.name: here}
         for weights in weight_files(here) if here.suffix != ".npz" else ():
             files[weights.relative_to(here.parent).as_posix()] = weights
-        there = f"{self.board.place(files)}/{here.name}"
+        with tqdm(desc=f"{self.name}: sending", unit="B", unit_scale=True, leave=False, disable=None) as bar:
+            there = f"{self.board.place(files, partial(_show, bar))}/{here.name}"
         self._names[there] = path
         return there
 
@@ -130,6 +134,11 @@ class Remote:
         for there, here in self._names.items():
             text = text.replace(there, here)
         return type(error)(text)
+
+
+def _show(bar: Any, there: int, size: int) -> None:
+    bar.total = size
+    bar.update(there - bar.n)
 
 
 def _without_wait(found: dict[str, Any]) -> dict[str, Any]:

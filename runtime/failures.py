@@ -37,6 +37,10 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         lambda m: f"its operator {m['op']} has an input of type {m['type']}, which {_HERE} or the native kernels lack",
     ),
     (
+        r"Could not find an implementation for (?P<op>\w+)\(\d+\) node",  # uint32 arithmetic before 1.20, say
+        lambda m: f"{_HERE} does not compute its operator {m['op']} on these types. {_OTHER_RUNTIME}",
+    ),
+    (
         r"No Op registered for (?P<op>\S+) with domain_version of (?P<version>\d+)",
         lambda m: f"{_HERE} has no operator {m['op']} at opset {m['version']}. {_OTHER_RUNTIME}",
     ),

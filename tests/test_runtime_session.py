@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -151,3 +152,13 @@ def _check_sentence(error: EdgefcError, said: str, path: Path) -> None:
     assert os.fspath(path) in text
     assert "\n" not in text and "ONNXRuntimeError" not in text and ".cc" not in text
     assert len(text) < 300 + len(str(path))
+
+
+def test_an_operator_that_is_not_computed_on_a_type(tmp_path: Path) -> None:
+    """As an older onnxruntime does with uint32."""
+    port = (onnx.TensorProto.DOUBLE, ["n"])
+    node = onnx.helper.make_node("Erf", ["x"], ["y"], name="gelu/Erf")
+    path = models.write(tmp_path / "m.onnx", [node], {"x": port}, {"y": port}, {})
+
+    with pytest.raises(ModelError, match=r"does not compute its operator Erf on these types\. Use a release that has"):
+        Session(path)
