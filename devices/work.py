@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import onnxruntime as ort
 
+from edgefc.errors import ModelError
 from edgefc.runtime import failures
 from edgefc.runtime.external import nodes_of, weight_files
 from edgefc.runtime.inputs import feeds_for
@@ -95,12 +96,23 @@ def work_of(path: str | Path, batch: int | None = None, inputs: str | None = Non
             session.run(None, feeds)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.run_error(file, error) from None
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        events = _events(Path(session.end_profiling()), file)
     told = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
     layers = _layers([event["name"] for event in told], nodes_of(file, "edgefc"))
     steps = (_step(layer, event["args"]) for layer, event in zip(layers, told, strict=True))
     total = file.stat().st_size + sum(each.stat().st_size for each in weight_files(file))
     return Work(file.name, total, size, tuple(step for step in steps if step is not None))
+
+
+def _events(profile: Path, file: Path) -> list[dict[str, Any]]:
+    try:
+        events: list[dict[str, Any]] = json.loads(profile.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{file} cannot be counted: onnxruntime's profile of it is unreadable ({type(error).__name__}). "
+            "Use names of plain letters in it."
+        ) from None
+    return events
 
 
 def _session(file: Path, prefix: str) -> Any:

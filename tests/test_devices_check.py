@@ -144,3 +144,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert re.search(r"^onnxruntime +missing +.* +edgefc devices provision bare *$", capsys.readouterr().out, re.M)
     assert main(["devices", "check", "pi"]) == 3
     assert capsys.readouterr().err.startswith("edgefc devices: pi ended the agent (exit 1)")
+
+
+def test_this_machine_is_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    assert main(["devices", "check", "local"]) == 0

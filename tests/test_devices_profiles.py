@@ -125,6 +125,6 @@ def test_the_command_lists_them(
     assert main(["devices", "--json", str(tmp_path / "devices.json")]) == 0
 
     said, written = capsys.readouterr().out, json.loads((tmp_path / "devices.json").read_text())
-    assert re.search(r"^pi5 +Raspberry Pi 5 +board +4 Cortex-A76 +2\.4 +4/8$", said, re.M)
+    assert re.search(r"^pi5 +Raspberry Pi 5 +board +4 Cortex-A76 +2\.4 +4/8 +yes *$", said, re.M)
     assert "You have written down no device yet" in said
     assert [each["key"] for each in written["profiles"]] == profile.names() and written["devices"] == {}

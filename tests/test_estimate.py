@@ -62,6 +62,20 @@ def test_a_transposed_weight(tmp_path: Path, transposed: int) -> None:
     assert (step.rows, step.inner, step.columns, step.weight_bytes) == (5, n, m, 4 * (n * m + m))
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_transposed_input(tmp_path: Path, packed: bool) -> None:
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=1)
+    ports, weights = {"x": (FLOAT, [11, 5])}, {}
+    if packed:
+        weights = {"w": np.ones((11, 3), np.float32)}
+    else:
+        ports["w"] = (FLOAT, [11, 3])
+    (step,) = products(work_of(onnx_models.write(tmp_path / "m.onnx", [node], ports, {"y": (FLOAT, [5, 3])}, weights)))
+
+    assert (step.rows, step.inner, step.columns) == (5, 11, 3)
+    assert step.weight_bytes == (4 * 11 * 3 if packed else 0)
+
+
 @pytest.mark.parametrize(("left", "right", "sizes"), [
     ([6, 5, 3], [6, 3, 4], (6, 5, 4, 3)),
     ([2, 3, 5, 7], [2, 3, 7, 1], (6, 5, 1, 7)),
@@ -140,6 +154,29 @@ def test_models_that_do_not_run(tmp_path: Path) -> None:
         work_of(tmp_path / "text.onnx")
     with pytest.raises(UsageError, match=r"cannot load .*: No such file or directory"):
         work_of(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\b", "a\nb", 'a","x":{"y', "", "_inlfunc_Gone_token_3_x", "_if_then_branch"]
+)
+def test_names_of_any_kind(tmp_path: Path, name: str) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"], name=name)
+    ports = {"x": (FLOAT, ["batch", 3])}, {"y": (FLOAT, ["batch", 3])}
+
+    (step,) = work_of(onnx_models.write(tmp_path / "m.onnx", [node], *ports, {}), 2).steps
+
+    assert (step.op, step.kind, step.activation_bytes) == ("Relu", "element", 48)
+
+
+def test_a_profile_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefc.devices.work.json.loads", _broken)
+
+    with pytest.raises(ModelError, match=r"cannot be counted: onnxruntime's profile of it is unreadable \(JSONDecodeE"):
+        work_of(onnx_models.matmul(tmp_path / "m.onnx"))
+
+
+def _broken(text: str) -> None:
+    raise json.JSONDecodeError("no", text, 0)
 
 
 # ---- the roofline

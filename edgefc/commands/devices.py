@@ -82,13 +82,17 @@ def _add(args: argparse.Namespace) -> int:
 def _check(name: str, path: Path | None) -> int:
     from edgefc.devices import inventory
     from edgefc.devices.check import as_json, check
-    from edgefc.devices.connect import transport
+    from edgefc.devices.connect import HERE, transport
+    from edgefc.devices.transports.local import LocalTransport
     from edgefc.files import check_writable, write_text
     from edgefc.tables import print_table
 
     if path is not None:
         check_writable(path)
-    found = check(transport(name), inventory.device(name).profile)
+    if name in HERE:
+        found = check(LocalTransport(name))
+    else:
+        found = check(transport(name), inventory.device(name).profile)
     if path is not None:
         write_text(path, json.dumps(as_json(found), indent=2) + "\n")
     rows = [(line.what, line.state, line.found, line.mend) for line in found.lines]
@@ -129,7 +133,7 @@ def _list(path: Path | None) -> int:
             "devices": {name: device.model_dump() for name, device in mine.items()},
         }
         write_text(path, json.dumps(content, indent=2) + "\n")
-    print_table(("profile", "device", "kind", "cores", "GHz", "memory GiB"), map(_row, kinds), left=4)
+    print_table(("profile", "device", "kind", "cores", "GHz", "memory GiB", "estimate"), map(_row, kinds), left=4)
     print()
     if not mine:
         print("You have written down no device yet: edgefc devices add NAME --profile KEY --ssh ALIAS")
@@ -140,7 +144,9 @@ def _list(path: Path | None) -> int:
 
 
 def _row(profile: "Profile") -> tuple[str, ...]:
+    from edgefc.devices.rates import usable
+
     cores = " + ".join(f"{each.cores.value} {each.core.value}" for each in profile.clusters)
     clock = f"{profile.clusters[0].max_clock_hz.value / 1e9:.1f}" if profile.clusters else ""
     memory = "/".join(f"{size / 2**30:g}" for size in profile.memory.bytes.value) if profile.memory else ""
-    return profile.key, profile.name, profile.kind, cores, clock, memory
+    return profile.key, profile.name, profile.kind, cores, clock, memory, "yes" if usable(profile) else "no"
