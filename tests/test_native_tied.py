@@ -196,7 +196,7 @@ def test_a_weight_that_is_fed(library: str) -> None:
     assert_close(y, expected(layer, x), nmse=1e-12, what="fed")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changed=st.dictionaries(
         st.sampled_from(["d_model", "d_hidden", "activation"]),
@@ -222,7 +222,7 @@ def test_whatever_the_attributes_nothing_crashes(library: str, changed: dict[str
 @torch.no_grad()
 def test_one_file_with_and_without(loaded: str, tmp_path: Path) -> None:
     layer, x = make(60, 50), inputs(3, 60)
-    export(layer, torch.from_numpy(x), tmp_path / "m.onnx")
+    export(layer, torch.from_numpy(x), tmp_path / "m.onnx", verify=False)
     for mode in ("auto", "on", "off"):
         opened = Session(tmp_path / "m.onnx", native=mode)
         assert opened.native is None if mode == "off" else opened.native in CPUS
@@ -234,7 +234,7 @@ def test_one_file_with_and_without(loaded: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_types_run_by_their_bodies(loaded: str, tmp_path: Path, dtype: torch.dtype) -> None:
     layer, x = make(60, 50, "relu", dtype=dtype), torch.randn(3, 60, dtype=dtype)
-    export(layer, x, tmp_path / "m.onnx")
+    export(layer, x, tmp_path / "m.onnx", verify=False)
 
     assert Session(tmp_path / "m.onnx").native is None
     with pytest.raises(ModelError, match=r"its operator TiedFFN has an input of type (double|float16)"):

@@ -1,9 +1,9 @@
 // The functions of edgefc/layers/activations.py by their numbers, over floats in place.
 //
 // Plain loops without branches or calls, which the compiler turns into vectors of the file that includes them; only sin
-// calls the C library, number by number. Relative errors stay at a few units in the last place, near zero and in the tails
-// too; NaN stays NaN, and infinity goes where the formula in float64 sends it. The polynomials were fitted to these
-// functions in float64, weighted for relative error.
+// calls the C library, number by number. Relative errors stay at a few units in the last place, near zero and in the
+// tails too; NaN stays NaN, and infinity goes where the formula in float64 sends it. The polynomials were fitted to
+// these functions in float64, weighted for relative error.
 #pragma once
 
 #include <cstdint>

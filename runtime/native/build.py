@@ -24,6 +24,7 @@ SOURCES = (
     "kernel", "library", "prp_op", "prp_portable", "prp_avx2", "prp_avx512",
     "circulant_op", "circulant", "circulant_form", "circulant_spectrum", "circulant_portable", "circulant_avx2",
     "circulant_avx512", "fft",
+    "eugen_op", "eugen_portable", "eugen_avx2", "eugen_avx512",
     "tied_op", "tied_portable", "tied_avx2", "tied_avx512",
     "limits", "limits_portable", "limits_avx2", "limits_avx512",
 )  # fmt: skip

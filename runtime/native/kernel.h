@@ -175,5 +175,6 @@ const char* cpu_name(Cpu);
 const ort::CustomOp& prp_op(bool int8_activations);
 const ort::CustomOp& circulant_op();
 const ort::CustomOp& tied_op();
+const ort::CustomOp& eugen_op();
 
 }  // namespace edgefc

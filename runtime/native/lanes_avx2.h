@@ -33,10 +33,11 @@ struct Lanes {
   static F add(F a, F b) { return _mm256_add_ps(a, b); }
   static F multiply(F a, F b) { return _mm256_mul_ps(a, b); }
   static F multiply_add(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
-  // The sums of a's lanes, b's, c's and d's.
-  static void sums(F a, F b, F c, F d, float* to) {
+  // to[0..3] += the sums of a's lanes, b's, c's and d's.
+  static void add_sums(F a, F b, F c, F d, float* to) {
     const F all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+    const __m128 whole = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), whole));
   }
   // table[index mod 8]
   static F look(I index, F table) { return _mm256_permutevar8x32_ps(table, index); }

@@ -38,13 +38,14 @@ struct Lanes {
   static F add(F a, F b) { return _mm512_add_ps(a, b); }
   static F multiply(F a, F b) { return _mm512_mul_ps(a, b); }
   static F multiply_add(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
-  // The sums of a's lanes, b's, c's and d's.
-  static void sums(F a, F b, F c, F d, float* to) {
+  // to[0..3] += the sums of a's lanes, b's, c's and d's.
+  static void add_sums(F a, F b, F c, F d, float* to) {
     const F ab = add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     const F cd = add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     const F all = add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
     const F half = add(all, _mm512_shuffle_f32x4(all, all, 0x4E));
-    _mm_storeu_ps(to, _mm512_castps512_ps128(add(half, _mm512_shuffle_f32x4(half, half, 0xB1))));
+    const F whole = add(half, _mm512_shuffle_f32x4(half, half, 0xB1));
+    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm512_castps512_ps128(whole)));
   }
   // table[index mod 16]
   static F look(I index, F table) { return _mm512_permutexvar_ps(index, table); }

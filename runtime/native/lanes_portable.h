@@ -37,12 +37,12 @@ struct Lanes {
   static F add(F a, F b) { return a + b; }
   static F multiply(F a, F b) { return a * b; }
   static F multiply_add(F a, F b, F c) { return a * b + c; }
-  // The sums of a's lanes, b's, c's and d's.
-  static void sums(F a, F b, F c, F d, float* to) {
-    to[0] = (a[0] + a[1]) + (a[2] + a[3]);
-    to[1] = (b[0] + b[1]) + (b[2] + b[3]);
-    to[2] = (c[0] + c[1]) + (c[2] + c[3]);
-    to[3] = (d[0] + d[1]) + (d[2] + d[3]);
+  // to[0..3] += the sums of a's lanes, b's, c's and d's.
+  static void add_sums(F a, F b, F c, F d, float* to) {
+    to[0] += (a[0] + a[1]) + (a[2] + a[3]);
+    to[1] += (b[0] + b[1]) + (b[2] + b[3]);
+    to[2] += (c[0] + c[1]) + (c[2] + c[3]);
+    to[3] += (d[0] + d[1]) + (d[2] + d[3]);
   }
 
   static F gather(I index, const float* table) {

@@ -33,7 +33,7 @@ struct Domain {
 
   Domain(const ort::Api& table, bool int8) : api(table) {
     check(api, api.CreateCustomOpDomain("edgefc", &domain), "onnxruntime could not make the domain edgefc.");
-    for (const ort::CustomOp* op : {&prp_op(int8), &circulant_op(), &tied_op()}) {
+    for (const ort::CustomOp* op : {&prp_op(int8), &circulant_op(), &tied_op(), &eugen_op()}) {
       check(api, api.CustomOpDomain_Add(domain, op), std::string("onnxruntime refused the operator ") + op->GetName(op));
     }
   }

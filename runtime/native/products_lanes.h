@@ -1,5 +1,5 @@
-// Two small matrix products over the vectors of one lanes_*.h, for matrices that lie in rows: sums in registers, a few rows
-// of each side at once. Included like prp_lanes.h, behind a lanes_*.h.
+// Two small matrix products over the vectors of one lanes_*.h, for matrices that lie in rows: sums in registers, a few
+// rows of each side at once. Included like prp_lanes.h, behind a lanes_*.h.
 //
 //   dots    to[b][r] += x[b] . w[r]               w's rows against x's: both are read along their rows
 //   spread  y[b] += sum over r of h[b][r] w[r]    w's rows, weighted, added up
@@ -20,6 +20,7 @@ constexpr bool kManyRegisters = Lanes::registers >= 32;
 constexpr int kDotRows = kManyRegisters ? 6 : 2;        // of x at once, against four of w
 constexpr int kSpreadRows = 6;                          // of h at once
 constexpr int kSpreadVectors = kManyRegisters ? 4 : 2;  // of w's columns at once
+constexpr std::int64_t kWide = kSpreadVectors * Lanes::width;
 constexpr std::int64_t kStretch = 2048;                 // columns of dots at a time
 
 // The first `count` < width numbers, then zeros.
@@ -70,20 +71,23 @@ inline void dots(const float* x, std::int64_t x_step, const float* w, std::int64
   }
   EDGEFC_FLAT
   for (int b = 0; b < B; ++b) {
-    float made[R];
+    float* into = to + b * to_step;
+    float made[R] = {};
     EDGEFC_FLAT
     for (int q = 0; q < Q; ++q) {
-      Lanes::sums(sums[b][4 * q], sums[b][4 * q + 1], sums[b][4 * q + 2], sums[b][4 * q + 3], made + 4 * q);
+      const Lanes::F* four = sums[b] + 4 * q;
+      Lanes::add_sums(four[0], four[1], four[2], four[3], (count == R ? into : made) + 4 * q);
     }
-    for (int r = 0; r < count; ++r) to[b * to_step + r] += made[r];
+    if (count == R) continue;
+    for (int r = 0; r < count; ++r) into[r] += made[r];
   }
 }
 
 // V vectors of w's columns, `rows` rows, into B rows of y. Each number of w that is read has the one `ahead` floats
 // behind it fetched into the cache, unless that is 0.
 template <int B, int V>
-inline void spread(const float* h, std::int64_t h_step, const float* w, std::int64_t w_step, std::int64_t rows, float* y,
-                   std::int64_t y_step, std::int64_t ahead) {
+inline void spread(const float* h, std::int64_t h_step, const float* w, std::int64_t w_step, std::int64_t rows,
+                   float* y, std::int64_t y_step, std::int64_t ahead) {
   Lanes::F sums[B][V];
   EDGEFC_FLAT
   for (int b = 0; b < B; ++b) {
@@ -169,25 +173,25 @@ inline void all_dots(const float* x, std::int64_t xs, const float* w, std::int64
   }
 }
 
-// h (hs, rows) of row length h_step, w (rows, n), y (hs, n); `ahead` as in spread(), for the first rows of h alone.
-inline void all_spread(const float* h, std::int64_t hs, std::int64_t h_step, const float* w, std::int64_t rows,
-                       std::int64_t n, float* y, std::int64_t ahead) {
-  constexpr std::int64_t kWide = kSpreadVectors * Lanes::width;
-  for (std::int64_t i = 0; i < n; i += kWide) {
+// h (hs, rows), w (rows, columns), y (hs, columns), each with a row length of its own; `ahead` as in spread(), for the
+// first rows of h alone.
+inline void all_spread(const float* h, std::int64_t hs, std::int64_t h_step, const float* w, std::int64_t w_step,
+                       std::int64_t rows, std::int64_t columns, float* y, std::int64_t y_step, std::int64_t ahead) {
+  for (std::int64_t i = 0; i < columns; i += kWide) {
     for (std::int64_t b = 0, take; b < hs; b += take) {
       take = some_of(hs - b, kSpreadRows);
       with_rows(take, [&](auto of) {
         constexpr int B = decltype(of)::count;
         const float* weights = h + b * h_step;
-        float* sums = y + b * n;
-        if (i + kWide <= n) {
-          return spread<B, kSpreadVectors>(weights, h_step, w + i, n, rows, sums + i, n, b == 0 ? ahead : 0);
+        float* sums = y + b * y_step;
+        if (i + kWide <= columns) {
+          return spread<B, kSpreadVectors>(weights, h_step, w + i, w_step, rows, sums + i, y_step, b == 0 ? ahead : 0);
         }
         std::int64_t at = i;
-        for (; at + Lanes::width <= n; at += Lanes::width) {
-          spread<B, 1>(weights, h_step, w + at, n, rows, sums + at, n, b == 0 ? ahead : 0);
+        for (; at + Lanes::width <= columns; at += Lanes::width) {
+          spread<B, 1>(weights, h_step, w + at, w_step, rows, sums + at, y_step, b == 0 ? ahead : 0);
         }
-        if (at < n) spread_some<B>(weights, h_step, w + at, n, rows, sums + at, n, n - at);
+        if (at < columns) spread_some<B>(weights, h_step, w + at, w_step, rows, sums + at, y_step, columns - at);
       });
     }
   }

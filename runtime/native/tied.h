@@ -32,8 +32,8 @@ constexpr std::int64_t chunk_of(std::int64_t d) { return between(6, 98304 / d / 
 
 struct Variant {
   // Adds rows first to last - 1 of W to y (rows, d): rows <= kChunk of x (rows, d); first a multiple of the tile.
-  void (*strip)(const Plan&, const float* x, std::int64_t rows, const float* w, const float* bias_in, std::int64_t first,
-                std::int64_t last, float* y);
+  void (*strip)(const Plan&, const float* x, std::int64_t rows, const float* w, const float* bias_in,
+                std::int64_t first, std::int64_t last, float* y);
 };
 
 extern const Variant kPortable;

@@ -21,7 +21,7 @@ inline void strip(const Plan& plan, const float* x, std::int64_t rows, const flo
     all_dots(x, rows, tile, count, d, hidden, count);
     activate(plan.activation, hidden, rows * count);
     const bool more = row + 2 * plan.tile <= last;  // a whole tile behind this one
-    all_spread(hidden, rows, count, tile, count, d, y, more ? plan.tile * d : 0);
+    all_spread(hidden, rows, count, tile, d, count, d, y, d, more ? plan.tile * d : 0);
   }
 }
 

@@ -10,7 +10,7 @@ namespace edgefc {
 namespace {
 
 constexpr char kOp[] = "edgefc::TiedFFN";
-constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
+constexpr double kWorthATask = 1 << 20;  // multiply-adds, some twenty microseconds
 constexpr std::int64_t kTasks = 8;       // about, in one group: each strip but the first has a y of its own
 
 const tied::Variant& variant() {
