@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+import edgefc
 from edgefc.bench import limits, measure, models, picture, plan, table
 from edgefc.bench.make import Made
 from edgefc.bench.measure import bench
@@ -256,6 +257,35 @@ def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
         "the models of n=1024, m=1024 take up to 0.025 GB and /scratch has 0.01 GB free. Give smaller sizes, or set "
         "TMPDIR to a folder on another disk."
     )
+
+
+def test_a_disk_that_fills_up_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(models, "dense", full)
+    with pytest.raises(
+        UsageError, match=r"^cannot write the models to .*: No space left on device\. Make room there, or"
+    ):
+        bench([8], [1], layers=["int8"], progress=False)
+
+
+def test_layers_that_memory_cannot_hold_together() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan.check_room([(1024, 2048)], 50_000_000)
+    assert str(caught.value) == (
+        "the layers of n=1024, m=2048 take up to 0.067 GB of memory together, and this machine has 0.05 GB. "
+        "Give smaller sizes."
+    )
+
+
+def test_numbers_of_a_layer_are_drawn_and_finite() -> None:
+    """Those of a layer that keeps whole numbers too are its own."""
+    stored = models.drawn(lambda: edgefc.PRPLinear(16, 8, distribution="orthogonal"))
+    kept = models.drawn(lambda: torch.nn.BatchNorm1d(4))
+
+    assert all(tensor.isfinite().all() and tensor.any() for tensor in stored.state_dict().values())
+    assert torch.equal(kept.running_var, torch.ones(4))
 
 
 def test_when_nothing_can_be_measured_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

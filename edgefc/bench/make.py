@@ -61,7 +61,7 @@ class Made:
             count = sum(p.numel() for p in weights)
             if 4 * count > self.case.most_bytes:
                 raise UsageError(f"the dense layers that it replaces take {4 * count / 1e9:.1f} GB; {self.case.hint}")
-            models.write_layer(entry, entry.dense(n), n, path)
+            models.write_layer(entry, models.drawn(partial(entry.dense, n)), n, path)
             self._plain(plan.dense_name(entry), path, count)
             self._structured(entry, partial(entry.make, n), self.folder / "layer.onnx")
 
@@ -73,7 +73,7 @@ class Made:
         """Its portable form, and its native one where there is a kernel."""
         name = plan.name_of(entry)
         with self._told(name, None):
-            layer: nn.Module = make()
+            layer: nn.Module = models.drawn(make)
             models.write_layer(entry, layer, self.case.n, path)
             size, count = models.weight_bytes(path), layer.multiply_adds()  # type: ignore[operator]
             portable = Rival(name, "portable", Model(path, native="off"), size, count)

@@ -1,9 +1,10 @@
 """bench(): every layer of a size in one run, interleaved, so that what the machine does meanwhile hits all alike."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def bench(
         sizes=sizes, batches=tuple(batch), layers=None if layers is None else tuple(layers), threads=threads,
         time_ns=seconds(time_s),
     )  # fmt: skip
-    plan.check_room(sizes)
+    plan.check_room(sizes, environment()["memory_bytes"])
     return _Bench(config, plan.cases(sizes, rivals, entries, named=layers is not None), time_s, keep, progress).record()
 
 
@@ -96,7 +97,7 @@ class _Bench:
 
     def record(self) -> BenchRecord:
         for case, bar in self._bars():
-            with TemporaryDirectory(prefix="edgefc-bench-") as folder:
+            with _folder() as folder:
                 bar.set_postfix_str("writing the models")
                 made = Made(case, Path(folder), bar.update)
                 self.left_out += made.left_out
@@ -146,6 +147,19 @@ class _Bench:
                 yield case, bar
                 done += count
                 bar.update(done - bar.n)
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """For the models of one case."""
+    try:
+        with TemporaryDirectory(prefix="edgefc-bench-") as folder:
+            yield folder
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the models to {gettempdir()}: {error.strerror or error}. "
+            "Make room there, or set TMPDIR to a folder on another disk."
+        ) from None
 
 
 def _about(case: Case) -> int:

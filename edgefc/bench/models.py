@@ -5,7 +5,7 @@ accuracy level 4: weights of 4 bits, inputs quantised to 8. Both are onnxruntime
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -103,6 +103,24 @@ def _silent() -> Iterator[None]:
 def write_layer(entry: Entry, layer: Any, n: int, path: Path) -> None:
     """A structured layer, or the dense one of an entry, as edgefc export writes it."""
     export(Called(entry, layer), torch.randn(2, n), path, verify=False)
+
+
+def drawn(make: Callable[[], Any]) -> Any:
+    """The layer that make() makes, its numbers drawn from N(0, 1 / length of the last axis) without its own start.
+
+    A start can take minutes (the QR of an orthogonal matrix), and no time here depends on the numbers. A layer that
+    keeps something else than float numbers is made as it makes itself.
+    """
+    with torch.device("meta"):
+        layer = make()
+    tensors = [*layer.parameters(), *layer.buffers()]
+    if not all(t.is_floating_point() for t in tensors) or len(tensors) != len(layer.state_dict()):
+        return make()
+    layer = layer.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*layer.parameters(), *layer.buffers()):
+            tensor.normal_(std=max(tensor.shape[-1:], default=1) ** -0.5)
+    return layer
 
 
 def missing_kernel(path: Path) -> str | None:

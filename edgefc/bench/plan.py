@@ -15,6 +15,8 @@ LARGEST_DENSE_BYTES = 1 << 30
 LARGEST_BLOCK_BYTES = 1 << 28  # of what a block replaces, where the block was not asked for by name
 _FILES = 6  # of all layers of one size, in dense layers: those that store a matrix, and what quantisers write meanwhile
 
+_COPIES = 8  # of a dense layer that memory holds when all take turns: portable bodies hold the matrix that they make
+
 
 @dataclass(frozen=True)
 class Case:
@@ -74,10 +76,10 @@ def cases(
     return found
 
 
-def check_room(sizes: Sequence[tuple[int, int]]) -> None:
+def check_room(sizes: Sequence[tuple[int, int]], memory_bytes: int | None) -> None:
     """
     Raises:
-        UsageError: the largest models do not fit the disk for temporary files, or a dense layer is too large.
+        UsageError: the largest models do not fit memory, or the disk for temporary files; a dense layer is too large.
     """
     n, m = max(sizes, key=lambda size: size[0] * size[1])
     dense = 4 * n * m
@@ -85,6 +87,11 @@ def check_room(sizes: Sequence[tuple[int, int]]) -> None:
         raise UsageError(
             f"a dense layer of n={n}, m={m} takes {dense / 1e9:.1f} GB, above the "
             f"{LARGEST_DENSE_BYTES / 1e9:.1f} GB that this command compares with. Give smaller sizes."
+        )
+    if memory_bytes is not None and _COPIES * dense > memory_bytes:
+        raise UsageError(
+            f"the layers of n={n}, m={m} take up to {_COPIES * dense / 1e9:.2g} GB of memory together, and this "
+            f"machine has {memory_bytes / 1e9:.2g} GB. Give smaller sizes."
         )
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgefc.errors import needs_extra
+    from edgefc.errors import EdgefcError, needs_extra
     from edgefc.files import check_writable
 
     with needs_extra("torch", "edgefc bench"):
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         record = bench(
             args.n, args.batch, m=args.m, layers=args.layers, threads=args.threads, time_s=args.time, keep=kept
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EdgefcError):
         kept.tell()
         raise
     kept(record)
@@ -102,11 +102,10 @@ class _Kept:
             record.write(self.path)
 
     def tell(self) -> None:
-        """After an interrupt."""
+        """After an interrupt or a failure."""
         from edgefc.bench.table import show
 
         if self.record is None:
-            print("nothing was finished", file=sys.stderr)
             return
         show(self.record)
         where = f"; they are in {self.path}" if self.path else "; --json would have kept them"
