@@ -43,7 +43,8 @@ def test_all_stand_in_one_run_beside_dense(record: BenchRecord) -> None:
 
     assert found == [
         ("dense fp32", "onnxruntime"), ("int8 dynamic", "onnxruntime"), ("low rank", "onnxruntime"),
-        ("PRPLinear rademacher", "portable"), *[("PRPLinear rademacher", "native")] * has,
+        ("PRPLinear rademacher", "portable"),
+        *[("PRPLinear rademacher", kernel) for kernel in ("native", "native, int8 input") if has],
     ]  # fmt: skip
     assert {(row.n, row.m, row.batch, row.profile) for row in record.rows} == {(24, 32, 2, 0)}
     assert [row.is_dense for row in record.rows] == [True] + [False] * (len(found) - 1)
@@ -55,7 +56,9 @@ def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
     (profile,) = record.profiles
 
     for row in record.rows:
-        assert (profile.cells[row.model].native is not None) == (row.kernel == "native"), row
+        assert (profile.cells[row.model].native is not None) == row.kernel.startswith("native"), row
+        activations = profile.config.model_settings[row.model].get("activations")
+        assert activations == ("int8" if row.kernel == "native, int8 input" else None)
         assert row.median_ns == profile.cells[row.model].steady.median_ns
 
 

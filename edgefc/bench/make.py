@@ -13,7 +13,7 @@ from torch import nn
 from edgefc.bench import models, plan
 from edgefc.bench.models import Rival
 from edgefc.bench.plan import Case
-from edgefc.bench.record import LeftOut
+from edgefc.bench.record import NATIVE_INT8, LeftOut
 from edgefc.catalogue import Entry
 from edgefc.errors import EdgefcError, UsageError
 from edgefc.runtime import Model
@@ -83,6 +83,9 @@ class Made:
             missing = models.missing_kernel(path)
             if missing is None:
                 self.rivals.append(replace(portable, kernel="native", model=Model(path, native="on")))
+                if models.gains_by_int8(path):
+                    model = Model(path, native="on", activations="int8")
+                    self.rivals.append(replace(portable, kernel=NATIVE_INT8, model=model))
             else:
                 self._leave_out(name, "native", missing)
 

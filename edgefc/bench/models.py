@@ -142,6 +142,12 @@ def missing_kernel(path: Path) -> str | None:
     return None
 
 
+def gains_by_int8(path: Path) -> bool:
+    """Whether a file has a layer whose native kernel is made for inputs of 8 bits: PRPLinear with codes of 1 bit."""
+    nodes = [node for node in onnx.load(path, load_external_data=False).graph.node if node.op_type == "PRPLinear"]
+    return any(attribute.name == "bits" and attribute.i == 1 for node in nodes for attribute in node.attribute)
+
+
 def weight_bytes(path: Path) -> int:
     """Of the weights that a file stores, in it or beside it."""
     graph = onnx.load(path, load_external_data=False).graph

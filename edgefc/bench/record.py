@@ -29,7 +29,8 @@ from edgefc.runtime.record import Record
 SCHEMA_VERSION: Literal[1] = 1
 _LARGEST_BYTES = 256 << 20
 
-KERNELS = ("onnxruntime", "portable", "native", "native, int8 input")
+NATIVE_INT8 = "native, int8 input"
+KERNELS = ("onnxruntime", "portable", "native", NATIVE_INT8)
 
 
 class BenchConfig(Part):
@@ -43,7 +44,7 @@ class BenchConfig(Part):
 
 
 class Row(Part):
-    """One layer at one size and batch.
+    """One layer at one size and batch; kernel is one of KERNELS.
 
     speed is the time of the dense layer in the same rounds over this one's: above 1 is faster than dense. low and high
     are its 95 % interval, null when there are too few rounds.

@@ -9,7 +9,8 @@ Which layer is the fastest here? Dense, quantised, low-rank and structured layer
 For every size and batch all layers take turns in one run, so that what the machine does meanwhile hits all alike:
 torch's linear layer in float32, the same with int8 and with int4 weights as onnxruntime quantises them, two thin
 matrices with as many numbers as the largest structured layer, and every structured layer, by its portable body and by
-the native kernel where there is one. TiedFFN, which replaces two layers, stands beside those two, n to 4 n and back.
+the native kernel where there is one ("int8 input": with activations of 8 bits, edgefc.runtime.Session says with which
+error). TiedFFN, which replaces two layers, stands beside those two, n to 4 n and back.
 
 The table has a part for each size and batch, the fastest first:
 

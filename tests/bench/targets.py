@@ -21,13 +21,13 @@ from time import perf_counter
 import torch
 
 import edgefc
-from edgefc.bench.record import BenchRecord, Row
+from edgefc.bench.record import NATIVE_INT8, BenchRecord, Row
 from edgefc.bench.table import conditions
 from edgefc.export import export
 from edgefc.runtime import Session, stats
 from edgefc.tables import print_table
 
-PRP, INT8_INPUT, CIRCULANT = "PRPLinear rademacher", "native, int8 input", "CirculantLinear"
+PRP, INT8_INPUT, CIRCULANT = "PRPLinear rademacher", NATIVE_INT8, "CirculantLinear"
 DENSE, INT8, INT4, PORTABLE = "dense fp32", "int8 dynamic", "int4 MatMulNBits", "its own body"
 EDGES = tuple((n, batch) for n in (768, 1000, 3072, 1009) for batch in (1, 64))
 FFT_MOST, FFT_ROUNDS, FFT_RUNS = 2.5, 15, 20
