@@ -14,6 +14,9 @@ import torch
 from edgefc.errors import ModelError
 from edgefc.export import export
 from edgefc.runtime import Session, native
+from edgefc.runtime.child import ask
+from edgefc.runtime.native import build
+from edgefc.runtime.null_model import null_model
 from edgefc.testing import assert_close, layer_model, run_onnxruntime
 from tests import native_models, native_ops
 from tests.native_models import Array, run, session
@@ -109,6 +112,26 @@ def test_sessions_that_come_and_go_leave_nothing(library: str) -> None:
     grown = subprocess.run([sys.executable, "-c", CHURN, library], check=True, capture_output=True, text=True).stdout
 
     assert int(grown) < 2 << 20, f"{int(grown) >> 10} KiB"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
+def test_a_seeded_matrix_is_never_in_memory(distribution: str, library: str, tmp_path: Path) -> None:
+    """PRP 8192 x 8192 would be 256 MB: its session holds within 4 MB of what one of an empty model holds."""
+    if Path(library).resolve() != build.HERE / native.NAME:
+        pytest.skip("child processes look for the installed library")
+    model = native_ops.model("PRPLinear", 8192, 8192, native_ops.BOOKS.index(distribution), body=True)
+    (tmp_path / "prp.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "null.onnx").write_bytes(null_model())
+    held = {}
+    for name in ("null", "prp"):
+        path = str(tmp_path / f"{name}.onnx")
+        asked = {"model": {"path": path}, "inputs": None, "batch": 1, "preset": "latency", "threads": 1, "native": "on"}
+        found: Any = ask("probe_memory", asked, about=path)
+        held[name] = sum(found["ran"].values()), found["peak_bytes"]
+
+    assert max(b - a for a, b in zip(held["null"], held["prp"], strict=True)) < 4 << 20, held
 
 
 UNLOADED = """

@@ -1,4 +1,4 @@
-"""Exported files give the same answers in the oldest onnxruntime that pyproject.toml allows."""
+"""Exported files and the native kernels give the same answers in the oldest onnxruntime that pyproject.toml allows."""
 
 import re
 import subprocess
@@ -13,6 +13,7 @@ import torch
 import edgefc
 from edgefc.catalogue import Called, entries
 from edgefc.export import export
+from tests import native_models, native_ops
 
 pytestmark = pytest.mark.slow
 
@@ -20,9 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 OLDEST = re.search(r'"onnxruntime>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
 RUN = """
 import sys, numpy, onnxruntime
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 4
-for file in sys.argv[1:]:
+library, *files = sys.argv[1:]
+for file in files:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if file.endswith("native.onnx"):
+        options.register_custom_ops_library(library)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     x = numpy.load(file + ".x.npy")
     numpy.save(file + ".y.npy", session.run(None, {session.get_inputs()[0].name: x})[0])
@@ -55,9 +59,21 @@ def every_layer(folder: Path) -> Iterator[tuple[Path, np.ndarray]]:
         yield file, layer(x).detach().numpy()
 
 
+def every_kernel(folder: Path) -> Iterator[tuple[Path, np.ndarray]]:
+    """Each op of the native library, without its body, at a few sizes and kinds."""
+    for op in native_ops.OPS:
+        for kind, (n, m) in enumerate([(1, 1), (97, 130), (300, 64), (1000, 512)]):
+            file = folder / f"{op} {n} {m} native.onnx"
+            x = torch.from_numpy(native_models.inputs(5, n))
+            file.write_bytes(native_ops.model(op, n, m, kind, body=False).SerializeToString())
+            np.save(f"{file}.x.npy", x.numpy())
+            yield file, native_ops.layer(op, n, m, kind).double()(x.double()).detach().numpy()
+
+
 @torch.no_grad()
-def test_the_oldest_onnxruntime_agrees(tmp_path) -> None:
-    expected = dict(every_layer(tmp_path))
+def test_the_oldest_onnxruntime_agrees(tmp_path, tmp_path_factory) -> None:
+    library = native_models.library(tmp_path_factory)
+    expected = dict(every_layer(tmp_path)) | dict(every_kernel(tmp_path))
     for name, (layer, options) in CASES.items():
         x = torch.randn(5, layer.in_features)
         file = tmp_path / f"{name}.onnx"
@@ -69,7 +85,9 @@ def test_the_oldest_onnxruntime_agrees(tmp_path) -> None:
     install = [python, "-m", "pip", "install", "-q", f"onnxruntime=={OLDEST}.0", "numpy"]
     subprocess.run(install, check=True, capture_output=True)
 
-    found = subprocess.run([python, "-c", RUN, *map(str, expected)], check=True, capture_output=True, text=True)
+    found = subprocess.run(
+        [python, "-c", RUN, library, *map(str, expected)], check=True, capture_output=True, text=True
+    )
 
     assert found.stdout.strip().startswith(OLDEST)
     for file, reference in expected.items():
