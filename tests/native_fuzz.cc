@@ -64,6 +64,7 @@ struct Case {
   std::vector<ort::Value> inputs;  // x first
   std::vector<bool> constant;      // none of x
   double tolerance = 1e-4;         // of the largest term
+  std::map<std::string, std::string> options;
   bool ordinary = true;
 
   void weights(const std::vector<Sizes>& shapes) {
@@ -86,6 +87,7 @@ Case prp(Bytes& bytes) {
     made.info.lists["codebook"].push_back(static_cast<float>(bits == 1 ? 2 * code - 1 : levels[kind] / 64));
   }
   made.weights({{rows, n}, {n}, {m}, {m}});
+  if (bytes.one_in(3)) made.options["edgefc.activations"] = "int8", made.tolerance = 0.05;
   return made;
 }
 
@@ -162,7 +164,7 @@ void change(Case& made, Bytes& bytes) {
 }
 
 std::string described(const Case& made) {
-  std::string text = std::string(made.op) + " of";
+  std::string text = std::string(made.op) + (made.options.empty() ? "" : " with int8 activations") + " of";
   for (const auto& [name, value] : made.info.wholes) text += " " + name + "=" + std::to_string(value);
   const auto unusual = [&](const float* values, std::size_t count) {
     for (std::size_t k = 0; k < count; ++k) {
@@ -196,7 +198,7 @@ std::string said(ort::Status* status) {
 
 class Kernel {
  public:
-  Kernel(Case& made, const char* cpu) : case_(made), op_(host::find(made.op)) {
+  Kernel(Case& made, const char* cpu) : case_(made), op_(host::find(made.op, made.options)) {
     setenv("EDGEFC_NATIVE_CPU", cpu, 1);
     made.info.constants.clear();
     for (std::size_t i = 0; i < made.inputs.size(); ++i) {

@@ -58,6 +58,7 @@ struct Domain {
 };
 
 struct SessionOptions {
+  std::map<std::string, std::string> entries;
   std::vector<Domain*> domains;
 };
 
@@ -123,6 +124,16 @@ inline ort::Api make_api() {
   api.AddCustomOpDomain = [](ort::SessionOptions* options, ort::Domain* domain) -> ort::Status* {
     options->domains.push_back(domain);
     return nullptr;
+  };
+  api.HasSessionConfigEntry = [](const ort::SessionOptions* options, const char* key, int* has) -> ort::Status* {
+    *has = options->entries.count(key) > 0;
+    return nullptr;
+  };
+  api.GetSessionConfigEntry = [](const ort::SessionOptions* options, const char* key, char* out, std::size_t* size) {
+    const std::string& value = options->entries.at(key);
+    if (out != nullptr) std::memcpy(out, value.c_str(), value.size() + 1);
+    *size = value.size() + 1;
+    return static_cast<ort::Status*>(nullptr);
   };
   api.GetTensorTypeAndShape = [](const ort::Value* value, ort::Shape** out) -> ort::Status* {
     *out = new ort::Shape(value->shape);
@@ -192,10 +203,10 @@ inline const ort::Api& api() {
   return table;
 }
 
-// The operator of this name in the library.
-inline const ort::CustomOp& find(const std::string& name) {
+// The operator of this name in the library, for sessions with these options.
+inline const ort::CustomOp& find(const std::string& name, const std::map<std::string, std::string>& entries) {
   static const ort::ApiBase base = {[](std::uint32_t) { return &api(); }, [] { return "the host of the tests"; }};
-  ort::SessionOptions options;
+  ort::SessionOptions options{entries, {}};
   if (ort::Status* status = RegisterCustomOps(&options, &base)) {
     std::fprintf(stderr, "RegisterCustomOps: %s\n", status->message.c_str());
     std::abort();

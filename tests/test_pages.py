@@ -9,7 +9,8 @@ import pytest
 from edgefc.export.options import Options
 from edgefc.export.registry import lowerings
 
-PAGE = (Path(__file__).resolve().parents[1] / "export/README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "export/README.md").read_text(encoding="utf-8")
 ROWS = {line.split("`")[1]: line for line in PAGE.splitlines() if line.startswith("| `")}
 
 
@@ -37,3 +38,11 @@ def test_the_page_says_what_onnxruntime_cannot_compute(op: str, inputs: str, nam
     with pytest.raises(Exception, match="NOT_IMPLEMENTED"):
         onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert name in PAGE
+
+
+def test_the_page_of_the_kernels_has_every_kernel() -> None:
+    page = (ROOT / "runtime/native/README.md").read_text(encoding="utf-8")
+    ops = {word.split("::")[1].rstrip('";') for path in (ROOT / "runtime/native").glob("*_op.cc")
+           for word in path.read_text().split() if word.startswith('"edgefc::')}  # fmt: skip
+    assert {"PRPLinear", "CirculantLinear"} <= ops
+    assert all(f"`{op}`" in page for op in ops)
