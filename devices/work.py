@@ -5,23 +5,15 @@ written out, constants folded and nodes fused; so the counts are of what a devic
 onnxruntime packed at load are missing from a node's inputs and are counted from its shapes.
 """
 
-import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import onnxruntime as ort
-
-from edgefc.errors import ModelError
-from edgefc.runtime import failures
+from edgefc.runtime import child, failures
 from edgefc.runtime.external import nodes_of, weight_files
-from edgefc.runtime.inputs import feeds_for
-from edgefc.runtime.presets import session_options, settings
-from edgefc.runtime.signature import port_of
 
 Kind = Literal["product", "element", "function", "move", "view"]
 Array = tuple[str, list[int]]  # type and shape
@@ -80,48 +72,20 @@ class Work:
 
 
 def work_of(path: str | Path, batch: int | None = None, inputs: str | None = None) -> Work:
-    """Run a model once and count.
+    """Run a model once, in a child process, and count.
 
     Raises:
         UsageError: no such file, or inputs that do not fit.
-        ModelError: onnxruntime does not load or run it.
+        ModelError: onnxruntime does not load or run it, or ends with it.
     """
     file = Path(path)
     failures.check_file(file)
-    with TemporaryDirectory() as folder:
-        session = _session(file, str(Path(folder) / "run"))
-        ports = [port_of(each) for each in session.get_inputs()]
-        feeds, size = feeds_for(ports, batch, inputs)
-        try:
-            session.run(None, feeds)
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            raise failures.run_error(file, error) from None
-        events = _events(Path(session.end_profiling()), file)
-    told = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    layers = _layers([event["name"] for event in told], nodes_of(file, "edgefc"))
-    steps = (_step(layer, event["args"]) for layer, event in zip(layers, told, strict=True))
+    question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch}
+    found = child.ask("probe_work", question, about=str(file))
+    layers = _layers([node[0] for node in found["nodes"]], nodes_of(file, "edgefc"))
+    steps = (_step(layer, *node[1:]) for layer, node in zip(layers, found["nodes"], strict=True))
     total = file.stat().st_size + sum(each.stat().st_size for each in weight_files(file))
-    return Work(file.name, total, size, tuple(step for step in steps if step is not None))
-
-
-def _events(profile: Path, file: Path) -> list[dict[str, Any]]:
-    try:
-        events: list[dict[str, Any]] = json.loads(profile.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{file} cannot be counted: onnxruntime's profile of it is unreadable ({type(error).__name__}). "
-            "Use names of plain letters in it."
-        ) from None
-    return events
-
-
-def _session(file: Path, prefix: str) -> Any:
-    options = session_options(settings("latency", 1))
-    options.enable_profiling, options.profile_file_prefix = True, prefix
-    try:
-        return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise failures.load_error(file, error) from None
+    return Work(file.name, total, found["batch"], tuple(step for step in steps if step is not None))
 
 
 def _layers(names: Sequence[str], nodes: Sequence[tuple[str, str]]) -> list[str]:
@@ -149,16 +113,14 @@ def _token(found: re.Match[str]) -> int:
     return -1 if found["token"] is None else int(found["token"])
 
 
-def _step(layer: str, args: Mapping[str, Any]) -> Step | None:
-    op = str(args.get("op_name", ""))
+def _step(layer: str, op: str, weights: int, inputs: Any, outputs: Any) -> Step | None:
     if op in _CONTROL:
         return None
-    read, written = _arrays(args.get("input_type_shape")), _arrays(args.get("output_type_shape"))
+    read, written = _arrays(inputs), _arrays(outputs)
     count, rows, columns, inner, packed = 0, 0, 0, 0, 0
     if op in _PRODUCTS and read and written:
         shape = _convolution if op in _CONVOLUTIONS else _product
         count, rows, columns, inner, packed = shape(read, written)
-    weights = int(args.get("parameter_size") or 0)
     total = sum(map(_size, read))
     return Step(
         layer=layer, op=op, kind=_kind(op), count=count, rows=rows, columns=columns, inner=inner,

@@ -29,6 +29,7 @@ from edgefc.devices.rates import Rates
 from edgefc.devices.work import Step, Work, work_of
 from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.export import export
+from edgefc.runtime import probe_work
 from edgefc.runtime.external import nodes_of
 from tests import onnx_models
 from tests.onnx_models import FLOAT
@@ -169,10 +170,10 @@ def test_names_of_any_kind(tmp_path: Path, name: str) -> None:
 
 
 def test_a_profile_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgefc.devices.work.json.loads", _broken)
+    monkeypatch.setattr(probe_work.json, "loads", _broken)
 
     with pytest.raises(ModelError, match=r"cannot be counted: onnxruntime's profile of it is unreadable \(JSONDecodeE"):
-        work_of(onnx_models.matmul(tmp_path / "m.onnx"))
+        probe_work.work({"model": {"path": str(onnx_models.matmul(tmp_path / "m.onnx"))}, "inputs": None, "batch": 1})
 
 
 def _broken(text: str) -> None:
