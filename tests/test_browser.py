@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
 def left_behind() -> list[str]:
     """Processes whose command line names a folder of ours, and those folders."""
     folders = [str(path) for path in Path(os.environ.get("TMPDIR", "/tmp")).glob("edgefc-browser-*")]
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     return folders + [line for line in lines if "edgefc-browser-" in line]
 
 

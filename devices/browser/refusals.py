@@ -28,7 +28,7 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         r"(?i)out of memory|bad_?alloc|OOM|allocat\w+ failed|failed to allocate|memory access out of bounds"
-        r"|invalid array length",
+        r"|invalid array length|Integer overflow",  # of sizes, which have 32 bits there
         lambda _: f"there is not enough memory in the browser, whose wasm heap ends at 4 GiB. {_SMALLER}",
     ),
     (
@@ -36,7 +36,7 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         lambda _: "weights that it keeps in a file beside it are not there. Put that file beside the model",
     ),
     (
-        r"Protobuf parsing failed|ModelProto does not have a graph|No graph was found",
+        r"(?i)protobuf parsing failed|ModelProto does not have a graph|No graph was found",
         lambda _: "it is no ONNX file, or was cut short. Export it or copy it again",
     ),
     (

@@ -6,8 +6,6 @@ is fed, what an answer means, and whether it can be true.
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgefc.devices.browser import answers, facts, onnxruntime_web
@@ -37,13 +35,10 @@ class Browser:
     def __init__(self, opened: Opened, name: str) -> None:
         self.opened, self.name = opened, name
         self.asked = 0
-        self._folder = TemporaryDirectory(prefix="edgefc-web-")
         self._models: dict[str, Offered] = {}
         self._ports: dict[str, tuple[Port, ...]] = {}
         self._feeds: dict[tuple[str, int | None, str | None], Plain] = {}
-        null = Path(self._folder.name) / "null.onnx"
-        null.write_bytes(null_model())
-        self._null = opened.server.offer(null)
+        self._null = opened.server.offer(null_model())
 
     def environment(self) -> Plain:
         return facts.environment(self.opened.facts)
@@ -91,7 +86,7 @@ class Browser:
         limit_s: float = child.LIMIT_S,
     ) -> list[dict[str, Array]]:  # fmt: skip
         """The outputs of each model for its arrays, all in one worker, without a look at their inputs first."""
-        asked = [{**self._offered(path).question, **self._written(arrays, path)} for path, arrays in models]
+        asked = [{**self._offered(path).question, **self._packed(arrays, path)} for path, arrays in models]
         question, about = {"threads": threads, "preset": preset}, ", ".join(path for path, _ in models)
         found, _ = self._put("run", question, asked, about, limit_s)
         return answers.outputs_of(found, [path for path, _ in models])
@@ -101,10 +96,7 @@ class Browser:
         self.opened.ask({"verb": "show", "columns": columns, "rows": rows, "notes": notes}, about="", limit_s=60.0)
 
     def close(self) -> None:
-        try:
-            self.opened.close()
-        finally:
-            self._folder.cleanup()
+        self.opened.close()
 
     def _check(self, question: Plain, limit_s: float) -> list[list[int]]:
         found = []
@@ -151,18 +143,16 @@ class Browser:
         return self._ports[path]
 
     def _fed(self, path: str, question: Plain, limit_s: float) -> Plain:
-        """The model and its feeds as the page is told of them; drawn and written once."""
+        """The model and its feeds as the page is told of them; drawn and packed once."""
         key = path, question["batch"], question["inputs"]
         if key not in self._feeds:
             ports = self._signature(path, question, limit_s)
-            self._feeds[key] = self._written(feeds(ports, key[1], key[2], path)[0], path)
+            self._feeds[key] = self._packed(feeds(ports, key[1], key[2], path)[0], path)
         return {**self._offered(path).question, **self._feeds[key]}
 
-    def _written(self, arrays: Mapping[str, Array], path: str) -> Plain:
+    def _packed(self, arrays: Mapping[str, Array], path: str) -> Plain:
         index, content = packed(arrays, path)
-        file = Path(self._folder.name) / f"feeds-{len(self.opened.server.offered)}.bin"
-        file.write_bytes(content)
-        return {"index": index, "feeds": self.opened.server.offer(file)}
+        return {"index": index, "feeds": self.opened.server.offer(content)}
 
 
 def check_threads(threads: int, facts: answers.Facts) -> None:

@@ -31,6 +31,7 @@ _TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".mjs": "text/javascript; charset=utf-8", ".wasm": "application/wasm",
 }  # fmt: skip
+_BYTES = "application/octet-stream"
 _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -54,7 +55,7 @@ class Server:
     def __init__(self, link: Link, files: dict[str, Path], host: str = "127.0.0.1", port: int = 0) -> None:
         self.link, self.files = link, files
         self.token = secrets.token_urlsafe(16)
-        self.offered: dict[str, Path] = {}
+        self.offered: dict[str, Path | bytes] = {}
         try:
             self._http = _Http((host, port), self)
         except (OSError, OverflowError) as error:
@@ -67,10 +68,10 @@ class Server:
     def url(self, host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}/{self.token}/"
 
-    def offer(self, path: Path) -> str:
-        """The id under which the page may fetch this file."""
+    def offer(self, content: Path | bytes) -> str:
+        """The id under which the page may fetch this file, or these bytes."""
         number = str(len(self.offered))
-        self.offered[number] = path
+        self.offered[number] = content
         return number
 
     def close(self) -> None:
@@ -82,10 +83,11 @@ class Server:
         if name == "next":
             question = self.link.next(client)
             return (204, "", b"") if question is None else _json(question)
-        path = self.offered.get(name[5:]) if name.startswith("file/") else self.files.get(name or "index.html")
-        if path is None:
-            return _plain(404, "there is no such file")
-        return 200, _TYPES.get(path.suffix, "application/octet-stream"), path
+        if name.startswith("file/"):
+            content = self.offered.get(name[5:])
+            return _plain(404, "there is no such file") if content is None else (200, _BYTES, content)
+        path = self.files.get(name or "index.html")
+        return _plain(404, "there is no such file") if path is None else (200, _TYPES.get(path.suffix, _BYTES), path)
 
     def post(self, name: str, client: str, body: bytes) -> Reply:
         if name == "alive":

@@ -1,4 +1,4 @@
-"""edgefc devices [list | add | remove | check | provision] [options]
+"""edgefc devices [list | add | remove | check | provision | serve] [options]
 
 List the kinds of devices that are known and your own; keep the list of yours; see what one lacks, and give it that.
 
@@ -8,6 +8,7 @@ List the kinds of devices that are known and your own; keep the list of yours; s
     edgefc devices check kitchen
     edgefc devices provision kitchen
     edgefc devices remove kitchen
+    edgefc devices serve model.onnx --batch 1,16
 
 ALIAS is a name that your ssh configuration resolves: addresses, user names and keys stay there. SERIAL is one that
 adb devices lists. Your devices are kept in edgefc/devices.toml below $XDG_CONFIG_HOME (or ~/.config).
@@ -15,12 +16,17 @@ adb devices lists. Your devices are kept in edgefc/devices.toml below $XDG_CONFI
 check ends with 1 where something is missing without which nothing can be measured. provision pushes wheels of numpy
 and onnxruntime and the native kernels, fetched and built on this machine: the device needs no internet. A device with
 no internet on this side either takes them from a folder: --wheels FOLDER.
+
+serve prints an address, waits for a browser to open it, and measures there: as edgefc profile --device web does in a
+headless one. Only this machine reaches the address unless --host names another one, such as 0.0.0.0 for a phone.
 """
 
 import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edgefc.commands.profile import add_options, options_of
 
 if TYPE_CHECKING:
     from edgefc.devices.inventory import Transport
@@ -52,6 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--wheels", type=Path, metavar="FOLDER", help="take wheels from here, not from the index"
             )
 
+    serve = actions.add_parser("serve", help="measure in a browser that you open", allow_abbrev=False)
+    serve.add_argument("models", nargs="+", metavar="MODEL", help="an .onnx file; ratios compare with the first")
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 for all networks of this machine"
+    )
+    serve.add_argument("--port", type=int, default=0, metavar="N", help="default: one that is free")
+    add_options(serve)
+
 
 def run(args: argparse.Namespace) -> int:
     if args.action == "add":
@@ -66,7 +80,23 @@ def run(args: argparse.Namespace) -> int:
         return _check(args.name, args.json)
     if args.action == "provision":
         return _provision(args.name, args.wheels)
+    if args.action == "serve":
+        return _serve(args)
     return _list(args.json)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from edgefc.devices.browser.serve import serve
+    from edgefc.files import check_writable
+    from edgefc.runtime.table import show
+
+    if args.json is not None:
+        check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
+    record = serve(args.models, host=args.host, port=args.port, **options_of(args))
+    if args.json is not None:
+        record.write(args.json)
+    show(record)
+    return 0
 
 
 def _add(args: argparse.Namespace) -> int:

@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=_names, default=("local",), metavar="NAME[,NAME]", help="where to measure (default: local)"
     )
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is measured and how, wherever it is."""
     parser.add_argument("--batch", type=_counts, metavar="N[,N]", help="size of the open first dimension (default: 1)")
     parser.add_argument("--threads", type=_counts, default=(1,), metavar="N[,N]", help="threads per run (default: 1)")
     parser.add_argument(
@@ -62,12 +67,17 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json is not None:
         check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
-    options = {
+    options = options_of(args)
+    return _one(args, options) if len(args.device) == 1 else _several(args, options)
+
+
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of add_options as those of profile()."""
+    return {
         "batch": args.batch, "threads": args.threads, "preset": args.preset, "inputs": args.inputs,
         "min_time_s": args.time, "memory": args.memory, "native": args.native,
         "activations": args.activations,
     }  # fmt: skip
-    return _one(args, options) if len(args.device) == 1 else _several(args, options)
 
 
 def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:

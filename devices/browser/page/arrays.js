@@ -5,6 +5,7 @@ const KINDS = {
   int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array,
   int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array,
 };
+const LARGEST = 96 * 2 ** 20; // bytes of outputs; the server takes answers up to twice that
 const PART = 0x8000; // characters that one call of fromCharCode takes safely
 
 // Tensors by input name. Each entry of `index` has name, dtype, shape, and the first byte and the count in `bytes`.
@@ -19,6 +20,8 @@ export function feedsOf(ort, index, bytes) {
 
 // Outputs as JSON: name, dtype, shape, and the bytes in base64.
 export function outputsOf(found) {
+  const bytes = Object.values(found).reduce((sum, { data }) => sum + data.byteLength, 0);
+  if (bytes > LARGEST) throw new Error(`its outputs have ${bytes} bytes, and up to ${LARGEST} are passed on`);
   return Object.entries(found).map(([name, tensor]) => {
     const data = tensor.data;
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
