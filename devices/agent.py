@@ -11,7 +11,7 @@ Packed with the probes into one file (pack.py) and started as `python3 edgefc-ag
     check    {}                                             what the board has and lacks
     have     {sha256, size}                                 how many bytes of a file are here
     put      {sha256, size, offset, bytes}, then the bytes  a piece of it
-    place    {files: [{name, sha256}]}                      side by side in a folder of this run
+    place    {files: [{name, sha256}], keep}                side by side in a folder of this run
     install  {what: "site" | "native", files: [...]}        wheels, or the native library, for all later runs
     ask      {probe, question, about, limit_s}              a probe, in a child process
 
@@ -109,7 +109,7 @@ class Agent:
         return int(self.store.add(request["sha256"], request["size"], request["offset"], request["data"]))
 
     def do_place(self, request: dict[str, Any]) -> str:
-        return str(self.store.place(request["files"]))
+        return str(self.store.place(request["files"], request["keep"]))
 
     def do_install(self, request: dict[str, Any]) -> None:
         from edgefc.devices.install import install

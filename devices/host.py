@@ -95,10 +95,13 @@ class Board:
                     told(there, size)
         return sha256
 
-    def place(self, files: Mapping[str, Path], told: Told | None = None) -> str:
-        """Send files and have them side by side under these names, for the length of this connection; the folder."""
+    def place(self, files: Mapping[str, Path], told: Told | None = None, *, keep: bool = True) -> str:
+        """Send files and have them side by side under these names, for the length of this connection; the folder.
+
+        keep: whether they stay in the cache for later runs.
+        """
         placed = [{"name": name, "sha256": self.send(path, told)} for name, path in files.items()]
-        return self._text(self.call("place", files=placed))
+        return self._text(self.call("place", files=placed, keep=keep))
 
     def install(self, what: str, files: Mapping[str, Path], told: Told | None = None) -> None:
         """Send wheels ("site") or the native library ("native") and have every later run use them."""

@@ -57,12 +57,13 @@ class Remote:
         }  # fmt: skip
 
     def place(self, path: str) -> str:
+        """Models stay in the board's cache for later runs, inputs do not."""
         here = Path(path)
-        files = {here.name: here}
-        for weights in weight_files(here) if here.suffix != ".npz" else ():
+        model, files = here.suffix != ".npz", {here.name: here}
+        for weights in weight_files(here) if model else ():
             files[weights.relative_to(here.parent).as_posix()] = weights
         with tqdm(desc=f"{self.name}: sending", unit="B", unit_scale=True, leave=False, disable=None) as bar:
-            there = f"{self.board.place(files, partial(_show, bar))}/{here.name}"
+            there = f"{self.board.place(files, partial(_show, bar), keep=model)}/{here.name}"
         self._names[there] = path
         return there
 

@@ -105,14 +105,17 @@ class Store:
         os.replace(part, whole)
         return size
 
-    def place(self, files: list[dict[str, str]]) -> str:
-        """Files side by side under their names in a new folder of the run; its path."""
+    def place(self, files: list[dict[str, str]], keep: bool) -> str:
+        """Files side by side under their names in a new folder of the run; its path. Without keep, only there."""
         with said(self.root):
             folder = Path(tempfile.mkdtemp(prefix="files-", dir=self.run))
             for file in files:
                 target = folder / inside(file["name"])
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _link(self._named(file["sha256"])[0], target)
+                source = self._named(file["sha256"])[0]
+                _link(source, target)
+                if not keep:
+                    source.unlink()
         return str(folder)
 
     def path_of(self, sha256: str) -> Path:

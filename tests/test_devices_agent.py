@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgefc.devices import agent, lines
 from edgefc.devices.host import Board
 from edgefc.devices.remote import Remote
 from edgefc.devices.transports.local import LocalTransport
@@ -22,6 +23,7 @@ from edgefc.runtime import Record, Session, profile
 from tests import onnx_models as models
 from tests.sshd import children
 
+ZEROS = "0" * 64
 QUICK: dict[str, Any] = {"min_time_s": 0.01, "launches": 1, "processes": 1, "memory": False}
 
 
@@ -73,7 +75,8 @@ def test_errors_there_name_files_here(transport: LocalTransport, tmp_path: Path)
         remote.close()
 
 
-def test_outputs_there_are_those_here(transport: LocalTransport, tmp_path: Path) -> None:
+def test_outputs_there_are_those_here(transport: LocalTransport, cache: Path, tmp_path: Path) -> None:
+    """The model stays in the cache, the inputs do not."""
     path = models.two_in_two_out(tmp_path / "m.onnx")
     feeds = {"a": np.eye(3, dtype="f"), "b": np.ones((3, 3), "f"), "c": np.array([True, False, True])}
     remote = Remote(transport)
@@ -83,6 +86,7 @@ def test_outputs_there_are_those_here(transport: LocalTransport, tmp_path: Path)
         remote.close()
 
     assert native is None
+    assert [file.read_bytes() for file in (cache / "files").iterdir()] == [path.read_bytes()]
     expected = Session(path).run(feeds)
     assert list(found) == list(expected)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
@@ -135,10 +139,10 @@ def test_bytes_that_changed_on_the_way_or_the_disk(transport: LocalTransport, ca
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        ({"do": "place", "files": [{"name": "../x", "sha256": "0" * 64}]}, "names no file within a folder"),
-        ({"do": "place", "files": [{"name": "/x", "sha256": "0" * 64}]}, "names no file within a folder"),
+        ({"do": "place", "files": [{"name": "../x", "sha256": ZEROS}], "keep": True}, "names no file within a folder"),
+        ({"do": "place", "files": [{"name": "/x", "sha256": ZEROS}], "keep": True}, "names no file within a folder"),
         ({"do": "have", "sha256": "../../x", "size": 1}, "is no sha256"),
-        ({"do": "have", "sha256": "0" * 64, "size": 1 << 60}, "the disk is full: 1152921504606846976 bytes"),
+        ({"do": "have", "sha256": ZEROS, "size": 1 << 60}, "the disk is full: 1152921504606846976 bytes"),
         ({"do": "ask", "probe": "probe_all"}, "has no probe 'probe_all'"),
         ({"do": "__init__"}, "has no '__init__'"),
         ({"do": "hello", "protocol": 2}, "speaks protocol 1"),
@@ -232,10 +236,17 @@ def test_a_probe_ends_with_the_agent(transport: LocalTransport, tmp_path: Path, 
     assert not any(Path(f"/proc/{probe}").exists() for probe in probes)
 
 
-def test_silence_is_an_end() -> None:
+def test_the_agent_ends_when_nobody_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cable that is pulled closes nothing."""
-    from edgefc.devices import lines
+    monkeypatch.setattr(agent, "SILENCE_S", 0.05)
+    read, write = os.pipe()
+    with pytest.raises(lines.Silent):
+        agent.Agent(None, lines.Lines(read), write).serve()
+    os.close(read)
+    os.close(write)
 
+
+def test_silence_is_an_end() -> None:
     read, write = os.pipe()
     with pytest.raises(lines.Silent):
         lines.Lines(read).line(0.01)

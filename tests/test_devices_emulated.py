@@ -1,5 +1,6 @@
 """An arm64 Debian behind a real sshd: what the agent, bodies and NEON kernels answer on that instruction set."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def test_bodies_answer_as_here(board: Sshd, files: list[Path]) -> None:
 
 def test_neon_kernels_answer_as_bodies_here(board: Sshd, files: list[Path], tmp_path: Path) -> None:
     """The library is cross-compiled, pushed, and loaded by the run that comes after."""
+    if "target" not in inspect.signature(build.build).parameters:
+        pytest.skip("NOT TESTED: NEON kernels on arm64: this edgefc builds kernels for this machine only")
     try:
         library = build.build(tmp_path / "libedgefc.so", target="aarch64")
     except build.NoLibrary as error:

@@ -161,12 +161,15 @@ def test_a_key_that_the_board_does_not_take(board: Sshd) -> None:
 
 
 @slow
-def test_a_board_that_is_off(board: Sshd) -> None:
+def test_a_board_that_is_off(board: Sshd, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     board.process.terminate()
     board.process.wait(10)
 
-    with pytest.raises(DeviceError, match="nothing listens for ssh there"):
-        remote(board)
+    code = main(["profile", str(model), "--device", "kitchen"])
+
+    out, err = capfd.readouterr()
+    assert (code, out) == (3, "")
+    assert err.startswith("edgefc profile: kitchen: nothing listens for ssh there") and err.count("\n") == 1
 
 
 @slow
