@@ -23,6 +23,7 @@ import torch
 import edgefc
 from edgefc.bench.record import NATIVE_INT8, BenchRecord, Row
 from edgefc.bench.table import conditions
+from edgefc.errors import EdgefcError
 from edgefc.export import export
 from edgefc.runtime import Session, stats
 from edgefc.tables import print_table
@@ -160,4 +161,7 @@ def _said(what: str, wanted: str, found: str, reached: bool) -> Line:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except EdgefcError as error:
+        sys.exit(str(error))
