@@ -5,7 +5,7 @@
 does not have, other types among it, runs by the bodies in the file.
 
 EDGEFC_LIBRARY=PATH names another library than the one that was installed; the agent on a board uses it.
-EDGEFC_NATIVE_CPU=portable, avx2 or avx512 chooses among what this processor can run; without it, the last that it can.
+EDGEFC_NATIVE_CPU=portable, avx2, avx512 (or neon) chooses among what this processor can run; without it, its last one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def check_activations(activations: str) -> None:
 
 
 def choose(mode: str) -> tuple[str, str] | None:
-    """The library to load and which of its variants runs here ("portable", "avx2", "avx512"), or None for none.
+    """The library to load and which of its variants runs here ("portable", "avx2", "avx512", "neon"), or None for none.
 
     Raises:
         UsageError: no such mode, "on" where no library can be loaded, or EDGEFC_NATIVE_CPU names no variant.
@@ -62,6 +62,6 @@ def choose(mode: str) -> tuple[str, str] | None:
     if variant is None:
         raise UsageError(
             "EDGEFC_NATIVE_CPU names no variant of the native kernels that this processor runs. Leave it unset, "
-            "or choose among: portable, avx2, avx512."
+            "or choose among: portable, avx2, avx512 on x86-64, portable, neon on arm64."
         )
     return path, variant.decode()

@@ -36,6 +36,8 @@ bool has(const char* name) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
   if (!std::strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(__aarch64__)
+  if (!std::strcmp(name, "neon")) return true;
 #endif
   return !std::strcmp(name, "portable");
 }
@@ -49,6 +51,8 @@ const Variant kVariants[] = {
 #if defined(__x86_64__)
     {"avx512", kCirculantAvx512},
     {"avx2", kCirculantAvx2},
+#elif defined(__aarch64__)
+    {"neon", kCirculantNeon},
 #endif
     {"portable", kCirculantPortable},
 };
@@ -72,20 +76,22 @@ struct CirculantPlan::Body {
   float limit = 0;
   double rows_cost = 0;  // of a full set of rows
   int64_t rows_length = 0, rows_bytes = 0;
-  mutable std::once_flag rows_made;
+  mutable std::mutex making;  // std::call_once would need a C library of 2021 (glibc 2.34)
+  mutable bool rows_tried = false;
   mutable std::unique_ptr<Form> rows;  // made when first needed
   mutable Program rows_program;
 
   const Form* rows_form() const {
-    std::call_once(rows_made, [this] {
-      try {
-        auto form = std::make_unique<Form>();
-        set_up(*form, sizes, variant->engines, false, std::move(rows_program));
-        rows_spectrum(*form, kernel.data());
-        rows = std::move(form);
-      } catch (const std::bad_alloc&) {  // then rows go one by one
-      }
-    });
+    const std::lock_guard<std::mutex> lock(making);
+    if (rows_tried) return rows.get();
+    rows_tried = true;
+    try {
+      auto form = std::make_unique<Form>();
+      set_up(*form, sizes, variant->engines, false, std::move(rows_program));
+      rows_spectrum(*form, kernel.data());
+      rows = std::move(form);
+    } catch (const std::bad_alloc&) {  // then rows go one by one
+    }
     return rows.get();
   }
 

@@ -45,6 +45,8 @@ extern const CirculantEngine kCirculantPortable[];
 #if defined(__x86_64__)
 extern const CirculantEngine kCirculantAvx2[];
 extern const CirculantEngine kCirculantAvx512[];
+#elif defined(__aarch64__)
+extern const CirculantEngine kCirculantNeon[];
 #endif
 
 }  // namespace edgefc

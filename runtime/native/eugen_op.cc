@@ -16,16 +16,7 @@ constexpr std::int64_t kTasks = 16;      // about, in one group
 constexpr std::int64_t kMostOrder = 32;
 constexpr std::int64_t kMostRows = 2147483647;  // of G, the generator's domain
 
-const eugen::Variant& variant() {
-#if defined(__x86_64__)
-  const Cpu which = cpu();
-  if (which == Cpu::kAvx512) return eugen::kAvx512;
-  if (which == Cpu::kAvx2) return eugen::kAvx2;
-#else
-  cpu();
-#endif
-  return eugen::kPortable;
-}
+const eugen::Variant& variant() { return EDGEFC_CHOOSE(eugen); }
 
 std::int64_t up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 

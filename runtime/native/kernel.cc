@@ -211,23 +211,42 @@ Scratch::~Scratch() { delete kept_.load(); }
 // ---- the processor
 
 const char* cpu_name(Cpu which) {
-  return which == Cpu::kAvx512 ? "avx512" : which == Cpu::kAvx2 ? "avx2" : "portable";
+  switch (which) {
+    case Cpu::kAvx2: return "avx2";
+    case Cpu::kAvx512: return "avx512";
+    case Cpu::kNeon: return "neon";
+    default: return "portable";
+  }
 }
 
-Cpu cpu() {
-  bool avx2 = false, avx512 = false;
+namespace {
+
+// Those that run here, the best last.
+std::vector<Cpu> here() {
+  std::vector<Cpu> found{Cpu::kPortable};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2) found.push_back(Cpu::kAvx2);
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) found.push_back(Cpu::kAvx512);
+#elif defined(__aarch64__)
+  found.push_back(Cpu::kNeon);  // part of the 64-bit architecture
 #endif
+  return found;
+}
+
+}  // namespace
+
+Cpu cpu() {
+  const std::vector<Cpu> found = here();
   const char* wanted = std::getenv("EDGEFC_NATIVE_CPU");
-  if (wanted == nullptr || *wanted == '\0') return avx512 ? Cpu::kAvx512 : avx2 ? Cpu::kAvx2 : Cpu::kPortable;
-  if (std::strcmp(wanted, "portable") == 0) return Cpu::kPortable;
-  if (avx2 && std::strcmp(wanted, "avx2") == 0) return Cpu::kAvx2;
-  if (avx512 && std::strcmp(wanted, "avx512") == 0) return Cpu::kAvx512;
-  throw Failure(std::string("EDGEFC_NATIVE_CPU is ") + wanted + ", and this processor runs portable" +
-                (avx2 ? ", avx2" : "") + (avx512 ? ", avx512" : "") + ".");
+  if (wanted == nullptr || *wanted == '\0') return found.back();
+  std::string names;
+  for (const Cpu each : found) {
+    if (std::strcmp(wanted, cpu_name(each)) == 0) return each;
+    names += (names.empty() ? "" : ", ") + std::string(cpu_name(each));
+  }
+  throw Failure(std::string("EDGEFC_NATIVE_CPU is ") + wanted + ", and this processor runs " + names + ".");
 }
 
 }  // namespace edgefc

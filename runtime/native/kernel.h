@@ -168,9 +168,21 @@ ort::CustomOp make_op() {
 }
 
 // The variant to run, by this processor or by EDGEFC_NATIVE_CPU.
-enum class Cpu { kPortable, kAvx2, kAvx512 };
+enum class Cpu { kPortable, kAvx2, kAvx512, kNeon };
 Cpu cpu();  // throws Failure where the variable names none that can run here
 const char* cpu_name(Cpu);
+
+// The variant of one kernel for it, among those that its namespace has.
+#if defined(__x86_64__)
+#define EDGEFC_CHOOSE(of)                                \
+  (::edgefc::cpu() == ::edgefc::Cpu::kAvx512 ? of::kAvx512 \
+   : ::edgefc::cpu() == ::edgefc::Cpu::kAvx2 ? of::kAvx2   \
+                                             : of::kPortable)
+#elif defined(__aarch64__)
+#define EDGEFC_CHOOSE(of) (::edgefc::cpu() == ::edgefc::Cpu::kNeon ? of::kNeon : of::kPortable)
+#else
+#define EDGEFC_CHOOSE(of) (static_cast<void>(::edgefc::cpu()), of::kPortable)
+#endif
 
 const ort::CustomOp& prp_op(bool int8_activations);
 const ort::CustomOp& circulant_op();

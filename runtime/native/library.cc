@@ -59,7 +59,7 @@ EDGEFC_EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const
   });
 }
 
-// The variant that runs here, "avx512", "avx2" or "portable"; null where EDGEFC_NATIVE_CPU names none that can.
+// The variant that runs here, "avx512", "avx2", "neon" or "portable"; null where EDGEFC_NATIVE_CPU names none that can.
 EDGEFC_EXPORT const char* EdgefcNativeCpu() {
   try {
     return cpu_name(cpu());

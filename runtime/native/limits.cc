@@ -8,13 +8,7 @@ namespace {
 // Null where EDGEFC_NATIVE_CPU names no variant that can run.
 const edgefc::limits::Variant* variant() {
   try {
-    const edgefc::Cpu which = edgefc::cpu();
-#if defined(__x86_64__)
-    if (which == edgefc::Cpu::kAvx512) return &edgefc::limits::kAvx512;
-    if (which == edgefc::Cpu::kAvx2) return &edgefc::limits::kAvx2;
-#endif
-    static_cast<void>(which);
-    return &edgefc::limits::kPortable;
+    return &EDGEFC_CHOOSE(edgefc::limits);
   } catch (...) {
     return nullptr;
   }

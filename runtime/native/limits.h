@@ -20,6 +20,8 @@ struct Variant {
 extern const Variant kPortable;
 #if defined(__x86_64__)
 extern const Variant kAvx2, kAvx512;
+#elif defined(__aarch64__)
+extern const Variant kNeon;
 #endif
 
 }  // namespace edgefc::limits

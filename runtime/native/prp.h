@@ -64,6 +64,8 @@ struct Variant {
 extern const Variant kPortable;
 #if defined(__x86_64__)
 extern const Variant kAvx2, kAvx512, kAvx512Signs;  // the last for codes of 1 bit
+#elif defined(__aarch64__)
+extern const Variant kNeon;
 #endif
 
 }  // namespace edgefc::prp

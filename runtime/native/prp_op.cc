@@ -15,15 +15,11 @@ constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
 constexpr float kRounding = 2.4e-7f;     // two units in the last place of float32
 constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
 
-const prp::Variant& variant_for(const prp::Plan& plan) {
+const prp::Variant& variant_for([[maybe_unused]] const prp::Plan& plan) {
 #if defined(__x86_64__)
-  const Cpu which = cpu();
-  if (which == Cpu::kAvx512) return plan.bits == 1 ? prp::kAvx512Signs : prp::kAvx512;
-  if (which == Cpu::kAvx2) return prp::kAvx2;
-#else
-  cpu();
+  if (cpu() == Cpu::kAvx512 && plan.bits == 1) return prp::kAvx512Signs;
 #endif
-  return prp::kPortable;
+  return EDGEFC_CHOOSE(prp);
 }
 
 class Kernel {

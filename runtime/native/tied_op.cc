@@ -13,16 +13,7 @@ constexpr char kOp[] = "edgefc::TiedFFN";
 constexpr double kWorthATask = 1 << 20;  // multiply-adds, some twenty microseconds
 constexpr std::int64_t kTasks = 8;       // about, in one group: each strip but the first has a y of its own
 
-const tied::Variant& variant() {
-#if defined(__x86_64__)
-  const Cpu which = cpu();
-  if (which == Cpu::kAvx512) return tied::kAvx512;
-  if (which == Cpu::kAvx2) return tied::kAvx2;
-#else
-  cpu();
-#endif
-  return tied::kPortable;
-}
+const tied::Variant& variant() { return EDGEFC_CHOOSE(tied); }
 
 std::int64_t up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 

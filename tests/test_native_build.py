@@ -1,0 +1,50 @@
+"""How the native library is compiled: for this machine, for arm64, for processors without a variant of their own."""
+
+from pathlib import Path
+
+import pytest
+
+from edgefc.runtime.native import build
+
+
+def test_each_machine_has_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.platform, "machine", lambda: "AMD64")
+
+    assert build.machine() == "x86_64"
+    assert build.place() == build.place("x86_64") == build.HERE / build.NAME
+    assert build.place("aarch64") == build.HERE / "libedgefc-aarch64.so"
+    monkeypatch.setattr(build.platform, "machine", lambda: "arm64")
+    assert build.place("aarch64") == build.HERE / build.NAME
+
+
+def test_no_compiler_for_the_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build.platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    said = r"^there is no C\+\+ compiler for aarch64: none of aarch64-linux-gnu-g\+\+ is on the path"
+    with pytest.raises(build.NoLibrary, match=said):
+        build.build(tmp_path / "x.so", target="aarch64")
+
+
+@pytest.mark.parametrize(
+    ("machine", "source", "flags"),
+    [
+        ("x86_64", "prp_avx2", ("-mavx2", "-mfma")),
+        ("x86_64", "prp_portable", ()),
+        ("aarch64", "prp_avx2", ()),
+        ("aarch64", "prp_neon", ()),
+        ("riscv64", "prp_avx512", ()),
+    ],
+)
+def test_flags_of_one_kind_of_processor_reach_no_other(machine: str, source: str, flags: tuple[str, ...]) -> None:
+    assert build._flags(machine, source) == flags
+
+
+def test_every_file_for_one_kind_of_processor_is_empty_on_others() -> None:
+    for guard, ends in (("__x86_64__", ("_avx2", "_avx512")), ("__aarch64__", ("_neon",))):
+        for source in build.SOURCES:
+            if source.endswith(ends):
+                lines = (build.HERE / f"{source}.cc").read_text().splitlines()
+                code = [line for line in lines if line and not line.startswith("//")]
+                assert (code[0], code[-1]) == (f"#if defined({guard})", "#endif"), source
