@@ -14,8 +14,8 @@ ALIAS is a name that your ssh configuration resolves: addresses, user names and 
 adb devices lists. Your devices are kept in edgefc/devices.toml below $XDG_CONFIG_HOME (or ~/.config).
 
 check ends with 1 where something is missing without which nothing can be measured. provision pushes wheels of numpy
-and onnxruntime and the native kernels, fetched and built on this machine: the device needs no internet. A device with
-no internet on this side either takes them from a folder: --wheels FOLDER.
+and onnxruntime and the native kernels, fetched and built on this machine: the device needs no internet. Where this
+machine has none either, give it a folder of wheels: --wheels FOLDER.
 
 serve prints an address, waits for a browser to open it, and measures there: as edgefc profile --device web does in a
 headless one. Only this machine reaches the address unless --host names another one, such as 0.0.0.0 for a phone.
