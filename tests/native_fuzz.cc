@@ -64,7 +64,7 @@ struct Case {
   std::vector<ort::Value> inputs;  // x first
   std::vector<bool> constant;      // none of x
   double tolerance = 1e-4;         // of the largest term
-  std::map<std::string, std::string> options;
+  std::map<std::string, std::string> options = {};
   bool ordinary = true;
 
   void weights(const std::vector<Sizes>& shapes) {
@@ -109,7 +109,23 @@ Case tied(Bytes& bytes) {
   return made;
 }
 
-constexpr Case (*kMakers[])(Bytes&) = {prp, circulant, tied};
+Case eugen(Bytes& bytes) {
+  const std::int64_t n = bytes.of(kSizes), m = bytes.of(kSizes), rows = bytes.of(kRows);
+  const std::int64_t features = bytes.of(kSizes), order = 1 + bytes.below(3);
+  const int bits = 1 << bytes.below(4);
+  Case made{"EUGenLinear", {}, {}, {}};
+  made.info.wholes = {{"in_features", n}, {"out_features", m}, {"features", features}, {"order", order},
+                      {"shared", bytes.below(2)}, {"norm", bytes.below(2)}, {"one", bytes.below(2)},
+                      {"activation", bytes.below(9)}, {"bits", bits},
+                      {"seed", static_cast<std::int64_t>(bytes.whole())}};
+  for (int code = 0; code < 1 << bits; ++code) {
+    made.info.lists["codebook"].push_back(static_cast<float>(std::sin(code + 1.0) / 64));
+  }
+  made.weights({{rows, n}, {m, order * features}, {m}});
+  return made;
+}
+
+constexpr Case (*kMakers[])(Bytes&) = {prp, circulant, tied, eugen};
 
 // ---- what hostile files and callers change
 

@@ -171,7 +171,8 @@ def check_values(case: Case, name: str, y: Array, body: Array) -> None:
     x, y, body = (np.float64(v).reshape(-1, v.shape[-1]) for v in (case.feeds["x"], y, body))
     finite = np.isfinite(x).all(1) & np.isfinite(body).all(1)
     error, size = np.square(y[finite] - body[finite]).sum(1), np.square(body[finite]).sum(1)
-    largest = max([1.0, *(float(np.abs(v[np.isfinite(v)]).max(initial=0)) for v in case.feeds.values())]) ** 2
+    numbers = [*case.feeds.values(), *map(numpy_helper.to_array, case.model.graph.initializer)]
+    largest = max([1.0, *(float(np.abs(v[np.isfinite(v)]).max(initial=0)) for v in numbers)]) ** 2
     assert (error <= nmse * (size + body.shape[1] * largest)).all(), f"{name}: off by {error.max()} of {size}"
     if op.infinite == "body" and not case.int8:
         np.testing.assert_array_equal(np.isnan(y), np.isnan(body), f"{name}: NaN elsewhere")

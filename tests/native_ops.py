@@ -40,12 +40,21 @@ def _circulant(n: int, m: int, kind: int) -> nn.Module:
     return edgefc.CirculantLinear(n, m, block=block, seed=2**64 - 1 - kind)
 
 
+def _eugen(n: int, m: int, kind: int) -> nn.Module:
+    kinds = {"shared": kind % 2 == 0, "norm": kind % 3 > 0, "one": kind % 5 == 0}
+    return edgefc.EUGenLinear(
+        n, m, features=(64, 1, 7, 33)[kind % 4], order=1 + kind % 3, activation=FUNCTIONS[kind % len(FUNCTIONS)],
+        distribution=BOOKS[kind % len(BOOKS)], seed=2**64 - 1 - kind, **kinds,
+    )  # fmt: skip
+
+
 OPS = {
     "PRPLinear": Op(
         lambda n, m, kind: edgefc.PRPLinear(n, m, distribution=BOOKS[kind % len(BOOKS)], seed=2**64 - 1 - kind),
         infinite="body",
     ),
     "CirculantLinear": Op(_circulant, infinite="matrix"),
+    "EUGenLinear": Op(_eugen, nmse=1e-9),
     "TiedFFN": Op(lambda n, m, kind: edgefc.TiedFFN(n, m, activation=FUNCTIONS[kind % len(FUNCTIONS)])),
 }
 
