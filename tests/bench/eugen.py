@@ -1,4 +1,4 @@
-"""EUGen layer: size, load time, memory and latency against the dense layer it replaces, in one run.
+"""EUGen layer: size, load time, memory and latency by its body and natively, against the dense layer it replaces.
 
 python tests/bench/eugen.py
 python tests/bench/eugen.py --n 768 --features 32,64 --order 1,2,3 --separate
@@ -13,6 +13,7 @@ from tqdm import tqdm
 import edgefc
 from edgefc.files import write_text
 from edgefc.runtime import profile
+from edgefc.runtime.native import library_path
 from edgefc.tables import print_table
 
 COLUMNS = ("n", "layer", "multiply-adds", "file bytes", "load ms", "peak MB")
@@ -36,8 +37,11 @@ def main() -> None:
                     norm=not args.no_norm,
                 )  # fmt: skip
         with exported(layers, n) as paths:
-            records.append(profile(paths, batch=args.batch, threads=args.threads, min_time_s=args.time))
-        rows += table_rows(n, layers, records[-1], args.batch)
+            for native in ("off", "on") if library_path() else ("off",):
+                records.append(
+                    profile(paths, batch=args.batch, threads=args.threads, min_time_s=args.time, native=native)
+                )
+                rows += table_rows(n, layers, records[-1], args.batch)
     timed = [f"{what}, batch {batch}" for batch in args.batch for what in ("us", "dense/layer")]
     print_table((*COLUMNS, *timed), rows, left=2)
     print("peak MB: above what onnxruntime alone needs")
@@ -52,7 +56,8 @@ def table_rows(n, layers, record, batches):
     for index, (name, layer) in enumerate(layers.items()):
         cell = cells[index, batches[0]]
         adds = layer.multiply_adds() if index else n * n
-        row = [f"{n}", name, f"{adds:,}", f"{record.models[index].all_bytes:,}", f"{cell.load.median_ns / 1e6:.1f}"]
+        shown = f"{name}, {cell.native}" if index and cell.native else name
+        row = [f"{n}", shown, f"{adds:,}", f"{record.models[index].all_bytes:,}", f"{cell.load.median_ns / 1e6:.1f}"]
         row.append(f"{cell.peak_above_baseline_bytes / 1e6:.1f}")
         for batch in batches:
             median, dense = (cells[which, batch].steady.median_ns for which in (index, 0))

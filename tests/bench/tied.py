@@ -1,11 +1,12 @@
-"""TiedFFN: memory and latency in both presets, against the untied pair of linear layers, in one run.
+"""TiedFFN: memory and latency in both presets, by its body and natively, against the untied pair of linear layers.
 
     python tests/bench/tied.py
     python tests/bench/tied.py --n 2048 --time 0.2 --preset memory
 
 n is d_model; d_hidden is 4 n, as in transformers. Weights are the numbers that the file stores. The peak is the highest
 that the process reached while it loaded the model and ran it once, held is what it keeps after that; both above what
-onnxruntime alone needs. A pair that is held once is held at 1.0 of its weights.
+onnxruntime alone needs. A pair that is held once is held at 1.0 of its weights. The native kernel, where there is one,
+is measured in a run of its own, beside the same pair.
 """
 
 import sys
@@ -17,6 +18,7 @@ from tqdm import tqdm
 import edgefc
 from edgefc.files import write_text
 from edgefc.runtime import profile
+from edgefc.runtime.native import library_path
 from edgefc.tables import print_table
 
 NAMES = ("untied", "tied")
@@ -45,10 +47,14 @@ def main() -> None:
         weights = [sum(p.numel() * p.element_size() for p in m.parameters()) for m in (layer.dense(), layer)]
         with exported(dict(zip(NAMES, (layer.dense(), layer), strict=True)), n) as paths:
             for preset in args.preset:
-                records.append(
-                    profile(paths, batch=args.batch, threads=args.threads, preset=preset, min_time_s=args.time)
-                )
-                rows += table_rows(n, preset, weights, records[-1])
+                for native in ("off", "on") if library_path() else ("off",):
+                    records.append(
+                        profile(
+                            paths, batch=args.batch, threads=args.threads, preset=preset, min_time_s=args.time,
+                            native=native,
+                        )
+                    )  # fmt: skip
+                    rows += table_rows(n, preset, weights, records[-1])
     print_table(COLUMNS, rows, left=4)
     print(conditions(records[0]))
     print(doubts(records))
@@ -61,7 +67,10 @@ def table_rows(n, preset, weights, record):
     without = median_low([bytes_of(memory.ran) for memory in record.baselines[0].memory])
     for cell in record.cells:
         size, peak = weights[cell.model], cell.peak_above_baseline_bytes
-        row = [f"{n}", preset, f"{cell.batch}", NAMES[cell.model], f"{size / 1e6:.1f}"]
+        name = NAMES[cell.model]
+        if cell.model and cell.native:
+            name = f"{name}, {cell.native}"
+        row = [f"{n}", preset, f"{cell.batch}", name, f"{size / 1e6:.1f}"]
         row += [f"{cell.load.median_ns / 1e6:.1f}", f"{peak / 1e6:.1f}", f"{peak / size:.2f}"]
         row += [f"{(bytes_of(cell.memory.ran) - without) / 1e6:.1f}"]
         yield [*row, f"{cell.steady.median_ns / 1e3:.0f}", f"{cell.steady.median_ns / untied[cell.batch]:.2f}"]
