@@ -173,6 +173,8 @@ def _library(facts: Facts, folder: Path, say: Say) -> Path:
     target = folder / "libedgefc.so"
     if facts.machine == platform.machine() and sys.platform == "linux":
         return build.build(target)
+    if facts.machine in build.TARGETS and not (build.HERE / "library.cc").is_file():
+        raise build.NoLibrary("their sources are in a checkout of edgefc, and not in what pip installs.")
     if facts.machine in build.TARGETS:
         return build.build(target, target=facts.machine)
     raise build.NoLibrary(f"they cannot be compiled for {facts.machine} here.")

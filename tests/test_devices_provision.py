@@ -1,5 +1,6 @@
 """edgefc devices provision: packages and kernels come to a board that has none, once, and it says what it cannot do."""
 
+import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,7 @@ from edgefc.devices import inventory, userland
 from edgefc.devices import provision as provisioning
 from edgefc.devices.check import Facts, check, facts_of
 from edgefc.devices.host import Board
-from edgefc.devices.provision import fetch, provision
+from edgefc.devices.provision import Provisioned, fetch, provision
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.transports.emulated import EmulatedTransport
 from edgefc.errors import DeviceError
@@ -189,6 +190,9 @@ def test_an_arm64_system_without_packages(tmp_path: Path) -> None:
 
         assert found.done[0] == f"packages: numpy-{HERE['numpy']}, onnxruntime-{HERE['onnxruntime']}"
         assert check(board, "emulated-arm64").complete
+        if shutil.which("aarch64-linux-gnu-g++"):
+            assert found == Provisioned((found.done[0], "native library for aarch64"), ())
+            assert facts(board).native
         assert facts(board).machine == "aarch64" and facts(board).onnxruntime == HERE["onnxruntime"]
     finally:
         run("rm", "-rf", there)
