@@ -24,12 +24,13 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fvisibility-inli
 STRICT = ("-Wall", "-Wextra", "-Werror")
 
 # Files for one kind of processor, by the end of their name; on others they are empty.
+_AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw")
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "x86_64": {"_avx2": ("-mavx2", "-mfma"), "_avx512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw")},
+    "x86_64": {"_avx2": ("-mavx2", "-mfma"), "_avx512": _AVX512, "_avx512vnni": (*_AVX512, "-mavx512vnni")},
     "aarch64": {"_neon": ()},
 }
 SOURCES = (
-    "kernel", "library", "prp_op", "prp_portable", "prp_avx2", "prp_avx512", "prp_neon",
+    "kernel", "library", "prp_op", "prp_portable", "prp_avx2", "prp_avx512", "prp_avx512vnni", "prp_neon",
     "circulant_op", "circulant", "circulant_form", "circulant_spectrum", "circulant_portable", "circulant_avx2",
     "circulant_avx512", "circulant_neon", "fft",
     "eugen_op", "eugen_portable", "eugen_avx2", "eugen_avx512", "eugen_neon",

@@ -63,7 +63,9 @@ struct Variant {
 
 extern const Variant kPortable;
 #if defined(__x86_64__)
-extern const Variant kAvx2, kAvx512, kAvx512Signs;  // the last for codes of 1 bit
+extern const Variant kAvx2, kAvx512;
+extern const Variant kAvx512Signs;    // codes of 1 bit
+extern const Variant kAvx512Ternary;  // with VNNI: 3 runs of the levels -s, 0, s, the middle one around code 128
 #elif defined(__aarch64__)
 extern const Variant kNeon;
 #endif

@@ -15,9 +15,16 @@ constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
 constexpr float kRounding = 2.4e-7f;     // two units in the last place of float32
 constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
 
+[[maybe_unused]] bool is_ternary(const prp::Plan& plan) {
+  const float* level = plan.class_levels;
+  return plan.classes == 3 && level[1] == 0 && level[0] == -level[2] && plan.thresholds[0] <= 128 &&
+         plan.thresholds[1] >= 128;
+}
+
 const prp::Variant& variant_for([[maybe_unused]] const prp::Plan& plan) {
 #if defined(__x86_64__)
   if (cpu() == Cpu::kAvx512 && plan.bits == 1) return prp::kAvx512Signs;
+  if (cpu() == Cpu::kAvx512 && is_ternary(plan) && __builtin_cpu_supports("avx512vnni")) return prp::kAvx512Ternary;
 #endif
   return EDGEFC_CHOOSE(prp);
 }

@@ -219,10 +219,7 @@ struct Target {
   const float *out_scale, *bias;
   float* y;
 
-  __mmask16 there(std::int64_t row) const {
-    const std::int64_t left = plan.out - row;
-    return static_cast<__mmask16>(left >= 16 ? 0xFFFF : left > 0 ? (1 << left) - 1 : 0);
-  }
+  __mmask16 there(std::int64_t row) const { return lanes_there(plan.out - row); }
   template <int V>
   void begin(std::int64_t row, int batch_row, F (&sums)[V]) const {
     for (int v = 0; v < V; ++v, row += 16) {
