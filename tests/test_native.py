@@ -79,6 +79,16 @@ def test_every_size_and_batch_against_float64(cpu: str, library: str, distributi
             assert error <= 1e-12 * size, f"{n} -> {m}, batch {rows}: {error / size:.1e}"
 
 
+@pytest.mark.parametrize("distribution", generator.CODEBOOKS)
+def test_long_rows(cpu: str, library: str, distribution: str) -> None:
+    """Float32 sums of thousands of products, one after the other, would be off by more."""
+    layer = Prp(9000, 40, distribution)
+    kernel = session(layer.model(), library)
+    for rows in (1, 9):
+        x = inputs(rows, 9000)
+        assert_close(run(kernel, x), layer.expected(x))
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1])
 def test_every_seed(cpu: str, library: str, seed: int) -> None:
     layer = Prp(40, 24, "gaussian", seed)

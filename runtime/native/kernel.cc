@@ -18,30 +18,38 @@ struct Release {
   ~Release() { api.ReleaseTensorTypeAndShapeInfo(shape); }
 };
 
-std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value, const std::string& what) {
+// `what` names the value, where there is something to say of it.
+template <class What>
+std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value, const What& what) {
+  const auto unread = [&] { return what() + " has no shape."; };
   ort::Shape* info = nullptr;
-  check(api, api.GetTensorTypeAndShape(value, &info), what + " is not a tensor.");
+  check(api, api.GetTensorTypeAndShape(value, &info), [&] { return what() + " is not a tensor."; });
   const Release release{api, info};
   ort::ElementType type{};
   std::size_t rank = 0;
-  check(api, api.GetTensorElementType(info, &type), what + " has no element type.");
-  if (type != ort::kFloat) throw Failure(what + " is not float32.");
-  check(api, api.GetDimensionsCount(info, &rank), what + " has no shape.");
+  check(api, api.GetTensorElementType(info, &type), [&] { return what() + " has no element type."; });
+  if (type != ort::kFloat) throw Failure(what() + " is not float32.");
+  check(api, api.GetDimensionsCount(info, &rank), unread);
   std::vector<std::int64_t> shape(rank);
-  check(api, api.GetDimensions(info, shape.data(), rank), what + " has no shape.");
+  check(api, api.GetDimensions(info, shape.data(), rank), unread);
   return shape;
 }
 
-const float* data_of(const ort::Api& api, const ort::Value* value, const std::string& what) {
+template <class What>
+const float* data_of(const ort::Api& api, const ort::Value* value, const What& what) {
   void* data = nullptr;
-  check(api, api.GetTensorMutableData(const_cast<ort::Value*>(value), &data), what + " cannot be read.");
+  check(api, api.GetTensorMutableData(const_cast<ort::Value*>(value), &data),
+        [&] { return what() + " cannot be read."; });
   return static_cast<const float*>(data);
 }
 
-void check_shape(const std::vector<std::int64_t>& shape, const std::string& what,
+void check_shape(const std::vector<std::int64_t>& shape, const std::string& node, const char* what,
                  const std::vector<std::int64_t>& wanted) {
-  if (shape != wanted) throw Failure(what + " has shape " + shown(shape) + ", not " + shown(wanted) + ".");
+  if (shape == wanted) return;
+  throw Failure(node + ": " + what + " has shape " + shown(shape) + ", not " + shown(wanted) + ".");
 }
+
+std::string input_name(const std::string& node, std::size_t index) { return node + ": input " + std::to_string(index); }
 
 }  // namespace
 
@@ -114,33 +122,46 @@ std::vector<float> Node::numbers(const char* attribute, std::size_t most) const 
 
 bool Node::constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape,
                     const float*& numbers) const {
-  const std::string named = name_ + ": " + what;
+  const auto named = [&] { return name_ + ": " + what; };
   int known = 0;
   const ort::Value* value = nullptr;
-  check(api_, api_.KernelInfoGetConstantInput_tensor(&info_, input, &known, &value), named + " is missing.");
+  check(api_, api_.KernelInfoGetConstantInput_tensor(&info_, input, &known, &value),
+        [&] { return named() + " is missing."; });
   if (!known || value == nullptr) return false;
   shape = shape_of(api_, value, named);
   numbers = data_of(api_, value, named);
   return true;
 }
 
-void Node::check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const {
+bool Node::check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const {
   std::vector<std::int64_t> shape;
   const float* numbers = nullptr;
-  if (constant(input, what, shape, numbers)) check_shape(shape, name_ + ": " + what, wanted);
+  if (!constant(input, what, shape, numbers)) return false;
+  check_shape(shape, name_, what, wanted);
+  return true;
 }
 
-void Node::check_constant(std::size_t input, const char* what, std::int64_t length) const {
-  check_constant(input, what, std::vector<std::int64_t>{length});
+bool Node::check_constant(std::size_t input, const char* what, std::int64_t length) const {
+  return check_constant(input, what, std::vector<std::int64_t>{length});
+}
+
+const ort::Value* Run::value(std::size_t index) const {
+  const auto missing = [&] { return input_name(name_, index) + " is missing."; };
+  const ort::Value* value = nullptr;
+  check(api_, api_.KernelContext_GetInput(&context_, index, &value), missing);
+  if (value == nullptr) throw Failure(missing());
+  return value;
 }
 
 const float* Run::input(std::size_t index, std::vector<std::int64_t>& shape) const {
-  const std::string what = name_ + ": input " + std::to_string(index);
-  const ort::Value* value = nullptr;
-  check(api_, api_.KernelContext_GetInput(&context_, index, &value), what + " is missing.");
-  if (value == nullptr) throw Failure(what + " is missing.");
-  shape = shape_of(api_, value, what);
-  return data_of(api_, value, what);
+  const auto what = [&] { return input_name(name_, index); };
+  const ort::Value* given = value(index);
+  shape = shape_of(api_, given, what);
+  return data_of(api_, given, what);
+}
+
+const float* Run::checked(std::size_t index) const {
+  return data_of(api_, value(index), [&] { return input_name(name_, index); });
 }
 
 std::int64_t Run::rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const {
@@ -164,7 +185,7 @@ std::int64_t Run::rows(const std::vector<std::int64_t>& shape, const char* attri
 const float* Run::tensor(std::size_t index, const char* what, const std::vector<std::int64_t>& wanted) const {
   std::vector<std::int64_t> shape;
   const float* data = input(index, shape);
-  check_shape(shape, name_ + ": " + what, wanted);
+  check_shape(shape, name_, what, wanted);
   return data;
 }
 
@@ -176,8 +197,8 @@ float* Run::output(const std::vector<std::int64_t>& shape) const {
   ort::Value* value = nullptr;
   void* data = nullptr;
   check(api_, api_.KernelContext_GetOutput(&context_, 0, shape.data(), shape.size(), &value),
-        name_ + ": no memory for an output of shape " + shown(shape) + ".");
-  check(api_, api_.GetTensorMutableData(value, &data), name_ + ": the output cannot be written.");
+        [&] { return name_ + ": no memory for an output of shape " + shown(shape) + "."; });
+  check(api_, api_.GetTensorMutableData(value, &data), [&] { return name_ + ": the output cannot be written."; });
   return static_cast<float*>(data);
 }
 

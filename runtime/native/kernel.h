@@ -8,6 +8,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ort_api.h"
@@ -26,11 +27,17 @@ struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A null status is success; any other becomes a Failure with `what`.
-inline void check(const ort::Api& api, ort::Status* status, const std::string& what) {
+// A null status is success; any other becomes a Failure with `what`, a string or a function that makes one. What is called
+// in every run has functions: the strings of a run took longer than a small layer.
+template <class What>
+void check(const ort::Api& api, ort::Status* status, const What& what) {
   if (status == nullptr) return;
   api.ReleaseStatus(status);
-  throw Failure(what);
+  if constexpr (std::is_invocable_v<What>) {
+    throw Failure(what());
+  } else {
+    throw Failure(what);
+  }
 }
 
 // The exception that is being handled, as a status; `name` stands in front and `purpose` ends "not enough memory ...".
@@ -61,9 +68,9 @@ class Node {
   std::vector<float> numbers(const char* attribute, std::size_t most) const;
   // Whether an input is a constant of the model, float32, and then its shape and its numbers; else each run has its own.
   bool constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape, const float*& numbers) const;
-  // An input that is a constant must have this shape, or (length,).
-  void check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const;
-  void check_constant(std::size_t input, const char* what, std::int64_t length) const;
+  // An input that is a constant must have this shape, or (length,). Whether it is one.
+  bool check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const;
+  bool check_constant(std::size_t input, const char* what, std::int64_t length) const;
 
  private:
   const ort::Api& api_;
@@ -81,6 +88,8 @@ class Run {
 
   // Input `index`, float32; its shape into `shape`.
   const float* input(std::size_t index, std::vector<std::int64_t>& shape) const;
+  // Input `index`, a constant that was checked when the kernel was made.
+  const float* checked(std::size_t index) const;
   // How many rows x has, 0 where any axis is empty. Its last axis must be the size that `attribute` gives.
   std::int64_t rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const;
   // Input `index`, of the shape `wanted`, or of shape (length,).
@@ -96,10 +105,12 @@ class Run {
     }
     const auto run = [](void* data, std::size_t task) { (*static_cast<const F*>(data))(task); };
     check(api_, api_.KernelContext_ParallelFor(&context_, run, tasks, 0, const_cast<F*>(&f)),
-          name_ + ": onnxruntime could not run the tasks.");
+          [&] { return name_ + ": onnxruntime could not run the tasks."; });
   }
 
  private:
+  const ort::Value* value(std::size_t index) const;
+
   const ort::Api& api_;
   ort::KernelContext& context_;
   const std::string& name_;

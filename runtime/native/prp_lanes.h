@@ -17,6 +17,7 @@
 namespace edgefc::prp {
 namespace {
 
+constexpr int kSteps = 32;  // words whose products are summed up by themselves
 constexpr int kTile = 64;  // columns of P in a tile: 64 * 32 * 4 bytes = 8 KB at the widest
 
 // Groups of inputs to a word of signs; the last one of a word may be short.
@@ -138,6 +139,22 @@ inline void finish(const Plan& plan, const Lanes::F (&sums)[V], std::int64_t row
   }
 }
 
+template <int B, int V>
+inline void clear(Lanes::F (&sums)[B][V]) {
+  for (auto& each : sums) {
+    for (auto& sum : each) sum = Lanes::zero();
+  }
+}
+
+// Into the totals, from zero again: sums of thousands of inputs, one after the other, would be off by more than 1e-12.
+template <int B, int V>
+inline void move_sums(Lanes::F (&sums)[B][V], Lanes::F (&totals)[B][V]) {
+  for (int b = 0; b < B; ++b) {
+    for (int v = 0; v < V; ++v) totals[b][v] = Lanes::add(totals[b][v], sums[b][v]);
+  }
+  clear<B, V>(sums);
+}
+
 // Codes of 1 bit, B batch rows.
 template <int B>
 void signs(const Plan& plan, const float* prepared, int rows, std::int64_t first, std::int64_t last,
@@ -147,9 +164,7 @@ void signs(const Plan& plan, const float* prepared, int rows, std::int64_t first
   for (std::int64_t row = first; row < last; row += V * Lanes::width) {
     Words<V> source(plan, row);
     Lanes::F sums[B][V];
-    for (auto& each : sums) {
-      for (auto& sum : each) sum = Lanes::zero();
-    }
+    clear<B, V>(sums);
     const float* tables = prepared;
     for (int w = 0; w < words; ++w) {
       Lanes::I h[V];
@@ -175,12 +190,12 @@ void fused(const Plan& plan, const Codes& codes, const float* prepared, int rows
   const int words = static_cast<int>(words_per_row(plan));
   for (std::int64_t row = first; row < last; row += V * Lanes::width) {
     Words<V> source(plan, row);
-    Lanes::F sums[B][V];
-    for (auto& each : sums) {
-      for (auto& sum : each) sum = Lanes::zero();
-    }
+    Lanes::F totals[B][V], sums[B][V];
+    clear<B, V>(totals);
+    clear<B, V>(sums);
     const float* u = prepared;
     for (int w = 0; w < words; ++w) {
+      if (w % kSteps == 0) move_sums<B, V>(sums, totals);
       Lanes::I h[V];
       source.next(h);
       for (auto& each : h) each = codes.ready(each);
@@ -194,7 +209,8 @@ void fused(const Plan& plan, const Codes& codes, const float* prepared, int rows
         }
       }
     }
-    for (int b = 0; b < rows; ++b) finish<V>(plan, sums[b], row, out_scale, bias, y + b * plan.out);
+    move_sums<B, V>(sums, totals);
+    for (int b = 0; b < rows; ++b) finish<V>(plan, totals[b], row, out_scale, bias, y + b * plan.out);
   }
 }
 
@@ -229,7 +245,7 @@ void tiled(const Plan& plan, const Codes& codes, const float* prepared, int rows
         EDGEFC_UNROLL
         for (int b = 0; b < kGroup; ++b) {
           EDGEFC_UNROLL
-          for (int v = 0; v < V; ++v) sums[b][v] = Lanes::load(sums_held + b * kRows + v * Lanes::width);
+          for (int v = 0; v < V; ++v) sums[b][v] = Lanes::zero();
         }
         for (int k = 0; k < columns; ++k, u += kGroup) {
           EDGEFC_UNROLL
@@ -244,7 +260,10 @@ void tiled(const Plan& plan, const Codes& codes, const float* prepared, int rows
         EDGEFC_UNROLL
         for (int b = 0; b < kGroup; ++b) {
           EDGEFC_UNROLL
-          for (int v = 0; v < V; ++v) Lanes::store(sums_held + b * kRows + v * Lanes::width, sums[b][v]);
+          for (int v = 0; v < V; ++v) {
+            float* at = sums_held + b * kRows + v * Lanes::width;
+            Lanes::store(at, Lanes::add(Lanes::load(at), sums[b][v]));
+          }
         }
       }
     }

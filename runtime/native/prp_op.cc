@@ -39,9 +39,9 @@ class Kernel {
     plan_.out = node.size("out_features");
     plan_.keys = keys(static_cast<std::uint64_t>(node.whole("seed")));
     read_codebook(node);
-    node.check_constant(1, "in_scale", plan_.in);
-    node.check_constant(2, "out_scale", plan_.out);
-    node.check_constant(3, "bias", plan_.out);
+    constant_[0] = node.check_constant(1, "in_scale", plan_.in);
+    constant_[1] = node.check_constant(2, "out_scale", plan_.out);
+    constant_[2] = node.check_constant(3, "bias", plan_.out);
     variant_ = &variant_for(plan_);
   }
 
@@ -50,9 +50,9 @@ class Kernel {
     std::vector<std::int64_t> shape;
     const float* x = run.input(0, shape);
     const std::int64_t rows = run.rows(shape, "in_features", plan_.in);
-    const float* in_scale = run.vector(1, "in_scale", plan_.in);
-    const float* out_scale = run.vector(2, "out_scale", plan_.out);
-    const float* bias = run.vector(3, "bias", plan_.out);
+    const float* in_scale = constant_[0] ? run.checked(1) : run.vector(1, "in_scale", plan_.in);
+    const float* out_scale = constant_[1] ? run.checked(2) : run.vector(2, "out_scale", plan_.out);
+    const float* bias = constant_[2] ? run.checked(3) : run.vector(3, "bias", plan_.out);
     shape.back() = plan_.out;
     float* y = run.output(shape);
     if (rows == 0) return;
@@ -144,6 +144,7 @@ class Kernel {
   const ort::Api& api_;
   const prp::Variant* variant_ = nullptr;
   std::string name_;
+  bool constant_[3] = {};  // in_scale, out_scale, bias
   std::vector<float> levels_;
   prp::Plan plan_{};
   Scratch scratch_;

@@ -22,13 +22,9 @@ struct Halves {
   Halves(const Plan& plan, std::int64_t row, std::int64_t word) {
     for (int v = 0; v < 2 * V; ++v) rows[v] = Start(plan, row + 16 * v);
     column = Lanes::words(static_cast<std::uint32_t>(word) * kStride);
-    alignas(64) std::int16_t low[32], high[32];
-    for (int i = 0; i < 32; ++i) {
-      low[i] = static_cast<std::int16_t>(i / 2 * 2 + i % 2 * 32);
-      high[i] = static_cast<std::int16_t>(low[i] + 1);
-    }
-    even = _mm512_load_si512(low);
-    odd = _mm512_load_si512(high);
+    // Lane 2 i from the first vector, lane 2 i + 1 from the second, whose lanes count from 32: the low 16 bits of row i.
+    even = _mm512_add_epi32(_mm512_set1_epi32(32 << 16), _mm512_mullo_epi32(Lanes::count(0), _mm512_set1_epi32(0x20002)));
+    odd = _mm512_add_epi16(even, _mm512_set1_epi16(1));
   }
   void of(int v, I column_now, I& low, I& high) const {
     const I a = unfinished(Lanes::add(rows[2 * v].counter, column_now), rows[2 * v].twist);
