@@ -16,7 +16,7 @@ from edgefc.devices import userland
 
 LIMIT_S = 600
 
-# Each model by each variant, or by its bodies where the variant is ""; all answers in one file.
+# Each model by each variant; all answers in one file.
 RUN = """
 import json, os, platform, numpy, onnxruntime
 assert platform.machine() == "aarch64"
@@ -27,8 +27,7 @@ for cpu in todo["cpus"]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = todo["threads"]
-        if cpu:
-            options.register_custom_ops_library("/mnt/libedgefc.so")
+        options.register_custom_ops_library("/mnt/libedgefc.so")
         session = onnxruntime.InferenceSession(f"/mnt/{name}.onnx", options, providers=["CPUExecutionProvider"])
         for key in inputs:
             answers[f"{cpu} {key}"] = session.run(None, {session.get_inputs()[0].name: given[key]})[0]
@@ -54,11 +53,10 @@ def root() -> Path:
 
 
 def answers(
-    cases: Iterable[Case], cpus: Sequence[str], folder: Path, library: Path | None = None, threads: int = 1
+    cases: Iterable[Case], cpus: Sequence[str], folder: Path, library: Path, threads: int = 1
 ) -> dict[tuple[str, int, int], NDArray[Any]]:
     """By variant, number of the case and number of its input. `folder` is for the files."""
-    if library is not None:
-        shutil.copy(library, folder / "libedgefc.so")
+    shutil.copy(library, folder / "libedgefc.so")
     given: dict[str, NDArray[Any]] = {}
     models: dict[str, list[str]] = {}
     for number, case in enumerate(cases):

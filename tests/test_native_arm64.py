@@ -1,4 +1,7 @@
-"""Arm64: every kernel, NEON and portable, and every body, in the arm64 onnxruntime under qemu; no speed is tested."""
+"""Arm64: every kernel, NEON and portable, in the arm64 onnxruntime under qemu; no speed is tested.
+
+The bodies of every layer are in test_devices_emulated.py.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,13 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from edgefc import generator
-from edgefc.catalogue import Called, entries
-from edgefc.export import export
-from edgefc.runtime import Session
 from edgefc.runtime.native import build
 from edgefc.testing import assert_close
 from tests import (
@@ -117,21 +116,3 @@ def test_threads_change_no_bit(library: Path, tmp_path: Path) -> None:
 
     for key, y in one.items():
         np.testing.assert_array_equal(three[key], y)
-
-
-@torch.no_grad()
-def test_every_body_gives_the_answers_of_this_machine(tmp_path: Path) -> None:
-    arm64.root()
-    cases = []
-    for entry in entries():
-        torch.manual_seed(0)
-        x, file = entry.example(24), tmp_path / "exported.onnx"
-        export(Called(entry, entry.make(24)).eval(), x, file)
-        session = Session(file, native="off")
-        (answer,) = session.run({session.inputs[0].name: x.numpy()}).values()
-        cases.append(Case(file.read_bytes(), [x.numpy()], [answer], entry.name))
-
-    found = arm64.answers(cases, [""], tmp_path)
-
-    wrong = [compare(case, number, found, "") for number, case in enumerate(cases)]
-    assert not [line for line in wrong if line]
