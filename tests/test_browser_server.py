@@ -139,6 +139,19 @@ def test_an_answer_to_another_question_is_dropped() -> None:
     assert link.next(CLIENT, 0.0) is None
 
 
+def test_a_question_that_was_lost_on_the_way_is_given_again() -> None:
+    """But not once it is answered."""
+    link, found = Link(9.0), []
+    link.hello(CLIENT, {})
+    host = threading.Thread(target=lambda: found.append(link.ask({"verb": "run"}, about="m", limit_s=9.0)))
+    host.start()
+    assert link.next(CLIENT) == link.next(CLIENT) == {"verb": "run", "id": 1, "about": "m"}
+    link.answer(CLIENT, {"id": 1, "answer": 5})
+    assert link.next(CLIENT, 0.0) is None
+    host.join()
+    assert found == [{"id": 1, "answer": 5}]
+
+
 def test_stopped_from_another_thread() -> None:
     """As Ctrl-C with several devices does: the question is given up, and no more are taken."""
     link = Link(9.0)

@@ -18,17 +18,18 @@ needs_node = pytest.mark.skipif(NODE is None, reason="THE PAGE'S TIMING LOOP IS 
 
 SCRIPT = """
 import { timeModels } from "%s";
-const { costs, plan, step } = JSON.parse(process.argv[1]);
+const { costs, plan, step, first } = JSON.parse(process.argv[1]);
 let now = 0;
 const clock = { wallNs: () => Math.floor(now / (step || 1)) * (step || 1) };
-const runs = costs.map((cost) => async () => { now += cost + Math.max(0, 1000 - Math.floor(now / 1e5)); });
+const settling = () => Math.max(0, 1000 - Math.floor(now / 1e5));
+const runs = costs.map((cost) => async () => { now += (now < first ? first : cost) + settling(); });
 console.log(JSON.stringify(await timeModels(runs, plan, step, clock)));
 """
 
 
-def in_javascript(costs: list[int], plan: dict[str, int], step: int) -> Any:
+def in_javascript(costs: list[int], plan: dict[str, int], step: int, first: int = 0) -> Any:
     assert NODE is not None
-    told = json.dumps({"costs": costs, "plan": plan, "step": step})
+    told = json.dumps({"costs": costs, "plan": plan, "step": step, "first": first})
     done = subprocess.run(
         [NODE, "--input-type=module", "-e", SCRIPT % STEADY.as_uri(), told], capture_output=True, text=True, check=False
     )
@@ -84,3 +85,13 @@ def test_a_coarse_clock(step: int) -> None:
         assert k * cost >= 0.99 * facts.SAMPLE_STEPS * step or k == 1
         assert timed["timer_step_ns"] == -(-step // k)
         assert all(block["runs"] % k == 0 for block in timed["blocks"])
+
+
+@needs_node
+def test_an_interruption_of_the_first_run() -> None:
+    """It makes a run look as long as a sample should be; single runs then look like nothing to a coarse clock."""
+    plan = {"time_ns": 400 * MS, "rounds": 2, "samples": 5000}
+    (timed,) = in_javascript([17 * US], plan, 100 * US, first=30 * MS)
+    samples = [sample for block in timed["blocks"] for sample in block["samples_ns"]]
+    assert all(abs(sample - 17 * US) <= 0.006 * 17 * US for sample in samples)
+    assert timed["warm_up"]["settled"] and timed["warm_up"]["runs"] < 200_000

@@ -116,8 +116,8 @@ class Link:
                     self._client = None
                     self._changed.notify_all()
                     return {"verb": "end"}
-                if self._question is not None and not self._taken:
-                    self._taken = True
+                if self._question is not None and self._reply is None:
+                    self._taken = True  # a page that asks again has lost it on the way, and gets it again
                     return self._question
                 left = until - time.monotonic()
                 if left <= 0:

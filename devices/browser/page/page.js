@@ -16,7 +16,7 @@ async function main() {
   const facts = await ours();
   shownFacts(facts);
   await post("hello", facts);
-  const beat = setInterval(alive, ALIVE_MS);
+  beat = setInterval(alive, ALIVE_MS);
   addEventListener("pagehide", bye);
   show("state", "Connected. Waiting for the first question; keep this page open and in front.");
   for (;;) {
@@ -34,6 +34,7 @@ async function main() {
   show("about", "");
 }
 
+let beat = null;
 const bye = () => navigator.sendBeacon(at("bye"));
 
 // Say so while a question is answered, and stop when nobody waits for the answer any more.
@@ -196,6 +197,8 @@ function tabled({ columns, rows, notes }) {
 }
 
 main().catch((error) => {
+  clearInterval(beat);
+  bye();
   document.getElementById("state").classList.add("bad");
   show("state", `This page stopped: ${error.message}. Load the page again to go on.`);
 });

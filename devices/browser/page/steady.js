@@ -33,14 +33,16 @@ export async function warmUp(run, stepNs, clock) {
   const start = clock.wallNs(), enough = SAMPLE_STEPS * stepNs;
   const windowNs = Math.max(WINDOW_NS, WINDOW_SAMPLES * enough);
   const medians = [];
-  let { batch, runs } = await firstBatch(run, enough, clock);
+  let { batch, runs } = await firstBatch(run, enough, clock), typical = 1;
   while (!settled(medians) && clock.wallNs() - start < WARM_UP_NS) {
     const window = await fill(run, windowNs, batch, 1, clock);
-    medians.push(median(window.samples_ns));
+    const middle = median(window.samples_ns), readable = middle * batch >= enough / 2;
+    typical = readable ? middle : window.wall_ns / window.runs; // an interruption can have made the batch too small
+    if (readable) medians.push(middle);
     runs += window.runs;
-    batch = Math.max(1, Math.ceil(enough / Math.max(medians.at(-1), 1)));
+    batch = Math.max(1, Math.ceil(enough / Math.max(typical, 1)));
   }
-  const warm_up = { runs, settled: settled(medians), run_ns: medians.at(-1) };
+  const warm_up = { runs, settled: settled(medians), run_ns: typical };
   return { warm_up, runs_per_sample: batch, timer_step_ns: Math.ceil(stepNs / batch) };
 }
 
