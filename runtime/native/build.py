@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -95,18 +96,21 @@ def _flags(kind: str, source: str) -> tuple[str, ...]:
 
 
 def _all(commands: list[list[str]]) -> None:
-    """Run them at the same time."""
-    try:
-        running = [
-            subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603
-            for c in commands
-        ]
-    except OSError as error:
-        raise NoLibrary(f"the compiler {commands[0][0]} cannot be started: {error.strerror}.") from None
-    said = [each.communicate()[1] for each in running]
-    for command, each, text in zip(commands, running, said, strict=True):
+    """Run them, as many at a time as there are processors: a small board has memory for no more."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = list(pool.map(_run, commands))
+    for each in done:
         if each.returncode:
-            raise NoLibrary(f"the compiler failed:\n{shlex.join(command)}\n{text.strip()}")
+            raise NoLibrary(f"the compiler failed:\n{shlex.join(each.args)}\n{each.stderr.strip()}")
+
+
+def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
+    except OSError as error:
+        raise NoLibrary(f"the compiler {command[0]} cannot be started: {error.strerror}.") from None
 
 
 def main() -> None:
