@@ -6,8 +6,8 @@
 //
 // The file EDGEFC_FUZZ_LOG holds the case that is running.
 // Either a kernel refuses in one sentence that names its layer, or all variants answer alike, to the bit again in a
-// second run, behind a smaller batch and with other threads. Memory errors, undefined behaviour and races are the sanitizers' to find.
-// A new operator is one function here that makes an ordinary node, and its name in kMakers.
+// second run, behind a smaller batch and with other threads. Memory errors, undefined behaviour and races are the
+// sanitizers' to find. A new operator is one function here that makes an ordinary node, and its name in kMakers.
 #include <chrono>
 #include <cmath>
 #include <functional>
