@@ -12,19 +12,30 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from edgefc.errors import ModelError
 
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # wire types
 _STEP = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Those that exist, each once, in the order of first use; none for a file that is no protobuf (.ort, say)."""
+    """Those that exist, each once, in the order of first use; none for a file that is no protobuf (.ort, say).
+
+    Raises:
+        ModelError: one is not below the model's folder. Who wrote the file chose the name, and it may be read and sent.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             names = list(dict.fromkeys(_locations(data)))
         except (IndexError, ValueError):
             return []
+    for name in names:
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise ModelError(
+                f"cannot load {path}: its weights {name!r} lie outside its folder. Save it with them beside it."
+            )
     return [path.parent / name for name in names if (path.parent / name).is_file()]
 
 

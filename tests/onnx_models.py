@@ -48,12 +48,12 @@ def embedding(path: Path, *, words: int | str = 5) -> Path:
     return write(path, [node], {"ids": (INT64, ["n", words])}, {"y": (FLOAT, ["n", words, 4])}, {"table": table})
 
 
-def missing_weights(path: Path) -> Path:
-    """matmul whose weights are in a file that is not there."""
+def missing_weights(path: Path, location: str = "weights.bin") -> Path:
+    """matmul whose weights are in a file that is not there, or in the one that is at `location`."""
     model = onnx.load(matmul(path))
     weight = model.graph.initializer[0]
     weight.ClearField("raw_data")
     weight.data_location = onnx.TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value="weights.bin")
+    weight.external_data.add(key="location", value=location)
     path.write_bytes(model.SerializeToString())
     return path

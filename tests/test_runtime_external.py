@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgefc.errors import ModelError
 from edgefc.runtime.external import weight_files
 from edgefc.runtime.request import model_file
 from tests import onnx_models as models
@@ -34,6 +35,17 @@ def test_weights_inside_the_model_are_no_file(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_there_are_none(tmp_path: Path) -> None:
     assert weight_files(models.missing_weights(tmp_path / "m.onnx")) == []
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "a/../../secret.bin", "/etc/hostname"])
+def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
+    """They would be read, and sent to a device, because a file of unknown origin names them."""
+    (tmp_path / "secret.bin").write_bytes(bytes(4096))
+    (tmp_path / "models").mkdir()
+    path = models.missing_weights(tmp_path / "models/m.onnx", location)
+
+    with pytest.raises(ModelError, match=f"its weights '{location}' lie outside its folder"):
+        weight_files(path)
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(0, 300))

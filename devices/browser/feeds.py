@@ -27,16 +27,14 @@ class Offered:
 
 
 def offer_model(server: Server, path: str) -> Offered:
-    """Weights are offered only from the model's own folder: the file names them, and may be anyone's.
+    """A model and its weights, for the page.
 
     Raises:
-        DeviceError: they lie elsewhere, or all together are too large.
+        DeviceError: all together they are too large.
+        ModelError: weights lie outside the model's folder.
     """
     model = Path(path)
-    folder, found = model.parent.resolve(), weight_files(model)
-    for weights in found:
-        if not weights.resolve().is_relative_to(folder):
-            raise DeviceError(f"cannot load {path} in the browser: its weights {str(weights)!r} lie in another folder.")
+    found = weight_files(model)
     size = sum(file.stat().st_size for file in (model, *found))
     if size > LARGEST_MODEL:
         raise DeviceError(
