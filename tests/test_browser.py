@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from edgefc.catalogue import Called, Entry, entries
+from edgefc.devices.browser.check import check
 from edgefc.devices.browser.runner import Browser, headless
 from edgefc.export import export
 from edgefc.export.measures import nmse
@@ -56,6 +57,19 @@ def test_a_model_runs_in_a_browser(tmp_path: Path) -> None:
     for y in found:
         assert y.dtype == np.float32
         assert nmse(y, x.astype(np.float64) @ weight) < SAME
+    assert set(left_behind()) <= set(before)
+
+
+@pytest.mark.slow
+def test_the_check_of_a_real_browser() -> None:
+    needs_browser()
+    before = left_behind()
+
+    found = check("web")
+
+    assert found.complete
+    assert [line.what for line in found.lines] == ["browser", "onnxruntime-web", "page", "threads", "clock"]
+    assert all(line.state == "ok" for line in found.lines)
     assert set(left_behind()) <= set(before)
 
 

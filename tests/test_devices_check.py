@@ -151,3 +151,15 @@ def test_this_machine_is_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     assert main(["devices", "check", "local"]) == 0
+
+
+def test_a_browser_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CHROME", "/nowhere/chromium")
+    monkeypatch.setattr("edgefc.devices.browser.onnxruntime_web.files", dict)
+
+    assert main(["devices", "check", "web"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(
+        r"^browser +missing +CHROME is '/nowhere/chromium', which is no program\..* apt install", out, re.M
+    )
+    assert re.search(r"^onnxruntime-web +ok ", out, re.M) and "page" not in out.split("note:")[0]

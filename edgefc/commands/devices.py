@@ -5,7 +5,7 @@ List the kinds of devices that are known and your own; keep the list of yours; s
     edgefc devices
     edgefc devices add kitchen --profile pi5 --ssh kitchen
     edgefc devices add phone --profile oneplus-5 --adb SERIAL
-    edgefc devices check kitchen
+    edgefc devices check kitchen        (or web, the browser of this machine)
     edgefc devices provision kitchen
     edgefc devices remove kitchen
     edgefc devices serve model.onnx --batch 1,16
@@ -111,8 +111,9 @@ def _add(args: argparse.Namespace) -> int:
 
 def _check(name: str, path: Path | None) -> int:
     from edgefc.devices import inventory
+    from edgefc.devices.browser.check import check as check_browser
     from edgefc.devices.check import as_json, check
-    from edgefc.devices.connect import HERE, transport
+    from edgefc.devices.connect import HERE, WEB, transport
     from edgefc.devices.transports.local import LocalTransport
     from edgefc.files import check_writable, write_text
     from edgefc.tables import print_table
@@ -121,6 +122,8 @@ def _check(name: str, path: Path | None) -> int:
         check_writable(path)
     if name in HERE:
         found = check(LocalTransport(name))
+    elif name == WEB:
+        found = check_browser(name)
     else:
         found = check(transport(name), inventory.device(name).profile)
     if path is not None:

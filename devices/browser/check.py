@@ -1,0 +1,46 @@
+"""check(): whether a headless browser of this machine can measure, as `edgefc devices check web` tells it."""
+
+from collections.abc import Callable
+
+from edgefc.devices.browser import chromium, onnxruntime_web
+from edgefc.devices.browser.answers import Facts
+from edgefc.devices.browser.opened import Opened
+from edgefc.devices.check import Line, Report
+from edgefc.errors import DeviceError
+
+
+def check(name: str) -> Report:
+    """Find the browser, fetch onnxruntime-web where it is not in the cache, open the page and hear what it says.
+
+    Raises:
+        DeviceError: both are there, and no page comes.
+    """
+    lines = [
+        _tried("browser", chromium.find, "apt install chromium, or set CHROME to the path of one"),
+        _tried("onnxruntime-web", _onnxruntime_web, "connect to the npm registry once"),
+    ]
+    if all(line.state == "ok" for line in lines):
+        opened = Opened()
+        opened.close()
+        lines += _page(opened.facts)
+    return Report(name, tuple(lines), ("a browser of this machine: a phone's is measured by edgefc devices serve",))
+
+
+def _tried(what: str, find: Callable[[], str], mend: str) -> Line:
+    try:
+        return Line(what, "ok", find())
+    except DeviceError as error:
+        return Line(what, "missing", str(error), mend)
+
+
+def _onnxruntime_web() -> str:
+    onnxruntime_web.files()
+    return f"{onnxruntime_web.VERSION}, its sha256 as pinned"
+
+
+def _page(facts: Facts) -> list[Line]:
+    threads = Line("threads", "ok", f"{facts.cores or 'an unknown number of'} cores, in an isolated page")
+    if not facts.isolated:
+        threads = Line("threads", "slow", "none: the page is not isolated", "open it from https or localhost")
+    clock = Line("clock", "ok", f"steps by {facts.timer_step_ns / 1e3:g} us")
+    return [Line("page", "ok", ", ".join(facts.brands) or facts.user_agent), threads, clock]
