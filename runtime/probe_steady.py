@@ -13,7 +13,7 @@ from typing import Any
 from edgefc.runtime.child import answer
 from edgefc.runtime.inputs import feeds_for
 from edgefc.runtime.session import open_session
-from edgefc.runtime.steady import Plan, time_models
+from edgefc.runtime.steady import LEAD_IN_NS, SPIN_NS, Plan, time_models
 
 _STAT = Path("/proc/stat")
 _TICKS_PER_S = 100  # USER_HZ, what Linux shows to programs on every architecture but alpha
@@ -26,7 +26,9 @@ def steady(question: dict[str, Any]) -> dict[str, Any]:
     for model in question["models"]:
         session = open_session(model, question)
         runs.append(session.bound(feeds_for(session.inputs, question["batch"], question["inputs"])[0]))
-    plan = Plan(question["time_ns"], question["rounds"], question["samples"])
+    several = len(runs) > 1 and question["threads"] > 1
+    lead_in_ns = SPIN_NS if several else LEAD_IN_NS
+    plan = Plan(question["time_ns"], question["rounds"], question["samples"], lead_in_ns)
     start, own, busy = time.perf_counter(), time.process_time(), _busy_s()
     timed = time_models(runs, plan)
     wall, own = time.perf_counter() - start, time.process_time() - own

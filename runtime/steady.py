@@ -17,7 +17,8 @@ from edgefc.runtime.stats import settled
 
 WINDOW_NS = 20_000_000  # a warm-up window; shorter ones are ruled by single interruptions
 WARM_UP_NS = 5_000_000_000  # the longest warm-up
-LEAD_IN_NS = 1_000_000  # about what an onnxruntime thread spins after its last task
+LEAD_IN_NS = 1_000_000  # for the caches
+SPIN_NS = 60_000_000  # the lead-in where other models have threads, which spin 45 ms after their last task
 FEWEST_ROUNDS = 2
 OVERTIME = 5  # slow models end after FEWEST_ROUNDS once this many times the planned time has passed
 
@@ -31,6 +32,7 @@ class Plan:
     time_ns: int
     rounds: int
     samples: int
+    lead_in_ns: int = LEAD_IN_NS
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def time_models(runs: Sequence[Run], plan: Plan, clock: Any = Clock) -> list[dic
     """A Timed of each model, as plain data."""
     warm = [warm_up(run, clock) for run in runs]
     blocks: list[list[Block]] = [[] for _ in runs]
-    start, overtime = clock.wall_ns(), OVERTIME * plan.time_ns * len(runs)
+    start = clock.wall_ns()
+    overtime = (OVERTIME * plan.time_ns + plan.rounds * plan.lead_in_ns) * len(runs)
     for done in range(plan.rounds):
         if done >= FEWEST_ROUNDS and clock.wall_ns() - start > overtime:
             break
@@ -89,8 +92,8 @@ def warm_up(run: Run, clock: Any = Clock) -> WarmUp:
 
 def block(run: Run, run_ns: float, plan: Plan, clock: Any) -> Block:
     slice_ns = plan.time_ns // plan.rounds
-    if run_ns < 10 * LEAD_IN_NS:
-        _fill(run, LEAD_IN_NS, 1, clock)
+    if run_ns < 10 * plan.lead_in_ns:
+        _fill(run, plan.lead_in_ns, 1, clock)
     expected = slice_ns / max(run_ns, 1.0)
     return _fill(run, slice_ns, max(1, round(expected * plan.rounds / plan.samples)), clock)
 

@@ -1,6 +1,7 @@
 """The timing loop on a clock that replays recorded timings."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from edgefc.runtime import steady
 from edgefc.runtime.steady import Plan
@@ -73,6 +74,16 @@ def test_samples_are_the_recorded_times_and_all_runs_count() -> None:
     assert [len(block["samples_ns"]) for block in found["blocks"]] == [20] * 10
     assert {block["cpu_ns"] for block in found["blocks"]} == {10 * MS}
     assert {sample for block in found["blocks"] for sample in block["samples_ns"]} == {MS}
+
+
+def test_threads_of_other_models_have_time_to_rest() -> None:
+    """onnxruntime's threads spin on after a run; what runs beside them is led in, and loses no round by that."""
+    clock = Replay()
+    led = replace(PLAN, lead_in_ns=steady.SPIN_NS)
+    found = steady.time_models([clock.model("a", [20 * MS]), clock.model("b", [20 * MS])], led, clock)
+
+    assert [len(model["blocks"]) for model in found] == [10, 10]
+    assert "".join(clock.order).endswith("aaaabbbb" * 10)  # three runs are 60 ms, the fourth is kept
 
 
 def test_fast_models_keep_every_so_manieth_sample() -> None:
