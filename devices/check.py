@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from edgefc.devices import profile as profiles
+from edgefc.devices.connect import HERE
 from edgefc.devices.host import Board
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError
@@ -93,6 +94,8 @@ def report(transport: Transport, profile: str | None, facts: Facts, now_s: float
     """`facts` as lines. now_s is this machine's clock when they were asked, known to within_s."""
     name = transport.name
     provision = f"edgefc devices provision {name}"
+    if name in HERE:
+        provision = "pip install edgefc, with a C++ compiler at hand for the kernels"
     lines = [
         Line("Python", "ok", facts.python)
         if version(facts.python) >= OLDEST["Python"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from edgefc.devices.connect import connect
+from edgefc.devices.connect import HERE, connect
 from edgefc.errors import EdgefcError, UsageError
 from edgefc.runtime import child
 from edgefc.runtime.profiler import profile
@@ -36,7 +36,7 @@ def profile_many(
     """
     if not devices:
         raise UsageError("there is no device to profile on. Name one that `edgefc devices` lists, or local.")
-    if len(set(devices)) < len(devices):
+    if len({HERE[0] if name in HERE else name for name in devices}) < len(devices):
         raise UsageError(f"a device is named twice in {', '.join(devices)}. Name each once.")
     fleet = Fleet(open_device, paths, options)
     with ThreadPoolExecutor(len(devices)) as pool:

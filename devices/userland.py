@@ -69,14 +69,16 @@ def folder() -> Path | None:
     return None if missing() else place()
 
 
-def missing() -> str | None:
-    """In one sentence, why nothing can be run in the folder now; None where it can."""
+def missing(root: Path | None = None) -> str | None:
+    """In one sentence, why nothing can be run in the folder, place() when left out; None where it can."""
+    root = root or place()
     if os.geteuid() != 0:
         return "the arm64 folder is used by root only, and this is another user."
     if absent := _absent():
         return f"the arm64 folder needs {absent}."
-    if _stamp(place()) != _wanted():
-        return f"{place()} holds no arm64 folder of these versions. Make it with: python -m edgefc.devices.userland"
+    if _stamp(root) != _wanted():
+        make = "python -m edgefc.devices.userland" + ("" if root == place() else f" --folder {root}")
+        return f"{root} holds no arm64 folder of these versions. Make it with: {make}"
     if not _registered():
         return "arm64 programs do not run here since the last start. Run again: python -m edgefc.devices.userland"
     return None

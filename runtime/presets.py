@@ -21,6 +21,7 @@ PRESETS: Mapping[str, Mapping[str, str | bool]] = {
     "battery": {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"},
 }
 
+MOST_THREADS = 256
 _FATAL = 4  # log severity: errors reach the user as exceptions, so nothing else needs printing
 
 
@@ -30,6 +31,8 @@ def settings(preset: str, threads: int) -> dict[str, str | bool | int]:
         raise UsageError(f"there is no preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise UsageError(f"threads is {threads!r}, which is no count of threads. Give a whole number from 1.")
+    if threads > MOST_THREADS:
+        raise UsageError(f"threads is {threads}, above {MOST_THREADS}. Give about as many as there are cores.")
     return {"intra_op_num_threads": threads, **PRESETS[preset]}
 
 

@@ -9,7 +9,8 @@
     ratios        per thread count and batch: each model's time over the first one's
     unfinished    null, or why cells are missing: the link to a device was lost, say
 
-A record names no machine, user or folder. Units end the names. A value that could not be had is null and says why.
+A record names no machine, user or folder, but for the sentence of a failure, which may quote one. Units end the names.
+A value that could not be had is null and says why.
 
 Format history (schema_version):
     1   first

@@ -108,7 +108,7 @@ def seconds(given: float) -> int:
 
 def check_settings(preset: str, threads: Sequence[int]) -> dict[str, str | bool | int]:
     """What the preset sets, the thread count apart."""
-    chosen = settings(preset, threads[0])
+    chosen = settings(preset, max(threads))
     return {name: value for name, value in chosen.items() if name != "intra_op_num_threads"}
 
 

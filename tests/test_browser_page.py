@@ -211,6 +211,8 @@ def test_threads_need_an_isolated_page(browse: Callable[..., Browser], tmp_path:
 def test_native_kernels_cannot_be_insisted_on(browse: Callable[..., Browser], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"m\.onnx: native kernels do not load in a browser"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), native="on")
+    with pytest.raises(UsageError, match=r"m\.onnx: activations in int8 need the native kernels, which do not load"):
+        profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), activations="int8")
 
 
 def test_weights_come_from_the_models_folder_alone(browse: Callable[..., Browser], tmp_path: Path) -> None:

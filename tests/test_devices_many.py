@@ -96,7 +96,14 @@ def test_what_fits_no_device_is_a_mistake_of_the_call(model: Path) -> None:
     assert [failure.device for failure in report.failures] == ["picky"]
 
 
-@pytest.mark.parametrize(("devices", "said"), [([], "there is no device"), (["a", "b", "a"], "named twice in a, b, a")])
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        ([], "there is no device"),
+        (["a", "b", "a"], "named twice in a, b, a"),
+        (["local", "host"], "named twice in local, host"),
+    ],
+)
 def test_lists_that_name_no_devices(model: Path, devices: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         profile_many(model, devices)

@@ -83,7 +83,9 @@ def test_outputs_that_are_none_of_the_model(tmp_path: Path, outputs: Any) -> Non
         Session(models.matmul(tmp_path / "m.onnx")).run({"x": X}, outputs)
 
 
-@pytest.mark.parametrize("options", [{"preset": "fast"}, {"threads": 0}, {"threads": True}, {"threads": 1.5}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"preset": "fast"}, {"threads": 0}, {"threads": 257}, {"threads": True}, {"threads": 1.5}], ids=str
+)
 def test_options_that_do_not_exist(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"preset 'fast'|threads is"):
         Session(models.matmul(tmp_path / "m.onnx"), **options)

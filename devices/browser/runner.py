@@ -53,7 +53,8 @@ class Browser:
     def ask(self, probe: str, question: Plain, *, about: str, limit_s: float = child.LIMIT_S) -> Any:
         question = {"threads": 1, "preset": "latency", "native": "auto", **question}
         for model in question.get("models") or [question["model"]]:
-            check_native(model.get("native", question["native"]), model["path"])
+            wanted = {"activations": "float32", **question, **model}
+            check_native(wanted["native"], wanted["activations"], model["path"])
         if probe == "probe_check":
             return self._check(question, limit_s)
         if probe == "probe_steady":

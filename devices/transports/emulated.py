@@ -22,7 +22,7 @@ class EmulatedTransport(Transport):
         self.folder, self.home = folder, home
 
     def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
-        if missing := userland.missing():
+        if missing := userland.missing(self.folder):
             raise DeviceError(f"cannot reach {self.name}: {missing}")
         return subprocess.Popen(  # noqa: S603  a list, no shell
             userland.command(self.folder, argv, {"HOME": self.home}),

@@ -57,10 +57,13 @@ def _profile(name: str) -> "Profile":
 
     mine = inventory.devices()
     if name not in mine:
-        return profile.load("host" if name == "local" else name)
+        return profile.load({"local": "host", "web": "browser"}.get(name, name))
     key = mine[name].profile
     if key is None:
-        raise UsageError(f"your device {name!r} was added without a profile. Give its kind: --device pi5, for example.")
+        raise UsageError(
+            f"your device {name!r} was added without a profile. Add it with one: "
+            f"edgefc devices remove {name}, then edgefc devices add {name} --profile KEY ..."
+        )
     return profile.load(key)
 
 

@@ -52,13 +52,16 @@ struct Variant {
   std::int64_t (*columns)(const Plan&, int rows);
   std::size_t (*floats)(const Plan&, int rows);
   std::int64_t (*band)(const Plan&, int rows);
-  // A block of x (rows, in) -> prepared, aligned to 64 bytes and kept from block to block; false where `otherwise` must
-  // do the whole chunk.
-  bool (*prepare)(const Plan&, const float* x, int rows, Columns, const float* in_scale, float* prepared);
+  // A slice of a block of x (rows, in) -> prepared, aligned to 64 bytes and kept from block to block; false where
+  // `otherwise` must do the whole chunk. Slices of a block begin at multiples of `grain` columns from its first one, in
+  // threads of their own; where grain is 0 the block is one slice.
+  bool (*prepare)(const Plan&, const float* x, int rows, Columns block, Columns slice, const float* in_scale,
+                  float* prepared);
   // Rows first to last - 1 of P, first a multiple of the band, into y (rows, out): sums until the last block, then results.
   void (*bands)(const Plan&, const float* prepared, int rows, Columns, std::int64_t first, std::int64_t last,
                 const float* out_scale, const float* bias, float* y);
   const Variant* otherwise;
+  std::int64_t grain;
 };
 
 extern const Variant kPortable;

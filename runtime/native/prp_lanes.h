@@ -96,7 +96,8 @@ struct Scaled {
 };
 
 // prepared: for codes of 1 bit [word][table][group row][kTable], otherwise [group][input][group row]; zeros beyond in.
-inline bool prepare(const Plan& plan, const float* x, int rows, Columns, const float* in_scale, float* prepared) {
+inline bool prepare(const Plan& plan, const float* x, int rows, Columns, Columns, const float* in_scale,
+                    float* prepared) {
   const int all = padded(rows), b = group_of(all);
   const std::int64_t n = plan.in, wide = words_per_row(plan) * (32 / plan.bits);
   for (int row = 0; row < all; ++row) {
@@ -308,7 +309,7 @@ inline void bands(const Plan& plan, const float* prepared, int rows, Columns, st
   return with(Gathered(plan.levels), plan, prepared, rows, first, last, out_scale, bias, y);
 }
 
-constexpr Variant kHere{chunk, columns, floats, band, prepare, bands, nullptr};
+constexpr Variant kHere{chunk, columns, floats, band, prepare, bands, nullptr, 0};
 
 }  // namespace
 }  // namespace edgefc::prp

@@ -1,5 +1,6 @@
 // edgefc::PRPLinear: attributes and shapes checked, then the kernel of prp.h.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <memory>
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr char kOp[] = "edgefc::PRPLinear";
 constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
+constexpr std::int64_t kWorthASlice = 1 << 10;  // inputs whose tables take as long
 constexpr float kRounding = 2.4e-7f;     // two units in the last place of float32
 constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
 
@@ -80,10 +82,24 @@ class Kernel {
     const std::int64_t wide = variant.columns(plan_, rows);
     for (std::int64_t column = 0; column < plan_.in; column += wide) {
       const prp::Columns block{column, std::min(column + wide, plan_.in)};
-      if (!variant.prepare(plan_, x, rows, block, w.in_scale, loan.data())) return false;
+      if (!prepare(run, variant, x, rows, block, w.in_scale, loan.data())) return false;
       bands(run, variant, loan.data(), rows, block, w, y);
     }
     return true;
+  }
+
+  bool prepare(const Run& run, const prp::Variant& variant, const float* x, int rows, prp::Columns block,
+               const float* in_scale, float* prepared) const {
+    const std::int64_t wide = block.last - block.first, grains = variant.grain == 0 ? 1 : wide / variant.grain;
+    const std::int64_t tasks = std::max<std::int64_t>(1, std::min({wide * rows / kWorthASlice, grains, kTasks}));
+    std::atomic<bool> done{true};
+    run.parallel(static_cast<std::size_t>(tasks), [&](std::size_t task) {
+      const auto t = static_cast<std::int64_t>(task);
+      const prp::Columns slice{block.first + grains * t / tasks * variant.grain,
+                               t + 1 == tasks ? block.last : block.first + grains * (t + 1) / tasks * variant.grain};
+      if (!variant.prepare(plan_, x, rows, block, slice, in_scale, prepared)) done = false;
+    });
+    return done;
   }
 
   void bands(const Run& run, const prp::Variant& variant, const float* prepared, int rows, prp::Columns block,

@@ -302,7 +302,7 @@ inline void sign_bands(const Plan& plan, const float* prepared, int rows, Column
   }
 }
 
-constexpr Variant kSigns{sign_chunk, sign_columns, sign_floats, sign_band_rows, sign_prepare, sign_bands, &kHere};
+constexpr Variant kSigns{sign_chunk, sign_columns, sign_floats, sign_band_rows, sign_prepare, sign_bands, &kHere, kGrain};
 
 }  // namespace
 }  // namespace edgefc::prp

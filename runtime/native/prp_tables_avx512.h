@@ -135,27 +135,29 @@ inline double total(const Plan& plan, const Inputs& u, Columns block, float step
   return sum;
 }
 
-inline bool sign_prepare(const Plan& plan, const float* x, int rows, Columns block, const float* in_scale,
+inline bool sign_prepare(const Plan& plan, const float* x, int rows, Columns block, Columns slice, const float* in_scale,
                          float* prepared) {
   const Prepared parts(plan, rows, prepared);
   const float root = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(plan.in)));
   for (int row = 0; row < rows; ++row) {
     const Inputs u{x + row * plan.in, in_scale, plan.in, _mm512_set1_ps(root)};
-    if (block.first == 0) {
-      parts.totals[row] = 0;
-      parts.steps[row] = plan.int8 ? step_of(u) : 1;
-    }
-    const std::int64_t last = (block.last + kGrain - 1) / kGrain * kGrain;
-    std::int16_t* to = parts.tables + row * parts.tables_each;
-    float* scale = parts.scales + row * parts.scales_each;
-    for (std::int64_t i = block.first; i < last; i += kGrain, to += 4 * planes(plan) * kTables16) {
+    const float step = !plan.int8 ? 1 : block.first == 0 ? step_of(u) : parts.steps[row];
+    const std::int64_t last = (slice.last + kGrain - 1) / kGrain * kGrain, before = (slice.first - block.first) / kGrain;
+    std::int16_t* to = parts.tables + row * parts.tables_each + before * 4 * planes(plan) * kTables16;
+    float* scale = parts.scales + row * parts.scales_each + before;
+    for (std::int64_t i = slice.first; i < last; i += kGrain, to += 4 * planes(plan) * kTables16) {
       if (plan.int8) {
-        write_whole(u, i, parts.steps[row], to);
+        write_whole(u, i, step, to);
       } else if ((*scale++ = write_split(u, i, to)) < 0) {
         return false;
       }
     }
-    if (plan.levels[0] != -plan.levels[1]) parts.totals[row] += total(plan, u, block, parts.steps[row]);
+    if (slice.first != block.first) continue;
+    if (block.first == 0) {
+      parts.totals[row] = 0;
+      parts.steps[row] = step;
+    }
+    if (plan.levels[0] != -plan.levels[1]) parts.totals[row] += total(plan, u, block, step);
   }
   return true;
 }

@@ -88,7 +88,8 @@ bool ternary_row(const Plan& plan, const Inputs& u, float* to) {
   return true;
 }
 
-inline bool ternary_prepare(const Plan& plan, const float* x, int rows, Columns, const float* in_scale, float* prepared) {
+inline bool ternary_prepare(const Plan& plan, const float* x, int rows, Columns, Columns, const float* in_scale,
+                            float* prepared) {
   const F root = _mm512_set1_ps(static_cast<float>(1 / __builtin_sqrt(static_cast<double>(plan.in))));
   for (int row = 0; row < rows; ++row) {
     const Inputs u{x + row * plan.in, in_scale, plan.in, root};
@@ -211,7 +212,7 @@ inline void ternary_bands(const Plan& plan, const float* prepared, int rows, Col
 }
 
 constexpr Variant kTernary{ternary_chunk, ternary_columns, ternary_floats, ternary_band_rows,
-                           ternary_prepare, ternary_bands, &kAvx512};
+                           ternary_prepare, ternary_bands, &kAvx512, 0};
 
 }  // namespace
 }  // namespace edgefc::prp
