@@ -21,7 +21,7 @@ Format history (schema_version):
 
 import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -66,7 +66,7 @@ class Record(Part):
         Raises:
             UsageError: there is none, or not one of this version.
         """
-        return _read(cls, path)
+        return read_json(cls, path, "edgefc profile")
 
 
 class Report(Part):
@@ -82,10 +82,15 @@ class Report(Part):
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Report":
         """As Record.read."""
-        return _read(cls, path)
+        return read_json(cls, path, "edgefc profile")
 
 
-def _read(form: type[R], path: str | os.PathLike[str]) -> R:
+def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
+    """What `command` wrote into a file.
+
+    Raises:
+        UsageError: there is no file, or it holds nothing of this form and version.
+    """
     try:
         with Path(path).open("rb") as file:
             text = file.read(_LARGEST_BYTES + 1)
@@ -93,16 +98,17 @@ def _read(form: type[R], path: str | os.PathLike[str]) -> R:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read {path}: {reason}. Check the path.") from None
     if len(text) > _LARGEST_BYTES:
-        raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name an edgefc record.")
+        raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name a record of {command}.")
     try:
         return form.model_validate_json(text)
     except ValidationError as error:
-        raise UsageError(f"cannot read {path}: {_first(error)}. Name a record of edgefc profile.") from None
+        raise UsageError(f"cannot read {path}: {_first(error, form)}. Name a record of {command}.") from None
 
 
-def _first(error: ValidationError) -> str:
+def _first(error: ValidationError, form: type[Part]) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
     if fault["loc"] == ("schema_version",) and fault["type"] == "literal_error":
-        return f"its schema_version is not {SCHEMA_VERSION}, the one that this edgefc reads"
+        (version,) = get_args(form.model_fields["schema_version"].annotation)
+        return f"its schema_version is not {version}, the one that this edgefc reads"
     where = ".".join(map(str, fault["loc"]))
     return f"{where}: {fault['msg']}" if where else fault["msg"]

@@ -1,5 +1,6 @@
 """For tests of the native kernels: the library, one PRPLinear node with its float64 answer, layers without bodies."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,22 @@ def choose_cpu(name: str, monkeypatch: pytest.MonkeyPatch, library: str) -> str:
     except Exception as error:
         if name == "portable" or "this processor runs" not in str(error):
             raise
-        pytest.skip(str(error))
+        pytest.skip(f"NOT TESTED: {error}")  # a variant of a newer processor than this one
     return name
+
+
+def check_threads(model: ModelProto, library: str, x: Array) -> None:
+    """No bit is changed by onnxruntime's threads within a run, nor by several runs of one session at the same time."""
+    expected = run(session(model, library), x)
+    kernel, found = session(model, library, threads=3), []
+    threads = [threading.Thread(target=lambda: found.append(run(kernel, x))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 4
+    assert all(np.array_equal(y, expected) for y in found)
 
 
 def without_body(layer: nn.Module, n: int, **changed: Any) -> ModelProto:

@@ -10,6 +10,7 @@ from edgefc.bench import limits as module
 from edgefc.bench.limits import limits
 from edgefc.errors import UsageError
 from edgefc.runtime import native
+from tests import native_models
 
 
 @pytest.fixture(autouse=True)
@@ -47,16 +48,19 @@ def test_a_library_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         limits(1, passes=1)
 
 
-@pytest.mark.parametrize("variant", ["portable", "avx2", "avx512"])
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return native_models.library(tmp_path_factory)
+
+
+@pytest.mark.parametrize("variant", native_models.CPUS)
 @pytest.mark.parametrize("count", [0, 1, 63, 1024, 100_003])
-def test_the_native_loop_reads_every_number(variant: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGEFC_NATIVE_CPU", variant)
-    if native.library_path() is None:
-        pytest.skip("NO NATIVE LOOPS ARE TESTED: there is no library")
-    try:
-        found = native.choose("on")
-    except UsageError as error:
-        pytest.skip(str(error))
+def test_the_native_loop_reads_every_number(
+    variant: str, count: int, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native_models.choose_cpu(variant, monkeypatch, library)
+    monkeypatch.setattr(native, "library_path", lambda: library)
+    found = native.choose("on")
     assert found is not None
     library = ctypes.CDLL(found[0])
     library.EdgefcRead.restype = ctypes.c_float

@@ -1,6 +1,5 @@
 """The native kernel of PRPLinear in onnxruntime: each variant against float64, hostile models, what Session says."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,9 @@ from edgefc.errors import ModelError, UsageError
 from edgefc.export import export
 from edgefc.runtime import Session, native, profile
 from edgefc.runtime.native import build
-from tests.native_models import Array, Prp, inputs, run, session
+from tests import native_models
+from tests.native_models import CPUS, Array, Prp, inputs, run, session
 
-CPUS = ("portable", "avx2", "avx512")
 SIZES = ((1, 1), (2, 3), (7, 5), (31, 33), (37, 17), (64, 64), (300, 401), (129, 65))
 BATCHES = (0, 1, 2, 3, 5, 8, 9, 64, 65)
 
@@ -29,30 +28,12 @@ def assert_close(actual: Array, expected: Array) -> None:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The installed one, or one compiled here where that is missing or older than its sources."""
-    path = native.library_path()
-    newest = max(file.stat().st_mtime for file in build.HERE.iterdir() if file.suffix in (".cc", ".h"))
-    if path is not None and Path(path).stat().st_mtime >= newest:
-        return path
-    try:
-        build.compiler()
-    except build.NoLibrary as error:
-        pytest.skip(f"NO NATIVE KERNELS ARE TESTED: {error}")
-    return str(build.build(tmp_path_factory.mktemp("native") / native.NAME))  # a compiler that fails is a failure
+    return native_models.library(tmp_path_factory)
 
 
 @pytest.fixture(params=CPUS)
 def cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, library: str) -> str:
-    """Each variant that this processor runs."""
-    name: str = request.param
-    monkeypatch.setenv("EDGEFC_NATIVE_CPU", name)
-    try:
-        session(Prp(1, 1).model(), library)
-    except Exception as error:
-        if name == "portable" or "this processor runs" not in str(error):
-            raise
-        pytest.skip(str(error))
-    return name
+    return native_models.choose_cpu(request.param, monkeypatch, library)
 
 
 @pytest.fixture
@@ -164,16 +145,7 @@ def test_any_leading_axes(library: str) -> None:
 def test_threads_change_no_bit(library: str, distribution: str) -> None:
     """onnxruntime's threads within a run, and several runs of one session at the same time."""
     layer, x = Prp(700, 900, distribution), inputs(33, 700)
-    expected = run(session(layer.model(), library), x)
-    kernel, found = session(layer.model(), library, threads=3), []
-    threads = [threading.Thread(target=lambda: found.append(run(kernel, x))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(found) == 4
-    assert all(np.array_equal(y, expected) for y in found)
+    native_models.check_threads(layer.model(), library, x)
 
 
 # ---- int8 activations

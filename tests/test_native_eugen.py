@@ -1,6 +1,5 @@
 """The native kernel of EUGenLinear in onnxruntime: each variant against float64, hostile models, what Session says."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +150,7 @@ def test_any_leading_axes(library: str) -> None:
 def test_threads_change_no_bit(library: str, rows: int) -> None:
     """onnxruntime's threads within a run, and several runs of one session at the same time."""
     layer, x = make(1500, 1200, features=130, order=2), inputs(rows, 1500)
-    wanted = run(session(without_body(layer, 1500), library), x)
-    kernel, found = session(without_body(layer, 1500), library, threads=3), []
-    threads = [threading.Thread(target=lambda: found.append(run(kernel, x))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(found) == 4
-    assert all(np.array_equal(y, wanted) for y in found)
+    native_models.check_threads(without_body(layer, 1500), library, x)
 
 
 # ---- hostile models

@@ -15,19 +15,16 @@ Format history (schema_version):
 """
 
 import os
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from edgefc.bench.limits import Limits
-from edgefc.errors import UsageError
 from edgefc.files import write_text
 from edgefc.runtime.parts import Environment, Part
-from edgefc.runtime.record import Record
+from edgefc.runtime.record import Record, read_json
 
 SCHEMA_VERSION: Literal[1] = 1
-_LARGEST_BYTES = 256 << 20
 
 NATIVE_INT8 = "native, int8 input"
 KERNELS = ("onnxruntime", "portable", "native", NATIVE_INT8)
@@ -118,21 +115,7 @@ class BenchRecord(Part):
         Raises:
             UsageError: there is none, or not one of this version.
         """
-        try:
-            with Path(path).open("rb") as file:
-                text = file.read(_LARGEST_BYTES + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot read {path}: {reason}. Check the path.") from None
-        if len(text) > _LARGEST_BYTES:
-            raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name a record of edgefc bench.")
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, fault["loc"]))
-            said = f"{where}: {fault['msg']}" if where else fault["msg"]
-            raise UsageError(f"cannot read {path}: {said}. Name a record of edgefc bench.") from None
+        return read_json(cls, path, "edgefc bench")
 
     def groups(self) -> list[tuple[Row, ...]]:
         """Rows that stand for the same dense layer at the same batch, the sizes in the order of the run."""

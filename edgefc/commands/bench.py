@@ -39,11 +39,13 @@ or three minutes. When stopped, what was finished is shown, and is in the file o
 import argparse
 import sys
 
+from edgefc.commands.profile import counts
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--n", type=_counts, default=(1024, 4096), metavar="N[,N]", help="inputs (default: 1024,4096)")
-    parser.add_argument("--m", type=_counts, metavar="M[,M]", help="outputs, one or as many as --n (default: as --n)")
-    parser.add_argument("--batch", type=_counts, default=(1, 64), metavar="N[,N]", help="rows (default: 1,64)")
+    parser.add_argument("--n", type=counts, default=(1024, 4096), metavar="N[,N]", help="inputs (default: 1024,4096)")
+    parser.add_argument("--m", type=counts, metavar="M[,M]", help="outputs, one or as many as --n (default: as --n)")
+    parser.add_argument("--batch", type=counts, default=(1, 64), metavar="N[,N]", help="rows (default: 1,64)")
     parser.add_argument(
         "--layers", type=_names, metavar="NAME[,NAME]", help="parts of names, such as circulant,int4 (default: all)"
     )
@@ -111,17 +113,6 @@ class _Kept:
         show(self.record)
         where = f"; they are in {self.path}" if self.path else "; --json would have kept them"
         print(f"{len(self.record.rows)} rows were finished{where}", file=sys.stderr)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    """'1,64' as numbers; argparse shows the sentence."""
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of counts. Give whole numbers from 1, such as 1,64.")
-    return numbers
 
 
 def _names(text: str) -> tuple[str, ...]:

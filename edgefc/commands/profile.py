@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is measured and how, wherever it is."""
-    parser.add_argument("--batch", type=_counts, metavar="N[,N]", help="size of the open first dimension (default: 1)")
-    parser.add_argument("--threads", type=_counts, default=(1,), metavar="N[,N]", help="threads per run (default: 1)")
+    parser.add_argument("--batch", type=counts, metavar="N[,N]", help="size of the open first dimension (default: 1)")
+    parser.add_argument("--threads", type=counts, default=(1,), metavar="N[,N]", help="threads per run (default: 1)")
     parser.add_argument(
         "--preset", default="latency", metavar="NAME",
         help="latency: onnxruntime's defaults; memory: one copy of each weight; battery: no spinning threads",
@@ -136,7 +136,7 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _counts(text: str) -> tuple[int, ...]:
+def counts(text: str) -> tuple[int, ...]:
     """'1,64' as numbers; argparse shows the sentence."""
     try:
         numbers = tuple(int(part) for part in text.split(","))

@@ -118,23 +118,11 @@ class Kernel {
   }
 
   void read_codebook(const Node& node) {
-    const std::int64_t bits = node.whole("bits");
-    if (bits != 1 && bits != 2 && bits != 4 && bits != 8) {
-      throw Failure(name_ + ": bits is " + std::to_string(bits) + ", not 1, 2, 4 or 8.");
-    }
-    plan_.bits = static_cast<int>(bits);
-    levels_ = node.numbers("codebook", 256);
-    if (levels_.size() != std::size_t{1} << bits) {
-      throw Failure(name_ + ": the codebook has " + std::to_string(levels_.size()) + " levels, and codes of " +
-                    std::to_string(bits) + " bits need " + std::to_string(1 << bits) + ".");
-    }
+    levels_ = node.codebook(plan_.bits);
     const auto squares = static_cast<double>((plan_.in + plan_.one) * (plan_.norm ? 2 : 1));
     const auto root = static_cast<float>(std::sqrt(squares));
-    for (float& level : levels_) {
-      if (!std::isfinite(level)) throw Failure(name_ + ": the codebook holds a level that is not finite.");
-      level /= root;
-    }
-    while (levels_.size() < 16) levels_.push_back(levels_[levels_.size() - (std::size_t{1} << bits)]);
+    for (float& level : levels_) level /= root;
+    while (levels_.size() < 16) levels_.push_back(levels_[levels_.size() - (std::size_t{1} << plan_.bits)]);
     plan_.levels = levels_.data();
   }
 

@@ -1,5 +1,6 @@
 #include "kernel.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -118,6 +119,23 @@ std::vector<float> Node::numbers(const char* attribute, std::size_t most) const 
   std::vector<float> values(size);
   check(api_, api_.KernelInfoGetAttributeArray_float(&info_, attribute, values.data(), &size), what + " cannot be read.");
   return values;
+}
+
+std::vector<float> Node::codebook(int& bits) const {
+  const std::int64_t given = whole("bits");
+  if (given != 1 && given != 2 && given != 4 && given != 8) {
+    throw Failure(name_ + ": bits is " + std::to_string(given) + ", not 1, 2, 4 or 8.");
+  }
+  bits = static_cast<int>(given);
+  std::vector<float> levels = numbers("codebook", 256);
+  if (levels.size() != std::size_t{1} << bits) {
+    throw Failure(name_ + ": the codebook has " + std::to_string(levels.size()) + " levels, and codes of " +
+                  std::to_string(bits) + " bits need " + std::to_string(1 << bits) + ".");
+  }
+  for (const float level : levels) {
+    if (!std::isfinite(level)) throw Failure(name_ + ": the codebook holds a level that is not finite.");
+  }
+  return levels;
 }
 
 bool Node::constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape,

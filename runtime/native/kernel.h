@@ -66,6 +66,8 @@ class Node {
   std::int64_t whole(const char* attribute) const;
   std::int64_t size(const char* attribute) const;  // 1 to 2^31 - 1
   std::vector<float> numbers(const char* attribute, std::size_t most) const;
+  // The attributes bits, 1, 2, 4 or 8, and codebook, 2^bits finite levels.
+  std::vector<float> codebook(int& bits) const;
   // Whether an input is a constant of the model, float32, and then its shape and its numbers; else each run has its own.
   bool constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape, const float*& numbers) const;
   // An input that is a constant must have this shape, or (length,). Whether it is one.

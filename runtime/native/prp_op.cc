@@ -116,22 +116,10 @@ class Kernel {
   }
 
   void read_codebook(const Node& node) {
-    const std::int64_t bits = node.whole("bits");
-    if (bits != 1 && bits != 2 && bits != 4 && bits != 8) {
-      throw Failure(name_ + ": bits is " + std::to_string(bits) + ", not 1, 2, 4 or 8.");
-    }
-    plan_.bits = static_cast<int>(bits);
-    levels_ = node.numbers("codebook", 256);
-    if (levels_.size() != std::size_t{1} << bits) {
-      throw Failure(name_ + ": the codebook has " + std::to_string(levels_.size()) + " levels, and codes of " +
-                    std::to_string(bits) + " bits need " + std::to_string(1 << bits) + ".");
-    }
-    for (const float level : levels_) {
-      if (!std::isfinite(level)) throw Failure(name_ + ": the codebook holds a level that is not finite.");
-    }
+    levels_ = node.codebook(plan_.bits);
     plan_.levels = levels_.data();
-    if (bits == 8) find_runs();
-    if (bits == 8 && plan_.classes == 0) find_step();
+    if (plan_.bits == 8) find_runs();
+    if (plan_.bits == 8 && plan_.classes == 0) find_step();
   }
 
   void find_runs() {
