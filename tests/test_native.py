@@ -1,20 +1,11 @@
-"""The native kernel of PRPLinear in onnxruntime: each variant against float64, hostile models, what Session says."""
-
-from pathlib import Path
+"""The native kernel of PRPLinear in onnxruntime: each variant against float64, hostile models."""
 
 import numpy as np
-import onnxruntime as ort
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import edgefc
 from edgefc import generator, testing
-from edgefc.errors import ModelError, UsageError
-from edgefc.export import export
-from edgefc.runtime import Session, native, profile
-from edgefc.runtime.native import build
 from tests import native_models
 from tests.native_models import CPUS, Array, Prp, inputs, run, session
 
@@ -34,13 +25,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(params=CPUS)
 def cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, library: str) -> str:
     return native_models.choose_cpu(request.param, monkeypatch, library)
-
-
-@pytest.fixture
-def loaded(library: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Session loads the library of this test."""
-    monkeypatch.setattr(native, "library_path", lambda: library)
-    return library
 
 
 # ---- values
@@ -216,28 +200,6 @@ def test_activations_that_there_are_not(library: str) -> None:
     np.testing.assert_array_equal(run(session(Prp(4, 9).model(), library, activations="float32"), x), exact)
 
 
-@torch.no_grad()
-def test_a_session_with_int8_activations(loaded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x = edgefc.PRPLinear(60, 50, distribution="rademacher").eval(), torch.randn(3, 60)
-    export(layer, x, tmp_path / "m.onnx")
-    exact, rounded = (Session(tmp_path / "m.onnx", activations=name) for name in ("float32", "int8"))
-    feeds = {exact.inputs[0].name: x.numpy()}
-    answers = [next(iter(each.run(feeds).values())) for each in (exact, rounded)]
-
-    assert 1e-6 < np.square(answers[0] - answers[1]).sum() / np.square(answers[0]).sum() < 1e-3
-    assert rounded.settings["edgefc.activations"] == "int8" and "edgefc.activations" not in exact.settings
-    with pytest.raises(UsageError, match=r"^activations is 'int4'\. Choose one of: float32, int8\.$"):
-        Session(tmp_path / "m.onnx", activations="int4")
-    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
-        Session(tmp_path / "m.onnx", native="off", activations="int8")
-    export(layer.double(), x.double(), tmp_path / "d.onnx")
-    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
-        Session(tmp_path / "d.onnx", activations="int8")
-    monkeypatch.setattr(native, "library_path", lambda: None)
-    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
-        Session(tmp_path / "m.onnx", activations="int8")
-
-
 # ---- hostile models
 
 HOSTILE = [
@@ -295,118 +257,3 @@ def test_whatever_the_attributes_nothing_crashes(
     except Exception as error:
         said = str(error)
     assert "edgefc::PRPLinear encoder.fc1" in said
-
-
-# ---- the session
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("distribution", generator.CODEBOOKS)
-def test_one_file_with_and_without(loaded: str, tmp_path: Path, distribution: str) -> None:
-    layer, x = edgefc.PRPLinear(60, 50, distribution=distribution, seed=2**63 + 5).eval(), torch.randn(3, 60)
-    export(layer, x, tmp_path / "m.onnx")
-    sessions = {mode: Session(tmp_path / "m.onnx", native=mode) for mode in ("auto", "on", "off")}
-    name = sessions["on"].inputs[0].name
-
-    answers = {mode: next(iter(s.run({name: x.numpy()}).values())) for mode, s in sessions.items()}
-
-    assert sessions["auto"].native == sessions["on"].native in CPUS and sessions["off"].native is None
-    for answer in answers.values():
-        assert_close(answer, layer.double()(x.double()).numpy())
-    np.testing.assert_array_equal(answers["auto"], answers["on"])
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_other_types_run_by_their_bodies(loaded: str, tmp_path: Path, dtype: torch.dtype) -> None:
-    layer, x = edgefc.PRPLinear(60, 50, dtype=dtype).eval(), torch.randn(3, 60, dtype=dtype)
-    export(layer, x, tmp_path / "m.onnx")
-
-    assert Session(tmp_path / "m.onnx").native is None
-    with pytest.raises(ModelError, match=r"its operator PRPLinear has an input of type (double|float16)"):
-        Session(tmp_path / "m.onnx", native="on")
-
-
-def test_a_record_says_what_was_loaded(loaded: str, tmp_path: Path) -> None:
-    if Path(loaded).resolve() != build.HERE / native.NAME:
-        pytest.skip("child processes look for the installed library")
-    export(edgefc.PRPLinear(60, 50).eval(), torch.randn(1, 60), tmp_path / "m.onnx")
-    quick = {"min_time_s": 0.01, "processes": 1, "rounds": 1, "launches": 1, "memory": False}
-    with_it, without = (profile(tmp_path / "m.onnx", native=mode, **quick) for mode in ("on", "off"))
-    rounded = profile(tmp_path / "m.onnx", activations="int8", **quick)
-
-    assert with_it.config.native == "on" and with_it.cells[0].native in CPUS
-    assert with_it.config.activations == "float32" and rounded.config.activations == "int8"
-    assert without.config.native == "off" and without.cells[0].native is None
-
-
-def test_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "library_path", lambda: None)
-
-    assert native.choose("auto") is None and native.choose("off") is None
-    with pytest.raises(UsageError, match=r"^native is 'on', and this edgefc has no native kernels\. Install a C"):
-        native.choose("on")
-
-
-def test_a_library_of_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / native.NAME).write_bytes(b"\x7fELF, and no more")
-    monkeypatch.setattr(native, "library_path", lambda: str(tmp_path / native.NAME))
-
-    assert native.choose("auto") is None
-    with pytest.raises(UsageError, match="and the kernels cannot be loaded"):
-        native.choose("on")
-
-
-def test_words_that_mean_nothing(loaded: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"^native is 'fast'\. Choose one of: auto, on, off\.$"):
-        native.choose("fast")
-    monkeypatch.setenv("EDGEFC_NATIVE_CPU", "sse9")
-    with pytest.raises(UsageError, match=r"^EDGEFC_NATIVE_CPU names no variant"):
-        native.choose("auto")
-    with pytest.raises(Exception, match="EDGEFC_NATIVE_CPU is sse9, and this processor runs portable"):
-        ort.SessionOptions().register_custom_ops_library(loaded)
-
-
-# ---- the build
-
-
-@pytest.mark.parametrize(
-    ("cxx", "said"),
-    [
-        ("no-such-compiler", "the compiler no-such-compiler cannot be started"),
-        ("false", "the compiler failed:\nfalse "),
-    ],
-)
-def test_a_build_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str, said: str) -> None:
-    monkeypatch.setenv("CXX", cxx)
-
-    with pytest.raises(build.NoLibrary, match=said):
-        build.build(tmp_path / native.NAME)
-    assert not list(tmp_path.iterdir())
-
-
-def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    with pytest.raises(build.NoLibrary, match=r"^there is no C\+\+ compiler: none of c\+\+, g\+\+, clang\+\+ is on"):
-        build.build(tmp_path / native.NAME)
-
-
-def test_every_source_is_built() -> None:
-    found = {path.stem for path in build.HERE.glob("*.cc")} - {"check_slots"}
-
-    assert set(build.SOURCES) == found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cxx", ["g++", "clang++"])
-def test_no_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str) -> None:
-    monkeypatch.setenv("CXX", cxx)
-    if build.shutil.which(cxx) is None:
-        pytest.skip(f"there is no {cxx}")
-
-    made = build.build(tmp_path / native.NAME, extra=build.STRICT)
-
-    layer = Prp(37, 17, "gaussian")
-    assert_close(run(session(layer.model(), str(made)), inputs(3, 37)), layer.expected(inputs(3, 37)))

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from edgefc.runtime import native
 from edgefc.runtime.native import build
+from edgefc.testing import assert_close
+from tests.native_models import Prp, inputs, run, session
 
 
 def test_each_machine_has_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +51,46 @@ def test_every_file_for_one_kind_of_processor_is_empty_on_others() -> None:
                 lines = (build.HERE / f"{source}.cc").read_text().splitlines()
                 code = [line for line in lines if line and not line.startswith("//")]
                 assert (code[0], code[-1]) == (f"#if defined({guard})", "#endif"), source
+
+
+@pytest.mark.parametrize(
+    ("cxx", "said"),
+    [
+        ("no-such-compiler", "the compiler no-such-compiler cannot be started"),
+        ("false", "the compiler failed:\nfalse "),
+    ],
+)
+def test_a_build_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str, said: str) -> None:
+    monkeypatch.setenv("CXX", cxx)
+
+    with pytest.raises(build.NoLibrary, match=said):
+        build.build(tmp_path / native.NAME)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(build.NoLibrary, match=r"^there is no C\+\+ compiler: none of c\+\+, g\+\+, clang\+\+ is on"):
+        build.build(tmp_path / native.NAME)
+
+
+def test_every_source_is_built() -> None:
+    found = {path.stem for path in build.HERE.glob("*.cc")} - {"check_slots"}
+
+    assert set(build.SOURCES) == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cxx", ["g++", "clang++"])
+def test_no_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str) -> None:
+    monkeypatch.setenv("CXX", cxx)
+    if build.shutil.which(cxx) is None:
+        pytest.skip(f"NOT TESTED: there is no {cxx}")
+
+    made = build.build(tmp_path / native.NAME, extra=build.STRICT)
+
+    layer = Prp(37, 17, "gaussian")
+    y = run(session(layer.model(), str(made)), inputs(3, 37))
+    assert_close(y, layer.expected(inputs(3, 37)), nmse=1e-12, what=cxx)
