@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from edgefc.devices import profile as profiles
+from edgefc.devices.agent import HOT_C
 from edgefc.devices.connect import HERE
 from edgefc.devices.host import Board
 from edgefc.devices.transports.base import Transport
@@ -15,7 +16,7 @@ from edgefc.runtime.parts import Heat, Part
 
 OLDEST = {"Python": (3, 9), "numpy": (1, 21), "onnxruntime": (1, 17)}
 MEMORY_FREE, DISK_FREE = 128 << 20, 256 << 20  # bytes below which a profile is not begun
-HOT_C, CLOCK_S = 65.0, 120.0
+CLOCK_S = 120.0
 
 Text = Annotated[str, Field(max_length=300)]
 Count = Annotated[int, Field(ge=0, le=2**53)]

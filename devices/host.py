@@ -9,13 +9,13 @@ from typing import IO, Any, NoReturn
 
 from edgefc import errors
 from edgefc.devices import boot
+from edgefc.devices.agent import PROTOCOL
 from edgefc.devices.lines import Ended, Silent
 from edgefc.devices.pack import pack
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.wire import Garbled, Wire, printable
 from edgefc.errors import DeviceError
 
-PROTOCOL = 1
 SILENCE_S = 30.0  # the agent says something every two seconds while it works
 START_S = 60.0  # Python on an old board, or under emulation
 SWEEP_S = 15.0
