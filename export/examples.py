@@ -19,11 +19,10 @@ def example_inputs(args: Args) -> Inputs:
     Raises:
         UsageError: anything else, or no tensor in it.
     """
-    args = pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, args)
     if isinstance(args, Tensor):
-        return (args,), {}
-    if isinstance(args, Mapping):
-        result: Inputs = ((), dict(args))
+        result: Inputs = ((args,), {})
+    elif isinstance(args, Mapping):
+        result = ((), dict(args))
     elif isinstance(args, Sequence) and not isinstance(args, (str, bytes)):
         result = (tuple(args), {})
     else:
@@ -33,7 +32,8 @@ def example_inputs(args: Args) -> Inputs:
         )
     if not tensors(result):
         raise UsageError("args hold no tensor. Give the model's example inputs, such as (torch.randn(2, 64),).")
-    return result
+    copied: Inputs = pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
+    return copied
 
 
 def tensors(inputs: Any) -> list[Tensor]:

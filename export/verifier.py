@@ -8,11 +8,15 @@ import torch
 from torch import nn
 
 from edgefc.errors import CheckFailed, UsageError
+from edgefc.export.adapter import Adapter
+from edgefc.export.axes import Plan
 from edgefc.export.divergence import first_layer_off
-from edgefc.export.examples import Args, check_common_batch, example_inputs, with_rows
+from edgefc.export.examples import Args, example_inputs
 from edgefc.export.measures import Comparison, float_bound, measure
+from edgefc.export.preparing import adapt
 from edgefc.export.running import feeds_of, open_session, run_session, torch_outputs
 from edgefc.export.tracing import eval_mode
+from edgefc.export.variants import plan_of_file, variants
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,20 @@ def verify(path: str | Path, model: nn.Module, args: Args) -> VerifyReport:
         ModelError: a file that onnxruntime cannot load.
     """
     positional, keyword = example_inputs(args)
-    return compare(Path(path), model, positional, keyword)
+    session = open_session(Path(path))
+    cached = any(entry.name.startswith("past_key_values.") for entry in session.get_inputs())
+    with eval_mode(model), torch.no_grad():
+        adapter, _, _ = adapt(model, positional, keyword, cache=cached)
+        plan = plan_of_file([entry.shape for entry in session.get_inputs()])
+    return compare(Path(path), adapter, plan)
 
 
-def compare(
-    file: Path, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, dynamic_batch: bool | None = None
-) -> VerifyReport:
+def compare(file: Path, adapter: Adapter, plan: Plan) -> VerifyReport:
     """verify() on arguments that are sorted already; dynamic_batch=None asks the file."""
     session, bound = open_session(file), float_bound(file)
-    if dynamic_batch is None:
-        dynamic_batch = all(not isinstance(i.shape[0], int) for i in session.get_inputs() if i.shape)
-    batches = [(args, kwargs)]
-    if dynamic_batch:
-        rows = check_common_batch(args, kwargs)
-        batches += [with_rows(args, kwargs, other) for other in (1, 3) if other != rows]
+    model, args, kwargs = adapter, adapter.inputs.tensors, {}
+    with eval_mode(model), torch.no_grad():
+        batches = [(args, kwargs), *((tensors, {}) for tensors in variants(adapter, plan))]
     outputs: list[Comparison] = []
     with eval_mode(model), torch.no_grad():
         for some_args, some_kwargs in batches:

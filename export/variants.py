@@ -1,0 +1,44 @@
+"""Inputs of other sizes than the examples', for comparing a file with its model where its axes are open."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from edgefc.export import axes
+from edgefc.export.adapter import Adapter
+from edgefc.export.axes import BATCH, Axis, Plan
+from edgefc.export.caches import PAST
+
+
+def variants(adapter: Adapter, plan: Plan) -> list[tuple[Tensor, ...]]:
+    """The examples of `adapter` at the smallest sizes, and at larger ones, as far as the model runs on them.
+
+    Where it does not, the batch alone changes.
+    """
+    tensors = adapter.inputs.tensors
+    sizes = axes.sizes_of(plan, adapter.inputs.names, tensors)
+    found = []
+    for other in axes.other_sizes(plan, sizes):
+        batch_only = {**sizes, BATCH: other[BATCH]} if BATCH in sizes else sizes
+        for choice in (other, batch_only):
+            candidate = axes.resized(plan, tensors, choice)
+            if choice != sizes and _runs(adapter, candidate):
+                found.append(candidate)
+                break
+    return found
+
+
+def plan_of_file(shapes: Sequence[Sequence[int | str]]) -> Plan:
+    """The open axes of a file, by the shapes of its inputs: a name for each open axis."""
+    return tuple(
+        {axis: Axis(size, low=0 if size == PAST else None) for axis, size in enumerate(shape) if isinstance(size, str)}
+        for shape in shapes
+    )
+
+
+def _runs(adapter: Adapter, tensors: Sequence[Tensor]) -> bool:
+    try:
+        adapter.call(*tensors)
+    except Exception:
+        return False
+    return True
