@@ -34,7 +34,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class Inputs:
     """The arguments of one call of a model.
 
-    names      of the tensors, unique, in the order of forward's parameters: the file's inputs
+    names      of the tensors, unique, in the order in which they were given: the file's inputs
     tensors    the example of each
     arguments  each argument as it was given, by the name of its parameter
     constants  arguments that are no tensors, by name: the file holds their values
@@ -89,8 +89,7 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
         UsageError: an argument of a type that may hold tensors and that torch's pytree does not know.
     """
     parameters = _parameters(model)
-    keywords = dict(sorted(kwargs.items(), key=lambda item: _position(item[0], parameters)))
-    found, spec = pytree.tree_flatten_with_path((args, keywords))
+    found, spec = pytree.tree_flatten_with_path((args, dict(kwargs)))
     leaves = [leaf for _, leaf in found]
     names = _unique([_input_name(path, parameters) for path, _ in found])
     places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -113,7 +112,7 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     return Inputs(
         names=tuple(names[index] for index in places),
         tensors=tuple(leaves[index] for index in places),
-        arguments=_arguments(args, keywords, parameters),
+        arguments=_arguments(args, kwargs, parameters),
         constants=constants,
         rebuild=rebuild,
     )
@@ -226,10 +225,6 @@ def _parameters(model: nn.Module) -> list[inspect.Parameter]:
         return list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):  # built in, or compiled
         return []
-
-
-def _position(name: str, parameters: list[inspect.Parameter]) -> int:
-    return next((index for index, each in enumerate(parameters) if each.name == name), len(parameters))
 
 
 def _unique(names: Sequence[str]) -> list[str]:

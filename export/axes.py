@@ -108,6 +108,8 @@ def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dic
                     f"input {label!r} has no axis {axis}: its shape is {tuple(tensor.shape)}. "
                     f"Name one from 0 to {tensor.ndim - 1}."
                 )
+            if axis == 0 and not tensor.shape[0]:
+                raise UsageError(f"example input {label!r} has a batch of 0. Give examples of at least one row.")
             if each.name is None or not each.name.isidentifier():
                 continue
             size, place = tensor.shape[axis], f"axis {axis} of {label}"
@@ -140,14 +142,11 @@ def resized(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor
 
 
 def other_sizes(plan: Plan, sizes: Sizes) -> list[dict[str, int]]:
-    """Sizes to try a file at beside the examples': the smallest ones, then a batch of 3 and all else 3 longer.
-
-    Each is followed by the same for the batch alone, for models that cannot run on the first.
-    """
+    """Sizes to try a file at beside the examples': the smallest ones, then a batch of 3 and all else 3 longer."""
     bounds = {each.name: each for open_axes in plan for each in open_axes.values()}
     small = {name: 1 if bounds[name].low is None else bounds[name].low or 0 for name in sizes}
     large = {name: min(3 if name == BATCH else size + 3, bounds[name].high or size + 3) for name, size in sizes.items()}
-    return [dict(choice) for choice in (small, large)]
+    return [small, large]
 
 
 def at_least_two(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor, ...]:

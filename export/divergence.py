@@ -8,6 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgefc.export.adapter import Adapter
 from edgefc.export.build import DOMAIN
 from edgefc.export.measures import measure
 from edgefc.export.passes import LAYER_KEY
@@ -15,7 +16,7 @@ from edgefc.export.running import feeds_of, open_session, run_session, to_numpy
 
 
 def first_layer_off(
-    file: Path, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], bound: float
+    file: Path, model: Adapter, args: tuple[Any, ...], kwargs: dict[str, Any], bound: float
 ) -> str | None:
     """The first layer, in the order of the graph, whose output differs between torch and onnxruntime."""
     calls = _record_calls(model, args, kwargs)
@@ -28,7 +29,7 @@ def first_layer_off(
         ir.save(exposed, Path(folder) / "probe.onnx", external_data="probe.data")
         session = open_session(Path(folder) / "probe.onnx")
         names = [output.name for output in session.get_outputs()]
-        values = dict(zip(names, run_session(session, file, feeds_of(session, args, kwargs)), strict=True))
+        values = dict(zip(names, run_session(session, file, feeds_of(session, model.inputs.names, args)), strict=True))
     for value, expected, name in probes:
         actual = values[value.name]
         if expected.shape == actual.shape and not measure(name, actual, expected, 0, bound).holds:
@@ -39,12 +40,12 @@ def first_layer_off(
 Calls = dict[str, list[NDArray[Any]]]
 
 
-def _record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Calls:
+def _record_calls(model: Adapter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Calls:
     """What each submodule returned, call by call. Names of one shared module share one list."""
     by_module: dict[int, list[NDArray[Any]]] = {}
     calls: Calls = {}
     hooks = []
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in model.model.named_modules(remove_duplicate=False):
         if id(module) not in by_module:
             by_module[id(module)] = []
             hooks.append(module.register_forward_hook(_recorder(by_module[id(module)])))

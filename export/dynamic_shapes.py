@@ -28,7 +28,8 @@ def plan_of(dynamic_shapes: Any, model: Any, inputs: Inputs) -> Plan:
         UsageError: an entry for no argument, or of no form that torch.export takes.
     """
     if isinstance(dynamic_shapes, ShapesCollection):
-        dynamic_shapes = dynamic_shapes.dynamic_shapes(model, *inputs.rebuild(inputs.tensors))
+        args, kwargs = inputs.rebuild(inputs.tensors)
+        dynamic_shapes = dynamic_shapes.dynamic_shapes(model, args, kwargs)  # type: ignore[no-untyped-call]
     by_name = _by_argument(inputs)
     given = _keyed(dynamic_shapes, list(by_name))
     found: dict[str, Mapping[int, Axis]] = {}

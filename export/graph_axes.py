@@ -3,16 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import onnx_ir as ir
 
 from edgefc.errors import ExportError
-from edgefc.export.axes import Axis, Plan
+from edgefc.export.axes import Axis, Plan, Sizes
+from edgefc.export.guards import SIZE, Guards
 from edgefc.export.preparing import FIX_BATCH
-
-_SIZE = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
-_RANGE = re.compile(r"(SIZE|\d+) (<|<=|>|>=|!=) (SIZE|\d+)|SIZE == SIZE")
 
 
 class Specialised(ExportError):
@@ -36,65 +33,64 @@ def check_open(model: str, names: Sequence[str], plan: Plan, graph: ir.Model) ->
                 raise _one_size(model, name, axis, f"it computes on size {value.shape[axis]} only")
 
 
+def violation(model: str, names: Sequence[str], text: str) -> Specialised | None:
+    """The error for what torch says of a size that the model fixes, or None where it says something else."""
+    found = SIZE.search(text)
+    if found is None or "onstraints violated" not in text:
+        return None
+    return _one_size(model, names[int(found[1])], int(found[2]), "it computes on one size only")
+
+
 def _one_size(model: str, name: str, axis: int, why: str) -> Specialised:
     hint = FIX_BATCH if axis == 0 else "Leave that axis out of dynamic_shapes (--dynamic)."
     return Specialised(why, f"cannot export {model} with axis {axis} of {name} open: {why}. {hint}")
 
 
-def check_guards(model: str, names: Sequence[str], plan: Plan, guards: Sequence[str]) -> None:
-    """Refuse a graph that is right only where an open axis has some property, such as being divisible by 4.
-
-    Bounds and equal sizes pass here: limited() tells of bounds.
-
-    Raises:
-        Specialised: with what would have to hold.
-    """
-    for guard in guards:
-        places = [(int(index), int(axis)) for index, axis in _SIZE.findall(guard)]
-        if places and not _RANGE.fullmatch(_SIZE.sub("SIZE", guard).replace("(", "").replace(")", "")):
-            text = _SIZE.sub(lambda found: f"{names[int(found[1])]}.shape[{found[2]}]", guard)
-            index, axis = next((place for place in places if place[1] in plan[place[0]]), places[0])
-            why = f"the graph is right only where {text}"
-            raise _one_size(model, names[index], axis, why)
-
-
-def limited(plan: Plan, names: Sequence[str], graph: ir.Model, ranges: Mapping[Any, Any]) -> tuple[Plan, list[str]]:
+def limited(model: str, names: Sequence[str], plan: Plan, guards: Guards, sizes: Sizes) -> tuple[Plan, list[str]]:
     """The plan with the bounds that the graph has for its open axes, and a sentence for each bound.
 
+    Guards against a size of 0 or 1 count for nothing here: most are about broadcasting and speed, and those sizes are
+    verified.
+
     Raises:
-        ExportError: they are narrower than the caller's.
+        Specialised: the graph is right only where a size has some property, such as being divisible by 4.
+        ExportError: the bounds are narrower than the caller's.
     """
-    bounds = {str(symbol): (_whole(found.lower, 0), _whole(found.upper, None)) for symbol, found in ranges.items()}
-    result, notes = [], dict[str, None]()
-    for label, open_axes, value in zip(names, plan, graph.graph.inputs, strict=True):
-        limited = {}
-        for axis, each in open_axes.items():
-            assert value.shape is not None
-            low, high = bounds.get(str(getattr(value.shape[axis], "value", "")), (0, None))
-            low = 0 if low <= 2 else low  # torch assumes 2 where the model sets no bound
-            if _narrower(low, high, each):
-                raise ExportError(
-                    f"axis {axis} of {label} was to take sizes from {each.low or 0} to {each.high or 'any'}, and the "
-                    f"model computes this way only from {low} to {high or 'any'}. Give a Dim with these bounds."
-                )
-            if low:
-                notes[f"{each.name} is at least {low}: the file is not right for less"] = None
-            if high is not None:
-                notes[f"{each.name} is at most {high}"] = None
-            limited[axis] = replace(each, low=low or each.low, high=high)
-        result.append(limited)
-    return tuple(result), list(notes)
+    bounds = {name: _bounds(model, names, plan, guards, name, sizes) for name in sizes}
+    notes = []
+    for name, (low, high) in bounds.items():
+        if low > 2:
+            notes.append(f"{name} is at least {low}: the file is not right for less")
+        if high is not None:
+            notes.append(f"{name} is at most {high}")
+    return tuple(
+        {
+            axis: _within(names[index], axis, each, *bounds.get(each.name or "", (0, None)))
+            for axis, each in found.items()
+        }
+        for index, found in enumerate(plan)
+    ), notes
 
 
-def _narrower(low: int, high: int | None, asked: Axis) -> bool:
+def _bounds(
+    model: str, names: Sequence[str], plan: Plan, guards: Guards, name: str, sizes: Sizes
+) -> tuple[int, int | None]:
+    try:
+        return guards.bounds(name, sizes)
+    except ValueError as error:
+        index, axis = next((i, axis) for i, found in enumerate(plan) for axis in found if found[axis].name == name)
+        raise _one_size(model, names[index], axis, f"the graph is right only where {error}") from None
+
+
+def _within(label: str, axis: int, asked: Axis, low: int, high: int | None) -> Axis:
     below = asked.low is not None and low > max(asked.low, 2)
     above = asked.high is not None and high is not None and high < asked.high
-    return below or above
-
-
-def _whole(bound: Any, otherwise: int | None) -> int | None:
-    """A bound of torch's, a sympy number, as an int; it writes none as infinity."""
-    return int(bound) if getattr(bound, "is_Integer", isinstance(bound, int)) else otherwise
+    if below or above:
+        raise ExportError(
+            f"axis {axis} of {label} was to take sizes from {asked.low or 0} to {asked.high or 'any'}, and the model "
+            f"computes this way only from {low} to {high or 'any'}. Give a Dim with these bounds."
+        )
+    return replace(asked, low=low if low > 2 else asked.low, high=high)
 
 
 def rename(model: ir.Model, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Before tracing: the model as a function of named tensors, the axes that can stay open, and one run that shows both."""
+"""Before tracing: the model as a function of named tensors, and the axes along which it can run on other sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

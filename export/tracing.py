@@ -6,19 +6,23 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import onnx_ir as ir
 import torch
 from torch import nn
+from torch.onnx import _flags
 from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import axes, graph_axes
+from edgefc.export.adapter import Adapter
 from edgefc.export.axes import Plan
 from edgefc.export.examples import said_by
 from edgefc.export.graph_axes import Specialised
-from edgefc.export.preparing import FIX_BATCH, Prepared
+from edgefc.export.guards import Guards
+from edgefc.export.preparing import Prepared
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def trace(prepared: Prepared, *, opset: int) -> Traced:
     except Specialised as error:
         names = {each.name for open_axes in prepared.plan for each in open_axes.values() if not each.asked}
         if not names:
-            raise
+            raise ExportError(str(error)) from error
         traced = _trace(prepared, axes.without(prepared.plan, names), opset)
         note = f"{', '.join(sorted(map(str, names)))} fixed as in the examples: {error.why}"
         return Traced(traced.graph, traced.plan, (*traced.notes, note))
@@ -73,46 +77,54 @@ def _trace(prepared: Prepared, plan: Plan, opset: int) -> Traced:
     names, tensors = adapter.inputs.names, adapter.inputs.tensors
     examples = axes.at_least_two(plan, tensors, axes.sizes_of(plan, names, tensors))
     try:
-        with quiet(), _one_capture():
+        with quiet(), _one_capture() as captured:
             program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
             )  # fmt: skip
     except Exception as error:
-        raise _why(adapter.model, error) from error
+        raise _why(adapter, error) from error
     assert program is not None
-    assert program.exported_program is not None
     graph = program.model
-    graph_axes.check_open(type(adapter.model).__name__, names, plan, graph)
-    graph_axes.check_guards(
-        type(adapter.model).__name__, names, plan, getattr(program.exported_program, "_guards_code", [])
-    )
-    plan, notes = graph_axes.limited(plan, names, graph, program.exported_program.range_constraints)
+    kind, shapes = type(adapter.model).__name__, [example.shape for example in examples]
+    graph_axes.check_open(kind, names, plan, graph)
+    guards = Guards(captured[0]._guards_code, names, plan, shapes)
+    plan, notes = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
     graph_axes.rename(graph, plan)
     return Traced(graph, plan, tuple(notes))
 
 
 @contextlib.contextmanager
-def _one_capture() -> Iterator[None]:
+def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
     """Within the block torch.onnx.export has only the way to capture a model that runs the model's own code.
+
+    Yields a list that gets what was captured: its guards and ranges are gone from the program that torch.onnx returns.
 
     Where that fails it would go on to torch._dynamo, which takes torch.onnx.is_in_onnx_export() for false: structured
     layers would be written out as ordinary operators, seeded matrices as dense ones, without a word.
     """
-    only = (_capture_strategies.TorchExportNonStrictStrategy,)
-    with mock.patch.object(_capture_strategies, "CAPTURE_STRATEGIES", only):
-        yield
+    captured: list[torch.export.ExportedProgram] = []
+
+    class Recording(_capture_strategies.TorchExportNonStrictStrategy):
+        def _capture(self, *args: Any) -> torch.export.ExportedProgram:
+            captured.append(super()._capture(*args))
+            return captured[-1]
+
+    with (
+        mock.patch.object(_capture_strategies, "CAPTURE_STRATEGIES", (Recording,)),
+        mock.patch.object(_flags, "PREFER_DEFERRED_RUNTIME_ASSERTS_OVER_GUARDS", False),  # or there are no guards
+    ):
+        yield captured
 
 
-def _why(model: nn.Module, error: Exception) -> ExportError:
+def _why(adapter: Adapter, error: Exception) -> ExportError:
     """One sentence from torch's pages: the innermost cause, and what to try."""
     root: BaseException = error
     while root.__cause__ is not None:
         root = root.__cause__
-    text = f"cannot export {type(model).__name__}: torch says {said_by(root)}."
-    if "onstraints violated" in str(error):
-        return Specialised(f"torch says {said_by(root)}", f"{text} {FIX_BATCH}")
-    return ExportError(f"{text} torch.export.export(model, args) shows the whole story.")
+    name = type(adapter.model).__name__
+    text = f"cannot export {name}: torch says {said_by(root)}. torch.export.export(model, args) shows the whole story."
+    return graph_axes.violation(name, adapter.inputs.names, str(error)) or ExportError(text)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,15 @@
 """Inputs of other sizes than the examples', for comparing a file with its model where its axes are open."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from edgefc.export import axes
-from edgefc.export.adapter import Adapter
+from edgefc.export.adapter import Adapter, Inputs
 from edgefc.export.axes import BATCH, Axis, Plan
 from edgefc.export.caches import PAST
+from edgefc.export.running import file_order
 
 
 def variants(adapter: Adapter, plan: Plan) -> list[tuple[Tensor, ...]]:
@@ -28,11 +30,17 @@ def variants(adapter: Adapter, plan: Plan) -> list[tuple[Tensor, ...]]:
     return found
 
 
-def plan_of_file(shapes: Sequence[Sequence[int | str]]) -> Plan:
-    """The open axes of a file, by the shapes of its inputs: a name for each open axis."""
+def plan_of_file(session: Any, inputs: Inputs) -> Plan:
+    """The open axes of a file, by the shapes of its inputs, in the order of the model's inputs."""
+    shapes = {entry.name: entry.shape for entry in session.get_inputs()}
+    by_place = {index: shapes[name] for name, index in file_order(session, inputs.names).items()}
     return tuple(
-        {axis: Axis(size, low=0 if size == PAST else None) for axis, size in enumerate(shape) if isinstance(size, str)}
-        for shape in shapes
+        {
+            axis: Axis(size, low=0 if size == PAST else None)
+            for axis, size in enumerate(by_place[index])
+            if isinstance(size, str)
+        }
+        for index in range(len(inputs.names))
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgefc.errors import CheckFailed, UsageError
+from edgefc.errors import CheckFailed, ExportError, UsageError
 from edgefc.export.adapter import Adapter
 from edgefc.export.axes import Plan
 from edgefc.export.divergence import first_layer_off
@@ -66,21 +66,24 @@ def verify(path: str | Path, model: nn.Module, args: Args) -> VerifyReport:
     session = open_session(Path(path))
     cached = any(entry.name.startswith("past_key_values.") for entry in session.get_inputs())
     with eval_mode(model), torch.no_grad():
-        adapter, _, _ = adapt(model, positional, keyword, cache=cached)
-        plan = plan_of_file([entry.shape for entry in session.get_inputs()])
-    return compare(Path(path), adapter, plan)
+        try:
+            adapter, _, _ = adapt(model, positional, keyword, cache=cached)
+        except ExportError as error:
+            raise UsageError(str(error)) from error
+        return compare(Path(path), adapter, plan_of_file(session, adapter.inputs))
 
 
 def compare(file: Path, adapter: Adapter, plan: Plan) -> VerifyReport:
-    """verify() on arguments that are sorted already; dynamic_batch=None asks the file."""
+    """verify() of a model whose inputs are sorted already, at the examples' sizes and at others along open axes."""
     session, bound = open_session(file), float_bound(file)
-    model, args, kwargs = adapter, adapter.inputs.tensors, {}
+    model, args = adapter, adapter.inputs.tensors
+    kwargs: dict[str, Any] = {}
     with eval_mode(model), torch.no_grad():
-        batches = [(args, kwargs), *((tensors, {}) for tensors in variants(adapter, plan))]
+        batches = [(args, kwargs), *((tensors, kwargs) for tensors in variants(adapter, plan))]
     outputs: list[Comparison] = []
     with eval_mode(model), torch.no_grad():
         for some_args, some_kwargs in batches:
-            feeds = {name: array.copy() for name, array in feeds_of(session, some_args, some_kwargs).items()}
+            feeds = {name: array.copy() for name, array in feeds_of(session, adapter.inputs.names, some_args).items()}
             expected = torch_outputs(model, some_args, some_kwargs)
             actual = run_session(session, file, feeds)
             names = [output.name for output in session.get_outputs()]

@@ -152,9 +152,9 @@ def lambda_module(function: Any) -> nn.Module:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        pytest.param((torch.ones(2, 3),), r"takes 2 inputs \(x, scale\) and 1 tensors were given", id="too-few"),
+        pytest.param((torch.ones(2, 3),), r"cannot run on .*'scale'", id="too-few"),
         pytest.param((torch.ones(2, 4), torch.ones(2, 5)), r"cannot run on .*\(2, 4\), \(2, 5\)", id="shape"),
-        pytest.param((torch.ones(2, 3), torch.ones(1, 3)), r"first axes of sizes \[2, 1\]", id="two-batches"),
+        pytest.param((torch.ones(2, 3), torch.ones(1, 3)), "are both 'n', .* sizes 2 and 1", id="two-batches"),
         pytest.param((torch.ones(0, 3), torch.ones(0, 3)), "a batch of 0", id="no-rows"),
     ],
 )  # fmt: skip

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="fix the sizes of the example inputs, but for the axes of --dynamic")  # fmt: skip
     parser.add_argument("--output-names", type=names, metavar="NAME[,NAME]", help="names for the outputs, in order")
     parser.add_argument("--cache", action="store_true",
-                        help="past_key_values of a transformers decoder as inputs and outputs, to generate text")  # fmt: skip
+                        help="keys and values of a transformers decoder as inputs and outputs")  # fmt: skip
     parser.add_argument("--flat", action="store_true", help="no functions: for tools that do not look into them")
     parser.add_argument("--no-verify", action="store_true", help="do not run the file against the model")
     parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
