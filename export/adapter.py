@@ -86,7 +86,7 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     """The tensors of a call by the names of forward's parameters: x, batch_mask, several_0.
 
     Raises:
-        UsageError: an argument of a type that may hold tensors and that torch's pytree does not know.
+        UsageError: no tensor, or an argument of a type that may hold tensors and that torch's pytree does not know.
     """
     parameters = _parameters(model)
     found, spec = pytree.tree_flatten_with_path((args, dict(kwargs)))
@@ -101,6 +101,8 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
                 "Give tensors, numbers or containers of them; register a dataclass of your own with "
                 "torch.export.register_dataclass."
             )
+    if not places:
+        raise UsageError("args hold no tensor. Give the model's example inputs, such as (torch.randn(2, 64),).")
 
     def rebuild(tensors: Sequence[Tensor]) -> Arguments:
         values = list(leaves)

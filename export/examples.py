@@ -17,7 +17,7 @@ def example_inputs(args: Args) -> Inputs:
     """Positional and keyword arguments from a tensor, a sequence, or a mapping.
 
     Raises:
-        UsageError: anything else, or no tensor in it.
+        UsageError: anything else.
     """
     if isinstance(args, Tensor):
         result: Inputs = ((args,), {})
@@ -30,8 +30,6 @@ def example_inputs(args: Args) -> Inputs:
             f"cannot run a model on args of type {type(args).__name__}. "
             "Give a tensor, a tuple of positional arguments or a dict of keyword arguments."
         )
-    if not tensors(result):
-        raise UsageError("args hold no tensor. Give the model's example inputs, such as (torch.randn(2, 64),).")
     copied: Inputs = pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
     return copied
 

@@ -123,7 +123,7 @@ def export(
         prepared = prepare(
             model, positional, keyword, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes, cache=cache
         )
-        named = _output_names(prepared.outputs, output_names)
+        named = _output_names(prepared.outputs, output_names, prepared.adapter.inputs.names)
         result = trace(prepared, opset=opset)
     traced, subject = result.graph, prepared.adapter
     body, reason = _choose_prp(traced, prp)
@@ -174,15 +174,15 @@ def _check_choices(opset: int, circulant: str, prp: str) -> None:
         raise UsageError(f"no PRP body {prp!r}. Choose 'auto', 'resident' or 'streaming'.")
 
 
-def _output_names(own: tuple[str, ...], given: Sequence[str] | None) -> tuple[str, ...]:
+def _output_names(own: tuple[str, ...], given: Sequence[str] | None, inputs: Sequence[str]) -> tuple[str, ...]:
     if given is None:
-        return own
+        return tuple(f"{name}_out" if name in inputs else name for name in own)
     if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
         raise UsageError(f"output_names is {given!r}. Give a list of names.")
-    if len(given) != len(own) or len(set(given)) != len(own):
+    if len(given) != len(own) or len({*given, *inputs}) != len(own) + len(inputs):
         raise UsageError(
             f"output_names has {', '.join(map(repr, given))} for {len(own)} outputs: {', '.join(own)}. "
-            "Give one name for each, all different."
+            f"Give one name for each, all different and none of an input ({', '.join(inputs)})."
         )
     return tuple(given)
 

@@ -59,8 +59,8 @@ def adapt(
 
     A model that returns a cache of keys and values is told to return none, unless cache=True.
     """
-    _run(model, args, kwargs)
     inputs = named_inputs(model, args, kwargs)
+    _run(model, args, kwargs)
     if cache:
         cached = caches.with_cache(model, inputs)
         return cached, _run(cached, cached.inputs.tensors, {}), []
