@@ -16,6 +16,7 @@ from edgefc.export import passes
 from edgefc.export.axes import fixed_axes
 from edgefc.export.examples import Args, example_inputs, said_by
 from edgefc.export.lowerings.prp import numbers_held
+from edgefc.export.masks import mask_with_infinity
 from edgefc.export.options import Options
 from edgefc.export.preparing import prepare
 from edgefc.export.tracing import check_model, eval_mode, quiet, trace
@@ -129,6 +130,7 @@ def export(
     body, reason = _choose_prp(traced, prp)
     passes.name_layers(traced)
     passes.name_values(traced, subject.inputs.names, named)
+    mask_with_infinity(traced)
     with quiet():
         passes.merge_equal_weights(traced)
     passes.prepare_nodes(traced)

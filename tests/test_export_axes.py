@@ -235,3 +235,21 @@ def test_values_of_sizes() -> None:
     assert axes.value_of("x // 2 - 1", {"x": 9}) == 3
     for text in ("past", "x ** 9", "x.y", "f(x)", "x +", "1 // 0", "(" * 500):
         assert axes.value_of(text, {"x": 3}) is None
+
+
+class Masked(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+
+def test_a_row_that_attends_to_nothing_is_zero(tmp_path: Path) -> None:
+    """As torch has it; a padded decoder has such rows."""
+    x, mask = rows(2, 2, 4, 8), torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    mask[0, :, 1] = False
+
+    export(Masked(), (x, mask), tmp_path / "m.onnx", verify=False)
+
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})[0]
+    assert not found[0, :, 1].any()
+    np.testing.assert_allclose(found, Masked()(x, mask), rtol=1e-4, atol=1e-6)
