@@ -16,24 +16,37 @@ from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export.examples import at_least_two_rows, check_common_batch, said_by, tensors, with_rows
+from edgefc.export.state import Given, as_given, check_has_values, note_on_state
 
 _FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
 
 
 def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, dynamic_batch: bool, opset: int
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    dynamic_batch: bool,
+    opset: int,
+    notes: list[str] | None = None,
 ) -> ir.Model:
     """The model in eval mode, with structured layers as edgefc:: nodes that have no body yet.
+
+    Sentences that the user should read about the file are appended to `notes`.
 
     Raises:
         UsageError: no module, or inputs without a common batch.
         ExportError: the model cannot run on the examples, or has no ONNX form.
     """
     _check_model(model)
-    with eval_mode(model), torch.no_grad():
-        _check_runs(model, args, kwargs, dynamic_batch)
+    with as_given(model) as given:
+        note = _check_runs(given, model, args, kwargs, dynamic_batch)
+        if note and notes is not None:
+            notes.append(note)
         with quiet():
-            return _trace(model, args, kwargs, dynamic_batch, opset)
+            traced = _trace(model, args, kwargs, dynamic_batch, opset)
+        _keep_weights(traced, given)
+        return traced
 
 
 def _check_model(model: nn.Module) -> None:
@@ -48,8 +61,20 @@ def _check_model(model: nn.Module) -> None:
             )
 
 
-def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool) -> None:
+def _keep_weights(traced: ir.Model, given: Given) -> None:
+    """Copy the weights that hold other values once the model is put back: those that eval() merged, for one."""
+    for value in traced.graph.initializers.values():
+        tensor = getattr(value.const_value, "raw", None)
+        if isinstance(tensor, Tensor) and not given.will_stay(tensor):
+            value.const_value = ir.tensor(tensor.detach().clone(), name=value.name)
+
+
+def _check_runs(
+    given: Given, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool
+) -> str | None:
     """Run the model as it is on the examples, and on one row more: what torch.export says of a failure is pages.
+
+    Returns a sentence about state that forward keeps between runs, if it does.
 
     Raises:
         ExportError: it cannot run on them.
@@ -57,15 +82,23 @@ def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
     examples = [(args, kwargs)]
     if dynamic_batch:
         examples.append(with_rows(args, kwargs, check_common_batch(args, kwargs) + 1))
+    note = None
     for index, (some_args, some_kwargs) in enumerate(examples):
         try:
-            model(*some_args, **some_kwargs)
+            with given.run() as before:
+                if index:
+                    model(*some_args, **some_kwargs)
+                else:
+                    note = note_on_state(before, lambda: model(*args, **kwargs))
         except Exception as error:
+            check_has_values(model)
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((some_args, some_kwargs)))
             hint = _FIX_BATCH if index else "Give example inputs that it can run on."
             raise ExportError(
                 f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {said_by(error)}. {hint}"
             ) from error
+    check_has_values(model)
+    return note
 
 
 def _trace(
@@ -135,18 +168,6 @@ def _why(model: nn.Module, error: Exception, dynamic_batch: bool) -> str:
     if dynamic_batch and ("batch" in str(error) or "Constraints violated" in str(error)):
         return f"{text} {_FIX_BATCH}"
     return f"{text} torch.export.export(model, args) shows the whole story."
-
-
-@contextlib.contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Within the block the model is in eval mode; after it each module is as it was."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from edgefc.errors import CheckFailed, UsageError
@@ -12,7 +11,7 @@ from edgefc.export.divergence import first_layer_off
 from edgefc.export.examples import Args, check_common_batch, example_inputs, with_rows
 from edgefc.export.measures import Comparison, float_bound, measure
 from edgefc.export.running import feeds_of, open_session, run_session, torch_outputs
-from edgefc.export.tracing import eval_mode
+from edgefc.export.state import as_given
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,11 @@ def compare(
         rows = check_common_batch(args, kwargs)
         batches += [with_rows(args, kwargs, other) for other in (1, 3) if other != rows]
     outputs: list[Comparison] = []
-    with eval_mode(model), torch.no_grad():
+    with as_given(model) as given:
         for some_args, some_kwargs in batches:
             feeds = {name: array.copy() for name, array in feeds_of(session, some_args, some_kwargs).items()}
-            expected = torch_outputs(model, some_args, some_kwargs)
+            with given.run():
+                expected = torch_outputs(model, some_args, some_kwargs)
             actual = run_session(session, file, feeds)
             names = [output.name for output in session.get_outputs()]
             if len(names) != len(expected):

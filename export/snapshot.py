@@ -1,0 +1,276 @@
+"""What a model holds, recorded so that it can be put back bit for bit."""
+
+import contextlib
+import sys
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+
+_ATOMS = (type(None), bool, int, float, complex, str, bytes)
+_LIBRARIES = sys.stdlib_module_names | {"torch", "numpy"}
+_WRITTEN_UNDECLARED = ("running_mean", "running_var")
+"""Arguments of torch's batch norms that are written without a mark in the operator's schema."""
+
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
+_MISSING = object()
+
+
+class Snapshot:
+    """The state of a model at one moment.
+
+    Recorded are, by identity, the attributes of every module and of every object in them, and the items of lists,
+    dicts, sets and deques, to any depth; of tensors also the values, shapes, requires_grad and grad. Objects of the
+    standard library, torch and numpy are not entered, nor are slots.
+
+    Values are copied when they are first written, which `watch` notices: a snapshot of a model that nothing writes to
+    costs no memory for its tensors, and otherwise what is written, once. Writes that do not pass through torch's
+    dispatcher (through numpy or a pointer) are not noticed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._contents: dict[int, tuple[Any, Any]] = {}
+        self._tensors: dict[int, _TensorRecord] = {}
+        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._copies: dict[int, torch.UntypedStorage] = {}
+        self._generators: dict[int, tuple[torch.Generator, Tensor]] = {}
+        self._record()
+
+    @contextlib.contextmanager
+    def watch(self, *others: "Snapshot") -> Iterator[None]:
+        """Within the block, whatever is about to be written is copied first, into this snapshot and the others."""
+        with _Writes((self, *others)):
+            yield
+
+    def restore(self) -> None:
+        """Put everything back. Copies are kept, so that it can be done again."""
+        for item, content in self._contents.values():
+            if not _same_content(item, content):
+                _refill(item, content)
+        for record in self._tensors.values():
+            record.restore()
+        for key, copy in self._copies.items():
+            storage = self._storages[key]
+            if storage.nbytes() != copy.nbytes():
+                storage.resize_(copy.nbytes())
+            storage.copy_(copy)
+        for record in self._tensors.values():
+            if not record.tensor.is_inference() and any(s._cdata in self._copies for s in _storages(record.tensor)):
+                torch.autograd.graph.increment_version(record.tensor)  # caches keyed by it must not match
+
+    def restore_generators(self) -> None:
+        """Put the torch.Generator objects of the model back to where they were."""
+        for generator, state in self._generators.values():
+            generator.set_state(state)
+
+    def adopt_meta(self) -> None:
+        """Take tensors without values, which a run gave values, as the run left them."""
+        for item, content in self._contents.values():
+            if isinstance(content, dict):
+                for key, value in content.items():
+                    now = item.get(key)
+                    if isinstance(value, Tensor) and value.is_meta and isinstance(now, Tensor) and not now.is_meta:
+                        content[key] = now
+
+    def is_changed(self) -> bool:
+        """Whether anything differs from this snapshot."""
+        return (
+            any(not _same_content(item, content) for item, content in self._contents.values())
+            or any(record.is_moved() for record in self._tensors.values())
+            or any(self._is_written(key) for key in self._copies)
+        )
+
+    def changed_tensors(self) -> list[str]:
+        """Names of the parameters and buffers whose values differ from this snapshot."""
+        return self._changed("_parameters", "_buffers")
+
+    def changed_attributes(self) -> list[str]:
+        """Names of the other attributes of modules that differ from this snapshot."""
+        return self._changed(None)
+
+    def will_stay(self, tensor: Tensor) -> bool:
+        """Whether restore() leaves the values that `tensor` has now."""
+        return all(s._cdata in self._storages and s._cdata not in self._copies for s in _storages(tensor))
+
+    def keep(self, tensor: Tensor) -> None:
+        """Copy the values of a tensor that is about to be written, unless that was done."""
+        for storage in _storages(tensor):
+            if storage._cdata in self._storages and storage._cdata not in self._copies:
+                self._copies[storage._cdata] = storage.clone()
+
+    def _record(self) -> None:
+        waiting: list[Any] = [self.model]
+        seen: dict[int, Any] = {}  # the objects too: the id of one that is gone may be given to another
+        while waiting:
+            item = waiting.pop()
+            if type(item) in _ATOMS or id(item) in seen:
+                continue
+            seen[id(item)] = item
+            if isinstance(item, torch.Generator):
+                self._generators[id(item)] = item, item.get_state()
+            elif type(item) in _REFILLABLE:
+                content = item.copy()
+                self._contents[id(item)] = item, content
+                waiting.extend(content.values() if isinstance(content, dict) else content)
+            elif isinstance(item, (tuple, frozenset)):
+                waiting.extend(item)
+            elif isinstance(item, Tensor):
+                self._tensors[id(item)] = record = _TensorRecord(item)
+                self._storages.update((storage._cdata, storage) for storage in _storages(item))
+                waiting += [record.grad, vars(item)]
+            elif isinstance(item, nn.Module) or _has_state(item):
+                waiting.append(vars(item))
+                if isinstance(item, torch.jit.ScriptModule):  # keeps its tensors elsewhere
+                    waiting += [*item.parameters(), *item.buffers()]
+
+    def _is_written(self, key: int) -> bool:
+        now, copy = self._storages[key], self._copies[key]
+        return now.nbytes() != copy.nbytes() or not torch.equal(_bytes(now), _bytes(copy))
+
+    def _changed(self, *groups: str | None) -> list[str]:
+        names = []
+        for prefix, module in self.model.named_modules():
+            for group in groups:
+                now = vars(module) if group is None else vars(module).get(group, {})
+                before = self._contents[id(now)][1] if id(now) in self._contents else {}
+                for key in {**before, **now}:
+                    if key not in _MODULE_ATTRIBUTES and self._differs(before.get(key, _MISSING), now.get(key, _MISSING)):
+                        names.append(f"{prefix}.{key}" if prefix else key)
+        return names
+
+    def _differs(self, before: Any, now: Any) -> bool:
+        if before is not now:
+            return not (isinstance(before, Tensor) and isinstance(now, Tensor) and _equal(before, now))
+        if isinstance(now, Tensor):
+            return self._tensors[id(now)].is_moved() or any(
+                s._cdata in self._copies and self._is_written(s._cdata) for s in _storages(now)
+            )
+        return id(now) in self._contents and not _same_content(*self._contents[id(now)])
+
+
+class _TensorRecord:
+    """One tensor object: where its values lie, and what autograd knows of it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.data = tensor.data
+        self.place = _place(tensor)
+        self.requires_grad = tensor.requires_grad
+        self.grad = tensor.grad if tensor.is_leaf else None
+
+    def is_moved(self) -> bool:
+        return _place(self.tensor) != self.place
+
+    def restore(self) -> None:
+        tensor = self.tensor
+        if self.is_moved():
+            tensor.data = self.data
+        if tensor.is_leaf:
+            if tensor.requires_grad != self.requires_grad:
+                tensor.requires_grad_(self.requires_grad)
+            if tensor.grad is not self.grad:
+                tensor.grad = self.grad
+
+
+class _Writes(TorchDispatchMode):
+    """Hands every tensor that an operator is about to write to snapshots."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, snapshots: tuple[Snapshot, ...]) -> None:
+        super().__init__()
+        self.snapshots = snapshots
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for index, name in _written(func):
+            value = args[index] if index < len(args) else kwargs.get(name)
+            for tensor in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(tensor, Tensor):
+                    for snapshot in self.snapshots:
+                        snapshot.keep(tensor)
+        return func(*args, **kwargs)
+
+
+_written_arguments: dict[Any, tuple[tuple[int, str], ...]] = {}
+
+
+def _written(func: Any) -> tuple[tuple[int, str], ...]:
+    """Places and names of the arguments that an operator writes; none for operators that call functions."""
+    if func not in _written_arguments:
+        arguments = func._schema.arguments if isinstance(func, torch._ops.OpOverload) else ()
+        _written_arguments[func] = tuple(
+            (index, argument.name)
+            for index, argument in enumerate(arguments)
+            if (argument.alias_info is not None and argument.alias_info.is_write)
+            or argument.name in _WRITTEN_UNDECLARED
+        )
+    return _written_arguments[func]
+
+
+_REFILLABLE = (dict, OrderedDict, defaultdict, list, set, deque)
+
+
+def _same_content(item: Any, content: Any) -> bool:
+    if len(item) != len(content):
+        return False
+    if isinstance(item, set):
+        return {id(value) for value in item} == {id(value) for value in content}
+    if isinstance(item, dict):
+        pairs = zip(item.items(), content.items(), strict=True)
+        return all(key is other and value is before for (key, value), (other, before) in pairs)
+    return all(value is before for value, before in zip(item, content, strict=True))
+
+
+def _refill(item: Any, content: Any) -> None:
+    item.clear()
+    if isinstance(item, (dict, set)):
+        item.update(content)
+    else:
+        item.extend(content)
+
+
+def _has_state(item: Any) -> bool:
+    """Whether an object's attributes belong to the model: those of classes of the user's, or of a model library's."""
+    if isinstance(item, type) or str(type(item).__module__).partition(".")[0] in _LIBRARIES:
+        return False
+    return type(getattr(item, "__dict__", None)) is dict
+
+
+def _storages(tensor: Tensor) -> tuple[torch.UntypedStorage, ...]:
+    """Where the values of a tensor lie; none for those without values, and for layouts other than strided."""
+    if is_traceable_wrapper_subclass(tensor):
+        inner = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+        return tuple(storage for part in inner for storage in _storages(part))
+    if tensor.is_meta or tensor.layout != torch.strided or not _has_memory(tensor):
+        return ()
+    return (tensor.untyped_storage(),)
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    return not (torch._is_functional_tensor(tensor) or isinstance(tensor, torch._subclasses.FakeTensor))
+
+
+def _place(tensor: Tensor) -> Any:
+    if tensor.layout != torch.strided:
+        return tensor.layout, tensor.dtype, tensor.shape
+    storages = tuple(storage._cdata for storage in _storages(tensor))
+    return storages, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
+
+
+def _bytes(storage: torch.UntypedStorage) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, so that NaNs are equal to themselves."""
+    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+        return False
+    if a.layout != torch.strided or a.is_meta or not (_has_memory(a) and _has_memory(b)):
+        return a is b
+    with torch.no_grad():
+        return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
