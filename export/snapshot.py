@@ -37,6 +37,7 @@ class Snapshot:
         self._tensors: dict[int, _TensorRecord] = {}
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._copies: dict[int, torch.UntypedStorage] = {}
+        self._scripted: list[tuple[nn.Module, str, Tensor]] = []
         self._generators: dict[int, tuple[torch.Generator, Tensor]] = {}
         self._record()
 
@@ -51,6 +52,9 @@ class Snapshot:
         for item, content in self._contents.values():
             if not _same_content(item, content):
                 _refill(item, content)
+        for module, name, tensor in self._scripted:
+            if getattr(module, name) is not tensor:
+                setattr(module, name, tensor)
         for record in self._tensors.values():
             record.restore()
         for key, copy in self._copies.items():
@@ -80,17 +84,18 @@ class Snapshot:
         """Whether anything differs from this snapshot."""
         return (
             any(not _same_content(item, content) for item, content in self._contents.values())
+            or any(getattr(module, name) is not tensor for module, name, tensor in self._scripted)
             or any(record.is_moved() for record in self._tensors.values())
             or any(self._is_written(key) for key in self._copies)
         )
 
     def changed_tensors(self) -> list[str]:
-        """Names of the parameters and buffers whose values differ from this snapshot."""
-        return self._changed("_parameters", "_buffers")
+        """Names of the parameters and buffers whose values differ from this snapshot; new ones are not among them."""
+        return [name for name, before in self._changed("_parameters", "_buffers") if isinstance(before, Tensor)]
 
     def changed_attributes(self) -> list[str]:
-        """Names of the other attributes of modules that differ from this snapshot."""
-        return self._changed(None)
+        """Names of all that differs from this snapshot in the attributes of modules."""
+        return [name for name, _ in self._changed("_parameters", "_buffers", None)]
 
     def will_stay(self, tensor: Tensor) -> bool:
         """Whether restore() leaves the values that `tensor` has now."""
@@ -125,22 +130,29 @@ class Snapshot:
             elif isinstance(item, nn.Module) or _has_state(item):
                 waiting.append(vars(item))
                 if isinstance(item, torch.jit.ScriptModule):  # keeps its tensors elsewhere
-                    waiting += [*item.parameters(), *item.buffers()]
+                    held = (*item.named_parameters(recurse=False), *item.named_buffers(recurse=False))
+                    self._scripted += [(item, name, tensor) for name, tensor in held]
+                    waiting += [tensor for _, tensor in held]
 
     def _is_written(self, key: int) -> bool:
         now, copy = self._storages[key], self._copies[key]
         return now.nbytes() != copy.nbytes() or not torch.equal(_bytes(now), _bytes(copy))
 
-    def _changed(self, *groups: str | None) -> list[str]:
-        names = []
+    def _changed(self, *groups: str | None) -> list[tuple[str, Any]]:
+        """Names and earlier values of what differs in these dicts of each module, None for its other attributes."""
+        changed = []
         for prefix, module in self.model.named_modules():
             for group in groups:
                 now = vars(module) if group is None else vars(module).get(group, {})
-                before = self._contents[id(now)][1] if id(now) in self._contents else {}
-                for key in {**before, **now}:
-                    if key not in _MODULE_ATTRIBUTES and self._differs(before.get(key, _MISSING), now.get(key, _MISSING)):
-                        names.append(f"{prefix}.{key}" if prefix else key)
-        return names
+                if id(now) not in self._contents:  # a scripted module's
+                    continue
+                before = self._contents[id(now)][1]
+                changed += [
+                    (f"{prefix}.{key}" if prefix else key, before.get(key))
+                    for key in {**before, **now}
+                    if key not in _MODULE_ATTRIBUTES and self._differs(before.get(key, _MISSING), now.get(key, _MISSING))
+                ]
+        return changed
 
     def _differs(self, before: Any, now: Any) -> bool:
         if before is not now:

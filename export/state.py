@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from edgefc.errors import ExportError
+from edgefc.errors import ExportError, UsageError
 from edgefc.export.examples import said_by, tensors
 from edgefc.export.snapshot import Snapshot
 
@@ -44,10 +46,12 @@ def as_given(model: nn.Module) -> Iterator[Given]:
     Memory: a copy of the tensors that eval(), train() or a run within Given.run() write to, and no more.
 
     Raises:
+        UsageError: the model has lazy parameters that no run has given a shape.
         ExportError: eval() or train() of the model raises.
     """
+    _check_initialised(model)
     before = Snapshot(model)
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, bool(module.training)) for module in model.modules() if hasattr(module, "training")]
     with torch.random.fork_rng(devices=_cuda_devices(model)), torch.no_grad(), _without_autocast(model):
         try:
             with before.watch():
@@ -74,10 +78,10 @@ def note_on_state(before: Snapshot, run: Callable[[], Any]) -> str | None:
         first = [tensor.clone() for tensor in tensors(run())]
     if not before.is_changed():
         return None
-    names, attributes = before.changed_tensors(), before.changed_attributes()
+    names, all_names = before.changed_tensors(), before.changed_attributes()
     second = tensors(run())
     if len(first) != len(second) or not all(map(_close, first, second)):
-        names += attributes or ([] if names else ["objects that it holds"])
+        names = all_names or ["objects that it holds"]
     if not names:
         return None
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
@@ -101,13 +105,22 @@ def check_has_values(model: nn.Module) -> None:
     """Refuse a model with parameters or buffers on the meta device.
 
     Raises:
-        ExportError: with the name of the first.
+        UsageError: with the name of the first.
     """
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_meta:
-            raise ExportError(
+            raise UsageError(
                 f"{name} of {type(model).__name__} is on the meta device and has no values. Load them first: "
                 "model.load_state_dict(state, assign=True), or model.to_empty(device='cpu') and then load_state_dict."
+            )
+
+
+def _check_initialised(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise UsageError(
+                f"{name} of {type(model).__name__} is a lazy parameter without a shape. Run the model once, and train "
+                "it or load its weights."
             )
 
 
@@ -136,9 +149,30 @@ def _cuda_devices(model: nn.Module) -> list[int]:
 @contextlib.contextmanager
 def _without_autocast(model: nn.Module) -> Iterator[None]:
     """A file holds one precision: an autocast around export must not get into it."""
-    kinds = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} - {"meta"} | {"cpu", "cuda"}
     with contextlib.ExitStack() as stack:
-        for kind in sorted(kinds):
+        for kind in _device_kinds(model) | {"cuda"}:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+@contextlib.contextmanager
+def autocasts(model: nn.Module) -> Iterator[set[str]]:
+    """Yields a set that is filled with the autocasts of the model's devices that code in the block enters."""
+    enter, kinds, seen = torch.autocast.__enter__, _device_kinds(model), set()
+
+    def noting(autocast: torch.autocast) -> Any:
+        result = enter(autocast)
+        seen.update(
+            f"torch.autocast({kind!r}, {torch.get_autocast_dtype(kind)})"
+            for kind in kinds
+            if torch.is_autocast_enabled(kind)
+        )
+        return result
+
+    with mock.patch.object(torch.autocast, "__enter__", noting):
+        yield seen
+
+
+def _device_kinds(model: nn.Module) -> set[str]:
+    return {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} - {"meta"} | {"cpu"}

@@ -16,7 +16,7 @@ from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export.examples import at_least_two_rows, check_common_batch, said_by, tensors, with_rows
-from edgefc.export.state import Given, as_given, check_has_values, note_on_state
+from edgefc.export.state import Given, as_given, autocasts, check_has_values, note_on_state
 
 _FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
 
@@ -85,7 +85,7 @@ def _check_runs(
     note = None
     for index, (some_args, some_kwargs) in enumerate(examples):
         try:
-            with given.run() as before:
+            with given.run() as before, autocasts(model) as seen:
                 if index:
                     model(*some_args, **some_kwargs)
                 else:
@@ -97,6 +97,12 @@ def _check_runs(
             raise ExportError(
                 f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {said_by(error)}. {hint}"
             ) from error
+        if seen:
+            raise ExportError(
+                f"forward of {type(model).__name__} computes under {min(seen)}, and a file keeps the precision of its "
+                "weights. Leave autocast out of forward, or pass it enabled=False for the export; model.half() makes "
+                "a float16 file."
+            )
     check_has_values(model)
     return note
 
@@ -165,6 +171,12 @@ def _why(model: nn.Module, error: Exception, dynamic_batch: bool) -> str:
     while root.__cause__ is not None:
         root = root.__cause__
     text = f"cannot export {type(model).__name__}: torch says {said_by(root)}."
+    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        return (
+            f"{text} Its submodule {scripted[0]} is compiled by torch.jit.script, which torch.export cannot trace. Put "
+            "the Python module that it was made from in its place."
+        )
     if dynamic_batch and ("batch" in str(error) or "Constraints violated" in str(error)):
         return f"{text} {_FIX_BATCH}"
     return f"{text} torch.export.export(model, args) shows the whole story."
