@@ -57,13 +57,14 @@ class Snapshot:
                 setattr(module, name, tensor)
         for record in self._tensors.values():
             record.restore()
-        for key, copy in self._copies.items():
-            storage = self._storages[key]
+        written = {key for key in self._copies if self._is_written(key)}
+        for key in written:
+            storage, copy = self._storages[key], self._copies[key]
             if storage.nbytes() != copy.nbytes():
                 storage.resize_(copy.nbytes())
             storage.copy_(copy)
         for record in self._tensors.values():
-            if not record.tensor.is_inference() and any(s._cdata in self._copies for s in _storages(record.tensor)):
+            if not record.tensor.is_inference() and any(s._cdata in written for s in _storages(record.tensor)):
                 torch.autograd.graph.increment_version(record.tensor)  # caches keyed by it must not match
 
     def restore_generators(self) -> None:
