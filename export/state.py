@@ -174,5 +174,16 @@ def autocasts(model: nn.Module) -> Iterator[set[str]]:
         yield seen
 
 
+@contextlib.contextmanager
+def autocast_ignored() -> Iterator[None]:
+    """Within the block entering an autocast does nothing: torch.export makes a function of what lies inside one, and
+    the layers in it lose their names."""
+    with (
+        mock.patch.object(torch.autocast, "__enter__", lambda autocast: autocast),
+        mock.patch.object(torch.autocast, "__exit__", lambda *_: None),
+    ):
+        yield
+
+
 def _device_kinds(model: nn.Module) -> set[str]:
     return {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} - {"meta"} | {"cpu"}

@@ -16,7 +16,7 @@ from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export.examples import at_least_two_rows, check_common_batch, said_by, tensors, with_rows
-from edgefc.export.state import Given, as_given, autocasts, check_has_values, note_on_state
+from edgefc.export.state import Given, as_given, autocast_ignored, autocasts, check_has_values, note_on_state
 
 _FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
 
@@ -43,7 +43,7 @@ def trace(
         note = _check_runs(given, model, args, kwargs, dynamic_batch)
         if note and notes is not None:
             notes.append(note)
-        with quiet():
+        with quiet(), autocast_ignored():  # the autocasts that passed _check_runs are switched off
             traced = _trace(model, args, kwargs, dynamic_batch, opset)
         _keep_weights(traced, given)
         return traced

@@ -240,31 +240,25 @@ class Lora(nn.Linear):
 
 
 @pytest.mark.parametrize("by_data", [False, True], ids=["in-place", "data"])
-@pytest.mark.parametrize("training", [True, False])
-def test_lora_layers_are_merged_in_the_file_and_not_in_the_model(
-    tmp_path: Path, by_data: bool, training: bool
-) -> None:
+def test_lora_layers_are_merged_in_the_file_and_not_in_the_model(tmp_path: Path, by_data: bool) -> None:
+    """Also after a step of the optimizer, which still knows the parameters, and where the model is given merged."""
     torch.manual_seed(0)
-    model = nn.Sequential(CirculantLinear(8, 8), Lora(by_data)).train(training)
+    model = nn.Sequential(CirculantLinear(8, 8), Lora(by_data))
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
-    for _ in range(2):
-        model(X).square().sum().backward()
+    for training in (True, True, False):
+        model.train()(X).square().sum().backward()
         optimizer.step()
-        expected, before = first_answer(model), state_of(model)
-        gradient = model[1].a.grad
+        model.train(training)
+        expected, before, gradient = first_answer(model), state_of(model), model[1].a.grad
 
-        report = export(model, X, tmp_path / "m.onnx")
+        export(model, X, tmp_path / "m.onnx")
 
         assert state_of(model) == before
-        assert report.verified is not None and report.verified.holds
         assert close(run(tmp_path / "m.onnx")[0], expected)
-        assert len(list((tmp_path).iterdir())) == 1
-        assert model[1].a.grad is gradient and model[1].weight.requires_grad is False
-        assert all(parameter in optimizer.state for parameter in (model[1].a, model[1].b))
+        assert model[1].a.grad is gradient and model[1].a in optimizer.state and not model[1].weight.requires_grad
         optimizer.zero_grad()
-    model(X).sum().backward()
-    if training:
-        assert model[1].a.grad is not None and model[1].a.grad.abs().sum() > 0
+    model.train()(X).sum().backward()
+    assert model[1].a.grad.abs().sum() > 0
 
 
 class Caches(Base):
@@ -314,6 +308,7 @@ def test_modes_are_put_back_one_by_one(tmp_path: Path) -> None:
     model = nn.Sequential(
         nn.Linear(8, 8), nn.BatchNorm1d(8), AlwaysEval(8), nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5))
     )
+    model.train()
     model[1].eval()
     model[3].eval()
     model[3][1].train()
@@ -412,7 +407,7 @@ class Autocasts(Base):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled):
-            y: Tensor = self.layer(x) @ torch.ones(8, 8)
+            y: Tensor = self.layer(x) @ torch.ones(8, 8).tril()
             return y
 
 
@@ -422,7 +417,7 @@ def test_autocast_in_forward_is_refused_by_its_name(tmp_path: Path, dtype: torch
         export(Autocasts(dtype, True), X, tmp_path / "m.onnx")
 
     model = Autocasts(dtype, False)
-    export(model, X, tmp_path / "m.onnx")
+    assert export(model, X, tmp_path / "m.onnx").layers == ("layer",)
     assert close(run(tmp_path / "m.onnx")[0], first_answer(model))
 
 
