@@ -151,7 +151,8 @@ class Snapshot:
                 changed += [
                     (f"{prefix}.{key}" if prefix else key, before.get(key))
                     for key in {**before, **now}
-                    if key not in _MODULE_ATTRIBUTES and self._differs(before.get(key, _MISSING), now.get(key, _MISSING))
+                    if key not in _MODULE_ATTRIBUTES
+                    and self._differs(before.get(key, _MISSING), now.get(key, _MISSING))
                 ]
         return changed
 

@@ -180,7 +180,7 @@ def autocast_ignored() -> Iterator[None]:
     the layers in it lose their names."""
     with (
         mock.patch.object(torch.autocast, "__enter__", lambda autocast: autocast),
-        mock.patch.object(torch.autocast, "__exit__", lambda *_: None),
+        mock.patch.object(torch.autocast, "__exit__", mock.Mock(return_value=None)),
     ):
         yield
 
