@@ -106,7 +106,7 @@ class Snapshot:
         """Copy the values of a tensor that is about to be written, unless that was done."""
         for storage in _storages(tensor):
             if storage._cdata in self._storages and storage._cdata not in self._copies:
-                self._copies[storage._cdata] = storage.clone()
+                self._copies[storage._cdata] = storage.clone()  # type: ignore[no-untyped-call]
 
     def _record(self) -> None:
         waiting: list[Any] = [self.model]
@@ -177,7 +177,7 @@ class _TensorRecord:
         self.grad = tensor.grad if tensor.is_leaf else None
 
     def is_moved(self) -> bool:
-        return _place(self.tensor) != self.place
+        return bool(_place(self.tensor) != self.place)
 
     def restore(self) -> None:
         tensor = self.tensor
@@ -190,13 +190,13 @@ class _TensorRecord:
                 tensor.grad = self.grad
 
 
-class _Writes(TorchDispatchMode):
+class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Hands every tensor that an operator is about to write to snapshots."""
 
     supports_higher_order_operators = True
 
     def __init__(self, snapshots: tuple[Snapshot, ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.snapshots = snapshots
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -257,8 +257,9 @@ def _has_state(item: Any) -> bool:
 
 def _storages(tensor: Tensor) -> tuple[torch.UntypedStorage, ...]:
     """Where the values of a tensor lie; none for those without values, and for layouts other than strided."""
-    if is_traceable_wrapper_subclass(tensor):
-        inner = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+    wrapper: Any = tensor
+    if is_traceable_wrapper_subclass(wrapper):
+        inner = [getattr(wrapper, name) for name in wrapper.__tensor_flatten__()[0]]
         return tuple(storage for part in inner for storage in _storages(part))
     if tensor.is_meta or tensor.layout != torch.strided or not _has_memory(tensor):
         return ()

@@ -159,10 +159,11 @@ def _without_autocast(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def autocasts(model: nn.Module) -> Iterator[set[str]]:
     """Yields a set that is filled with the autocasts of the model's devices that code in the block enters."""
-    enter, kinds, seen = torch.autocast.__enter__, _device_kinds(model), set()
+    kinds, enter = _device_kinds(model), torch.autocast.__enter__
+    seen: set[str] = set()
 
     def noting(autocast: torch.autocast) -> Any:
-        result = enter(autocast)
+        result = enter(autocast)  # type: ignore[no-untyped-call]
         seen.update(
             f"torch.autocast({kind!r}, {torch.get_autocast_dtype(kind)})"
             for kind in kinds
