@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+
+from edgefc.export.writes import Copies, Writes, has_memory, storages
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 _LIBRARIES = sys.stdlib_module_names | {"torch", "numpy"}
-_WRITTEN_UNDECLARED = ("running_mean", "running_var")
-"""Arguments of torch's batch norms that are written without a mark in the operator's schema."""
-
+_REFILLABLE = (dict, OrderedDict, defaultdict, list, set, deque)
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 _MISSING = object()
 
@@ -35,8 +34,7 @@ class Snapshot:
         self.model = model
         self._contents: dict[int, tuple[Any, Any]] = {}
         self._tensors: dict[int, _TensorRecord] = {}
-        self._storages: dict[int, torch.UntypedStorage] = {}
-        self._copies: dict[int, torch.UntypedStorage] = {}
+        self._copies = Copies()
         self._scripted: list[tuple[nn.Module, str, Tensor]] = []
         self._generators: dict[int, tuple[torch.Generator, Tensor]] = {}
         self._record()
@@ -44,7 +42,7 @@ class Snapshot:
     @contextlib.contextmanager
     def watch(self, *others: "Snapshot") -> Iterator[None]:
         """Within the block, whatever is about to be written is copied first, into this snapshot and the others."""
-        with _Writes((self, *others)):
+        with Writes(snapshot._copies for snapshot in (self, *others)):
             yield
 
     def restore(self) -> None:
@@ -57,14 +55,9 @@ class Snapshot:
                 setattr(module, name, tensor)
         for record in self._tensors.values():
             record.restore()
-        written = {key for key in self._copies if self._is_written(key)}
-        for key in written:
-            storage, copy = self._storages[key], self._copies[key]
-            if storage.nbytes() != copy.nbytes():
-                storage.resize_(copy.nbytes())
-            storage.copy_(copy)
+        written = self._copies.restore()
         for record in self._tensors.values():
-            if not record.tensor.is_inference() and any(s._cdata in written for s in _storages(record.tensor)):
+            if not record.tensor.is_inference() and any(s._cdata in written for s in storages(record.tensor)):
                 torch.autograd.graph.increment_version(record.tensor)  # caches keyed by it must not match
 
     def restore_generators(self) -> None:
@@ -87,7 +80,7 @@ class Snapshot:
             any(not _same_content(item, content) for item, content in self._contents.values())
             or any(getattr(module, name) is not tensor for module, name, tensor in self._scripted)
             or any(record.is_moved() for record in self._tensors.values())
-            or any(self._is_written(key) for key in self._copies)
+            or bool(self._copies.written())
         )
 
     def changed_tensors(self) -> list[str]:
@@ -100,13 +93,9 @@ class Snapshot:
 
     def will_stay(self, tensor: Tensor) -> bool:
         """Whether restore() leaves the values that `tensor` has now."""
-        return all(s._cdata in self._storages and s._cdata not in self._copies for s in _storages(tensor))
-
-    def keep(self, tensor: Tensor) -> None:
-        """Copy the values of a tensor that is about to be written, unless that was done."""
-        for storage in _storages(tensor):
-            if storage._cdata in self._storages and storage._cdata not in self._copies:
-                self._copies[storage._cdata] = storage.clone()  # type: ignore[no-untyped-call]
+        record = self._tensors.get(id(tensor))
+        moved = record is not None and record.is_moved()
+        return not moved and all(self._copies.lacks(storage) for storage in storages(tensor))
 
     def _record(self) -> None:
         waiting: list[Any] = [self.model]
@@ -126,7 +115,7 @@ class Snapshot:
                 waiting.extend(item)
             elif isinstance(item, Tensor):
                 self._tensors[id(item)] = record = _TensorRecord(item)
-                self._storages.update((storage._cdata, storage) for storage in _storages(item))
+                self._copies.add(storages(item))
                 waiting += [record.grad, vars(item)]
             elif isinstance(item, nn.Module) or _has_state(item):
                 waiting.append(vars(item))
@@ -134,10 +123,6 @@ class Snapshot:
                     held = (*item.named_parameters(recurse=False), *item.named_buffers(recurse=False))
                     self._scripted += [(item, name, tensor) for name, tensor in held]
                     waiting += [tensor for _, tensor in held]
-
-    def _is_written(self, key: int) -> bool:
-        now, copy = self._storages[key], self._copies[key]
-        return now.nbytes() != copy.nbytes() or not torch.equal(_bytes(now), _bytes(copy))
 
     def _changed(self, *groups: str | None) -> list[tuple[str, Any]]:
         """Names and earlier values of what differs in these dicts of each module, None for its other attributes."""
@@ -160,9 +145,7 @@ class Snapshot:
         if before is not now:
             return not (isinstance(before, Tensor) and isinstance(now, Tensor) and _equal(before, now))
         if isinstance(now, Tensor):
-            return self._tensors[id(now)].is_moved() or any(
-                s._cdata in self._copies and self._is_written(s._cdata) for s in _storages(now)
-            )
+            return self._tensors[id(now)].is_moved() or any(self._copies.is_written(s) for s in storages(now))
         return id(now) in self._contents and not _same_content(*self._contents[id(now)])
 
 
@@ -188,45 +171,6 @@ class _TensorRecord:
                 tensor.requires_grad_(self.requires_grad)
             if tensor.grad is not self.grad:
                 tensor.grad = self.grad
-
-
-class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Hands every tensor that an operator is about to write to snapshots."""
-
-    supports_higher_order_operators = True
-
-    def __init__(self, snapshots: tuple[Snapshot, ...]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.snapshots = snapshots
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        for index, name in _written(func):
-            value = args[index] if index < len(args) else kwargs.get(name)
-            for tensor in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(tensor, Tensor):
-                    for snapshot in self.snapshots:
-                        snapshot.keep(tensor)
-        return func(*args, **kwargs)
-
-
-_written_arguments: dict[Any, tuple[tuple[int, str], ...]] = {}
-
-
-def _written(func: Any) -> tuple[tuple[int, str], ...]:
-    """Places and names of the arguments that an operator writes; none for operators that call functions."""
-    if func not in _written_arguments:
-        arguments = func._schema.arguments if isinstance(func, torch._ops.OpOverload) else ()
-        _written_arguments[func] = tuple(
-            (index, argument.name)
-            for index, argument in enumerate(arguments)
-            if (argument.alias_info is not None and argument.alias_info.is_write)
-            or argument.name in _WRITTEN_UNDECLARED
-        )
-    return _written_arguments[func]
-
-
-_REFILLABLE = (dict, OrderedDict, defaultdict, list, set, deque)
 
 
 def _same_content(item: Any, content: Any) -> bool:
@@ -255,37 +199,18 @@ def _has_state(item: Any) -> bool:
     return type(getattr(item, "__dict__", None)) is dict
 
 
-def _storages(tensor: Tensor) -> tuple[torch.UntypedStorage, ...]:
-    """Where the values of a tensor lie; none for those without values, and for layouts other than strided."""
-    wrapper: Any = tensor
-    if is_traceable_wrapper_subclass(wrapper):
-        inner = [getattr(wrapper, name) for name in wrapper.__tensor_flatten__()[0]]
-        return tuple(storage for part in inner for storage in _storages(part))
-    if tensor.is_meta or tensor.layout != torch.strided or not _has_memory(tensor):
-        return ()
-    return (tensor.untyped_storage(),)
-
-
-def _has_memory(tensor: Tensor) -> bool:
-    return not (torch._is_functional_tensor(tensor) or isinstance(tensor, torch._subclasses.FakeTensor))
-
-
 def _place(tensor: Tensor) -> Any:
     if tensor.layout != torch.strided:
         return tensor.layout, tensor.dtype, tensor.shape
-    storages = tuple(storage._cdata for storage in _storages(tensor))
-    return storages, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
-
-
-def _bytes(storage: torch.UntypedStorage) -> Tensor:
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+    memory = tuple(storage._cdata for storage in storages(tensor))
+    return memory, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     """Bit for bit, so that NaNs are equal to themselves."""
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return False
-    if a.layout != torch.strided or a.is_meta or not (_has_memory(a) and _has_memory(b)):
+    if a.layout != torch.strided or a.is_meta or not (has_memory(a) and has_memory(b)):
         return a is b
     with torch.no_grad():
         return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))

@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from edgefc.errors import ExportError, UsageError
+from edgefc.export.autocast import without_autocast
 from edgefc.export.examples import said_by, tensors
 from edgefc.export.snapshot import Snapshot
 
@@ -52,7 +52,7 @@ def as_given(model: nn.Module) -> Iterator[Given]:
     _check_initialised(model)
     before = Snapshot(model)
     modes = [(module, bool(module.training)) for module in model.modules() if hasattr(module, "training")]
-    with torch.random.fork_rng(devices=_cuda_devices(model)), torch.no_grad(), _without_autocast(model):
+    with torch.random.fork_rng(devices=_cuda_devices(model)), torch.no_grad(), without_autocast(model):
         try:
             with before.watch():
                 _set_mode(model, False)
@@ -102,12 +102,12 @@ def _close(first: Tensor, second: Tensor) -> bool:
 
 
 def check_has_values(model: nn.Module) -> None:
-    """Refuse a model with parameters or buffers on the meta device.
+    """Refuse a model with parameters on the meta device.
 
     Raises:
         UsageError: with the name of the first.
     """
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in model.named_parameters():
         if tensor.is_meta:
             raise UsageError(
                 f"{name} of {type(model).__name__} is on the meta device and has no values. Load them first: "
@@ -144,47 +144,3 @@ def _put_modes_back(modes: list[tuple[nn.Module, bool]]) -> None:
 def _cuda_devices(model: nn.Module) -> list[int]:
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     return sorted({device.index or 0 for device in devices if device.type == "cuda"})
-
-
-@contextlib.contextmanager
-def _without_autocast(model: nn.Module) -> Iterator[None]:
-    """A file holds one precision: an autocast around export must not get into it."""
-    with contextlib.ExitStack() as stack:
-        for kind in _device_kinds(model) | {"cuda"}:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
-
-
-@contextlib.contextmanager
-def autocasts(model: nn.Module) -> Iterator[set[str]]:
-    """Yields a set that is filled with the autocasts of the model's devices that code in the block enters."""
-    kinds, enter = _device_kinds(model), torch.autocast.__enter__
-    seen: set[str] = set()
-
-    def noting(autocast: torch.autocast) -> Any:
-        result = enter(autocast)  # type: ignore[no-untyped-call]
-        seen.update(
-            f"torch.autocast({kind!r}, {torch.get_autocast_dtype(kind)})"
-            for kind in kinds
-            if torch.is_autocast_enabled(kind)
-        )
-        return result
-
-    with mock.patch.object(torch.autocast, "__enter__", noting):
-        yield seen
-
-
-@contextlib.contextmanager
-def autocast_ignored() -> Iterator[None]:
-    """Within the block entering an autocast does nothing: torch.export makes a function of what lies inside one, and
-    the layers in it lose their names."""
-    with (
-        mock.patch.object(torch.autocast, "__enter__", lambda autocast: autocast),
-        mock.patch.object(torch.autocast, "__exit__", mock.Mock(return_value=None)),
-    ):
-        yield
-
-
-def _device_kinds(model: nn.Module) -> set[str]:
-    return {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} - {"meta"} | {"cpu"}

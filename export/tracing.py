@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
+from edgefc.export.autocast import entered_autocasts, without_autocast_regions
 from edgefc.export.examples import at_least_two_rows, check_common_batch, said_by, tensors, with_rows
-from edgefc.export.state import Given, as_given, autocast_ignored, autocasts, check_has_values, note_on_state
+from edgefc.export.state import Given, as_given, check_has_values, note_on_state
 
 _FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
 
@@ -43,7 +45,7 @@ def trace(
         note = _check_runs(given, model, args, kwargs, dynamic_batch)
         if note and notes is not None:
             notes.append(note)
-        with quiet(), autocast_ignored():  # the autocasts that passed _check_runs are switched off
+        with quiet(), without_autocast_regions():  # the autocasts that passed _check_runs are switched off
             traced = _trace(model, args, kwargs, dynamic_batch, opset)
         _keep_weights(traced, given)
         return traced
@@ -64,9 +66,12 @@ def _check_model(model: nn.Module) -> None:
 def _keep_weights(traced: ir.Model, given: Given) -> None:
     """Copy the weights that hold other values once the model is put back: those that eval() merged, for one."""
     for value in traced.graph.initializers.values():
-        tensor = getattr(value.const_value, "raw", None)
+        constant = value.const_value
+        tensor = getattr(constant, "raw", None)
         if isinstance(tensor, Tensor) and not given.will_stay(tensor):
             value.const_value = ir.tensor(tensor.detach().clone(), name=value.name)
+        elif isinstance(constant, ir.Tensor) and isinstance(tensor, np.ndarray):  # may be a view of a weight
+            value.const_value = ir.Tensor(tensor.copy(), dtype=constant.dtype, name=value.name)
 
 
 def _check_runs(
@@ -85,7 +90,7 @@ def _check_runs(
     note = None
     for index, (some_args, some_kwargs) in enumerate(examples):
         try:
-            with given.run() as before, autocasts(model) as seen:
+            with given.run() as before, entered_autocasts(model) as seen:
                 if index:
                     model(*some_args, **some_kwargs)
                 else:
