@@ -41,8 +41,12 @@ class Snapshot:
 
     @contextlib.contextmanager
     def watch(self, *others: "Snapshot") -> Iterator[None]:
-        """Within the block, whatever is about to be written is copied first, into this snapshot and the others."""
-        with Writes(snapshot._copies for snapshot in (self, *others)):
+        """Within the block, whatever is about to be written is copied first, into this snapshot and the others.
+
+        Functions that torch.compile made run uncompiled: their kernels write unseen, and a dispatch mode would make
+        torch.compile give up on them for good.
+        """
+        with torch.compiler.set_stance("force_eager"), Writes(snapshot._copies for snapshot in (self, *others)):
             yield
 
     def restore(self) -> None:

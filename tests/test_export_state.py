@@ -308,7 +308,10 @@ class Lora(nn.Linear):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.weight.T + self.bias  # the exporter folds the transpose: a view of the weight's memory
+        if self.by_data:
+            y = x @ self.weight.T + self.bias  # the exporter folds the transpose: a view of the weight's memory
+        else:
+            y = nn.functional.linear(x, self.weight, self.bias)
         return y if self.merged else y + x @ self.a.T @ self.b.T
 
 
@@ -614,6 +617,30 @@ def test_a_model_whose_mode_cannot_be_set(tmp_path: Path) -> None:
 
     with pytest.raises(ExportError, match=r"^Stays.eval\(\) raised RuntimeError: not now\."):
         export(Stays(), X, tmp_path / "m.onnx")
+
+
+def test_compiled_submodules_stay_compiled_and_torch_cond_can_be_traced() -> None:
+    """torch.compile gives up for good on code that it first meets under a dispatch mode."""
+    compiled = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    model = nn.Sequential(torch.compile(nn.Linear(8, 8), backend=backend), ChoosesHalf())
+    with as_given(model) as given:
+        with given.run():
+            model(X)
+        assert not compiled
+        torch.export.export(model[1], (X,), strict=False)
+    model[0](X)
+    assert len(compiled) == 1
+
+
+class ChoosesHalf(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.cond(x.sum() > 0, lambda x: x / 2, lambda x: x * 2, (x,))
+        return y
 
 
 def test_gradients_of_an_unfinished_step_survive() -> None:
