@@ -13,13 +13,15 @@ from edgefc.export.build import DOMAIN
 from edgefc.export.measures import measure
 from edgefc.export.passes import LAYER_KEY
 from edgefc.export.running import feeds_of, open_session, run_session, to_numpy
+from edgefc.export.state import as_given
 
 
 def first_layer_off(
     file: Path, model: Adapter, args: tuple[Any, ...], kwargs: dict[str, Any], bound: float
 ) -> str | None:
     """The first layer, in the order of the graph, whose output differs between torch and onnxruntime."""
-    calls = _record_calls(model, args, kwargs)
+    with as_given(model) as given, given.run():
+        calls = _record_calls(model, args, kwargs)
     exposed = ir.load(file)
     probes = _probes(exposed, calls)
     for value, _expected, _name in probes:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import onnx
 import onnx_ir as ir
-import torch
 from torch import nn
 
 from edgefc.errors import ExportError, UsageError
@@ -19,7 +18,8 @@ from edgefc.export.lowerings.prp import numbers_held
 from edgefc.export.masks import mask_with_infinity
 from edgefc.export.options import Options
 from edgefc.export.preparing import prepare
-from edgefc.export.tracing import check_model, eval_mode, quiet, trace
+from edgefc.export.state import as_given
+from edgefc.export.tracing import check_model, quiet, trace
 from edgefc.export.verifier import VerifyReport, compare
 from edgefc.files import staged
 
@@ -120,12 +120,12 @@ def export(
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     check_model(model)
     positional, keyword = example_inputs(args)
-    with eval_mode(model), torch.no_grad():
+    with as_given(model) as given:
         prepared = prepare(
-            model, positional, keyword, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes, cache=cache
+            given, model, positional, keyword, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes, cache=cache
         )
         named = _output_names(prepared.outputs, output_names, prepared.adapter.inputs.names)
-        result = trace(prepared, opset=opset)
+        result = trace(prepared, given, opset=opset)
     traced, subject = result.graph, prepared.adapter
     body, reason = _choose_prp(traced, prp)
     passes.name_layers(traced)

@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import onnx_ir as ir
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.onnx import _flags
 from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import axes, graph_axes
 from edgefc.export.adapter import Adapter
+from edgefc.export.autocast import without_autocast_regions
 from edgefc.export.axes import Plan
 from edgefc.export.examples import said_by
 from edgefc.export.graph_axes import Specialised
 from edgefc.export.guards import Guards
 from edgefc.export.preparing import Prepared
+from edgefc.export.state import Given
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,19 @@ class Traced:
     notes: tuple[str, ...]
 
 
-def trace(prepared: Prepared, *, opset: int) -> Traced:
+def trace(prepared: Prepared, given: Given, *, opset: int) -> Traced:
     """The graph of a model in the mode it is in. Axes that are open by default are fixed where torch needs that.
 
     Raises:
         ExportError: the model has no ONNX form, or computes on one size of an axis that was asked for.
     """
     try:
-        return _trace(prepared, prepared.plan, opset)
+        return _trace(prepared, given, prepared.plan, opset)
     except Specialised as error:
         names = {each.name for open_axes in prepared.plan for each in open_axes.values() if not each.asked}
         if not names:
             raise ExportError(str(error)) from error
-        traced = _trace(prepared, axes.without(prepared.plan, names), opset)
+        traced = _trace(prepared, given, axes.without(prepared.plan, names), opset)
         note = f"{', '.join(sorted(map(str, names)))} fixed as in the examples: {error.why}"
         return Traced(traced.graph, traced.plan, (*traced.notes, note))
 
@@ -67,7 +70,18 @@ def check_model(model: nn.Module) -> None:
             )
 
 
-def _trace(prepared: Prepared, plan: Plan, opset: int) -> Traced:
+def _keep_weights(traced: ir.Model, given: Given) -> None:
+    """Copy the weights that hold other values once the model is put back: those that eval() merged, for one."""
+    for value in traced.graph.initializers.values():
+        constant = value.const_value
+        tensor = getattr(constant, "raw", None)
+        if isinstance(tensor, Tensor) and not given.will_stay(tensor):
+            value.const_value = ir.tensor(tensor.detach().clone(), name=value.name)
+        elif isinstance(constant, ir.Tensor) and isinstance(tensor, np.ndarray):  # may be a view of a weight
+            value.const_value = ir.Tensor(tensor.copy(), dtype=constant.dtype, name=value.name)
+
+
+def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     """The graph as torch.onnx writes it, with its inputs' open axes named.
 
     Raises:
@@ -77,12 +91,12 @@ def _trace(prepared: Prepared, plan: Plan, opset: int) -> Traced:
     names, tensors = adapter.inputs.names, adapter.inputs.tensors
     examples = axes.at_least_two(plan, tensors, axes.sizes_of(plan, names, tensors))
     try:
-        with quiet(), _one_capture() as captured:
+        with quiet(), without_autocast_regions(), _one_capture() as captured:
             program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
             )  # fmt: skip
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _why(adapter, error) from error
     assert program is not None
     graph = program.model
@@ -91,6 +105,7 @@ def _trace(prepared: Prepared, plan: Plan, opset: int) -> Traced:
     guards = Guards(captured[0]._guards_code, names, plan, shapes)
     plan, notes = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
     graph_axes.rename(graph, plan)
+    _keep_weights(graph, given)
     return Traced(graph, plan, tuple(notes))
 
 
@@ -117,26 +132,21 @@ def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
         yield captured
 
 
-def _why(adapter: Adapter, error: Exception) -> ExportError:
+def _why(adapter: Adapter, error: BaseException) -> ExportError:
     """One sentence from torch's pages: the innermost cause, and what to try."""
-    root: BaseException = error
+    root = error
     while root.__cause__ is not None:
         root = root.__cause__
     name = type(adapter.model).__name__
-    text = f"cannot export {name}: torch says {said_by(root)}. torch.export.export(model, args) shows the whole story."
+    text = f"cannot export {name}: torch says {said_by(root)}."
+    scripted = [name for name, module in adapter.model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        return ExportError(
+            f"{text} Its submodule {scripted[0]} is compiled by torch.jit.script, which torch.export cannot trace. "
+            "Put the Python module that it was made from in its place."
+        )
+    text += " torch.export.export(model, args) shows the whole story."
     return graph_axes.violation(name, adapter.inputs.names, str(error)) or ExportError(text)
-
-
-@contextlib.contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Within the block the model is in eval mode; after it each module is as it was."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 @contextlib.contextmanager

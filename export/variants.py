@@ -10,9 +10,10 @@ from edgefc.export.adapter import Adapter, Inputs
 from edgefc.export.axes import BATCH, Axis, Plan
 from edgefc.export.caches import PAST
 from edgefc.export.running import file_order
+from edgefc.export.state import Given
 
 
-def variants(adapter: Adapter, plan: Plan) -> list[tuple[Tensor, ...]]:
+def variants(given: Given, adapter: Adapter, plan: Plan) -> list[tuple[Tensor, ...]]:
     """The examples of `adapter` at the smallest sizes, and at larger ones, as far as the model runs on them.
 
     Where it does not, the batch alone changes.
@@ -24,7 +25,7 @@ def variants(adapter: Adapter, plan: Plan) -> list[tuple[Tensor, ...]]:
         batch_only = {**sizes, BATCH: other[BATCH]} if BATCH in sizes else sizes
         for choice in (other, batch_only):
             candidate = axes.resized(plan, tensors, choice)
-            if choice != sizes and _runs(adapter, candidate):
+            if choice != sizes and _runs(given, adapter, candidate):
                 found.append(candidate)
                 break
     return found
@@ -44,9 +45,10 @@ def plan_of_file(session: Any, inputs: Inputs) -> Plan:
     )
 
 
-def _runs(adapter: Adapter, tensors: Sequence[Tensor]) -> bool:
+def _runs(given: Given, adapter: Adapter, tensors: Sequence[Tensor]) -> bool:
     try:
-        adapter.call(*tensors)
-    except Exception:
+        with given.run():
+            adapter.call(*tensors)
+    except (Exception, SystemExit):
         return False
     return True
