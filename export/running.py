@@ -1,5 +1,7 @@
 """One model run twice on the same inputs: by torch, and from its file by onnxruntime."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,37 @@ from edgefc.files import exists
 
 
 def torch_outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[NDArray[Any]]:
+    """Every tensor that the model returns. Buffers that the run changes get their values back.
+
+    Raises:
+        UsageError: the model raises, or ends the process, on these inputs.
+    """
     try:
-        return [to_numpy(tensor) for tensor in tensors(model(*args, **kwargs))]
-    except Exception as error:
+        with _buffers_kept(model):
+            return [to_numpy(tensor).copy() for tensor in tensors(model(*args, **kwargs))]
+    except (Exception, SystemExit) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((args, kwargs)))
         raise UsageError(
             f"the torch model cannot run on inputs of shapes {shapes}: {said_by(error)}. Give the example inputs that "
             "the file was exported with."
         ) from error
+
+
+@contextlib.contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put buffers back as they were, so that each run starts from the same state."""
+    modules = list(model.modules())
+    before = [(module, dict(module._buffers)) for module in modules]
+    values = {id(b): (b, b._version, b.detach().clone()) for _, bs in before for b in bs.values() if b is not None}
+    try:
+        yield
+    finally:
+        for module, buffers in before:
+            module._buffers.update(buffers)
+        with torch.no_grad():
+            for buffer, version, value in values.values():
+                if buffer._version != version:
+                    buffer.copy_(value)
 
 
 def open_session(file: Path) -> Any:
