@@ -18,10 +18,16 @@ from edgefc.errors import EdgefcError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; an EdgefcError becomes one line on stderr."""
+    """Run one subcommand and return its exit code; an EdgefcError becomes one line on stderr.
+
+    Code of the user's that ends the process, in a place that no command expects, is an error too: exit code 2.
+    """
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))
+    except SystemExit as error:
+        print(f"edgefc {args.command}: the model's code ended the process: SystemExit: {error}.", file=sys.stderr)
+        return EdgefcError.exit_code
     except EdgefcError as error:
         print(f"edgefc {args.command}: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""Whether one output of onnxruntime is what torch computes, by a rule that correct runtimes pass and wrong numbers do not.
+"""Whether one output of onnxruntime is what torch computes, by a rule that correct runtimes pass and wrong numbers fail.
 
 Floating-point outputs are compared as a whole, per column (each index of the last axis) and per row (each vector along
 the last axis). One norm over a whole output would hide a column of small values that are all wrong beside large ones.
@@ -7,9 +7,9 @@ than what rounding does to the same part of torch's own output: see edgefc.expor
 measurement is made only when a part is over the bound. For a whole output it counts only while it is a hundred times
 smaller than the output, or than what other inputs do to it: an output that rounding decides cannot be verified.
 
-Integers, booleans, and floating-point numbers that are all whole, are judged by count: rounding can turn a difference in
-the last digit into another pixel value, label or mask. At most one entry in 1,000 may differ, or one in all, and each
-such entry must have a value that torch itself gives at that place in a run with magnified rounding.
+Integers, booleans, and floating-point numbers that are all whole, are judged by count: rounding can turn a difference
+in the last digit into another pixel value, label or mask. At most one entry in 1,000 may differ, or one in all, and
+each such entry must have a value that torch itself gives at that place in a run with magnified rounding.
 
 NaN is no number that could agree. An output of which more than half is NaN or infinite, or of which a whole column is
 NaN, is refused unless the caller allows it. Other values that are not finite, such as the -inf of a mask, must be the
@@ -87,10 +87,10 @@ def _nothing_compared(expected: NDArray[Any]) -> str | None:
     missing, nan = ~np.isfinite(expected), _table(np.isnan(expected))
     if 2 * missing.sum() > expected.size:
         count = f"{missing.sum():,} of {expected.size:,} entries"
-        return f"is NaN or infinite in {count}, in torch as in onnxruntime, so that little or nothing was compared"
-    columns = np.flatnonzero(nan.all(0)) if nan.size else []
-    if len(columns):
-        return f"is NaN in the whole of column {columns[0]}, in torch as in onnxruntime, so that nothing was compared there"
+        return f"is NaN or infinite in {count}, in torch as in onnxruntime, so little or nothing was compared"
+    columns = np.flatnonzero(nan.all(0))
+    if nan.size and len(columns):
+        return f"is NaN in the whole of column {columns[0]}, in torch as in onnxruntime, so nothing was compared there"
     return None
 
 

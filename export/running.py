@@ -35,18 +35,23 @@ def torch_outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 @contextlib.contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
     """Put buffers back as they were, so that each run starts from the same state."""
-    modules = list(model.modules())
+    modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
     before = [(module, dict(module._buffers)) for module in modules]
-    values = {id(b): (b, b._version, b.detach().clone()) for _, bs in before for b in bs.values() if b is not None}
+    values = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in model.buffers()]
     try:
         yield
     finally:
         for module, buffers in before:
             module._buffers.update(buffers)
         with torch.no_grad():
-            for buffer, version, value in values.values():
-                if buffer._version != version:
+            for buffer, version, value in values:
+                if version is None or _version(buffer) != version:
                     buffer.copy_(value)
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often the tensor was changed in place; None where torch does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def open_session(file: Path) -> Any:

@@ -60,7 +60,7 @@ def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
     for index, (some_args, some_kwargs) in enumerate(examples):
         try:
             model(*some_args, **some_kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((some_args, some_kwargs)))
             hint = _FIX_BATCH if index else "Give example inputs that it can run on."
             raise ExportError(
@@ -88,7 +88,7 @@ def _trace(
             program = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False
             )
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ExportError(_why(model, error, dynamic_batch)) from error
     assert program is not None
     if dynamic_batch and any(value.shape and isinstance(value.shape[0], int) for value in program.model.graph.inputs):
@@ -126,9 +126,9 @@ def _open(value: Any, batch: Any) -> Any:
     return None
 
 
-def _why(model: nn.Module, error: Exception, dynamic_batch: bool) -> str:
+def _why(model: nn.Module, error: BaseException, dynamic_batch: bool) -> str:
     """One sentence from torch's pages: the innermost cause, and what to try."""
-    root: BaseException = error
+    root = error
     while root.__cause__ is not None:
         root = root.__cause__
     text = f"cannot export {type(model).__name__}: torch says {said_by(root)}."
