@@ -21,7 +21,7 @@ def first_layer_off(
     """The first layer, in the order of the graph, whose output differs between torch and onnxruntime."""
     calls = _record_calls(model, args, kwargs)
     exposed = ir.load(file)
-    probes = _probes(exposed, calls)
+    probes = _probes(exposed, calls, leaves={name for name, part in model.named_modules() if not [*part.children()]})
     for value, _expected, _name in probes:
         if not value.is_graph_output():
             exposed.graph.outputs.append(value)
@@ -81,9 +81,9 @@ def _recorder(calls: list[NDArray[Any]]) -> Any:
     return record
 
 
-def _probes(model: ir.Model, calls: Calls) -> list[tuple[ir.Value, NDArray[Any], str]]:
+def _probes(model: ir.Model, calls: Calls, leaves: set[str]) -> list[tuple[ir.Value, NDArray[Any], str]]:
     """Values of the graph that torch's layers also returned, in order: structured nodes call by call, and the
-    last node of any other layer that was called once."""
+    last node of any other layer that was called once and holds no layers, whose results it could return."""
     taken: dict[int, int] = {}
     last = {node.metadata_props.get(LAYER_KEY): node for node in model.graph}
     probes = []
@@ -94,6 +94,6 @@ def _probes(model: ir.Model, calls: Calls) -> list[tuple[ir.Value, NDArray[Any],
         if node.domain == DOMAIN and turn < len(returned):
             taken[id(returned)] = turn + 1
             probes.append((node.outputs[0], returned[turn], node.name or name))
-        elif node.domain != DOMAIN and len(returned) == 1 and last[name] is node:
+        elif node.domain != DOMAIN and name in leaves and len(returned) == 1 and last[name] is node:
             probes.append((node.outputs[0], returned[0], name))
     return probes

@@ -1,4 +1,4 @@
-"""Whether one output of onnxruntime is what torch computes, by a rule that correct runtimes pass and wrong numbers fail.
+"""Whether one output of onnxruntime is what torch computes: correct runtimes pass, and wrong numbers fail.
 
 Floating-point outputs are compared as a whole, per column (each index of the last axis) and per row (each vector along
 the last axis). One norm over a whole output would hide a column of small values that are all wrong beside large ones.
@@ -28,6 +28,12 @@ from edgefc.export.measures import NMSE_BOUND_HALF, Comparison, largest_differen
 
 SHARE = 1e-3
 """The largest share of entries that may differ in an output that is judged by count."""
+
+ACTUAL = 8.0
+"""Rounding is at least so many times smaller than magnified rounding."""
+
+HOPELESS = 100.0
+"""A part that is so many times over what four runs with magnified rounding explain is not looked at again."""
 
 CLEAR = 1e-2
 """Rounding may move a whole output by this much of its size."""
@@ -147,7 +153,8 @@ class _BySize(Judge):
 
     @property
     def settled(self) -> bool:
-        return self._worst()[0] <= 1
+        excess = self._worst()[0]
+        return excess <= 1 or (self._runs >= 4 and excess > HOPELESS)
 
     def observe(self, sample: NDArray[Any]) -> None:
         if sample.shape != self._expected.shape:
@@ -176,7 +183,8 @@ class _BySize(Judge):
 
     def _noise_columns(self) -> int:
         error, power = self._error["column"], self._power["column"]
-        return int(((error > self._draft.bound * power) & (self._mean_rounding("column") >= power)).sum())
+        rounding = self._mean_rounding("column") / ACTUAL**2
+        return int(((error > self._draft.bound * power) & (rounding >= power)).sum())
 
     def comparison(self) -> Comparison:
         excess, kind, index = self._worst()

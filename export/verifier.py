@@ -89,7 +89,9 @@ class VerifyReport:
                     f"{missing.not_finite:,} of {missing.size:,} entries of {name!r} are NaN or infinite in both"
                 )
             if noise.noise_columns:
-                said.append(f"{noise.noise_columns:,} columns of {name!r} hold nothing but rounding errors")
+                said.append(
+                    f"{noise.noise_columns:,} of {noise.shape[-1]:,} columns of {name!r} are rounding errors only"
+                )
         said += [f"output {name!r} did not change with the input" for name in self.constant]
         return said + ([f"no other inputs were tried: {self.not_varied}"] if self.not_varied else [])
 
