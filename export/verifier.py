@@ -278,7 +278,7 @@ def _drawn(
     """Drawn inputs and what torch makes of them; or why there are none."""
     inputs = drawn_inputs(args, kwargs)
     if inputs is None:
-        return None, "the example inputs hold only masks and constant integers"
+        return None, "they are only masks and constant integers"
     try:
         outputs = torch_outputs(model, *inputs)
     except UsageError:

@@ -33,7 +33,7 @@ def load_weights(model: nn.Module, path: Path, *, allow_nonfinite: bool = False)
     """Load a .safetensors file, its index of shards, or a state dict saved by torch.save, into the model.
 
     Returns:
-        What was done to make it fit, a sentence each.
+        What was done to make it fit, a sentence each. After an error the model may hold some of the weights.
 
     Raises:
         UsageError: a file that cannot be read, names or shapes that do not fit, or values that would be changed.
@@ -209,9 +209,7 @@ def _check_values(model: nn.Module, state: State, path: Path, allow_nonfinite: b
         if not isinstance(target, Tensor):
             continue
         if not isinstance(given, Tensor):
-            raise UsageError(
-                f"{path} holds a {type(given).__name__} for {name}, not a tensor. Save model.state_dict()."
-            )
+            raise UsageError(f"{path} holds {type(given).__name__} for {name}, not a tensor. Save model.state_dict().")
         if given.shape != target.shape:
             continue  # reported with the names that do not fit
         problem = _why_not(given, target, allow_nonfinite)

@@ -67,7 +67,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> tuple[Heads, Path]:
     return model, path
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("rows", [1, 5])
 def test_honest_outputs_hold(heads: tuple[Heads, Path], rows: int) -> None:
     model, path = heads
 
@@ -78,26 +78,22 @@ def test_honest_outputs_hold(heads: tuple[Heads, Path], rows: int) -> None:
     assert set(report.constant) <= {"output_9"}
 
 
-@pytest.mark.parametrize("index", range(OUTPUTS))
-def test_one_wrong_column_is_found(heads: tuple[Heads, Path], index: int) -> None:
-    """The sign of one class of one head is turned, and everything else is right."""
+@pytest.mark.parametrize("first", [0, 1], ids=["even", "odd"])
+def test_one_wrong_column_is_found(heads: tuple[Heads, Path], first: int) -> None:
+    """The sign of one class is turned in every other head: those fail, and the heads beside them do not."""
     model, path = copy.deepcopy(heads[0]), heads[1]
     with torch.no_grad():
-        model.heads[index].weight[17] *= -1
-        model.heads[index].bias[17] *= -1
-    if index == 9:  # one class of an argmax is seldom the largest
-        with torch.no_grad():
-            model.heads[index].weight *= -1
+        for index in range(first, OUTPUTS, 2):
+            columns = slice(None) if index == 9 else 17  # one class of an argmax is seldom the largest
+            model.heads[index].weight[columns] *= -1
+            model.heads[index].bias[columns] *= -1
 
     report = verify(path, model, models.rows(4))
 
-    assert not report.holds
     assert report.sentence().startswith("torch and onnxruntime do not agree: output 'output"), report.sentence()
-    assert {output.name for output in report.outputs if not output.holds} == {report.worst.name}
-    wrong = [
-        place for place, name in enumerate(dict.fromkeys(o.name for o in report.outputs)) if name == report.worst.name
-    ]
-    assert wrong == [index]
+    names = list(dict.fromkeys(output.name for output in report.outputs))
+    failed = {names.index(output.name) for output in report.outputs if not output.holds}
+    assert failed == set(range(first, OUTPUTS, 2))
 
 
 def test_one_wrong_word_of_the_vocabulary_is_found(heads: tuple[Heads, Path]) -> None:
@@ -235,9 +231,7 @@ def test_inputs_that_cannot_be_varied_are_reported(tmp_path: Path) -> None:
     report = verify(path, model, x)
 
     assert report.holds
-    assert report.sentence().endswith(
-        "no other inputs were tried: the example inputs hold only masks and constant integers"
-    )
+    assert report.sentence().endswith("no other inputs were tried: they are only masks and constant integers")
 
 
 class Noisy(nn.Module):
