@@ -208,7 +208,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Any], str]] = {
     "integer": ("3.bias", lambda: torch.zeros(3, dtype=torch.int64), "is int64 and the model's is float32"),
     "bool": ("3.bias", lambda: torch.zeros(3, dtype=torch.bool), "is bool and the model's is float32"),
     "float": ("1.num_batches_tracked", lambda: torch.tensor(2.0), "is float32 and the model's is int64"),
-    "beyond": ("3.bias", lambda: torch.tensor([0, 1e300, 0], dtype=torch.float64), "is float64 and holds 1e+300, which float32"),
+    "beyond": ("3.bias", lambda: torch.tensor([0, 1e300, 0], dtype=torch.float64), "is float64 and holds 1e+300"),
     "nan": ("3.bias", lambda: torch.tensor([0, NAN, 0]), "has 1 of 3 values that are not finite, such as nan"),
     "infinite": ("3.bias", lambda: torch.full((3,), -INF), "has 3 of 3 values that are not finite, such as -inf"),
     "sparse": ("3.bias", lambda: torch.ones(3).to_sparse(), "is sparse (sparse_coo). Save tensor.to_dense()"),
