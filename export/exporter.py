@@ -85,6 +85,7 @@ def export(
     prp: Literal["auto", "resident", "streaming"] = "auto",
     flat: bool = False,
     verify: bool = True,
+    allow_nonfinite: bool = False,
 ) -> ExportReport:
     """Write `model` as ONNX, its structured layers as edgefc:: nodes with portable bodies, and check the file.
 
@@ -107,6 +108,7 @@ def export(
             a band at a time, little memory and slow; "auto", resident up to 64 MiB of matrices.
         flat: write functions out at each call, for tools that do not look into functions.
         verify: run the file against the model before it takes its place; a file that fails is not written.
+        allow_nonfinite: let verify accept outputs of which most are NaN or infinite.
 
     Raises:
         UsageError: an argument or a path that cannot be used.
@@ -146,7 +148,8 @@ def export(
         sizes = {item.name: item.stat().st_size for item in folder.iterdir()}
         report = None
         if verify:
-            report = compare(file, subject, result.plan)
+            with as_given(model) as given:
+                report = compare(file, given, subject, result.plan, allow_nonfinite=allow_nonfinite)
             report.raise_if_failed(Path(path).name)
     inputs = tuple(map(_tensor_info, traced.graph.inputs))
     return ExportReport(

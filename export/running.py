@@ -7,19 +7,26 @@ from typing import Any
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgefc.errors import ModelError, UsageError
-from edgefc.export.adapter import named_outputs
-from edgefc.export.examples import said_by, tensors
+from edgefc.export.adapter import Adapter
+from edgefc.export.examples import said_by
+from edgefc.export.state import Given
 from edgefc.files import exists
 
 
-def torch_outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[NDArray[Any]]:
+def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """Every tensor that the model returns for these inputs, when it starts from the state in `given`.
+
+    Raises:
+        UsageError: the model raises, or ends the process, on these inputs.
+    """
     try:
-        return [to_numpy(tensor) for tensor in named_outputs(model(*args, **kwargs)).values()]
-    except Exception as error:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((args, kwargs)))
+        with given.run():
+            return [to_numpy(tensor).copy() for tensor in adapter(*inputs).values()]
+    except (Exception, SystemExit) as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise UsageError(
             f"the torch model cannot run on inputs of shapes {shapes}: {said_by(error)}. Give the example inputs that "
             "the file was exported with."

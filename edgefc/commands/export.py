@@ -52,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="keys and values of a transformers decoder as inputs and outputs")  # fmt: skip
     parser.add_argument("--flat", action="store_true", help="no functions: for tools that do not look into them")
     parser.add_argument("--no-verify", action="store_true", help="do not run the file against the model")
+    parser.add_argument("--allow-nonfinite", action="store_true",
+                        help="accept weights and outputs of NaN or infinities, if they are the same")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the report for machines")
 
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output, *([args.weights] if args.weights else []))
     if args.json is not None:
         check_writable(args.json, args.output, *([args.weights] if args.weights else []))
-    model, inputs = load_model(args.source, args.weights, args.input)
+    model, inputs = load_model(args.source, args.weights, args.input, allow_nonfinite=args.allow_nonfinite)
     report = export(
         model,
         inputs,
@@ -82,9 +84,11 @@ def run(args: argparse.Namespace) -> int:
         prp=args.prp,
         flat=args.flat,
         verify=not args.no_verify,
+        allow_nonfinite=args.allow_nonfinite,
     )
     if args.json:
-        write_text(args.json, json.dumps(dataclasses.asdict(report), indent=2, default=str) + "\n")
+        record = {**dataclasses.asdict(report), "verified": report.verified and report.verified.record()}
+        write_text(args.json, json.dumps(record, indent=2, default=str) + "\n")
     _show(args.output, report)
     return 0
 
