@@ -86,7 +86,7 @@ class Remote:
 
         Args:
             feeds: an array by input name; drawn from the signature as profile() does when left out, with `batch`.
-            settings: preset, native, threads, as for Session.
+            settings: preset, native, threads, as for Session; shapes and ranges, as for profile().
         """
         asked = models_of(list(models))
         with inputs_file(feeds) as (path, _):

@@ -78,11 +78,11 @@ def check_file(path: Path) -> None:
         raise ModelError(f"cannot load {path}: the file is empty. Export it or copy it again.")
 
 
-def load_error(path: Path, error: Exception, undefined: str | None = None) -> EdgefcError:
-    """`undefined` is what to say where neither onnxruntime nor the file defines an operator."""
-    if undefined is not None and (found := re.search(_UNDEFINED, str(error))):
+def load_error(path: Path, error: Exception, others: str | None = None) -> EdgefcError:
+    """`others` is what Session says of a file with another version of the domain edgefc."""
+    if others is not None and (found := re.search(_UNDEFINED, str(error))):
         return ModelError(
-            f"cannot load {path}: {undefined}, and the file does not define {_undefined(found)}. Export it again."
+            f"cannot load {path}: it {others}, and the file does not define {_undefined(found)}. Export it again."
         )
     return ModelError(f"cannot load {path}: {_sentence(str(error))}.")
 

@@ -65,10 +65,10 @@ class Session:
                 raise UsageError(_NO_INT8)
             self.settings["edgefc.activations"] = activations
         failures.check_file(self.path)
-        others = sorted(versions_of(self.path, kernels.DOMAIN) - {kernels.VERSION})
+        others = other_versions(self.path)
         if others and (native == "on" or activations == "int8"):
             asked = "native is 'on'" if native == "on" else "activations is 'int8'"
-            raise UsageError(f"{asked}, and {self.path} {_of_version(others)}. Leave both at their defaults.")
+            raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
             try:
@@ -83,10 +83,9 @@ class Session:
         except UsageError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class
-            why = f"it {_of_version(others)}" if others else None
-            raise failures.load_error(self.path, error, undefined=why) from None
+            raise failures.load_error(self.path, error, others) from None
         if passed_over:
-            warnings.warn(f"{self.path} {_of_version(others)}. The file's own functions run instead.", stacklevel=2)
+            warnings.warn(f"{self.path} {others}. The file's own functions run instead.", stacklevel=2)
         self.native = None if chosen is None else chosen[1]
         _give_back()
         self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
@@ -108,10 +107,10 @@ class Session:
         return dict(zip(names, values))
 
     def bound(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Callable[[], list[Array]]:
-        """A run with feeds that were checked once: a function without arguments, for timing. Errors are those of run()."""
+        """A run with feeds that were checked once: a function without arguments, for timing. Raises as run() does."""
         checked, names = check_feeds(feeds, self.inputs), self._wanted(outputs)
         run, quiet = self._session.run, self._quiet
-        empty = next((f"{name!r} was given the shape {list(v.shape)}" for name, v in checked.items() if not v.size), None)
+        empty = _empty(checked)
         if empty is not None:
             self._check_empty(empty)
 
@@ -153,7 +152,19 @@ class Session:
         return list(outputs)
 
 
-def _of_version(others: Sequence[int]) -> str:
+def _empty(feeds: Mapping[str, Array]) -> str | None:
+    """The first input without elements, and its shape."""
+    for name, value in feeds.items():
+        if not value.size:
+            return f"{name!r} was given the shape {list(value.shape)}"
+    return None
+
+
+def other_versions(path: Path) -> str | None:
+    """What is to be said of a file with nodes of another version of the domain than the kernels compute, or None."""
+    others = sorted(versions_of(path, kernels.DOMAIN) - {kernels.VERSION})
+    if not others:
+        return None
     shown = " and ".join("none" if version == 0 else str(version) for version in others)
     return (
         f"has nodes of the domain {kernels.DOMAIN} whose version is {shown}, and the native kernels compute version "

@@ -98,7 +98,7 @@ def test_another_version_runs_by_its_functions(tmp_path: Path, exported: onnx.Mo
     versions, nested, said = OTHERS[case]
     path = write(tmp_path / "m.onnx", exported, versions, nested=nested)
 
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="of the domain edgefc") as told:
         session = Session(path)
 
     assert session.native is None

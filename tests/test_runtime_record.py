@@ -75,10 +75,10 @@ def changed(record: Record, **values: object) -> str:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        pytest.param({"schema_version": 4}, "its schema_version is not 3", id="newer"),
+        pytest.param({"schema_version": 5}, "its schema_version is not 4", id="newer"),
         pytest.param({"remark": "mine"}, "remark: Extra inputs are not permitted", id="extra key"),
         pytest.param({"models": [{"name": "m"}]}, r"models\.0\.file_bytes: Field required", id="missing key"),
-        pytest.param({"ratios": "none"}, "ratios: Input should be a valid", id="wrong type"),
+        pytest.param({"speeds": "none"}, "speeds: Input should be a valid", id="wrong type"),
     ],
 )
 def test_other_files_are_told_apart(record: Record, tmp_path: Path, values: dict[str, object], said: str) -> None:

@@ -58,7 +58,7 @@ def test_a_ratio_is_found_under_drift_that_both_models_share() -> None:
     first = (np.array(ROUNDS) * slowing).astype(int).tolist()
     second = (2 * np.array(ROUNDS[::-1]) * slowing).astype(int).tolist()
 
-    found = stats.ratio(second, first, [0] * 20)
+    found = stats.speed(second, first, [0] * 20)
 
     assert found.low is not None and found.high is not None
     assert found.low <= 2.0 <= found.high
@@ -70,8 +70,8 @@ def test_what_a_process_has_in_common_widens_the_interval() -> None:
     placed = np.repeat([1.05, 0.99, 1.03, 0.98, 1.02], 4)[:, None]
     first = (np.array(ROUNDS) * placed).tolist()
 
-    as_one = stats.ratio(first, ROUNDS[::-1], [0] * 20)
-    apart = stats.ratio(first, ROUNDS[::-1], PROCESSES)
+    as_one = stats.speed(first, ROUNDS[::-1], [0] * 20)
+    apart = stats.speed(first, ROUNDS[::-1], PROCESSES)
 
     assert apart.low is not None and apart.high is not None and as_one.low is not None and as_one.high is not None
     assert apart.low < 1 < apart.high
@@ -79,11 +79,11 @@ def test_what_a_process_has_in_common_widens_the_interval() -> None:
 
 
 def test_a_ratio_of_few_rounds_has_no_interval() -> None:
-    assert stats.ratio([[2], [2]], [[1], [1]], [0, 1]) == (2.0, None, None)
+    assert stats.speed([[2], [2]], [[1], [1]], [0, 1]) == (2.0, None, None)
 
 
 def test_the_interval_can_fail() -> None:
     """Meta-test: a true difference of 5 % is not called equal."""
-    found = stats.ratio((np.array(ROUNDS) * 1.05).tolist(), ROUNDS[::-1], PROCESSES)
+    found = stats.speed((np.array(ROUNDS) * 1.05).tolist(), ROUNDS[::-1], PROCESSES)
 
     assert found.low is not None and found.low > 1.0
