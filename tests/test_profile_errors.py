@@ -77,7 +77,8 @@ def test_counts_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str], 
     "arguments",
     [{"batch": 0}, {"batch": []}, {"batch": "8"}, {"threads": True}, {"threads": [1, 0]}, {"launches": 0},
      {"inputs": {"x": len}}, {"shapes": {"x": "1x8"}}, {"shapes": {"x": (0, 8)}}, {"ranges": {"x": (1, 0)}},
-     {"ranges": {"x": 5}}, {"ranges": {"x": (0, float("inf"))}}, {"shapes": {"x": (True, 8)}}, {"min_time_s": float("nan")}],
+     {"ranges": {"x": 5}}, {"ranges": {"x": (0, float("inf"))}}, {"shapes": {"x": (True, 8)}},
+     {"min_time_s": float("nan")}],
     ids=str,
 )  # fmt: skip
 def test_arguments_that_cannot_be_used(folder: Path, arguments: dict[str, Any]) -> None:
