@@ -15,14 +15,13 @@ Told = Callable[[int, int], None]  # bytes that have arrived, and of how many
 def transfer(what: str) -> Iterator[Told]:
     """A bar of bytes, over all files that are transferred within it."""
     with tqdm(desc=what, unit="B", unit_scale=True, miniters=1, leave=False, disable=None) as bar:
-        done = [0, 0]  # bytes of files before the present one, bytes of the present one
+        before = 0  # bytes of the files that are there
 
         def told(there: int, size: int) -> None:
-            if there < done[1]:  # the next file
-                done[0], done[1] = done[0] + done[1], 0
-            bar.total = max(bar.total or 0, done[0] + size)
-            bar.update(done[0] + there - bar.n)
-            done[1] = there
+            nonlocal before
+            bar.total = before + size
+            bar.update(before + there - bar.n)
+            before += size if there == size else 0
 
         yield told
 
