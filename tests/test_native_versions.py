@@ -14,7 +14,7 @@ from onnx import helper
 import edgefc
 from edgefc.errors import ModelError, UsageError
 from edgefc.export import export
-from edgefc.runtime import Session, native
+from edgefc.runtime import Session, native, profile
 from edgefc.runtime.external import versions_of
 from tests import native_models
 from tests import onnx_models as models
@@ -163,6 +163,21 @@ def test_nodes_without_an_import_have_version_0(tmp_path: Path, exported: onnx.M
     assert versions_of(path, "edgefc") == {0}
     with pytest.raises(UsageError, match="whose version is none"):
         Session(path, native="on")
+
+
+def test_a_record_says_that_no_kernel_ran(tmp_path: Path, exported: onnx.ModelProto) -> None:
+    """The warning of a child process is not seen; a doubt is."""
+    paths = [write(tmp_path / f"{version}.onnx", exported, (version,)) for version in (1, 2)]
+    quick: dict[str, Any] = {"min_time_s": 0.01, "processes": 1, "rounds": 1, "launches": 1, "memory": False}
+
+    first, second = profile(paths, **quick).cells
+    (off,) = profile(paths[1], native="off", **quick).cells
+
+    said = (
+        "the file has nodes of the domain edgefc whose version is 2, and the native kernels compute version 1; its own"
+    )
+    assert [any(said in doubt for doubt in cell.doubts) for cell in (first, second, off)] == [False, True, False]
+    assert second.native is None and off.native is None
 
 
 def test_a_group_hides_nothing(tmp_path: Path, exported: onnx.ModelProto) -> None:
