@@ -78,14 +78,14 @@ def recurrent(op: str, gates: int) -> Any:
 
 
 def turned(path: Path, perm: tuple[int, ...] = (1, 0, 2), wrap: str = "") -> Path:
-    """(batch, 5, 3) with its first two axes swapped, times a matrix; inside an If or a function on request."""
+    """(batch, 5, 3) with its first two axes swapped, times one matrix for each row; inside an If or a function on request."""
     import onnx
 
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=perm), helper.make_node("MatMul", ["t", "w"], ["y"]),
     ]  # fmt: skip
     ports = {"x": (models.FLOAT, ["batch", 5, 3])}, {"y": (models.FLOAT, ["a", "b", "c"])}
-    weights = {"w": np.ones((3, 3), "f")}
+    weights = {"w": np.ones((3 if perm[0] == 2 else 5, 3, 3), "f")}
     if wrap == "function":
         body = helper.make_function("mine", "Turn", ["x", "w"], ["y"], nodes, [helper.make_opsetid("", 20)])
         call = helper.make_node("Turn", ["x", "w"], ["y"], domain="mine")
