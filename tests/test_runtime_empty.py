@@ -78,7 +78,7 @@ def recurrent(op: str, gates: int) -> Any:
 
 
 def turned(path: Path, perm: tuple[int, ...] = (1, 0, 2), wrap: str = "") -> Path:
-    """(batch, 5, 3) with its first two axes swapped, times one matrix for each row; inside an If or a function on request."""
+    """(batch, 5, 3) with its axes turned, times a stack of matrices; inside an If or a function on request."""
     import onnx
 
     nodes = [
