@@ -142,10 +142,12 @@ def resized(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor
 
 
 def other_sizes(plan: Plan, sizes: Sizes) -> list[dict[str, int]]:
-    """Sizes to try a file at beside the examples': the smallest ones, then a batch of 3 and all else 3 longer."""
+    """Sizes to try a file at beside the examples': the smallest ones, then 3 for first axes and all else 3 longer."""
     bounds = {each.name: each for open_axes in plan for each in open_axes.values()}
     small = {name: 1 if bounds[name].low is None else bounds[name].low or 0 for name in sizes}
-    large = {name: min(3 if name == BATCH else size + 3, bounds[name].high or size + 3) for name, size in sizes.items()}
+    rows = {open_axes[0].name for open_axes in plan if 0 in open_axes}
+    wanted = {name: 3 if name in rows else size + 3 for name, size in sizes.items()}
+    large = {name: min(size, bounds[name].high or size) for name, size in wanted.items()}
     return [small, large]
 
 

@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
+from edgefc.errors import UsageError
 from edgefc.export import axes
 from edgefc.export.adapter import Adapter, Inputs
-from edgefc.export.axes import BATCH, Axis, Plan
+from edgefc.export.axes import Axis, Plan
 from edgefc.export.caches import PAST
+from edgefc.export.examples import said_by
 from edgefc.export.running import file_order
 from edgefc.export.state import Given
 
@@ -22,7 +24,8 @@ def variants(given: Given, adapter: Adapter, plan: Plan) -> list[tuple[Tensor, .
     sizes = axes.sizes_of(plan, adapter.inputs.names, tensors)
     found = []
     for other in axes.other_sizes(plan, sizes):
-        batch_only = {**sizes, BATCH: other[BATCH]} if BATCH in sizes else sizes
+        first = {open_axes[0].name for open_axes in plan if 0 in open_axes}
+        batch_only = {name: other[name] if name in first else size for name, size in sizes.items()}
         for choice in (other, batch_only):
             candidate = axes.resized(plan, tensors, choice)
             if choice != sizes and _runs(given, adapter, candidate):
@@ -49,6 +52,11 @@ def _runs(given: Given, adapter: Adapter, tensors: Sequence[Tensor]) -> bool:
     try:
         with given.run():
             adapter.call(*tensors)
-    except (Exception, SystemExit):
+    except SystemExit as error:
+        raise UsageError(
+            f"{type(adapter.model).__name__} ends the process on inputs of shapes "
+            f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}: {said_by(error)}. Give a model that returns."
+        ) from error
+    except Exception:
         return False
     return True

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgefc.errors import CheckFailed, ExportError, UsageError
+from edgefc.export import axes
 from edgefc.export.adapter import Adapter
 from edgefc.export.axes import Plan
 from edgefc.export.divergence import first_layer_off
@@ -181,6 +182,7 @@ def compare(file: Path, given: Given, adapter: Adapter, plan: Plan, *, allow_non
     """
     run, inputs = _Run(file, given, adapter, allow_nonfinite), adapter.inputs.tensors
     feeds_of(run.session, adapter.inputs.names, inputs)  # raises where the file takes other inputs
+    axes.sizes_of(plan, adapter.inputs.names, inputs)  # raises where inputs differ in axes that have one size
     example = torch_outputs(given, adapter, inputs)
     run.check_repeats(example, torch_outputs(given, adapter, inputs))
     drawn, not_varied = _drawn(given, adapter, example)
@@ -214,8 +216,8 @@ class _Run:
         for index, one in enumerate(first):
             if len(second) != len(first) or _differs(second[index], one, self.bound):
                 raise CheckFailed(
-                    f"{type(self._adapter.model).__name__} itself is random: two runs of torch on the same inputs differ "
-                    f"in output {self.names[index]!r}, so that no file can be compared with it. Make forward "
+                    f"{type(self._adapter.model).__name__} itself is random: two runs of torch on the same inputs "
+                    f"differ in output {self.names[index]!r}, so that no file can be compared with it. Make forward "
                     "deterministic (look for dropout that stays on in eval mode, torch.rand, or state kept between "
                     "calls), or export without the check (verify=False, --no-verify)."
                 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgefc import CirculantLinear, PRPLinear
 from edgefc.errors import CheckFailed, ExportError, UsageError
 from edgefc.export import export, verify
+from edgefc.export.adapter import Adapter, named_inputs
 from edgefc.export.divergence import first_layer_off
 from edgefc.export.snapshot import Snapshot
 from edgefc.export.state import as_given, note_on_state
@@ -204,7 +205,9 @@ def test_a_file_of_a_model_with_state_answers_as_a_first_run(tmp_path: Path) -> 
     assert close(actual, expected)
     assert report.verified is not None and report.verified.holds
     assert verify(tmp_path / "m.onnx", model, X).holds
-    assert first_layer_off(tmp_path / "m.onnx", model, (X,), {}, 1e-9) is None
+    with as_given(model) as given:
+        adapter = Adapter(model, named_inputs(model, (X,), {}))
+        assert first_layer_off(tmp_path / "m.onnx", given, adapter, (X,), 1e-9) is None
     assert state_of(model) == before
 
 

@@ -1,6 +1,7 @@
 """verify() of outputs in parts: honest models pass whatever their outputs look like, and one wrong part is found."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from edgefc import CirculantLinear, PRPLinear
 from edgefc.errors import CheckFailed, ExportError, UsageError
 from edgefc.export import export, verify
+from edgefc.export.adapter import Adapter, named_inputs
 from edgefc.export.drawn import drawn_inputs
 from edgefc.export.judges import judge
 from edgefc.export.measures import Comparison
 from edgefc.export.rounding import magnified_rounding
 from edgefc.export.running import torch_outputs
+from edgefc.export.state import as_given
 from tests import cli_models as models
 from tests import onnx_models
 
@@ -211,11 +214,11 @@ def test_zero_inputs_do_not_hide_wrong_weights(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_drawn_inputs(x: Tensor, changes: bool) -> None:
     """They keep shape, type and range."""
-    drawn = drawn_inputs((x,), {})
+    drawn = drawn_inputs((x,))
 
     assert (drawn is not None) == changes
     if drawn is not None:
-        (y,) = drawn[0]
+        (y,) = drawn
         assert y.shape == x.shape and y.dtype == x.dtype and not torch.equal(x, y)
         if x.min() < x.max():
             assert x.min() <= y.min() and y.max() <= x.max()
@@ -267,9 +270,11 @@ class Counts(nn.Module):
 
 
 def test_state_is_not_taken_for_chance(tmp_path: Path) -> None:
-    model = Counts()
+    model, x = Counts(), (torch.ones(1),)
 
-    assert [torch_outputs(model, (torch.ones(1),), {})[0].item() for _ in range(2)] == [1, 1]
+    with as_given(model) as given:
+        adapter = Adapter(model, named_inputs(model, x, {}))
+        assert [torch_outputs(given, adapter, x)[0].item() for _ in range(2)] == [1, 1]
     assert model.steps == 0
 
 
@@ -278,11 +283,10 @@ class Leaves(nn.Module):
 
     def __init__(self, at: int) -> None:
         super().__init__()
-        self.calls, self.at = 0, at
+        self.calls, self.at = itertools.count(1), at  # an iterator: no state that a check would put back
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        if self.calls >= self.at:
+        if next(self.calls) >= self.at:
             raise SystemExit(0)
         return 2 * x
 
@@ -295,7 +299,7 @@ def test_a_forward_that_exits_is_an_error(tmp_path: Path, at: int) -> None:
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
 def test_a_forward_that_exits_is_not_verified(tmp_path: Path, at: int) -> None:
     with pytest.raises(UsageError, match="SystemExit: 0"):
         verify(linear_file(tmp_path, linear()), Leaves(at), models.rows(2))
