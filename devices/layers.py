@@ -37,12 +37,14 @@ def layers(executed: Sequence[Mapping[str, Any]], model: Model) -> list[str]:
 def _found(
     node: Mapping[str, Any], calls: Mapping[Call, str], by_value: Mapping[str, str], by_name: Mapping[str, str]
 ) -> str | None:
-    if call := _call(node["name"]):
+    name = node["name"]
+    if call := _call(name):
         return calls[call]
-    for value, *_ in node["outputs"]:
-        if value in by_value:
-            return by_value[value]
-    return by_name.get(node["name"].removeprefix("fused ").removesuffix("_nchwc"))
+    root = name.removeprefix("fused ").removesuffix("_nchwc")  # what it was before an activation was fused into it
+    if root != name and root in by_name:
+        return by_name[root]
+    made = (by_value[value] for value, *_ in node["outputs"] if value in by_value)
+    return next(made, by_name.get(name))
 
 
 def _layer(node: Node) -> str:

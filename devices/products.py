@@ -38,7 +38,8 @@ def _matrices(left: list[int], right: list[int], out: list[int]) -> Product:
         inner = vector[-1] if vector else 1
         return 1, 1, math.prod(out), inner
     rows, columns = out[-2], out[-1]
-    inner = left[-2] * left[-1] // rows if rows and left[-2] * left[-1] % rows == 0 else left[-1]
+    shared = [size for size in left[-2:] if size in right[-2:]] or left[-1:]  # either input may be transposed
+    inner = next((size for size in shared if size * rows == left[-2] * left[-1]), shared[-1])
     if len(right) == 2 and len(left) > 2:
         rows = math.prod(out[:-1])
     return math.prod(out) // max(rows * columns, 1), rows, columns, inner
