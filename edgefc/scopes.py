@@ -11,6 +11,9 @@ import ast
 from collections.abc import Mapping
 
 LAYER_KEY = "edgefc.layer"
+FLAT_KEY = "edgefc.flat"
+"""On a model whose functions were written out, so that its structured layers are no nodes any more."""
+
 _TORCH_KEY = "pkg.torch.onnx.name_scopes"
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's name for code outside of every module
 

@@ -17,10 +17,9 @@ from edgefc.export.build import DOMAIN, DOMAIN_VERSION
 from edgefc.export.options import Options
 from edgefc.export.registry import lowerings
 from edgefc.generator import VERSION as GENERATOR_VERSION
+from edgefc.scopes import FLAT_KEY, torch_scope
 from edgefc.scopes import LAYER_KEY as LAYER_KEY
-from edgefc.scopes import torch_scope
 
-FLAT_KEY = "edgefc.flat"
 IR_VERSION = 10
 
 
