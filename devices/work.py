@@ -88,7 +88,11 @@ def work_of(path: str | Path, batch: int | None = None, inputs: str | None = Non
     file = Path(path)
     failures.check_file(file)
     question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch}
-    found = child.ask("probe_work", question, about=str(file))
+    return _work(file, child.ask("probe_work", question, about=str(file)))
+
+
+def _work(file: Path, found: Mapping[str, Any]) -> Work:
+    """What the probe told of the file, counted."""
     seen = _Seen()
     named = zip(layers(found["nodes"], graph.read(file)), found["nodes"], strict=True)
     steps = tuple(_step(layer, node, seen) for layer, node in named)

@@ -1,7 +1,7 @@
 """What an .onnx file stores: every tensor of every graph and function, its numbers and bytes, and the nodes that use it.
 
-Weights are initializers, dense or sparse, and tensors and lists of floats in the attributes of nodes; at any depth, for
-the bodies of an If, a Loop or a local function hold weights as well. Read from the file's messages without numpy.
+Weights are initializers, dense or sparse, tensors in the attributes of nodes, and the lists of floats in which ai.onnx.ml
+keeps them; at any depth, for the bodies of an If, a Loop or a local function hold weights as well.
 """
 
 import math
@@ -104,14 +104,11 @@ class Reader:
             scope.update(dict.fromkeys(node.output, reached))
 
     def _attribute(self, attribute: AttributeProto, node: NodeProto | None, constant: bool = False) -> list[Weight]:
-        """The weights that an attribute holds; numbers beside tensors count where they are weights, as in trees."""
+        """The weights that an attribute holds."""
         made = [self._dense(tensor) for tensor in _tensors(attribute)]
         made += [self._sparse(sparse) for sparse in _sparse(attribute)]
-        if attribute.floats or (constant and attribute.ints):
-            count = len(attribute.floats) + len(attribute.ints)
-            stored = 4 * len(attribute.floats) + sum(map(_varint_bytes, attribute.ints))
-            dtype = TensorProto.FLOAT if attribute.floats else TensorProto.INT64
-            made.append(self._add(Weight(attribute.name, dtype, (count,), count, stored, "", None)))
+        if constant or (node is not None and node.domain == "ai.onnx.ml"):
+            made += [self._add(weight) for weight in _listed(attribute, constant)]
         if node is not None and not constant:
             for weight in made:
                 weight.uses.append(Use(node, -1, self._function, True))
@@ -205,6 +202,20 @@ def _nominal(tensor: TensorProto, numbers: int) -> int:
 
 def _varint_bytes(value: int) -> int:
     return 10 if value < 0 else max(1, -(-value.bit_length() // 7))
+
+
+def _listed(attribute: AttributeProto, constant: bool) -> Iterator[Weight]:
+    """Numbers outside of tensors: those of a Constant, and the coefficients and trees of ai.onnx.ml."""
+    floats, integers = list(attribute.floats), list(attribute.ints) if constant else []
+    if attribute.type == AttributeProto.FLOAT and constant:
+        floats.append(attribute.f)
+    if attribute.type == AttributeProto.INT and constant:
+        integers.append(attribute.i)
+    if floats:
+        yield Weight(attribute.name, TensorProto.FLOAT, (len(floats),), len(floats), 4 * len(floats), "", None)
+    if integers:
+        stored = sum(map(_varint_bytes, integers))
+        yield Weight(attribute.name, TensorProto.INT64, (len(integers),), len(integers), stored, "", None)
 
 
 def _tensors(attribute: AttributeProto) -> Iterator[TensorProto]:

@@ -170,7 +170,8 @@ def test_a_model_without_structured_layers(folder: Path, capfd: pytest.CaptureFi
 
     out, err = capfd.readouterr()
     assert err == "" and "structured layers  0\n" in out
-    assert out.endswith("It holds no structured layer; 27 numbers are stored.\n")
+    assert "\nIt holds no structured layer; 27 numbers are stored.\n" in out
+    assert out.splitlines()[-1].split() == ["total", "27", "108", f"{108 / (folder / 'made/dense.onnx').stat().st_size:.1%}".replace("%", ""), "%"]
 
 
 def test_verify(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -200,11 +201,13 @@ def test_inspect(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert words[0] == ["tiny.onnx:", f"{(folder / 'tiny.onnx').stat().st_size:,}", "bytes,", "opset", "20"]
     assert words[2][:5] == ["0", "CirculantLinear", "16", "x", "8"] and words[2][-4:] == ["32", "128", "576", "4.5x"]
     assert words[3][:5] == ["3", "PRPLinear", "4", "x", "16"]
-    assert words[-2] == ["total", "56", "224", "848", "3.8x"]
-    assert words[-1] == ["Other", "numbers", "in", "the", "file:", "272."]
+    assert words[4] == ["total", "56", "224", "848", "3.8x"]
+    assert words[5][:6] == ["Other", "numbers", "in", "the", "file:", "272."]
+    assert words[7][:3] == ["every", "layer", "op"] and words[8][:5] == ["2", "Gemm", "16", "x", "16"]
     record = json.loads((folder / "i.json").read_text())
     assert [layer["name"] for layer in record["layers"]] == ["0", "3"]
     assert record["other_numbers"] == 272 and record["opset"] == 20
+    assert record["parts"][0]["fits"] == ["CirculantLinear", "PRPLinear", "EUGenLinear", "BilinearLinear"]
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,8 +61,8 @@ def _show_structured(found: "Inspection", *, every: bool) -> None:
     print_table(columns, [*shown, ("total", "", "", "", *_sizes(found.layers))], left=4, total=True)
     if more:
         print(more)
-    inside = f", and {found.function_numbers:,} in functions" if found.function_numbers else ""
-    print(f"Other numbers in the file: {found.other_numbers:,}{inside}.")
+    inside = f" In local functions: {found.function_numbers:,}." if found.function_numbers else ""
+    print(f"Other numbers in the file: {found.other_numbers:,}.{inside}")
 
 
 def _show_parts(found: "Inspection", *, every: bool) -> None:
