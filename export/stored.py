@@ -46,7 +46,6 @@ class Weight:
     numbers: int
     bytes: int
     location: str
-    tensor: TensorProto | None
     uses: list[Use] = field(default_factory=list)
 
 
@@ -122,28 +121,18 @@ class Reader:
         location, stored = "", _stored(tensor, numbers)
         if tensor.data_location == TensorProto.EXTERNAL:
             location, stored = _beside(self._file, tensor, numbers)
-        return self._add(Weight(tensor.name, tensor.data_type, shape, numbers, stored, location, tensor))
+        return self._add(Weight(tensor.name, tensor.data_type, shape, numbers, stored, location))
 
     def _sparse(self, sparse: SparseTensorProto) -> Weight:
         """Its numbers are the values that are stored; its bytes those of values and indices."""
         values, indices = math.prod(sparse.values.dims), math.prod(sparse.indices.dims)
         stored = _stored(sparse.values, values) + _stored(sparse.indices, indices)
         shape = tuple(sparse.dims)
-        return self._add(Weight(sparse.values.name, sparse.values.data_type, shape, values, stored, "", None))
+        return self._add(Weight(sparse.values.name, sparse.values.data_type, shape, values, stored, ""))
 
     def _add(self, weight: Weight) -> Weight:
         self.weights.append(weight)
         return weight
-
-
-def without_numbers(weights: Iterable[Weight]) -> None:
-    """Empty the tensors in place, so that a check of the model reads no file and copies no weights."""
-    for weight in weights:
-        if weight.tensor is not None:
-            name, dtype = weight.tensor.name, weight.tensor.data_type
-            weight.tensor.Clear()
-            weight.tensor.name, weight.tensor.data_type = name, dtype
-            weight.tensor.dims.append(0)
 
 
 def metadata(node: NodeProto) -> Mapping[str, str]:
@@ -212,10 +201,10 @@ def _listed(attribute: AttributeProto, constant: bool) -> Iterator[Weight]:
     if attribute.type == AttributeProto.INT and constant:
         integers.append(attribute.i)
     if floats:
-        yield Weight(attribute.name, TensorProto.FLOAT, (len(floats),), len(floats), 4 * len(floats), "", None)
+        yield Weight(attribute.name, TensorProto.FLOAT, (len(floats),), len(floats), 4 * len(floats), "")
     if integers:
         stored = sum(map(_varint_bytes, integers))
-        yield Weight(attribute.name, TensorProto.INT64, (len(integers),), len(integers), stored, "", None)
+        yield Weight(attribute.name, TensorProto.INT64, (len(integers),), len(integers), stored, "")
 
 
 def _tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
