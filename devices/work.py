@@ -122,7 +122,8 @@ def _step(layer: str, node: Mapping[str, Any], seen: _Seen) -> Step:
     op: str = node["op"]
     inputs: list[Array] = [(dtype, shape) for *_, dtype, shape in node["inputs"]]
     outputs: list[Array] = [(dtype, shape) for _, dtype, shape in node["outputs"]]
-    count, rows, columns, inner = product(op, inputs, outputs) if op in PRODUCTS and inputs and outputs else (0, 0, 0, 0)
+    is_product = op in PRODUCTS and inputs and outputs
+    count, rows, columns, inner = product(op, inputs, outputs) if is_product else (0, 0, 0, 0)
     moved = live = written(op, outputs)  # the output of a view lies in its input
     weights = fresh = held = 0
     for (_, weight, packed, *_), array, touched in zip(node["inputs"], inputs, read(op, inputs, outputs), strict=True):

@@ -1,8 +1,8 @@
 """The torch layer that a node of an .onnx file belongs to.
 
-    edgefc.layer                   written by edgefc.export on every node: the innermost torch module, "" for the model
-    pkg.torch.onnx.name_scopes     written by torch.onnx.export(dynamo=True): names from the model down to the node
-    /encoder/layer.0/query/MatMul  the scopes in the name of a node, as torch's older exporter and others write them
+edgefc.layer                   written by edgefc.export on every node: the innermost torch module, "" for the model
+pkg.torch.onnx.name_scopes     written by torch.onnx.export(dynamo=True): names from the model down to the node
+/encoder/layer.0/query/MatMul  the scopes in the name of a node, as torch's older exporter and others write them
 """
 
 from __future__ import annotations

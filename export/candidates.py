@@ -4,15 +4,17 @@ from collections.abc import Collection, Sequence
 
 from onnx import NodeProto
 
-LINEAR = ("CirculantLinear", "PRPLinear", "EUGenLinear", "BilinearLinear")
-CONVOLUTION = ("CirculantConv2d", "PRPConv2d", "BilinearConv2d")
-EMBEDDING = ("PRPEmbedding", "BilinearEmbedding")
-LSTM = ("CirculantLSTM", "BilinearLSTM")
-ATTENTION = ("StructuredAttention", "TiedAttention")
+Layers = tuple[str, ...]
+
+LINEAR: Layers = ("CirculantLinear", "PRPLinear", "EUGenLinear", "BilinearLinear")
+CONVOLUTION: Layers = ("CirculantConv2d", "PRPConv2d", "BilinearConv2d")
+EMBEDDING: Layers = ("PRPEmbedding", "BilinearEmbedding")
+LSTM: Layers = ("CirculantLSTM", "BilinearLSTM")
+ATTENTION: Layers = ("StructuredAttention", "TiedAttention")
 PAIR = "TiedFFN"
 """Stands in for two linear layers, the second of which has the sizes of the first the other way round."""
 
-_FITS = {
+_FITS: dict[str, Layers] = {
     **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat",
                      "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulNBits"), LINEAR),
     **dict.fromkeys(("Conv", "FusedConv", "ConvInteger", "QLinearConv"), CONVOLUTION),
@@ -21,12 +23,12 @@ _FITS = {
 }  # fmt: skip
 
 
-def fits(node: NodeProto, shape: Sequence[int], pairs: Collection[tuple[int, ...]]) -> tuple[str, ...]:
+def fits(node: NodeProto, shape: Sequence[int], pairs: Collection[tuple[int, ...]]) -> Layers:
     """The layers that fit in the place of a weight of this shape; `pairs` are the shapes of the model's linear weights.
 
     None for vectors, and for convolutions that are grouped or not over images.
     """
-    found = _FITS.get(node.op_type, ())
+    found: Layers = _FITS.get(node.op_type, ())
     if len(shape) < 2 or min(shape[:2]) < 2:
         return ()
     if found is CONVOLUTION and (len(shape) != 4 or _groups(node) != 1):

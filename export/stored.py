@@ -1,7 +1,7 @@
-"""What an .onnx file stores: every tensor of every graph and function, its numbers and bytes, and the nodes that use it.
+"""What an .onnx file stores: every tensor of every graph and function, its numbers and bytes, and the nodes with it.
 
-Weights are initializers, dense or sparse, tensors in the attributes of nodes, and the lists of floats in which ai.onnx.ml
-keeps them; at any depth, for the bodies of an If, a Loop or a local function hold weights as well.
+Weights are initializers, dense or sparse, tensors in the attributes of nodes, and the lists of floats in which
+ai.onnx.ml keeps them; at any depth, for the bodies of an If, a Loop or a local function hold weights as well.
 """
 
 import math
@@ -18,12 +18,11 @@ from edgefc.external import is_inside
 _PASSING = {"DequantizeLinear", "QuantizeLinear", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
             "CastLike", "Identity", "Slice", "Split", "Concat"}  # fmt: skip
 _BITS = {
-    TensorProto.UNDEFINED: 0, TensorProto.STRING: 0, TensorProto.DOUBLE: 64, TensorProto.INT64: 64,
-    TensorProto.UINT64: 64, TensorProto.COMPLEX64: 64, TensorProto.COMPLEX128: 128, TensorProto.FLOAT: 32,
-    TensorProto.INT32: 32, TensorProto.UINT32: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16,
-    TensorProto.INT16: 16, TensorProto.UINT16: 16,
+    "UNDEFINED": 0, "STRING": 0, "DOUBLE": 64, "INT64": 64, "UINT64": 64, "COMPLEX64": 64, "COMPLEX128": 128,
+    "FLOAT": 32, "INT32": 32, "UINT32": 32, "FLOAT16": 16, "BFLOAT16": 16, "INT16": 16, "UINT16": 16,
+    "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2,
 }  # fmt: skip
-_FEW_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}  # packed; those left out have 8
+"""Of one number by TensorProto.DataType, 8 where it is left out. Those below 8 are packed."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +184,7 @@ def _stored(tensor: TensorProto, numbers: int) -> int:
 
 
 def _nominal(tensor: TensorProto, numbers: int) -> int:
-    few = _FEW_BITS.get(TensorProto.DataType.Name(tensor.data_type), 8) if tensor.data_type not in _BITS else 0
-    return -(-numbers * (few or _BITS[tensor.data_type]) // 8)
+    return -(-numbers * _BITS.get(TensorProto.DataType.Name(tensor.data_type), 8) // 8)
 
 
 def _varint_bytes(value: int) -> int:

@@ -110,5 +110,5 @@ def _outputs(node: Node, event: Event) -> Iterator[list[Any]]:
     names = [name for name in node.outputs if name]
     there = [(dtype, list(shape)) for each in event["outputs"] for dtype, shape in each.items()]
     padded = names if len(names) == len(there) else [*names, *[""] * len(there)]
-    for name, (dtype, shape) in zip(padded, there):
+    for name, (dtype, shape) in zip(padded, there, strict=False):
         yield [name, dtype, shape]

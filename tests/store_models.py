@@ -33,7 +33,9 @@ def branches() -> onnx.ModelProto:
 
     def branch(name: str) -> onnx.GraphProto:
         nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Add", ["p", "b"], [name])]
-        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, FLOAT, None)], [tensor("w", 8, 4)])
+        return helper.make_graph(
+            nodes, name, [], [helper.make_tensor_value_info(name, FLOAT, None)], [tensor("w", 8, 4)]
+        )
 
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
@@ -57,7 +59,10 @@ def constant() -> onnx.ModelProto:
 
 def function() -> onnx.ModelProto:
     """A local function that holds 8 x 4 numbers, called twice."""
-    body = [helper.make_node("Constant", [], ["w"], value=tensor("", 8, 4)), helper.make_node("MatMul", ["a", "w"], ["b"])]
+    body = [
+        helper.make_node("Constant", [], ["w"], value=tensor("", 8, 4)),
+        helper.make_node("MatMul", ["a", "w"], ["b"]),
+    ]
     made = helper.make_function("other", "Projection", ["a"], ["b"], body, [helper.make_opsetid("", 21)])
     calls = [helper.make_node("Projection", ["x"], [name], domain="other") for name in "pq"]
     add = helper.make_node("Add", ["p", "q"], ["y"])

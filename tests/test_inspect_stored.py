@@ -113,7 +113,8 @@ def test_a_quantised_model(tmp_path: Path) -> None:
     assert found.numbers == sum(array.size for array in arrays)
     assert sum(part.bytes for part in found.parts) == sum(array.nbytes for array in arrays)
     assert sum(array.nbytes for array in arrays if array.dtype == np.int8) >= 64 * 40
-    assert (found.parts[0].op, found.parts[0].shape, found.parts[0].fits) == ("MatMulInteger", "64 x 40", candidates.LINEAR)
+    part = found.parts[0]
+    assert (part.op, part.shape, part.fits) == ("MatMulInteger", "64 x 40", candidates.LINEAR)
 
 
 def test_layers_by_torch_module(tmp_path: Path) -> None:
