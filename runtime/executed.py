@@ -8,13 +8,25 @@ an event any more.
 from __future__ import annotations
 
 import re
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgefc.runtime.graph import Graph, Node, Tensor
 
-Event = Mapping[str, Any]  # name, op, inputs and outputs: [{type: shape}, ...]
+Event = Mapping[str, Any]  # name, op, start (microseconds), inputs and outputs: [{type: shape}, ...]
 Scope = Mapping[str, tuple[str, Tensor]]  # by name, the weights that a node sees, each with a key of its own
+
+_HOLDS_OTHERS = ("If", "Loop", "Scan")
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """One event, and those of the nodes inside of its If, Loop or Scan."""
+
+    event: Event
+    inside: tuple[_Ran, ...]
 
 
 def executed(graph: Graph, events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -27,54 +39,89 @@ def executed(graph: Graph, events: Sequence[Event]) -> list[dict[str, Any]]:
     Raises:
         ValueError: the events are not those of the graph.
     """
-    walk = _Walk(events)
-    told = list(walk.graph(graph, {}, ""))
-    if walk.at != len(events):
-        raise ValueError(f"of {len(events)} events {len(events) - walk.at} belong to no node")
-    return told
+    return list(_run(graph, {}, "", _nested(events)))
 
 
-class _Walk:
-    """Goes through events and nodes together: both stand in the order of execution."""
+def _nested(events: Sequence[Event]) -> list[_Ran]:
+    """An event is written when its node ends: what began after its If, Loop or Scan and ended before is inside."""
+    result: list[_Ran] = []
+    for event in events:
+        inside: list[_Ran] = []
+        if event["op"] in _HOLDS_OTHERS:
+            while result and result[-1].event["start"] >= event["start"]:
+                inside.append(result.pop())
+        result.append(_Ran(event, tuple(reversed(inside))))
+    return result
 
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.events, self.at = events, 0
 
-    def graph(self, graph: Graph, outer: Scope, place: str) -> Iterator[dict[str, Any]]:
-        scope = {**outer, **{name: (f"{place}{name}", tensor) for name, tensor in graph.weights.items()}}
-        for index, node in enumerate(graph.nodes):
-            if node.graphs:
-                yield from self._bodies(node, scope, f"{place}{index}/")
-            event = self._next(node)
-            if not node.graphs:
-                yield _told(node, scope, event)
+def _run(graph: Graph, outer: Scope, place: str, runs: Sequence[_Ran]) -> Iterator[dict[str, Any]]:
+    """One run of a graph. The order in which onnxruntime runs nodes is not always that of the graph."""
+    scope = {**outer, **{name: (f"{place}{name}", tensor) for name, tensor in graph.weights.items()}}
+    waiting, queue = _Waiting(graph, scope), deque(runs)
+    while queue:
+        ran = queue.popleft()
+        index, node = waiting.take(ran.event)
+        if not node.graphs:
+            yield _told(node, scope, ran.event)
+            continue
+        before, bodies = _bodies(node, ran.inside)
+        queue.extendleft(reversed(before))
+        for body, part in bodies:
+            yield from _run(node.graphs[body], scope, f"{place}{index}/{body}/", part)
+    waiting.check_empty()
 
-    def _bodies(self, node: Node, scope: Scope, place: str) -> Iterator[dict[str, Any]]:
-        """The events of a body, as often as it ran; the event of its own node follows them."""
-        while not self._is_next(node):
-            body = next((i for i, graph in enumerate(node.graphs) if self._starts(graph)), None)
-            if body is None:
-                raise ValueError(f"nothing that is in node {node.name!r} ran at event {self.at}")
-            yield from self.graph(node.graphs[body], scope, f"{place}{body}/")
 
-    def _starts(self, graph: Graph) -> bool:
-        if not graph.nodes:
-            return False
-        first = graph.nodes[0]
-        return self._is_next(first) or any(self._starts(inner) for inner in first.graphs)
+class _Waiting:
+    """The nodes of a graph that have not run yet. onnxruntime names those without a name by operator and a number."""
 
-    def _is_next(self, node: Node) -> bool:
-        if self.at >= len(self.events):
-            raise ValueError(f"node {node.name!r} has no event")
-        event = self.events[self.at]
-        named = event["name"] == node.name if node.name else re.fullmatch(rf"{node.op}_\d+", event["name"])
-        return bool(named) and event["op"] == node.op
+    def __init__(self, graph: Graph, scope: Scope) -> None:
+        self._scope = scope
+        self._named = {node.name: (index, node) for index, node in enumerate(graph.nodes) if node.name}
+        self._unnamed = [(index, node) for index, node in enumerate(graph.nodes) if not node.name]
+        self._to_make = {value for node in graph.nodes for value in node.outputs if value}
 
-    def _next(self, node: Node) -> Event:
-        if not self._is_next(node):
-            raise ValueError(f"event {self.at} is not of node {node.name!r}")
-        self.at += 1
-        return self.events[self.at - 1]
+    def take(self, event: Event) -> tuple[int, Node]:
+        name, op = event["name"], event["op"]
+        index, node = self._named.pop(name, (-1, None))
+        if node is None and re.fullmatch(rf"{re.escape(op)}_\d+", name):
+            ready = [each for each in self._unnamed if each[1].op == op and self._to_make.isdisjoint(each[1].inputs)]
+            index, node = max(ready, key=lambda each: _alike(each[1], self._scope, event), default=(-1, None))
+            self._unnamed = [each for each in self._unnamed if each[0] != index]
+        if node is None or node.op != op:
+            raise ValueError(f"no node {name!r} was there to run")
+        self._to_make.difference_update(node.outputs)
+        return index, node
+
+    def check_empty(self) -> None:
+        if self._named or self._unnamed:
+            raise ValueError(f"{len(self._named) + len(self._unnamed)} nodes did not run")
+
+
+def _alike(node: Node, scope: Scope, event: Event) -> int:
+    """How many weights of a node have the shape of an input of the event: tells unnamed nodes of one kind apart."""
+    shapes = [list(shape) for each in event["inputs"] for shape in each.values()]
+    return sum(list(scope[name][1].shape) in shapes for name in node.inputs if name in scope)
+
+
+def _bodies(node: Node, inside: Sequence[_Ran]) -> tuple[Sequence[_Ran], list[tuple[int, Sequence[_Ran]]]]:
+    """Events before the node after all, as far as a clock of microseconds can tell, and those of each run of a body."""
+    if node.op == "If":
+        for index in sorted(range(len(node.graphs)), key=lambda each: -len(node.graphs[each].nodes)):
+            count = len(node.graphs[index].nodes)
+            part = inside[len(inside) - count :]
+            if count <= len(inside) and _is_run_of(node.graphs[index], part):
+                return inside[: len(inside) - count], [(index, part)]
+        raise ValueError(f"no branch of node {node.name!r} ran")
+    count = len(node.graphs[0].nodes)
+    first = len(inside) % count if count else len(inside)
+    starts = range(first, len(inside), max(count, 1))
+    return inside[:first], [(0, inside[start : start + count]) for start in starts]
+
+
+def _is_run_of(graph: Graph, part: Sequence[_Ran]) -> bool:
+    names = {ran.event["name"] for ran in part}
+    same = Counter(ran.event["op"] for ran in part) == Counter(node.op for node in graph.nodes)
+    return same and all(node.name in names for node in graph.nodes if node.name)
 
 
 def _told(node: Node, scope: Scope, event: Event) -> dict[str, Any]:

@@ -46,10 +46,8 @@ def work(question: dict[str, Any]) -> dict[str, Any]:
             optimised = graph.read(Path(folder) / _OPTIMISED).graph
             nodes = executed(optimised, _events(Path(session.end_profiling())))
         except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{file} cannot be counted: onnxruntime's profile of it is unreadable ({type(error).__name__}). "
-                "Use names of plain letters in it."
-            ) from None
+            why = f"onnxruntime's profile of it is unreadable ({type(error).__name__}: {error})"
+            raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
         return {"batch": batch, "nodes": nodes}
 
 
@@ -70,7 +68,7 @@ def _events(profile: Path) -> list[dict[str, Any]]:
     seen = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
     return [
         {
-            "name": event["name"][: -len(_SUFFIX)], "op": event["args"].get("op_name", ""),
+            "name": event["name"][: -len(_SUFFIX)], "op": event["args"].get("op_name", ""), "start": event["ts"],
             "inputs": event["args"].get("input_type_shape") or [],
             "outputs": event["args"].get("output_type_shape") or [],
         }
