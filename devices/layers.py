@@ -18,33 +18,40 @@ Call = tuple[str, int]  # operator, number that onnxruntime gave the call
 
 def layers(executed: Sequence[Mapping[str, Any]], model: Model) -> list[str]:
     """Of each executed node, the layer; "" outside of all modules."""
-    nodes = list(model.graph.all_nodes())
-    by_value = {value: _layer(node) for node in nodes for value in node.outputs if value}
-    by_name = {node.name: _layer(node) for node in nodes if node.name}
-    calls = _calls(executed, [node for node in nodes if (node.domain, node.op) in model.functions])
+    source = _Source(model)
+    calls = _calls(executed, source.calling)
     made: dict[str, str] = {}  # the layer by the value that an executed node made
     result: list[str] = []
     for node in executed:
-        layer = _found(node, calls, by_value, by_name)
+        call = _call(node["name"])
+        layer = source.layer(node) if call is None else calls[call]
         if layer is None:
-            sources = [made[each[0]] for each in node["inputs"] if each[0] in made]
-            layer = sources[0] if sources else result[-1] if result else ""
+            inputs = [made[value] for value, *_ in node["inputs"] if value in made]
+            layer = inputs[0] if inputs else result[-1] if result else ""
         result.append(layer)
         made.update((value, layer) for value, *_ in node["outputs"] if value)
     return result
 
 
-def _found(
-    node: Mapping[str, Any], calls: Mapping[Call, str], by_value: Mapping[str, str], by_name: Mapping[str, str]
-) -> str | None:
-    name = node["name"]
-    if call := _call(name):
-        return calls[call]
-    root = name.removeprefix("fused ").removesuffix("_nchwc")  # what it was before an activation was fused into it
-    if root != name and root in by_name:
-        return by_name[root]
-    made = (by_value[value] for value, *_ in node["outputs"] if value in by_value)
-    return next(made, by_name.get(name))
+class _Source:
+    """The layers of the file's own nodes, by the names that are left of them in what was executed."""
+
+    def __init__(self, model: Model) -> None:
+        nodes = list(model.graph.all_nodes())
+        self.calling = [node for node in nodes if (node.domain, node.op) in model.functions]
+        self._by_name = {node.name: _layer(node) for node in nodes if node.name}
+        self._by_value = {value: _layer(node) for node in nodes for value in node.outputs if value}
+        self._by_weight = {value: _layer(node) for node in reversed(nodes) for value in node.inputs}
+
+    def layer(self, node: Mapping[str, Any]) -> str | None:
+        """None for a node that onnxruntime added."""
+        name: str = node["name"]
+        root = name.removeprefix("fused ").removesuffix("_nchwc")
+        if root != name:  # something was fused into it, or its arrays were laid out in blocks: by what it was before
+            weights = (self._by_weight[key] for _, key, *_ in node["inputs"] if key in self._by_weight)
+            return self._by_name.get(root) or next(weights, self._by_value.get(root))
+        made = (self._by_value[value] for value, *_ in node["outputs"] if value in self._by_value)
+        return next(made, self._by_name.get(name))
 
 
 def _layer(node: Node) -> str:

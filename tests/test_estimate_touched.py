@@ -157,7 +157,10 @@ def test_a_loop_reads_its_weights_again(tmp_path: Path) -> None:
     ports = [helper.make_tensor_value_info(*each) for each in (("i", INT64, []), ("go", onnx_models.BOOL, []))]
     state = helper.make_tensor_value_info("h", FLOAT, [1, 8])
     body = helper.make_graph(
-        [helper.make_node("MatMul", ["h", "w"], ["h2"], name="/cell/MatMul"), helper.make_node("Identity", ["go"], ["g2"])],
+        [
+            helper.make_node("MatMul", ["h", "w"], ["h2"], name="/cell/MatMul"),
+            helper.make_node("Identity", ["go"], ["g2"]),
+        ],
         "body", [*ports, state],
         [helper.make_tensor_value_info("g2", onnx_models.BOOL, []), helper.make_tensor_value_info("h2", FLOAT, [1, 8])],
         [store_models.tensor("w", 8, 8)],
@@ -245,9 +248,25 @@ def test_fused_nodes_belong_to_the_value_that_they_make() -> None:
     ran = [
         told("/a/MatMul", ["p"]), told("SkipLayerNormalization_token_3", ["r", "", "q"], ["p"]),
         told("InsertedCast_r", ["r_cast"], ["r"]), told("fused /c/Gemm", ["t"], ["r_cast"]),
-        told("/c/Gemm_nchwc", ["reordered"], []),
+        told("r_nchwc", ["reordered"], []), told("ReorderOutput", ["u"], ["reordered"]),
     ]  # fmt: skip
-    assert layers(ran, source(*nodes)) == ["a", "b", "b", "c", "c"]
+    assert layers(ran, source(*nodes)) == ["a", "b", "b", "c", "b", "b"]
+
+
+def test_a_convolution_in_blocks_belongs_to_its_weights(tmp_path: Path) -> None:
+    """onnxruntime names it by the value behind the activation that it fused, and gives the kernel another name."""
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel", "bias"], ["p"], name="/conv/Conv"),
+        helper.make_node("Relu", ["p"], ["y"], name="/act/Relu"),
+    ]
+    model = store_models.model(nodes, [store_models.tensor("kernel", 16, 16, 3, 3), store_models.tensor("bias", 16)])
+    del model.graph.input[0].type.tensor_type.shape.dim[:]
+    for size_ in (1, 16, 9, 9):
+        model.graph.input[0].type.tensor_type.shape.dim.add(dim_value=size_)
+
+    steps = counted(model, tmp_path / "m.onnx").steps
+
+    assert {step.layer for step in steps if step.kind == "product"} == {"conv"}
 
 
 def test_calls_of_a_function_are_told_apart() -> None:

@@ -5,10 +5,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import edgefc
+import edgefc.export.exporter
+from edgefc.devices.work import work_of
 from edgefc.errors import ModelError
+from edgefc.export import export, verify
 from edgefc.export.inspector import inspect
 from edgefc.runtime import Session
 from edgefc.runtime.external import weight_files
@@ -77,6 +83,27 @@ def test_what_onnxruntime_refuses_is_refused(tmp_path: Path, place: links.Place)
         weight_files(path)
     with pytest.raises(ModelError, match=r"is not a whole ONNX model: its weights '.*' lie outside its folder"):
         inspect(path)
+
+
+def test_a_linked_snapshot_in_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exported with weights beside it, moved into a cache of blobs and links, and read by those links."""
+    monkeypatch.setattr(edgefc.export.exporter, "EXTERNAL_FROM_BYTES", 1)
+    model, x = nn.Sequential(edgefc.CirculantLinear(8, 600), nn.Linear(600, 4)).eval(), torch.randn(2, 8)
+    export(model, x, tmp_path / "m.onnx", verify=False)
+    snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name, blob in (("m.onnx", "a"), ("m.onnx.data", "b")):
+        (tmp_path / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+
+    found = inspect(snapshot / "m.onnx")
+
+    assert [layer.stored for layer in found.layers] == [1200]
+    assert found.data_bytes == (blobs / "b").stat().st_size >= 4 * (1200 + 2400)
+    assert model_file(str(snapshot / "m.onnx")).weights[0].file_bytes == found.data_bytes
+    assert verify(snapshot / "m.onnx", model, x).holds
+    assert work_of(snapshot / "m.onnx", 2).file_bytes == found.file_bytes + found.data_bytes
 
 
 @pytest.mark.parametrize("make", [store_models.branches, store_models.constant, store_models.function])
