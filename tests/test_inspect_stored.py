@@ -155,28 +155,25 @@ def test_shared_weights_belong_to_their_first_layer(tmp_path: Path) -> None:
     assert (part.layer, part.op, part.shape, part.numbers) == ("p", "MatMul", "8 x 8", 64)
 
 
-def test_every_node_of_an_export_names_its_layer(tmp_path: Path) -> None:
-    """Also those that torch names no module of."""
-    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Softmax(-1))
-    for flat in (False, True):
-        export(model, torch.zeros(2, 8), tmp_path / "m.onnx", verify=False, flat=flat)
-        nodes = onnx.load(tmp_path / "m.onnx").graph.node
-        layers = [{entry.key: entry.value for entry in node.metadata_props}[LAYER_KEY] for node in nodes]
-        assert set(layers) == {"0", "1", "2"}
+class Sized(nn.Module):
+    """Reads a size and multiplies by it: the model's own, and torch files the size under no module at all."""
 
-
-class Counts(nn.Module):
-    """Reads a size, which torch files under no module at all."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * x.shape[0]
+        y: torch.Tensor = self.inner(x) * x.shape[0]
+        return y
 
 
-def test_what_torch_files_under_no_module_is_the_models(tmp_path: Path) -> None:
-    export(Counts(), torch.ones(3, 8), tmp_path / "m.onnx", verify=False)
+@pytest.mark.parametrize("flat", [False, True])
+def test_every_node_of_an_export_names_its_layer(tmp_path: Path, flat: bool) -> None:
+    export(Sized().eval(), torch.ones(3, 8), tmp_path / "m.onnx", verify=False, flat=flat)
 
     nodes = onnx.load(tmp_path / "m.onnx").graph.node
-    assert {entry.value for node in nodes for entry in node.metadata_props if entry.key == LAYER_KEY} == {""}
+    assert all(LAYER_KEY in {entry.key for entry in node.metadata_props} for node in nodes)
+    assert {entry.value for node in nodes for entry in node.metadata_props} == {"", "inner.0", "inner.1"}
 
 
 # ---- candidates
