@@ -12,6 +12,7 @@ from typing import Any, Literal
 from edgefc.devices.layers import layers
 from edgefc.devices.products import PRODUCTS, product
 from edgefc.devices.touched import VIEWS, Array, read, size, written
+from edgefc.errors import ModelError
 from edgefc.runtime import child, failures, graph
 from edgefc.runtime.external import weight_files
 
@@ -93,8 +94,12 @@ def work_of(path: str | Path, batch: int | None = None, inputs: str | None = Non
 
 def _work(file: Path, found: Mapping[str, Any]) -> Work:
     """What the probe told of the file, counted."""
+    try:
+        model = graph.read(file)
+    except ValueError as error:  # onnxruntime has read it, and takes messages that no writer of ONNX makes
+        raise ModelError(f"{file} cannot be counted: {error}. Export it again.") from None
     seen = _Seen()
-    named = zip(layers(found["nodes"], graph.read(file)), found["nodes"], strict=True)
+    named = zip(layers(found["nodes"], model), found["nodes"], strict=True)
     steps = tuple(_step(layer, node, seen) for layer, node in named)
     total = file.stat().st_size + sum(each.stat().st_size for each in weight_files(file))
     return Work(file.name, total, found["batch"], steps)

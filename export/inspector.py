@@ -9,7 +9,7 @@ import onnx
 from edgefc.errors import ModelError, UsageError, needs_extra
 from edgefc.export import candidates
 from edgefc.export.described import Described
-from edgefc.export.stored import Reader, Use, Weight, metadata, passes_on
+from edgefc.export.stored import Reader, Use, Weight, metadata, passes_on, text
 from edgefc.files import exists
 from edgefc.scopes import FLAT_KEY, layer_of
 
@@ -129,7 +129,7 @@ def _count_packed(weight: Weight) -> None:
         sizes = {attribute.name: attribute.i for attribute in use.node.attribute}
         if weight.dtype != onnx.TensorProto.UINT8:
             continue
-        if use.node.op_type == "MatMulNBits" and use.index == 1 and {"K", "N"} <= set(sizes):
+        if use.node.op_type == "MatMulNBits" and use.index == 1 and min(sizes.get("K", 0), sizes.get("N", 0)) > 0:
             weight.shape = (sizes["N"], sizes["K"])
             weight.numbers = sizes["N"] * sizes["K"]
         elif (use.node.op_type, use.index) in {("MatMulNBits", 3), ("GatherBlockQuantized", 0),
@@ -172,7 +172,7 @@ def _described(node: onnx.NodeProto) -> Described:
     told = f"node {node.name!r}, an edgefc::{node.op_type},"
     if node.op_type not in lowerings():
         raise ModelError(f"{told} is of no layer that this version knows. Known are: {', '.join(sorted(lowerings()))}.")
-    attributes = {each.name: _value(each) for each in node.attribute}
+    attributes = {text(each.name): _value(each) for each in node.attribute}
     try:
         return lowerings()[node.op_type].describe(attributes)
     except KeyError as error:
@@ -183,7 +183,7 @@ def _described(node: onnx.NodeProto) -> Described:
 
 def _value(attribute: onnx.AttributeProto) -> object:
     value = onnx.helper.get_attribute_value(attribute)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return text(value) if isinstance(value, bytes) else value
 
 
 def _parts(weights: Sequence[Weight], total: int) -> tuple[Part, ...]:
@@ -231,4 +231,4 @@ def _name(weight: Weight) -> str:
     if found is not None:
         return found
     scope = weight.name.rpartition(".")[0]
-    return scope or use.node.name or next(iter(use.node.output), "") or use.node.op_type
+    return scope or use.node.name or text(next(iter(use.node.output), "")) or use.node.op_type

@@ -64,7 +64,7 @@ class Reader:
         self._file, self._function = file, ""
         self._graph(model.graph, {})
         for function in model.functions:
-            self._function = f"{function.domain}::{function.name}"
+            self._function = f"{text(function.domain)}::{text(function.name)}"
             self._nodes(function.node, {})
             for attribute in function.attribute_proto:
                 self._attribute(attribute, None)
@@ -79,6 +79,7 @@ class Reader:
 
     def _nodes(self, nodes: Iterable[NodeProto], scope: Scope) -> None:
         for node in nodes:
+            node.name, node.op_type, node.domain = map(text, (node.name, node.op_type, node.domain))
             if node.domain == "edgefc" and not self._function:
                 self.edgefc_nodes.append(node)
             constant = node.op_type == "Constant" and not node.domain
@@ -117,25 +118,31 @@ class Reader:
         numbers = math.prod(shape)
         if numbers < 0:
             raise ValueError(f"tensor {tensor.name!r} has the shape {list(shape)}")
-        location, stored = "", _stored(tensor, numbers)
         if tensor.data_location == TensorProto.EXTERNAL:
             location, stored = _beside(self._file, tensor, numbers)
-        return self._add(Weight(tensor.name, tensor.data_type, shape, numbers, stored, location))
+        else:
+            location, stored = "", _stored(tensor, numbers)
+        return self._add(Weight(text(tensor.name), tensor.data_type, shape, numbers, stored, location))
 
     def _sparse(self, sparse: SparseTensorProto) -> Weight:
         """Its numbers are the values that are stored; its bytes those of values and indices."""
         values, indices = math.prod(sparse.values.dims), math.prod(sparse.indices.dims)
         stored = _stored(sparse.values, values) + _stored(sparse.indices, indices)
         shape = tuple(sparse.dims)
-        return self._add(Weight(sparse.values.name, sparse.values.data_type, shape, values, stored, ""))
+        return self._add(Weight(text(sparse.values.name), sparse.values.data_type, shape, values, stored, ""))
 
     def _add(self, weight: Weight) -> Weight:
         self.weights.append(weight)
         return weight
 
 
+def text(value: str | bytes) -> str:
+    """A string of a file. protobuf gives those that are not UTF-8 as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
 def metadata(node: NodeProto) -> Mapping[str, str]:
-    return {entry.key: entry.value for entry in node.metadata_props}
+    return {text(entry.key): text(entry.value) for entry in node.metadata_props}
 
 
 def passes_on(node: NodeProto) -> bool:
@@ -145,7 +152,7 @@ def passes_on(node: NodeProto) -> bool:
 
 def _beside(file: Path, tensor: TensorProto, numbers: int) -> tuple[str, int]:
     """Where a tensor's bytes lie beside the model, and how many they are."""
-    told = {entry.key: entry.value for entry in tensor.external_data}
+    told = {text(entry.key): text(entry.value) for entry in tensor.external_data}
     location, name = told.get("location", ""), tensor.name
     if not is_inside(file, location):
         raise ValueError(f"its weights {location!r} lie outside its folder")
@@ -177,10 +184,22 @@ def _stored(tensor: TensorProto, numbers: int) -> int:
             )
         return len(tensor.raw_data)
     integers = (*tensor.int32_data, *tensor.int64_data, *tensor.uint64_data)
+    entries = len(tensor.float_data) + len(tensor.double_data) + len(tensor.string_data) + len(integers)
+    if entries != (needed := _entries(tensor, numbers)):
+        raise ValueError(
+            f"tensor {tensor.name!r} of shape {list(tensor.dims)} has {entries} entries and needs {needed}"
+        )
     return (
         4 * len(tensor.float_data) + 8 * len(tensor.double_data) + sum(map(len, tensor.string_data))
         + sum(map(_varint_bytes, integers))
     )  # fmt: skip
+
+
+def _entries(tensor: TensorProto, numbers: int) -> int:
+    """Of a tensor that is not raw: a complex number takes two, and numbers of few bits share one."""
+    name = TensorProto.DataType.Name(tensor.data_type)
+    each = max(8 // (_BITS.get(name, 8) or 8), 1)
+    return 2 * numbers if name.startswith("COMPLEX") else -(-numbers // each)
 
 
 def _nominal(tensor: TensorProto, numbers: int) -> int:

@@ -92,7 +92,7 @@ def test_bytes_of_every_type(tmp_path: Path, name: str, bits: int, field: str | 
         weight.int64_data.extend([1, 127, 128, 300000, -1])
         wide = onnx.TensorProto(int64_data=weight.int64_data).ByteSize() - 2
     else:
-        weight.int32_data.extend([1] * 5)
+        weight.int32_data.extend([1] * (3 if bits == 4 else 5))
         wide = onnx.TensorProto(int32_data=weight.int32_data).ByteSize() - 2
     node = helper.make_node("Identity", ["w"], ["y"])
     graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("y", dtype, [5])], [weight])
@@ -226,10 +226,22 @@ def broken(path: Path, **changed: Any) -> Path:
         for key, value in changed["external"].items():
             weight.external_data.add(key=key, value=value)
         (path.parent / "w").write_bytes(bytes(changed.get("size", 128)))
+    elif "entries" in changed:
+        weight.ClearField("raw_data")
+        weight.float_data.extend([1.0] * changed["entries"])
     else:
         weight.raw_data = changed["raw"]
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="/QQQ/MatMul")
+    data = store_models.model([node], [store_models.tensor("w", 8, 8)]).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(data.replace(b"QQQ", b"\xff\xfe\xfd"))
+
+    assert main(["inspect", str(tmp_path / "m.onnx"), "--json", str(tmp_path / "i.json")]) == 0
+    assert "\ufffd" * 3 in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -240,6 +252,7 @@ def broken(path: Path, **changed: Any) -> Path:
         ({"external": {"location": "w"}, "size": 100}, "tensor 'w' ends behind the end of its weights file 'w'"),
         ({"external": {"location": "w", "offset": "4"}}, "tensor 'w' ends behind the end of its weights file 'w'"),
         ({"external": {"location": "w", "offset": "-4"}}, "tensor 'w' lies at '-4' of its weights file"),
+        ({"entries": 3}, "tensor 'w' of shape [8, 4] has 3 entries and needs 32"),
         ({"external": {"location": "gone"}}, "its weights file 'gone' is not there"),
     ],
 )
