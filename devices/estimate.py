@@ -74,12 +74,16 @@ class Calibration(_Part):
 
 @dataclass(frozen=True)
 class Share:
-    """One layer's part of an estimate; name "" is all that lies outside of the structured layers."""
+    """One torch layer's part of an estimate; its name is "" for what the model itself does.
+
+    weight_bytes are read in a run; held_bytes are its weights in memory, each counted at the first layer that has it.
+    """
 
     layer: str
     seconds: float
     flop: int
     weight_bytes: int
+    held_bytes: int
     bound: str
 
 
@@ -132,8 +136,8 @@ def estimate(work: Work, rates: Rates, *, threads: int = 1, calibration: Calibra
 
 
 def weight_speed(work: Work, rates: Rates, constants: Constants, threads: int) -> float:
-    """Bytes per second at which weights arrive: from the smallest place that holds all of them between runs."""
-    held = work.weight_bytes + work.activation_bytes
+    """Bytes per second at which weights arrive: from the smallest place that holds all that a run reads."""
+    held = work.weight_bytes + work.live_bytes
     if held <= rates.l2_bytes:
         return constants.l2_bytes_per_cycle * rates.clock_hz * threads
     if held <= rates.l3_bytes:
@@ -170,14 +174,14 @@ def step_seconds(step: Step, rates: Rates, constants: Constants, speed: float, t
 
 def memory_parts(work: Work) -> tuple[int, int, int]:
     """What memory grows with: a constant, weights as the file stores them, and those computed or copied at load."""
-    return 1, work.file_bytes, max(work.weight_bytes - work.file_bytes, 0)
+    return 1, work.file_bytes, max(work.held_bytes - work.file_bytes, 0)
 
 
 def memory_bytes(work: Work, constants: Constants) -> int:
     """The peak that the model adds to onnxruntime's own memory, at load or in a run."""
     shares = (constants.memory_fixed_bytes, constants.memory_per_stored_byte, constants.memory_per_folded_byte)
     held = math.fsum(share * part for share, part in zip(shares, memory_parts(work), strict=True))
-    return int(held) + work.activation_bytes
+    return int(held) + work.live_bytes
 
 
 def _share(layer: str, steps: list[tuple[Step, float, str]]) -> Share:
@@ -187,5 +191,6 @@ def _share(layer: str, steps: list[tuple[Step, float, str]]) -> Share:
     return Share(
         layer=layer, seconds=math.fsum(by_bound.values()), flop=sum(step.flop for step, _, _ in steps),
         weight_bytes=sum(step.weight_bytes for step, _, _ in steps),
+        held_bytes=sum(step.held_bytes for step, _, _ in steps),
         bound=max(by_bound, key=lambda each: by_bound[each]),
     )  # fmt: skip

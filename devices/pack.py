@@ -28,7 +28,7 @@ _MAIN = "import os, sys\nfrom edgefc.devices.agent import main\ncode = main()\ns
 def sources() -> dict[str, Path]:
     """Every packed file, by its place in the archive."""
     top, runtime, devices = (Path(module.__path__[0]) for module in (edgefc, edgefc.runtime, edgefc.devices))
-    found = {f"edgefc/{name}.py": top / f"{name}.py" for name in ("__init__", "errors")}
+    found = {f"edgefc/{name}.py": top / f"{name}.py" for name in ("__init__", "errors", "external")}
     found |= {f"edgefc/runtime/{name}.py": runtime / f"{name}.py" for name in _RUNTIME}
     return found | {f"edgefc/devices/{name}.py": devices / f"{name}.py" for name in ("__init__", *_DEVICES)}
 

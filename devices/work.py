@@ -1,40 +1,40 @@
 """What one run of a model computes and moves, step by step: counted by running it once here, with its bodies.
 
-onnxruntime's own profiler tells every executed node with the shapes of its inputs and outputs, after functions were
-written out, constants folded and nodes fused; so the counts are of what a device would run as well. Weights that
-onnxruntime packed at load are missing from a node's inputs and are counted from its shapes.
+onnxruntime tells every executed node with its arrays, after functions were written out, constants folded and nodes
+fused; so the counts are of what a device would run as well.
 """
 
-import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgefc.runtime import child, failures
-from edgefc.runtime.external import nodes_of, weight_files
+from edgefc.devices.layers import layers
+from edgefc.devices.products import PRODUCTS, product
+from edgefc.devices.touched import VIEWS, Array, read, size, written
+from edgefc.errors import ModelError
+from edgefc.runtime import child, failures, graph
+from edgefc.runtime.external import weight_files
 
 Kind = Literal["product", "element", "function", "move", "view"]
-Array = tuple[str, list[int]]  # type and shape
-Product = tuple[int, int, int, int, int]  # count, rows, columns, inner, bytes of weights that were packed away
 
-_PRODUCTS = {"MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "Conv", "FusedConv", "ConvTranspose"}
-_CONVOLUTIONS = {"Conv", "FusedConv", "ConvTranspose"}
-_VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Constant"}
 _MOVES = {"Transpose", "Concat", "Slice", "Gather", "Split", "Expand", "Pad", "Tile", "Cast", "ScatterND", "GatherND",
-          "ReorderInput", "ReorderOutput", "GatherElements", "Where"}  # fmt: skip
+          "ReorderInput", "ReorderOutput", "GatherElements", "Where", "ScatterElements", "Compress", "OneHot",
+          "GatherBlockQuantized"}  # fmt: skip
 _FUNCTIONS = {"Exp", "Log", "Erf", "Gelu", "FastGelu", "BiasGelu", "QuickGelu", "Tanh", "Sigmoid", "Softmax", "Sin",
               "Cos", "Sqrt", "Pow", "Softplus", "Elu", "Selu", "LayerNormalization", "Div", "Mod"}  # fmt: skip
-_CONTROL = {"Loop", "If", "Scan"}  # their inner nodes are told one by one
-_ITEM = {"double": 8, "int64": 8, "uint64": 8, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "bool": 1,
-         "int8": 1, "uint8": 1}  # fmt: skip
-_INLINED = re.compile(r"_inlfunc_(?P<op>[A-Za-z0-9]+?)(?:_token_(?P<token>\d+))?_")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One node of a run. A product is `count` times rows x inner by inner x columns; bytes count each array once."""
+    """One node of a run. A product is `count` times rows x inner by inner x columns. Sizes are in bytes.
+
+    activation_bytes    what it reads and writes beside weights
+    live_bytes          its inputs and outputs beside weights, whole: what memory holds during the step
+    weight_bytes        what it reads of weights
+    fresh_bytes         of these, what no step before it read: a Loop reads the same weights again and again
+    held_bytes          its weights, whole, that no step before it has: what memory holds at all times
+    """
 
     layer: str
     op: str
@@ -44,8 +44,10 @@ class Step:
     columns: int
     inner: int
     activation_bytes: int
-    written_bytes: int
+    live_bytes: int
     weight_bytes: int
+    fresh_bytes: int
+    held_bytes: int
 
     @property
     def flop(self) -> int:
@@ -63,12 +65,18 @@ class Work:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(step.weight_bytes for step in self.steps)
+        """The weights that a run reads, each once: what a cache would have to hold."""
+        return sum(step.fresh_bytes for step in self.steps)
 
     @property
-    def activation_bytes(self) -> int:
-        """The most that one step reads and writes beside weights."""
-        return max((step.activation_bytes for step in self.steps), default=0)
+    def held_bytes(self) -> int:
+        """All weights of the run, as memory holds them."""
+        return sum(step.held_bytes for step in self.steps)
+
+    @property
+    def live_bytes(self) -> int:
+        """The most that the inputs and outputs of one step take beside weights."""
+        return max((step.live_bytes for step in self.steps), default=0)
 
 
 def work_of(path: str | Path, batch: int | None = None, inputs: str | None = None) -> Work:
@@ -81,94 +89,64 @@ def work_of(path: str | Path, batch: int | None = None, inputs: str | None = Non
     file = Path(path)
     failures.check_file(file)
     question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch}
-    found = child.ask("probe_work", question, about=str(file))
-    layers = _layers([node[0] for node in found["nodes"]], nodes_of(file, "edgefc"))
-    steps = (_step(layer, *node[1:]) for layer, node in zip(layers, found["nodes"], strict=True))
+    return _work(file, child.ask("probe_work", question, about=str(file)))
+
+
+def _work(file: Path, found: Mapping[str, Any]) -> Work:
+    """What the probe told of the file, counted."""
+    try:
+        model = graph.read(file)
+    except ValueError as error:  # onnxruntime has read it, and takes messages that no writer of ONNX makes
+        raise ModelError(f"{file} cannot be counted: {error}. Export it again.") from None
+    seen = _Seen()
+    named = zip(layers(found["nodes"], model), found["nodes"], strict=True)
+    steps = tuple(_step(layer, node, seen) for layer, node in named)
     total = file.stat().st_size + sum(each.stat().st_size for each in weight_files(file))
-    return Work(file.name, total, found["batch"], tuple(step for step in steps if step is not None))
+    return Work(file.name, total, found["batch"], steps)
 
 
-def _layers(names: Sequence[str], nodes: Sequence[tuple[str, str]]) -> list[str]:
-    """The layer of each executed node; "" outside of all. The nodes of an If written out follow those before it."""
-    instances: dict[str, set[int]] = {}
-    for name in names:
-        if found := _INLINED.match(name):
-            instances.setdefault(found["op"], set()).add(_token(found))
-    called: dict[tuple[str, int], str] = {}
-    for op, tokens in instances.items():
-        given = [name for each, name in nodes if each == op]
-        for index, token in enumerate(sorted(tokens)):
-            called[op, token] = given[index] if len(given) == len(tokens) else f"{op} {index + 1}"
-    result: list[str] = []
-    for name in names:
-        if found := _INLINED.match(name):
-            result.append(called[found["op"], _token(found)])
-        else:
-            inside = "_if_" in name or "_else_branch" in name
-            result.append(result[-1] if inside and result else "")
-    return result
+class _Seen:
+    """How many bytes of each weight the steps so far have read and hold."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, int] = {}
+        self._held: set[str] = set()
+
+    def fresh(self, key: str, touched: int, whole: int) -> int:
+        before = self._read.get(key, 0)
+        self._read[key] = min(before + touched, whole)
+        return self._read[key] - before
+
+    def held(self, key: str, whole: int) -> int:
+        first = key not in self._held
+        self._held.add(key)
+        return whole if first else 0
 
 
-def _token(found: re.Match[str]) -> int:
-    return -1 if found["token"] is None else int(found["token"])
-
-
-def _step(layer: str, op: str, weights: int, inputs: Any, outputs: Any) -> Step | None:
-    if op in _CONTROL:
-        return None
-    read, written = _arrays(inputs), _arrays(outputs)
-    count, rows, columns, inner, packed = 0, 0, 0, 0, 0
-    if op in _PRODUCTS and read and written:
-        shape = _convolution if op in _CONVOLUTIONS else _product
-        count, rows, columns, inner, packed = shape(read, written)
-    total = sum(map(_size, read))
-    return Step(
-        layer=layer, op=op, kind=_kind(op), count=count, rows=rows, columns=columns, inner=inner,
-        activation_bytes=max(total - weights, 0) + sum(map(_size, written)), written_bytes=sum(map(_size, written)),
-        weight_bytes=weights + packed,
-    )  # fmt: skip
+def _step(layer: str, node: Mapping[str, Any], seen: _Seen) -> Step:
+    op: str = node["op"]
+    inputs: list[Array] = [(dtype, shape) for *_, dtype, shape in node["inputs"]]
+    outputs: list[Array] = [(dtype, shape) for _, dtype, shape in node["outputs"]]
+    is_product = op in PRODUCTS and inputs and outputs
+    count, rows, columns, inner = product(op, inputs, outputs) if is_product else (0, 0, 0, 0)
+    moved = live = written(op, outputs)  # the output of a view lies in its input
+    weights = fresh = held = 0
+    for (_, weight, packed, *_), array, touched in zip(node["inputs"], inputs, read(op, inputs, outputs), strict=True):
+        if weight is None:
+            moved, live = moved + touched, live + size(array)
+            continue
+        key = f"{weight} packed for {node['name']}" if packed else weight
+        weights += touched
+        fresh += seen.fresh(key, touched, size(array))
+        held += seen.held(key, size(array))
+    return Step(layer, op, _kind(op), count, rows, columns, inner, moved, live, weights, fresh, held)
 
 
 def _kind(op: str) -> Kind:
-    if op in _PRODUCTS:
+    if op in PRODUCTS:
         return "product"
-    if op in _VIEWS:
+    if op in VIEWS:
         return "view"
     if op in _MOVES:
         return "move"
     return "function" if op in _FUNCTIONS else "element"
-
-
-def _product(read: list[Array], written: list[Array]) -> Product:
-    """A matrix product, stacked ones and those with a transposed first input too."""
-    (dtype, left), (_, out) = read[0], written[0]
-    columns, rows = (out or [1])[-1], out[-2] if len(out) > 1 else 1
-    seen = [shape for _, shape in read[1:] if len(shape) > 1]
-    inner = (left or [1])[-1]
-    if seen and inner not in seen[0][-2:] and len(left) > 1:
-        inner = left[-2]  # transposed
-    packed = 0 if seen else inner * columns * _ITEM.get(dtype, 4)
-    if not seen and rows:  # one weight for all rows: a single product
-        rows = math.prod(out[:-1])
-        if len(left) == 2 and math.prod(left) != rows * inner:
-            inner = math.prod(left) // rows
-            packed = inner * columns * _ITEM.get(dtype, 4)
-    return math.prod(out) // max(rows * columns, 1), rows, columns, inner, packed
-
-
-def _convolution(read: list[Array], written: list[Array]) -> Product:
-    """A convolution as the product of its windows with its kernel."""
-    (dtype, image), (_, out) = read[0], written[0]
-    kernels = [shape for _, shape in read[1:] if len(shape) > 2]
-    channels = out[1] if len(out) > 1 else 1
-    inner = math.prod(kernels[0][1:]) if kernels else image[1] if len(image) > 1 else 1
-    packed = 0 if kernels else inner * channels * _ITEM.get(dtype, 4)
-    return 1, math.prod(out) // max(channels, 1), channels, inner, packed
-
-
-def _arrays(told: Any) -> list[Array]:
-    return [(dtype, list(shape)) for each in told or () for dtype, shape in each.items()]
-
-
-def _size(array: Array) -> int:
-    return math.prod(array[1]) * _ITEM.get(array[0], 4)

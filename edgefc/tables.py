@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+TOP = 20
+"""Rows that a long table shows unless all are asked for."""
+
 _WIDE = 10_000  # columns: nothing is cut or folded; a narrow terminal wraps lines itself
 
 
@@ -19,6 +22,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
             table.add_section()
         table.add_row(*row)
     Console(width=_WIDE, highlight=False, markup=False, emoji=False).print(table)
+
+
+def first_rows(rows: Sequence[Sequence[str]], every: bool) -> tuple[Sequence[Sequence[str]], str]:
+    """The rows to print, and a line on those left out: the first TOP rows unless all are asked for."""
+    if every or len(rows) <= TOP + 1:  # a line for one row that is left out would take its place
+        return rows, ""
+    return rows[:TOP], f"... and {len(rows) - TOP} more. --all prints every row."
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:

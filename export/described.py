@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgefc.layers.facts import ACTIVATIONS
+
 
 @dataclass(frozen=True)
 class Described:
@@ -23,6 +25,18 @@ def describe_linear(attributes: Mapping[str, Any], detail: str = "") -> Describe
     """What a node stands for that takes the place of torch.nn.Linear."""
     n, m = int(attributes["in_features"]), int(attributes["out_features"])
     return Described(shape=f"{m} x {n}", dense=n * m + m, detail=detail)
+
+
+def activation_name(attributes: Mapping[str, Any]) -> str:
+    """The element-wise function of a node.
+
+    Raises:
+        ValueError: a number that stands for none.
+    """
+    code = int(attributes["activation"])
+    if not 0 <= code < len(ACTIVATIONS):
+        raise ValueError(f"no activation {code}")
+    return ACTIVATIONS[code]
 
 
 def unsigned(seed: int) -> int:

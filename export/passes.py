@@ -1,6 +1,5 @@
 """What the exporter does to the graph that torch hands over; each pass changes the model in place."""
 
-import ast
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -19,10 +18,9 @@ from edgefc.export.build import DOMAIN, DOMAIN_VERSION
 from edgefc.export.options import Options
 from edgefc.export.registry import lowerings
 from edgefc.generator import VERSION as GENERATOR_VERSION
+from edgefc.scopes import FLAT_KEY, torch_scope
+from edgefc.scopes import LAYER_KEY as LAYER_KEY
 
-LAYER_KEY = "edgefc.layer"
-FLAT_KEY = "edgefc.flat"
-_SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 IR_VERSION = 10
 
 
@@ -32,17 +30,17 @@ def structured_nodes(model: ir.Model) -> list[ir.Node]:
 
 
 def name_layers(model: ir.Model) -> None:
-    """Keep on each node the name of its torch layer and drop torch's metadata: it holds paths and stack traces.
+    """Keep on every node the name of its torch layer and drop torch's metadata: it holds paths and stack traces.
 
-    Structured nodes take the name of their layer, with a number behind it where a layer is called again.
+    The layer is the innermost torch module, "" for the model itself. Structured nodes take the name of their layer,
+    with a number behind it where a layer is called again.
     """
-    layers = {node: _scope(node) for node in model.graph.all_nodes()}
+    layers = _layers(model)
     ClearMetadataAndDocStringPass()(model)
     model.metadata_props.clear()
     calls: dict[str, int] = {}
     for node, layer in layers.items():
-        if layer:
-            node.metadata_props[LAYER_KEY] = layer
+        node.metadata_props[LAYER_KEY] = layer
         if node.domain == DOMAIN:
             calls[layer] = calls.get(layer, 0) + 1
             name = layer or node.op_type  # the model is the layer
@@ -176,7 +174,19 @@ def _holders(model: ir.Model) -> Iterator[ir.Model | ir.Graph | ir.Function | ir
     yield from model.graph.initializers.values()
 
 
-def _scope(node: ir.Node) -> str:
-    """The innermost torch module around the node, by its qualified name, from torch's own metadata."""
-    names: list[str] = ast.literal_eval(node.metadata_props.get(_SCOPES_KEY, "[]"))
-    return own_name(names[-2]) if len(names) >= 2 else ""
+def _layers(model: ir.Model) -> dict[ir.Node, str]:
+    """The innermost torch module around each node; where torch names none, that of the node's inputs or outputs."""
+    nodes = list(model.graph.all_nodes())
+    found = {node: _layer(node) for node in nodes}
+    for node in nodes:
+        if found[node] is None:
+            found[node] = next((found[each] for each in node.predecessors() if found.get(each)), None)
+    for node in reversed(nodes):
+        if found[node] is None:
+            found[node] = next((found[each] for each in node.successors() if found.get(each)), None)
+    return {node: layer or "" for node, layer in found.items()}
+
+
+def _layer(node: ir.Node) -> str | None:
+    scope = torch_scope(node.metadata_props)
+    return None if scope is None else own_name(scope)

@@ -1,5 +1,8 @@
 """What an .onnx file says of itself, read without the onnx package: its weights files, nodes and operator versions.
 
+Weights lie in the initializers of graphs and in the attributes of nodes, at any depth: the body of an If is a graph in
+an attribute. edgefc.external says which places onnxruntime accepts for weights outside the file.
+
 A protobuf message is a sequence of fields: a varint key (number * 8 + wire type) and a value. Weights inside the file
 are skipped. Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto):
 
@@ -17,15 +20,27 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 from edgefc.errors import ModelError
+from edgefc.external import is_inside
 
 _VARINT, _EIGHT_BYTES, _LENGTH, _GROUP, _GROUP_END, _FOUR_BYTES = range(6)  # wire types
 _STEP = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _NO_PROTOBUF = (IndexError, ValueError)  # raised for an .ort file, say, or a file that was cut short
-_DEEPEST = 100  # subgraphs within subgraphs: protobuf itself reads no more messages than that
+_DEEPEST = 100  # messages within messages: protobuf itself reads no more than that
+
+# What lies in which field of which message, for the search for weights.
+_HOLDS = {
+    "model": {7: "graph", 25: "function"},
+    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external_data"},
+}
 
 _STANDARD = ("", "ai.onnx")
 _RECURRENT = {"LSTM": "an LSTM", "GRU": "a GRU"}
@@ -53,15 +68,15 @@ def weight_files(path: Path) -> list[Path]:
     """Those that exist, each once, in the order of first use; none for a file that is no protobuf (.ort, say).
 
     Raises:
-        ModelError: one is not below the model's folder. Who wrote the file chose the name, and it may be read and sent.
+        ModelError: one lies outside the model's folder. Who wrote the file chose the name, and it may be read and sent.
     """
     with _mapped(path) as data:
         try:
-            names = list(dict.fromkeys(_locations(data)))
+            names = list(dict.fromkeys(_locations(data, "model", 0, len(data))))
         except _NO_PROTOBUF:
             return []
     for name in names:
-        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        if not is_inside(path, name):
             raise ModelError(
                 f"cannot load {path}: its weights {name!r} lie outside its folder. Save it with them beside it."
             )
@@ -128,11 +143,29 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
         yield data
 
 
-def _locations(data: mmap.mmap) -> Iterator[str]:
-    for entry in _inside(data, (0, len(data)), 7, 5, 13):
-        texts = {field.number: data[field.start : field.end] for field in _fields(data, entry.start, entry.end)}
+def _locations(data: mmap.mmap, message: str, at: int, stop: int, depth: int = 0) -> Iterator[str]:
+    if depth > _DEEPEST:
+        raise ValueError(f"messages are nested more than {_DEEPEST} deep")
+    if message == "external_data":
+        texts = {number: data[start:end] for number, start, end in fields(data, at, stop)}
         if texts.get(1) == b"location" and 2 in texts:
             yield _text(texts[2])
+        return
+    for number, start, end in fields(data, at, stop):
+        if number in _HOLDS[message]:
+            yield from _locations(data, _HOLDS[message][number], start, end, depth + 1)
+
+
+def fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each field with a length."""
+    return ((field.number, field.start, field.end) for field in _fields(data, at, stop) if field.value < 0)
+
+
+def numbers(data: mmap.mmap, at: int, stop: int, wanted: int) -> Iterator[int]:
+    """The varints of one field, each in a field of its own or several packed into one."""
+    for field in _fields(data, at, stop):
+        if field.number == wanted:
+            yield from [field.value] if field.value >= 0 else _packed(data, field)
 
 
 def _imported(data: mmap.mmap, domain: str, *numbers: int) -> Iterator[int]:

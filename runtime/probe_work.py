@@ -1,13 +1,14 @@
-"""Child: run one model once, by its bodies, and tell every node that onnxruntime's own profiler saw, in order.
+"""Child: run one model once, by its bodies, and tell every node that onnxruntime executed, in order.
 
 Question: model (path), inputs (.npz path or null), shapes, ranges, batch.
-Answer: batch, and nodes: of each its name, operator, bytes of constant inputs, and the types and shapes of its inputs
-and outputs as onnxruntime writes them: [{"float": [16, 256]}, ...].
+Answer: batch, and nodes as executed.py tells them: after functions were written out, constants folded, nodes fused.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,23 +16,23 @@ from typing import Any
 import onnxruntime as ort
 
 from edgefc.errors import ModelError
-from edgefc.runtime import failures
+from edgefc.runtime import failures, graph
 from edgefc.runtime.child import answer
+from edgefc.runtime.executed import executed
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
 from edgefc.runtime.presets import session_options, settings
 from edgefc.runtime.signature import port_of
 
 _SUFFIX = "_kernel_time"
+_OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
 
 
 def work(question: dict[str, Any]) -> dict[str, Any]:
     file = Path(question["model"]["path"])
     failures.check_file(file)
     with TemporaryDirectory() as folder:
-        options = session_options(settings("latency", 1))
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "run")
         try:
-            session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(str(file), _options(Path(folder)), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.load_error(file, error) from None
         inputs, wanted = [port_of(each) for each in session.get_inputs()], Wanted.of(question)
@@ -42,24 +43,38 @@ def work(question: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:
             failed = failures.run_error(file, error)
             raise failed if wanted.path is not None else ModelError(drawn_error(str(failed))) from None
-        return {"batch": batch, "nodes": _nodes(Path(session.end_profiling()), file)}
+        try:
+            optimised = graph.read(Path(folder) / _OPTIMISED).graph
+            nodes = executed(optimised, _events(Path(session.end_profiling())))
+        except (OSError, ValueError) as error:
+            why = f"onnxruntime's profile of it is unreadable ({type(error).__name__}: {error})"
+            raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
+        return {"batch": batch, "nodes": nodes}
 
 
-def _nodes(profile: Path, file: Path) -> list[list[Any]]:
-    try:
-        events = json.loads(profile.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{file} cannot be counted: onnxruntime's profile of it is unreadable ({type(error).__name__}). "
-            "Use names of plain letters in it."
-        ) from None
+def _options(folder: Path) -> Any:
+    """With the profiler on, and the optimised graph written into the folder, its weights nowhere."""
+    options = session_options(settings("latency", 1))
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "run")
+    options.optimized_model_filepath = str(folder / _OPTIMISED)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "64")
+    with suppress(OSError, NotImplementedError):  # where links are not allowed the weights are written, and deleted
+        (folder / _WEIGHTS).symlink_to(os.devnull)
+    return options
+
+
+def _events(profile: Path) -> list[dict[str, Any]]:
+    events = json.loads(profile.read_text(encoding="utf-8"))
     seen = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
-    return [_node(event["name"][: -len(_SUFFIX)], event["args"]) for event in seen]
-
-
-def _node(name: str, args: dict[str, Any]) -> list[Any]:
-    shapes = [args.get(side) or [] for side in ("input_type_shape", "output_type_shape")]
-    return [name, args.get("op_name", ""), int(args.get("parameter_size") or 0), *shapes]
+    return [
+        {
+            "name": event["name"][: -len(_SUFFIX)], "op": event["args"].get("op_name", ""), "start": event["ts"],
+            "inputs": event["args"].get("input_type_shape") or [],
+            "outputs": event["args"].get("output_type_shape") or [],
+        }
+        for event in seen
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -176,7 +176,8 @@ def test_a_model_without_structured_layers(folder: Path, capfd: pytest.CaptureFi
 
     out, err = capfd.readouterr()
     assert err == "" and "structured layers  0\n" in out
-    assert out.endswith("It holds no structured layer; 27 numbers are stored.\n")
+    assert "\nIt holds no structured layer; 27 numbers are stored.\n" in out
+    assert out.splitlines()[-1].split()[:3] == ["total", "27", "108"]
 
 
 def test_verify(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -231,11 +232,13 @@ def test_inspect(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert words[0] == ["tiny.onnx:", f"{(folder / 'tiny.onnx').stat().st_size:,}", "bytes,", "opset", "20"]
     assert words[2][:5] == ["0", "CirculantLinear", "16", "x", "8"] and words[2][-4:] == ["32", "128", "576", "4.5x"]
     assert words[3][:5] == ["3", "PRPLinear", "4", "x", "16"]
-    assert words[-2] == ["total", "56", "224", "848", "3.8x"]
-    assert words[-1] == ["Other", "numbers", "in", "the", "file:", "272."]
+    assert words[4] == ["total", "56", "224", "848", "3.8x"]
+    assert words[5][:6] == ["Other", "numbers", "in", "the", "file:", "272."]
+    assert words[7][:3] == ["every", "layer", "op"] and words[8][:5] == ["2", "Gemm", "16", "x", "16"]
     record = json.loads((folder / "i.json").read_text())
     assert [layer["name"] for layer in record["layers"]] == ["0", "3"]
     assert record["other_numbers"] == 272 and record["opset"] == 20
+    assert record["parts"][0]["fits"] == ["CirculantLinear", "PRPLinear", "EUGenLinear", "BilinearLinear"]
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

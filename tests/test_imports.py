@@ -96,7 +96,6 @@ SENTENCE = "needs the package {!r}, which is not installed. Install it with: pip
     [
         ("export a.py:make -o m.onnx", "torch"),
         ("verify m.onnx a.py:make", "torch"),
-        ("inspect m.onnx", "torch"),
         ("inspect m.onnx", "onnx"),
         ("demo", "torch"),
         ("demo", "sklearn"),

@@ -33,6 +33,7 @@ def test_what_is_stored(tmp_path: Path) -> None:
     assert (found.file, found.opset, found.flat, found.data_bytes) == ("m.onnx", 20, False, 0)
     assert found.file_bytes == (tmp_path / "m.onnx").stat().st_size
     assert found.other_numbers == 16 * 16 + 16
+    assert found.numbers == 32 + 24 + 16 * 16 + 16 + found.function_numbers
 
 
 class Shared(nn.Module):

@@ -2,14 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import edgefc
+import edgefc.export.exporter
+from edgefc.devices.work import work_of
 from edgefc.errors import ModelError
+from edgefc.export import export, verify
+from edgefc.export.inspector import inspect
+from edgefc.runtime import Session
 from edgefc.runtime.external import weight_files
 from edgefc.runtime.request import model_file
+from tests import links, store_models
 from tests import onnx_models as models
 
 
@@ -46,6 +56,66 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -
 
     with pytest.raises(ModelError, match=f"its weights '{location}' lie outside its folder"):
         weight_files(path)
+
+
+@pytest.mark.parametrize("place", links.ACCEPTED)
+@pytest.mark.parametrize("relative", [True, False])
+def test_what_onnxruntime_accepts_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: links.Place, relative: bool
+) -> None:
+    path = place(tmp_path)
+    if relative:
+        monkeypatch.chdir(path.parent)
+        path = Path(path.name)
+
+    assert Session(path, native="off").run({"x": np.eye(1, 16, dtype=np.float32)})["y"][0, 0] == 1
+    assert [file.stat().st_size for file in weight_files(path)] == [1024]
+    assert (inspect(path).data_bytes, inspect(path).numbers) == (1024, 256)
+
+
+@pytest.mark.parametrize("place", links.REFUSED)
+def test_what_onnxruntime_refuses_is_refused(tmp_path: Path, place: links.Place) -> None:
+    path = place(tmp_path)
+
+    with pytest.raises(ModelError):
+        Session(path, native="off")
+    with pytest.raises(ModelError, match=r"cannot load .*: its weights '.*' lie outside its folder"):
+        weight_files(path)
+    with pytest.raises(ModelError, match=r"is not a whole ONNX model: its weights '.*' lie outside its folder"):
+        inspect(path)
+
+
+def test_a_linked_snapshot_in_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exported with weights beside it, moved into a cache of blobs and links, and read by those links."""
+    monkeypatch.setattr(edgefc.export.exporter, "EXTERNAL_FROM_BYTES", 1)
+    model, x = nn.Sequential(edgefc.CirculantLinear(8, 600), nn.Linear(600, 4)).eval(), torch.randn(2, 8)
+    export(model, x, tmp_path / "m.onnx", verify=False)
+    snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name, blob in (("m.onnx", "a"), ("m.onnx.data", "b")):
+        (tmp_path / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+
+    found = inspect(snapshot / "m.onnx")
+
+    assert [layer.stored for layer in found.layers] == [1200]
+    assert found.data_bytes == (blobs / "b").stat().st_size >= 4 * (1200 + 2400)
+    assert model_file(str(snapshot / "m.onnx")).weights[0].file_bytes == found.data_bytes
+    assert verify(snapshot / "m.onnx", model, x).holds
+    assert work_of(snapshot / "m.onnx", 2).file_bytes == found.file_bytes + found.data_bytes
+
+
+@pytest.mark.parametrize("make", [store_models.branches, store_models.constant, store_models.function])
+def test_weights_at_any_depth_are_found(tmp_path: Path, make: store_models.Make) -> None:
+    """In the branches of an If, in a Constant, in a local function."""
+    model = make()
+    onnx.save_model(
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0,
+        convert_attribute=True,
+    )  # fmt: skip
+
+    assert weight_files(tmp_path / "m.onnx") == [tmp_path / "m.data"]
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(0, 300))

@@ -4,11 +4,16 @@ Predict latency and memory of an .onnx file on a device that is not at hand.
 
     edgefc estimate model.onnx --device pi5
     edgefc estimate model.onnx --device pi5 --batch 64 --threads 4 --json estimate.json
+    edgefc estimate model.onnx --device pi5 --all
 
 The model is run once on this machine to count what it computes and moves, step by step; the device's rates come from
 its profile (edgefc devices lists them), or are measured for --device host. What is printed is an estimate, never a
 measurement: the band is how far such estimates were off on the machine that they were fitted on, and no other device
 was checked. Layers run by their portable bodies; native kernels are not estimated.
+
+The table has one row for each torch layer, slowest first. Files that edgefc did not write are grouped by the scopes in
+the names of their nodes. "read" are the bytes of weights that one run reads: of an embedding the rows that it looks up.
+"held" are the weights in memory, each counted at the first layer that has it.
 """
 
 import argparse
@@ -28,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=_count, metavar="N", help="size of the open first dimension (default: 1)")
     parser.add_argument("--threads", type=_count, default=1, metavar="N", help="threads per run (default: 1)")
     parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
+    parser.add_argument("--all", action="store_true", help="print every layer (default: the 20 slowest)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
 
 
@@ -47,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         content = {"estimate": dataclasses.asdict(found), "calibration": calibration.model_dump()}
         write_text(args.json, json.dumps(content, indent=2) + "\n")
-    _show(found, calibration)
+    _show(found, calibration, every=args.all)
     return 0
 
 
@@ -67,9 +73,9 @@ def _profile(name: str) -> "Profile":
     return profile.load(key)
 
 
-def _show(found: "Estimate", calibration: "Calibration") -> None:
+def _show(found: "Estimate", calibration: "Calibration", *, every: bool) -> None:
     from edgefc.runtime.table import bytes_text, time_text
-    from edgefc.tables import print_table
+    from edgefc.tables import first_rows, print_table
 
     def time(seconds: float) -> str:
         return time_text(seconds * 1e9)
@@ -81,12 +87,13 @@ def _show(found: "Estimate", calibration: "Calibration") -> None:
     print(f"memory above onnxruntime's own {bytes_text(found.memory_bytes)}{room}")
     print()
     rows = [
-        (each.layer or "(the rest)", time(each.seconds), f"{100 * each.seconds / found.seconds:.0f} %",
-         f"{each.flop:,}", bytes_text(each.weight_bytes), each.bound)
+        (each.layer or "(the model itself)", time(each.seconds), f"{100 * each.seconds / found.seconds:.0f} %",
+         f"{each.flop:,}", bytes_text(each.weight_bytes), bytes_text(each.held_bytes), each.bound)
         for each in sorted(found.layers, key=lambda each: -each.seconds)
     ]  # fmt: skip
-    print_table(("layer", "time", "share", "operations", "weights", "mostly bound by"), rows)
-    print()
+    shown, more = first_rows(rows, every)
+    print_table(("layer", "time", "share", "operations", "read", "held", "mostly bound by"), shown)
+    print(more, end="\n\n" if more else "\n")
     off, held = calibration.latency, calibration.memory
     print(f"The band: of {off.cells} cells on {calibration.machine}, 80 % of the estimates were {off.p10:.2f} to "
           f"{off.p90:.2f} times the measured latency (all: {off.least:.2f} to {off.most:.2f}), and of {held.cells}, "

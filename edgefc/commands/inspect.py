@@ -1,11 +1,14 @@
-"""edgefc inspect MODEL.onnx [--json PATH]
+"""edgefc inspect MODEL.onnx [options]
 
-List the structured layers of a file, against what dense would cost.
+List what the layers of a file store, and what its structured layers save.
 
     edgefc inspect model.onnx
+    edgefc inspect model.onnx --all --json layers.json
 
-For each layer: the dense matrix it stands for, the numbers and bytes stored in the file, and how many times fewer
-that is than a dense layer with a bias. Nothing is run.
+For each structured layer: the dense matrix it stands for, the numbers and bytes stored in the file, and how many times
+fewer that is than a dense layer with a bias. Then every torch layer by the bytes that it stores, structured or not,
+with the structured layers that fit in the place of a dense one. Files that edgefc did not write are grouped by the
+scopes in the names of their nodes. Nothing is run, and torch is not needed.
 """
 
 import argparse
@@ -16,18 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgefc.export.inspector import Layer
+    from edgefc.export.inspector import Inspection, Layer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the file to read")
+    parser.add_argument("--all", action="store_true", help="print every layer (default: the 20 largest)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
 
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.errors import needs_extra
     from edgefc.files import check_writable, write_text
-    from edgefc.tables import print_table
 
     with needs_extra("torch", "edgefc inspect"):
         from edgefc.export.inspector import inspect
@@ -39,14 +42,45 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.json, json.dumps(dataclasses.asdict(found), indent=2) + "\n")
     data = f" + {found.data_bytes:,} of weights" if found.data_bytes else ""
     print(f"{found.file}: {found.file_bytes:,} bytes{data}, opset {found.opset}")
-    if not found.layers:
-        print(f"It holds no structured layer{found.why_none}; {found.other_numbers:,} numbers are stored.")
-        return 0
+    if found.layers:
+        _show_structured(found, every=args.all)
+    else:
+        print(f"It holds no structured layer{found.why_none}; {found.numbers:,} numbers are stored.")
+    if found.parts:
+        print()
+        _show_parts(found, every=args.all)
+    return 0
+
+
+def _show_structured(found: "Inspection", *, every: bool) -> None:
+    from edgefc.tables import first_rows, print_table
+
     rows = [(layer.name, layer.op, layer.shape, layer.detail, *_sizes([layer])) for layer in found.layers]
     columns = ("layer", "op", "dense shape", "", "stored", "bytes", "dense bytes", "fewer")
-    print_table(columns, [*rows, ("total", "", "", "", *_sizes(found.layers))], left=4, total=True)
-    print(f"Other numbers in the file: {found.other_numbers:,}.")
-    return 0
+    shown, more = first_rows(rows, every)
+    print_table(columns, [*shown, ("total", "", "", "", *_sizes(found.layers))], left=4, total=True)
+    if more:
+        print(more)
+    inside = f" In local functions: {found.function_numbers:,}." if found.function_numbers else ""
+    print(f"Other numbers in the file: {found.other_numbers:,}.{inside}")
+
+
+def _show_parts(found: "Inspection", *, every: bool) -> None:
+    from edgefc.tables import first_rows, print_table
+
+    rows = [
+        (part.layer or "(the model itself)", part.op, part.shape, ", ".join(part.fits),
+         f"{part.numbers:,}", f"{part.bytes:,}", f"{100 * part.share:.1f} %")
+        for part in found.parts
+    ]  # fmt: skip
+    shown, more = first_rows(rows, every)
+    stored = sum(part.bytes for part in found.parts)
+    share = f"{100 * sum(part.share for part in found.parts):.1f} %"
+    total = ("total", "", "", "", f"{found.numbers:,}", f"{stored:,}", share)
+    columns = ("every layer", "op", "largest weight", "structured layers that fit", "numbers", "bytes", "share")
+    print_table(columns, [*shown, total], left=4, total=True)
+    if more:
+        print(more)
 
 
 def _sizes(layers: "Sequence[Layer]") -> tuple[str, str, str, str]:

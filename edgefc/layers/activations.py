@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgefc.errors import UsageError
+from edgefc.layers.facts import ACTIVATIONS as ACTIVATIONS
 
 Activation = Callable[[Tensor], Tensor]
 
-ACTIVATIONS: dict[str, Activation] = {
+FUNCTIONS: dict[str, Activation] = {
     "identity": lambda x: x,
     "relu": functional.relu,
     "gelu": functional.gelu,
@@ -21,7 +22,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": functional.softplus,
     "sin": torch.sin,
 }
-"""In files a function is its place in this list: append, never reorder. The same in ONNX: edgefc.export.activations."""
+"""Each of the names in facts.ACTIVATIONS. The same in ONNX: edgefc.export.activations."""
 
 
 def activation(name: str) -> Activation:
@@ -30,12 +31,12 @@ def activation(name: str) -> Activation:
     Raises:
         UsageError: no such name.
     """
-    if not isinstance(name, str) or name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in FUNCTIONS:
         raise UsageError(f"no activation {name!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
-    return ACTIVATIONS[name]
+    return FUNCTIONS[name]
 
 
 def code(name: str) -> int:
     """The number that stands for the function in a file."""
     activation(name)
-    return list(ACTIVATIONS).index(name)
+    return ACTIVATIONS.index(name)

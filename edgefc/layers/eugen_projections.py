@@ -13,12 +13,10 @@ from torch import Tensor
 
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers import seeded
+from edgefc.layers.facts import MAX_ORDER
 from edgefc.layers.symbolic import is_size
 
 KINDS = ("random", "orthogonal", "trained")
-
-MAX_ORDER = 32
-"""The highest order: five doublings of the running product in the exported body. The paper goes up to 5."""
 
 
 def features_and_order(features: int, order: int) -> tuple[int, int]:

@@ -5,40 +5,11 @@ length a b is kron(H_a, H_b): for u laid out row by row as an (a, b) matrix U, H
 by about sqrt(a b) numbers an entry in place of a b.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Cut:
-    """How n inputs and m outputs lie in a transform of `length` = high * low, the next power of two.
-
-    rows_in and rows_out are the rows of the (high, low) matrix that inputs and outputs reach into; the others of the
-    input are zeros that take part in nothing, the others of the output are never made.
-    """
-
-    high: int
-    low: int
-    rows_in: int
-    rows_out: int
-
-    @property
-    def length(self) -> int:
-        return self.high * self.low
-
-    @property
-    def multiply_adds(self) -> int:
-        """Of one transform on rows_in rows and one that gives rows_out rows."""
-        return (self.rows_in + self.rows_out) * (self.low * self.low + self.low * self.high)
-
-
-def cut(in_features: int, out_features: int) -> Cut:
-    """The cut for these sizes, low = high or 2 * high."""
-    digits = (max(in_features, out_features) - 1).bit_length()
-    high, low = 1 << digits // 2, 1 << (digits + 1) // 2
-    return Cut(high, low, -(-in_features // low), -(-out_features // low))
+from edgefc.layers.facts import Cut as Cut
+from edgefc.layers.facts import cut as cut
 
 
 def matrix(length: int, *, dtype: torch.dtype, device: torch.device | str) -> Tensor:

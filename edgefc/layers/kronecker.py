@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgefc.layers.facts import left_first, left_first_cost, right_first_cost
 from edgefc.layers.symbolic import check_finite
 
 _SWEEPS, _SETTLED = 200, 1e-7  # over free entries: at most so many sweeps, fewer once the gain is less than this
@@ -23,12 +24,7 @@ Pair = tuple[int, int]
 
 def multiply_adds(d: Sequence[int], u: Sequence[int], terms: int) -> int:
     """Of one row, in the cheaper order: T u1 d2 (d1 + u2) left first, T u2 d1 (d2 + u1) right first."""
-    return terms * min(_left_first_cost(d, u), _right_first_cost(d, u))
-
-
-def left_first(d: Sequence[int], u: Sequence[int]) -> bool:
-    """Whether the left product first is the cheaper order; right first where both cost the same."""
-    return _left_first_cost(d, u) < _right_first_cost(d, u)
+    return terms * min(left_first_cost(d, u), right_first_cost(d, u))
 
 
 def apply(x: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -78,14 +74,6 @@ def nearest(matrix: Tensor, d: Pair, u: Pair, terms: int) -> tuple[Tensor, Tenso
     balance = torch.where(size > 0, (size / across.norm(dim=0)).sqrt(), 1.0)  # both factors of the same norm
     left[:terms_used], right[:terms_used] = (down / balance).T, (across * balance).T
     return left.reshape(terms, d[0], u[0]), right.reshape(terms, d[1], u[1])
-
-
-def _left_first_cost(d: Sequence[int], u: Sequence[int]) -> int:
-    return u[0] * d[1] * (d[0] + u[1])
-
-
-def _right_first_cost(d: Sequence[int], u: Sequence[int]) -> int:
-    return u[1] * d[0] * (d[1] + u[0])
 
 
 def _rearranged(matrix: Tensor, d: Pair, u: Pair) -> Tensor:

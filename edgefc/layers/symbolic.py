@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError, UsageError
-
-DOMAIN_VERSION = 1
-
+from edgefc.layers.facts import DOMAIN_VERSION
 
 Attribute = int | float | str | Sequence[int] | Sequence[float]
 

@@ -27,7 +27,7 @@ from edgefc.export.activations import activate
 from edgefc.export.bodies.prp import table
 from edgefc.export.build import Body
 from edgefc.export.seeded import ceil_div, count, cut, keys, words
-from edgefc.layers.eugen_projections import MAX_ORDER
+from edgefc.layers.facts import MAX_ORDER
 
 STEPS = [2**i for i in range(MAX_ORDER.bit_length() - 1)]
 END = 2**31 - 1

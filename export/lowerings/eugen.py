@@ -7,9 +7,8 @@ import onnx_ir as ir
 
 from edgefc.export.bodies import eugen
 from edgefc.export.build import function
-from edgefc.export.described import Described, describe_linear, unsigned
+from edgefc.export.described import Described, activation_name, describe_linear, unsigned
 from edgefc.export.options import Options
-from edgefc.layers.activations import ACTIVATIONS
 
 NAME = "EUGenLinear"
 INPUTS = ("x", "weight", "bias")
@@ -38,5 +37,5 @@ def describe(attributes: Mapping[str, Any]) -> Described:
 
 def what(attributes: Mapping[str, Any]) -> str:
     """What both ops of this layer say of themselves."""
-    activation = list(ACTIVATIONS)[attributes["activation"]]
+    activation = activation_name(attributes)
     return f"{attributes['features']} features of order {attributes['order']}, {activation}"

@@ -9,7 +9,7 @@ from edgefc.export.bodies import prp_hadamard
 from edgefc.export.build import function
 from edgefc.export.described import Described, describe_linear, unsigned
 from edgefc.export.options import Options
-from edgefc.layers import hadamard
+from edgefc.layers.facts import cut
 
 NAME = "PRPHadamardLinear"
 INPUTS = ("x", "in_scale", "out_scale", "bias")
@@ -23,8 +23,8 @@ def lower(opset: int, options: Options) -> ir.Function:
 
 def prepare(attributes: Mapping[str, Any]) -> dict[str, int]:
     """What the lowering decides for one node: the lengths of the two transforms that make up one."""
-    cut = hadamard.cut(attributes["in_features"], attributes["out_features"])
-    return {"high": cut.high, "low": cut.low}
+    found = cut(attributes["in_features"], attributes["out_features"])
+    return {"high": found.high, "low": found.low}
 
 
 def describe(attributes: Mapping[str, Any]) -> Described:

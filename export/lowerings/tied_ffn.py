@@ -7,9 +7,8 @@ import onnx_ir as ir
 
 from edgefc.export.bodies import tied_ffn
 from edgefc.export.build import function
-from edgefc.export.described import Described
+from edgefc.export.described import Described, activation_name
 from edgefc.export.options import Options
-from edgefc.layers.activations import ACTIVATIONS
 
 NAME = "TiedFFN"
 INPUTS = ("x", "weight", "bias_in", "bias_out")
@@ -29,5 +28,5 @@ def prepare(attributes: Mapping[str, Any]) -> dict[str, int]:
 def describe(attributes: Mapping[str, Any]) -> Described:
     """In the place of two linear layers and the function between them."""
     d, h = int(attributes["d_model"]), int(attributes["d_hidden"])
-    name = list(ACTIVATIONS)[attributes["activation"]]
+    name = activation_name(attributes)
     return Described(shape=f"{h} x {d} and back", dense=2 * d * h + d + h, detail=name)

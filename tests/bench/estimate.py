@@ -163,7 +163,7 @@ def fitted(cells: list[dict[str, Any]], rates: Rates) -> Constants:
     )
     known = [(work, cell["memory_bytes"]) for work, cell in zip(works, cells, strict=True) if cell["memory_bytes"]]
     rows = np.array([memory_parts(work) for work, _ in known], float)
-    held = np.array([size - work.activation_bytes for work, size in known], float)
+    held = np.array([size - work.live_bytes for work, size in known], float)
     share, _ = nnls(rows / held[:, None], np.ones(len(held)))
     return timed.model_copy(update=dict(zip(HELD, share.tolist(), strict=True)))
 

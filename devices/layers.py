@@ -1,0 +1,83 @@
+"""The torch layer of every node that onnxruntime executed.
+
+onnxruntime gives fused nodes names of its own and keeps the names of values. So a node belongs to the layer whose node
+makes the same value in the file; nodes of a local function belong to the node that called it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgefc.runtime.graph import Model, Node
+from edgefc.scopes import LAYER_KEY, layer_of
+
+_INLINED = re.compile(r"_inlfunc_(?P<op>[A-Za-z0-9]+?)(?:_token_(?P<token>\d+))?_")
+
+Call = tuple[str, int]  # operator, number that onnxruntime gave the call
+
+
+def layers(executed: Sequence[Mapping[str, Any]], model: Model) -> list[str]:
+    """Of each executed node, the layer; "" outside of all modules."""
+    source = _Source(model)
+    calls = _calls(executed, source.calling)
+    made: dict[str, str] = {}  # the layer by the value that an executed node made
+    result: list[str] = []
+    for node in executed:
+        call = _call(node["name"])
+        layer = source.layer(node) if call is None else calls[call]
+        if layer is None:
+            inputs = [made[value] for value, *_ in node["inputs"] if value in made]
+            layer = inputs[0] if inputs else result[-1] if result else ""
+        result.append(layer)
+        made.update((value, layer) for value, *_ in node["outputs"] if value)
+    return result
+
+
+class _Source:
+    """The layers of the file's own nodes, by the names that are left of them in what was executed."""
+
+    def __init__(self, model: Model) -> None:
+        nodes = list(model.graph.all_nodes())
+        self.calling = [node for node in nodes if (node.domain, node.op) in model.functions]
+        self._by_name = {node.name: _layer(node) for node in nodes if node.name}
+        self._by_value = {value: _layer(node) for node in nodes for value in node.outputs if value}
+        self._by_weight = {value: _layer(node) for node in reversed(nodes) for value in node.inputs}
+
+    def layer(self, node: Mapping[str, Any]) -> str | None:
+        """None for a node that onnxruntime added."""
+        name: str = node["name"]
+        root = name.removeprefix("fused ").removesuffix("_nchwc")
+        if root != name:  # something was fused into it, or its arrays were laid out in blocks: by what it was before
+            weights = (self._by_weight[key] for _, key, *_ in node["inputs"] if key in self._by_weight)
+            return self._by_name.get(root) or next(weights, self._by_value.get(root))
+        made = (self._by_value[value] for value, *_ in node["outputs"] if value in self._by_value)
+        return next(made, self._by_name.get(name))
+
+
+def _layer(node: Node) -> str:
+    """By the file's own word; a node that it says nothing of is a layer of its own."""
+    found = layer_of(node.name, node.metadata)
+    return (node.name or next(iter(node.outputs), "") or node.op) if found is None else found
+
+
+def _calls(executed: Sequence[Mapping[str, Any]], nodes: Sequence[Node]) -> dict[Call, str]:
+    """The layer of each call of a local function: calls are numbered in the order of the file."""
+    seen: dict[str, set[int]] = {}
+    for node in executed:
+        if call := _call(node["name"]):
+            seen.setdefault(call[0], set()).add(call[1])
+    return {call: layer for op, numbers in seen.items() for call, layer in _of_op(op, sorted(numbers), nodes)}
+
+
+def _of_op(op: str, numbers: Sequence[int], nodes: Sequence[Node]) -> Iterator[tuple[Call, str]]:
+    calling = [node for node in nodes if node.op == op]
+    for index, number in enumerate(numbers):
+        if len(calling) == len(numbers):
+            yield (op, number), calling[index].metadata.get(LAYER_KEY) or _layer(calling[index])
+        else:
+            yield (op, number), f"{op} {index + 1}"
+
+
+def _call(name: str) -> Call | None:
+    found = _INLINED.match(name)
+    return None if found is None else (found["op"], -1 if found["token"] is None else int(found["token"]))

@@ -1,0 +1,40 @@
+"""The torch layer that a node of an .onnx file belongs to.
+
+edgefc.layer                   written by edgefc.export on every node: the innermost torch module, "" for the model
+pkg.torch.onnx.name_scopes     written by torch.onnx.export(dynamo=True): names from the model down to the node
+/encoder/layer.0/query/MatMul  the scopes in the name of a node, as torch's older exporter and others write them
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+LAYER_KEY = "edgefc.layer"
+FLAT_KEY = "edgefc.flat"
+"""On a model whose functions were written out, so that its structured layers are no nodes any more."""
+
+_TORCH_KEY = "pkg.torch.onnx.name_scopes"
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's name for code outside of every module
+
+
+def torch_scope(metadata: Mapping[str, str]) -> str | None:
+    """The qualified name of the innermost torch module, "" for the model itself; None where torch names none."""
+    try:
+        names = ast.literal_eval(metadata.get(_TORCH_KEY, ""))
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    inner: str = names[-2] if len(names) > 1 else ""
+    return "" if inner == _NO_MODULE else inner
+
+
+def layer_of(name: str, metadata: Mapping[str, str]) -> str | None:
+    """The layer of a node with this name and metadata; None where neither names one."""
+    if LAYER_KEY in metadata:
+        return metadata[LAYER_KEY]
+    scope = torch_scope(metadata)
+    if scope is None:
+        scope = name.rpartition("/")[0].strip("/")
+    return scope or (None if _TORCH_KEY not in metadata else "")
