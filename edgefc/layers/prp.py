@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import prp_matrices
+from edgefc.layers.low_rank import nearest_low_rank
+from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import (
     Attribute,
-    check_finite,
     check_replaced,
     check_width,
     is_size,
@@ -39,8 +40,6 @@ from edgefc.layers.symbolic import (
     sizes,
     zero_bias,
 )
-
-_FIT_SWEEPS, _FIT_SETTLED = 500, 1e-12  # at most so many sweeps, fewer once the scales move less than this
 
 
 class PRPLinear(nn.Module):
@@ -167,10 +166,9 @@ class PRPLinear(nn.Module):
         layer.in_scale.copy_(in_scale)
         layer.out_scale.copy_(out_scale)
         if layer.low_rank_in is not None and layer.low_rank_out is not None:
-            left, size, right = torch.linalg.svd(weight - out_scale[:, None] * p * in_scale, full_matrices=False)
-            root = (size[:rank] * rank).sqrt()
-            layer.low_rank_in.copy_(root[:, None] * right[:rank])
-            layer.low_rank_out.copy_(left[:, :rank] * root)
+            down, across = nearest_low_rank(weight - out_scale[:, None] * p * in_scale, rank)
+            layer.low_rank_in.copy_(across.T * math.sqrt(rank))
+            layer.low_rank_out.copy_(down * math.sqrt(rank))
         if layer.bias is not None:
             layer.bias.copy_(linear.bias)
         return layer
@@ -213,21 +211,3 @@ def _check_rank(rank: int, most: int) -> int:
         f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to {most}."
     )
 
-
-def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """w (m,) and alpha (n,) of one norm that bring diag(w) P diag(alpha) near to `weight` (m, n), float64."""
-    check_finite(weight)
-    product, square = weight * p, p * p
-    with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
-        torch.manual_seed(0)
-        _, _, right = torch.svd_lowrank(product, q=min(4, *product.shape), niter=8)
-    in_scale = right[:, 0]
-    for _ in range(_FIT_SWEEPS):
-        out_scale = (product @ in_scale) / (square @ in_scale.square()).clamp(min=1e-30)
-        before, in_scale = in_scale, (product.T @ out_scale) / (square.T @ out_scale.square()).clamp(min=1e-30)
-        if (in_scale - before).norm() <= _FIT_SETTLED * in_scale.norm():
-            break
-    if not (out_scale.any() and in_scale.any()):  # two zero scales would have no gradient
-        return torch.zeros_like(out_scale), torch.ones_like(in_scale)
-    balance = (out_scale.norm() / in_scale.norm()).sqrt()
-    return out_scale / balance, in_scale * balance

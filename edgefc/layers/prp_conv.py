@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
-from edgefc.layers.prp import nearest_scales
 from edgefc.layers.prp_matrices import Kept
+from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, check_convolution, window
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
-from edgefc.layers.prp import nearest_scales
+from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
 
 
