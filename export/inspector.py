@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from edgefc.errors import ModelError, UsageError
+from edgefc.errors import ModelError, UsageError, first_line
 from edgefc.export.build import DOMAIN
 from edgefc.export.described import Described
 from edgefc.export.passes import FLAT_KEY
@@ -79,8 +79,7 @@ def _read(file: Path) -> ir.Model:
         onnx.checker.check_model(str(file))
         return ir.load(file)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(f"{file} is not a whole ONNX model: {first[:200]}. Export it again.") from None
+        raise ModelError(f"{file} is not a whole ONNX model: {first_line(error)}. Export it again.") from None
 
 
 def _layer(node: ir.Node, counted: set[str]) -> Layer:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgefc.errors import ModelError, UsageError
+from edgefc.errors import ModelError, UsageError, first_line
 from edgefc.export.examples import said_by, tensors
 from edgefc.files import exists
 
@@ -32,7 +32,7 @@ def open_session(file: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelError(f"onnxruntime cannot load {file.name}: {_first_line(error)}.") from None
+        raise ModelError(f"onnxruntime cannot load {file.name}: {first_line(error)}.") from None
 
 
 def feeds_of(session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -55,7 +55,7 @@ def run_session(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> lis
     except Exception as error:
         shapes = {name: array.shape for name, array in feeds.items()}
         raise ModelError(
-            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {_first_line(error)}."
+            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {first_line(error)}."
         ) from None
 
 
@@ -64,8 +64,3 @@ def to_numpy(tensor: Tensor) -> NDArray[Any]:
         tensor = tensor.float()
     result: NDArray[Any] = tensor.detach().cpu().numpy()
     return result
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, first_line
 from edgefc.export.examples import said_by
 from edgefc.files import exists
 
@@ -135,10 +135,9 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"cannot read weights from {path}: {first[:200]}. Give a .safetensors file, or a state dict saved with "
-            "torch.save; whole pickled models are not loaded, because they can run code."
+            f"cannot read weights from {path}: {first_line(error)}. Give a .safetensors file, or a state dict saved "
+            "with torch.save; whole pickled models are not loaded, because they can run code."
         ) from None
     if not isinstance(state, dict):
         raise UsageError(f"{path} holds a {type(state).__name__}, not a state dict. Save model.state_dict().")

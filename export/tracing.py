@@ -16,6 +16,7 @@ from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export.examples import at_least_two_rows, check_common_batch, said_by, tensors, with_rows
+from edgefc.export.plain import plain_weights
 
 _FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
 
@@ -32,7 +33,7 @@ def trace(
     _check_model(model)
     with eval_mode(model), torch.no_grad():
         _check_runs(model, args, kwargs, dynamic_batch)
-        with quiet():
+        with plain_weights(model), quiet():
             return _trace(model, args, kwargs, dynamic_batch, opset)
 
 

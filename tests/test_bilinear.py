@@ -17,7 +17,7 @@ from torch import nn
 
 from edgefc import BilinearLinear
 from edgefc.errors import ShapeError
-from edgefc.layers import kronecker
+from edgefc.layers import free_entries
 from edgefc.layers.factors import LONGEST, factors
 from edgefc.testing import assert_close
 from tests import bilinear_models as bilinear

@@ -32,7 +32,8 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import check_replaced, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import check_width, layer_node, sizes, zero_bias
+from edgefc.layers.trained import trained_linear
 
 
 class CirculantLinear(nn.Module):
@@ -126,28 +127,30 @@ class CirculantLinear(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def from_linear(cls, linear: nn.Linear, *, block: int | None = None, seed: int = 0) -> "CirculantLinear":
+    def from_linear(cls, linear: nn.Module, *, block: int | None = None, seed: int = 0) -> "CirculantLinear":
         """The circulant layer nearest to a trained linear layer in the Frobenius norm; the bias is kept.
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
 
         Signs are orthogonal, so the nearest kernel is the mean of the sign-flipped weight along each wrapped
         diagonal, over the entries that the layer uses.
         """
-        check_replaced(cls, linear, nn.Linear)
-        m, n = linear.weight.shape
+        trained = trained_linear(cls, linear)
+        m, n = trained.weight.shape
         layer = cls(
             n,
             m,
-            linear.bias is not None,
+            trained.bias is not None,
             block=block,
             seed=seed,
-            device=linear.weight.device,
-            dtype=linear.weight.dtype,
+            device=trained.weight.device,
+            dtype=trained.weight.dtype,
         )
-        signs = seeded.signs(seed, n, dtype=torch.float64, device=linear.weight.device)
-        layer.kernel.copy_(diagonal_means(linear.weight.double() * signs, layer.block))
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
-        return layer
+        signs = seeded.signs(layer.seed, n, dtype=torch.float64, device=trained.weight.device)
+        layer.kernel.copy_(diagonal_means(trained.weight.double() * signs, layer.block))
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
 
     def multiply_adds(self) -> int:
         """Multiply-adds per row: q transforms, p q products of spectra, p transforms back.
@@ -206,4 +209,5 @@ class CirculantLinear(nn.Module):
             "block": self.block,
             "sign_seed": self.seed,
         }
-        return layer_node(self, x, (self.kernel, bias), attributes, (*x.shape[:-1], self.out_features))
+        shape = (*x.shape[:-1], self.out_features)
+        return layer_node(self, x, (self.kernel, bias), attributes, shape, op="CirculantLinear")

@@ -59,7 +59,8 @@ def _solved(slope: Tensor, other: Tensor) -> Tensor:
     """The step of alternating least squares, with free entries as they are: slope (other^T other)^-1."""
     gram = other.T @ other
     gram.diagonal().add_(1e-12 * gram.diagonal().max() + 1e-300)
-    return torch.linalg.solve(gram, slope, left=False)
+    step: Tensor = torch.linalg.solve(gram, slope, left=False)
+    return step
 
 
 def _best_step(error: Tensor, first: Tensor, second: Tensor) -> float:
@@ -70,8 +71,8 @@ def _best_step(error: Tensor, first: Tensor, second: Tensor) -> float:
     ]  # fmt: skip
     distance = np.polynomial.Polynomial(squares)
     turns = distance.deriv().roots()
-    turns = turns[abs(turns.imag) <= 1e-9 * abs(turns)].real
-    return float(min(turns[turns > 0], key=distance, default=0.0))
+    real = [turn.real for turn in map(complex, turns) if abs(turn.imag) <= 1e-9 * abs(turn)]
+    return min((t for t in real if t > 0), key=distance, default=0.0)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -87,4 +87,3 @@ def _right_first_cost(d: Sequence[int], u: Sequence[int]) -> int:
 def _rearranged(matrix: Tensor, d: Pair, u: Pair) -> Tensor:
     """(d1 d2, u1 u2) -> (d1 u1, d2 u2): a block a row, so that kron(L, R) becomes vec(L) vec(R)^T."""
     return matrix.reshape(d[0], d[1], u[0], u[1]).transpose(1, 2).reshape(d[0] * u[0], d[1] * u[1])
-

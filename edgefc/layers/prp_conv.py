@@ -146,4 +146,4 @@ class PRPConv2d(nn.Module):
             "codebook": self.codebook.levels,
         }
         shape = (x.shape[0], self.out_channels, *self.window.image_size(x.shape[2], x.shape[3]))
-        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, shape)
+        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, shape, op="PRPConv2d")

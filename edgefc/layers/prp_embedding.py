@@ -161,4 +161,5 @@ class PRPEmbedding(nn.Module):
             "codebook": self.codebook.levels,
         }
         weights = (self.row_scale, self.column_scale)
-        return layer_node(self, x, weights, attributes, (*x.shape, self.embedding_dim), dtype=self.row_scale.dtype)
+        shape = (*x.shape, self.embedding_dim)
+        return layer_node(self, x, weights, attributes, shape, op="PRPEmbedding", dtype=self.row_scale.dtype)

@@ -109,5 +109,3 @@ def _best_step(r: Tensor, r1: Tensor, s: Tensor, s1: Tensor, s2: Tensor) -> floa
             break
         t = newton
     return float(t)
-
-
