@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgefc.errors import shortened
+from edgefc.errors import EdgefcError, shortened
 from edgefc.runtime import child, heat, native
 
 _SAY = (
@@ -58,8 +58,6 @@ def _packages() -> dict[str, list[str | None]]:
 
 def _native() -> bool:
     """Whether the kernels are there and load: not those of another processor."""
-    from edgefc.errors import EdgefcError
-
     try:
         return native.choose("auto") is not None
     except EdgefcError:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from edgefc.layers.effective import computing_hooks, effective_tensors
+from edgefc.layers.effective import effective_tensors, make_plain
 
 
 @contextlib.contextmanager
@@ -20,19 +20,8 @@ def plain_weights(model: nn.Module) -> Iterator[None]:
         for module in list(model.modules()):
             if found := effective_tensors(module):
                 restore.callback(_restorer(module))
-                _make_plain(module, {name: tensor.detach().clone() for name, tensor in found.items()})
+                make_plain(module, found)
         yield
-
-
-def _make_plain(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    for key in computing_hooks(module):
-        del module._forward_pre_hooks[key]
-    if "parametrizations" in module._modules:
-        del module._modules["parametrizations"]
-        module.__class__ = type(module).__bases__[0]  # torch makes a subclass for the properties
-    for name, tensor in tensors.items():
-        vars(module).pop(name, None)
-        module.register_buffer(name, tensor)
 
 
 _CONTAINERS = ("_forward_pre_hooks", "_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")

@@ -101,7 +101,7 @@ class CirculantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, x, self.in_features)
-        if self.frozen and self.kernel.is_meta and not x.is_meta:
+        if self._is_drawn and self.kernel.is_meta and not x.is_meta:
             self.kernel = self._draw(self.kernel.new_empty(0, device=x.device))
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
@@ -169,27 +169,32 @@ class CirculantLinear(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self.frozen:  # an empty one keeps its dtype and device
+        if self._is_drawn:  # an empty one keeps its dtype and device
             state["_buffers"] = {**self._buffers, "kernel": self.kernel.new_empty(0)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if self.frozen:
+        if self._is_drawn:
             self.kernel = self._draw(self.kernel)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CirculantLinear":
         """Where nn.Module changes dtype and device: a frozen kernel is made anew, not converted."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.frozen:
+        if self._is_drawn:
             self.kernel = self._draw(self.kernel)
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """Where load_state_dict(assign=True) may bring a layer without memory to life: its kernel then comes too."""
         super()._load_from_state_dict(*args)
-        if self.frozen and self.bias is not None and self.kernel.is_meta:
+        if self._is_drawn and self.bias is not None and self.kernel.is_meta:
             self.kernel = self._draw(self.bias)
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the kernel comes from the seed. torch stores one that a parametrization computes from."""
+        return self.frozen and "kernel" in self._buffers
 
     @torch.no_grad()
     def _draw(self, like: Tensor) -> Tensor:

@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from edgefc.errors import ShapeError, UsageError
+from edgefc.errors import ShapeError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import activations, eugen_projections, eugen_start, seeded
-from edgefc.layers.effective import computing_hooks
+from edgefc.layers.effective import effective_tensors, make_plain
 from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.trained import TrainedLinear, trained_linear
 
@@ -219,7 +218,8 @@ class EUGenLinear(nn.Module):
                 f"EUGenLinear cannot merge its out_features={self.out_features} with a linear layer of "
                 f"in_features={trained.in_features}. Give the layer that follows, of {self.out_features} inputs."
             )
-        merged, outer = _without_parametrizations(copy.deepcopy(self)), trained.weight.double()
+        merged, outer = copy.deepcopy(self), trained.weight.double()
+        make_plain(merged, effective_tensors(merged))
         merged.out_features = trained.out_features
         merged.weight = nn.Parameter((outer @ self.weight.double()).to(self.weight.dtype))
         bias = None if trained.bias is None else trained.bias.double()
@@ -296,20 +296,3 @@ class EUGenLinear(nn.Module):
         attributes |= {"seed": self.seed, "distribution": self.distribution}
         attributes |= {"bits": self.codebook.bits, "codebook": self.codebook.levels}
         return layer_node(self, x, (self.weight, bias), attributes, shape, op="EUGenLinear")
-
-
-def _without_parametrizations(layer: EUGenLinear) -> EUGenLinear:
-    """The same layer with each computed tensor as a parameter, since a computed one cannot be replaced.
-
-    Raises:
-        UsageError: tensors that a hook computes.
-    """
-    if computing_hooks(layer):
-        raise UsageError(
-            "EUGenLinear cannot merge while a hook of torch.nn.utils computes its tensors. Make it permanent first, "
-            "such as by torch.nn.utils.prune.remove(layer, name)."
-        )
-    if parametrize.is_parametrized(layer):
-        for name in list(layer.parametrizations):  # type: ignore[arg-type]
-            parametrize.remove_parametrizations(layer, name)
-    return layer
