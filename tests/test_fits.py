@@ -2,7 +2,6 @@
 
 import io
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,6 @@ from edgefc.layers.scales import nearest_scales
 from edgefc.testing import assert_close
 
 SIZES = [(1, 1), (1, 7), (7, 1), (13, 13), (31, 67), (101, 37)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on matrices as small as these."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def noise(m: int, n: int) -> Tensor:

@@ -13,9 +13,11 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import edgefc
 from edgefc.catalogue import Called, Entry, entries
+from edgefc.errors import ExportError
 from edgefc.export import export
 from edgefc.export.inspector import inspect
 from edgefc.layers.effective import effective_tensors
+from edgefc.layers.symbolic import layer_node
 from edgefc.runtime import Session
 from edgefc.testing import assert_close, layer_model, run_onnxruntime
 
@@ -124,6 +126,19 @@ def test_every_layer_shows_its_op_and_its_computed_weights(entry: Entry) -> None
     assert not torch.equal(y, torch.zeros_like(y))
     found = run_onnxruntime(layer_model(layer, x), x.numpy())
     assert_close(found[0] if isinstance(found, list) else found, y, nmse=1e-10, what=name)
+
+
+def test_a_layer_of_a_user_is_named_by_the_class_that_has_its_forward() -> None:
+    class Mine(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return layer_node(self, x, (self.weight,), {}, x.shape)
+
+    class Kept(Mine):
+        pass
+
+    for layer in (Mine(4, 4), Kept(4, 4), doubled(Kept(4, 4), "weight")):
+        with pytest.raises(ExportError, match="is a Mine, which has no ONNX form"):
+            layer_model(layer, 4)
 
 
 @pytest.mark.slow
