@@ -132,7 +132,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(XX)
+@pytest.mark.parametrize(
+    ("stream", "after", "shown"), [(Terminal, 0.0, True), (Terminal, 60.0, False), (io.StringIO, 0.0, False)]
+)
 def test_long_fits_show_a_bar_on_terminals(
     stream: Any, after: float, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
