@@ -99,7 +99,7 @@ def prepare_nodes(model: ir.Model) -> None:
         if node.op_type not in lowerings():
             raise ExportError(
                 f"layer {node.name!r} is a {node.op_type}, which has no ONNX form. "
-                f"Layers that have one: {', '.join(sorted(lowerings()))}; a subclass needs a lowering of its own."
+                f"Layers that have one: {', '.join(sorted(lowerings()))}."
             )
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         for name, value in lowerings()[node.op_type].prepare(attributes).items():

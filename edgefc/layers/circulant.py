@@ -32,7 +32,8 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import check_replaced, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import check_width, layer_node, sizes, zero_bias
+from edgefc.layers.trained import trained_linear
 
 
 class CirculantLinear(nn.Module):
@@ -100,7 +101,7 @@ class CirculantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, x, self.in_features)
-        if self.frozen and self.kernel.is_meta and not x.is_meta:
+        if self._is_drawn and self.kernel.is_meta and not x.is_meta:
             self.kernel = self._draw(self.kernel.new_empty(0, device=x.device))
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
@@ -126,28 +127,30 @@ class CirculantLinear(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def from_linear(cls, linear: nn.Linear, *, block: int | None = None, seed: int = 0) -> "CirculantLinear":
+    def from_linear(cls, linear: nn.Module, *, block: int | None = None, seed: int = 0) -> "CirculantLinear":
         """The circulant layer nearest to a trained linear layer in the Frobenius norm; the bias is kept.
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
 
         Signs are orthogonal, so the nearest kernel is the mean of the sign-flipped weight along each wrapped
         diagonal, over the entries that the layer uses.
         """
-        check_replaced(cls, linear, nn.Linear)
-        m, n = linear.weight.shape
+        trained = trained_linear(cls, linear)
+        m, n = trained.weight.shape
         layer = cls(
             n,
             m,
-            linear.bias is not None,
+            trained.bias is not None,
             block=block,
             seed=seed,
-            device=linear.weight.device,
-            dtype=linear.weight.dtype,
+            device=trained.weight.device,
+            dtype=trained.weight.dtype,
         )
-        signs = seeded.signs(seed, n, dtype=torch.float64, device=linear.weight.device)
-        layer.kernel.copy_(diagonal_means(linear.weight.double() * signs, layer.block))
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
-        return layer
+        signs = seeded.signs(layer.seed, n, dtype=torch.float64, device=trained.weight.device)
+        layer.kernel.copy_(diagonal_means(trained.weight.double() * signs, layer.block))
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
 
     def multiply_adds(self) -> int:
         """Multiply-adds per row: q transforms, p q products of spectra, p transforms back.
@@ -166,27 +169,32 @@ class CirculantLinear(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self.frozen:  # an empty one keeps its dtype and device
+        if self._is_drawn:  # an empty one keeps its dtype and device
             state["_buffers"] = {**self._buffers, "kernel": self.kernel.new_empty(0)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if self.frozen:
+        if self._is_drawn:
             self.kernel = self._draw(self.kernel)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CirculantLinear":
         """Where nn.Module changes dtype and device: a frozen kernel is made anew, not converted."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.frozen:
+        if self._is_drawn:
             self.kernel = self._draw(self.kernel)
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """Where load_state_dict(assign=True) may bring a layer without memory to life: its kernel then comes too."""
         super()._load_from_state_dict(*args)
-        if self.frozen and self.bias is not None and self.kernel.is_meta:
+        if self._is_drawn and self.bias is not None and self.kernel.is_meta:
             self.kernel = self._draw(self.bias)
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the kernel comes from the seed. torch stores one that a parametrization computes from."""
+        return self.frozen and "kernel" in self._buffers
 
     @torch.no_grad()
     def _draw(self, like: Tensor) -> Tensor:
@@ -206,4 +214,5 @@ class CirculantLinear(nn.Module):
             "block": self.block,
             "sign_seed": self.seed,
         }
-        return layer_node(self, x, (self.kernel, bias), attributes, (*x.shape[:-1], self.out_features))
+        shape = (*x.shape[:-1], self.out_features)
+        return layer_node(self, x, (self.kernel, bias), attributes, shape, op="CirculantLinear")

@@ -186,4 +186,4 @@ class CirculantConv2d(nn.Module):
             **self.window.attributes(),
         }
         shape = (x.shape[0], self.out_channels, *self.window.image_size(x.shape[2], x.shape[3]))
-        return layer_node(self, x, (self.kernel, bias), attributes, shape)
+        return layer_node(self, x, (self.kernel, bias), attributes, shape, op="CirculantConv2d")

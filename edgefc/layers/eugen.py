@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import activations, eugen_projections, eugen_start, seeded
-from edgefc.layers.symbolic import Attribute, check_replaced, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.effective import effective_tensors, make_plain
+from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.trained import TrainedLinear, trained_linear
 
 
 class EUGenLinear(nn.Module):
@@ -137,7 +139,7 @@ class EUGenLinear(nn.Module):
     @torch.no_grad()
     def from_linear(
         cls,
-        linear: nn.Linear,
+        linear: nn.Module,
         *,
         psi: str | None = None,
         features: int = 64,
@@ -151,6 +153,8 @@ class EUGenLinear(nn.Module):
     ) -> "EUGenLinear":
         """The layer whose weight is g(W): Psi of the same projections of the rows of W, the paper's option (i).
 
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Its dtype, device, mode and requires_grad are kept.
+
         psi is the activation Psi, that of the layer unless said otherwise. A bias b is absorbed: x becomes [x ; 1] and
         w becomes [w ; b]; the layer's own bias starts at zero. Block i is Psi(prod_j g_ij w+) / (m s^i), g with
         entries of variance 1, s the size of G: this scale is our reconstruction, the paper leaves it open.
@@ -159,19 +163,20 @@ class EUGenLinear(nn.Module):
         relu at order 1 that is the arc-cosine kernel of w+ and x+, and not relu(W x + b): this is the paper's start
         without data, and no nearest layer. fit_closed_form() brings it near the layer that it replaces.
         """
+        trained = trained_linear(cls, linear)
         layer = cls._beside(
-            linear, features=features, order=order, activation=activation, seed=seed, projection=projection,
+            trained, features=features, order=order, activation=activation, seed=seed, projection=projection,
             shared=shared, distribution=distribution, norm=norm,
         )  # fmt: skip
-        h = activations.activation(activation if psi is None else psi)(layer._weight_products(linear))
+        h = activations.activation(activation if psi is None else psi)(layer._weight_products(trained))
         layer.weight.copy_(h * layer._per_block([1.0] * layer.order))
-        return layer
+        return trained.replaced_by(layer)
 
     @classmethod
     @torch.no_grad()
     def from_polynomial(
         cls,
-        linear: nn.Linear,
+        linear: nn.Module,
         coefficients: Sequence[float],
         *,
         features: int = 64,
@@ -190,32 +195,34 @@ class EUGenLinear(nn.Module):
             UsageError: fewer than two coefficients, or one that is not finite.
         """
         a = eugen_start.polynomial(coefficients)
+        trained = trained_linear(cls, linear)
         layer = cls._beside(
-            linear, features=features, order=len(a) - 1, activation="identity", seed=seed, projection=projection,
+            trained, features=features, order=len(a) - 1, activation="identity", seed=seed, projection=projection,
             shared=shared, distribution=distribution, norm=False,
         )  # fmt: skip
-        layer.weight.copy_(layer._weight_products(linear) * layer._per_block(a[1:]))
+        layer.weight.copy_(layer._weight_products(trained) * layer._per_block(a[1:]))
         if layer.bias is not None:
             layer.bias.fill_(a[0])
-        return layer
+        return trained.replaced_by(layer)
 
     @torch.no_grad()
-    def merge(self, following: nn.Linear) -> "EUGenLinear":
+    def merge(self, following: nn.Module) -> "EUGenLinear":
         """This layer and the linear layer behind it as one: weight W' Psi, bias W' bias + b'.
 
         Raises:
             ShapeError: `following` takes another number of inputs than this layer has outputs.
         """
-        check_replaced(type(self), following, nn.Linear)
-        if following.in_features != self.out_features:
+        trained = trained_linear(EUGenLinear, following)
+        if trained.in_features != self.out_features:
             raise ShapeError(
                 f"EUGenLinear cannot merge its out_features={self.out_features} with a linear layer of "
-                f"in_features={following.in_features}. Give the layer that follows, of {self.out_features} inputs."
+                f"in_features={trained.in_features}. Give the layer that follows, of {self.out_features} inputs."
             )
-        merged, outer = copy.deepcopy(self), following.weight.double()
-        merged.out_features = following.out_features
+        merged, outer = copy.deepcopy(self), trained.weight.double()
+        make_plain(merged, effective_tensors(merged))
+        merged.out_features = trained.out_features
         merged.weight = nn.Parameter((outer @ self.weight.double()).to(self.weight.dtype))
-        bias = None if following.bias is None else following.bias.double()
+        bias = None if trained.bias is None else trained.bias.double()
         if self.bias is not None:
             inner = outer @ self.bias.double()
             bias = inner if bias is None else inner + bias
@@ -242,9 +249,8 @@ class EUGenLinear(nn.Module):
         return {**self.__dict__, "_kept": None}
 
     @classmethod
-    def _beside(cls, linear: nn.Linear, **options: Any) -> "EUGenLinear":
+    def _beside(cls, linear: TrainedLinear, **options: Any) -> "EUGenLinear":
         """A layer for the inputs and outputs of `linear`, that absorbs its bias, of its dtype and on its device."""
-        check_replaced(cls, linear, nn.Linear)
         (outputs, inputs), device, dtype = linear.weight.shape, linear.weight.device, linear.weight.dtype
         return cls(inputs, outputs, one=linear.bias is not None, device=device, dtype=dtype, **options)
 
@@ -257,7 +263,7 @@ class EUGenLinear(nn.Module):
     def _size(self) -> float:
         return eugen_projections.scale(self.in_features + self.one, norm=self.norm)
 
-    def _weight_products(self, linear: nn.Linear) -> Tensor:
+    def _weight_products(self, linear: TrainedLinear) -> Tensor:
         """Products of the rows of w+ projected by g = G / s, float64, (l, k m)."""
         g = self.matrix().double() / self._size()
         u = eugen_start.rows(linear, constant=self.norm) @ g.T

@@ -29,18 +29,10 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import prp_matrices
-from edgefc.layers.symbolic import (
-    Attribute,
-    check_finite,
-    check_replaced,
-    check_width,
-    is_size,
-    layer_node,
-    sizes,
-    zero_bias,
-)
-
-_FIT_SWEEPS, _FIT_SETTLED = 500, 1e-12  # at most so many sweeps, fewer once the scales move less than this
+from edgefc.layers.low_rank import nearest_low_rank
+from edgefc.layers.scales import nearest_scales
+from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
+from edgefc.layers.trained import trained_linear
 
 
 class PRPLinear(nn.Module):
@@ -137,43 +129,43 @@ class PRPLinear(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_linear(
-        cls, linear: nn.Linear, *, distribution: str = "gaussian", seed: int = 0, rank: int = 0
+        cls, linear: nn.Module, *, distribution: str = "gaussian", seed: int = 0, rank: int = 0
     ) -> "PRPLinear":
         """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
 
-        Alternating least squares from the best rank-one approximation of weight * P: given one scale the other has a
-        closed form, so the distance never grows. With Rademacher P the start is the answer; with others the answer is
-        a stationary point, as good as any found from other starts, but not proven to be the nearest. Where the best
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+
+        Conjugate gradients from the best of four rank-one approximations of weight * P. With Rademacher P the result
+        is the nearest of all; with others it is a stationary point, not proven to be the nearest. Where the best
         scales are zero, in_scale is one, so that training can leave zero.
 
-        With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a full
+        With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a truncated
         SVD); the two are not fitted again to each other.
         """
-        check_replaced(cls, linear, nn.Linear)
-        m, n = linear.weight.shape
+        trained = trained_linear(cls, linear)
+        m, n = trained.weight.shape
         layer = cls(
             n,
             m,
-            linear.bias is not None,
+            trained.bias is not None,
             distribution=distribution,
             seed=seed,
             rank=rank,
-            device=linear.weight.device,
-            dtype=linear.weight.dtype,
+            device=trained.weight.device,
+            dtype=trained.weight.dtype,
         )
-        weight = linear.weight.double()
+        weight = trained.weight.double()
         p = layer._fixed.entries(layer, torch.float64)
         out_scale, in_scale = nearest_scales(weight, p)
         layer.in_scale.copy_(in_scale)
         layer.out_scale.copy_(out_scale)
         if layer.low_rank_in is not None and layer.low_rank_out is not None:
-            left, size, right = torch.linalg.svd(weight - out_scale[:, None] * p * in_scale, full_matrices=False)
-            root = (size[:rank] * rank).sqrt()
-            layer.low_rank_in.copy_(root[:, None] * right[:rank])
-            layer.low_rank_out.copy_(left[:, :rank] * root)
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
-        return layer
+            down, across = nearest_low_rank(weight - out_scale[:, None] * p * in_scale, rank)
+            layer.low_rank_in.copy_(across.T * math.sqrt(rank))
+            layer.low_rank_out.copy_(down * math.sqrt(rank))
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
 
     def multiply_adds(self) -> int:
         """Per row: those of P, one for each scale, and r (n + m) for a low-rank path.
@@ -212,22 +204,3 @@ def _check_rank(rank: int, most: int) -> int:
     raise ShapeError(
         f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to {most}."
     )
-
-
-def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """w (m,) and alpha (n,) of one norm that bring diag(w) P diag(alpha) near to `weight` (m, n), float64."""
-    check_finite(weight)
-    product, square = weight * p, p * p
-    with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
-        torch.manual_seed(0)
-        _, _, right = torch.svd_lowrank(product, q=min(4, *product.shape), niter=8)
-    in_scale = right[:, 0]
-    for _ in range(_FIT_SWEEPS):
-        out_scale = (product @ in_scale) / (square @ in_scale.square()).clamp(min=1e-30)
-        before, in_scale = in_scale, (product.T @ out_scale) / (square.T @ out_scale.square()).clamp(min=1e-30)
-        if (in_scale - before).norm() <= _FIT_SETTLED * in_scale.norm():
-            break
-    if not (out_scale.any() and in_scale.any()):  # two zero scales would have no gradient
-        return torch.zeros_like(out_scale), torch.ones_like(in_scale)
-    balance = (out_scale.norm() / in_scale.norm()).sqrt()
-    return out_scale / balance, in_scale * balance

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
-from edgefc.layers.prp import nearest_scales
 from edgefc.layers.prp_matrices import Kept
+from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, check_convolution, window
 
@@ -146,4 +146,4 @@ class PRPConv2d(nn.Module):
             "codebook": self.codebook.levels,
         }
         shape = (x.shape[0], self.out_channels, *self.window.image_size(x.shape[2], x.shape[3]))
-        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, shape)
+        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, shape, op="PRPConv2d")

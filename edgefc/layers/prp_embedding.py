@@ -17,7 +17,7 @@ from torch.nn import functional
 from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed, codebook
 from edgefc.layers import seeded
-from edgefc.layers.prp import nearest_scales
+from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
 
 
@@ -161,4 +161,5 @@ class PRPEmbedding(nn.Module):
             "codebook": self.codebook.levels,
         }
         weights = (self.row_scale, self.column_scale)
-        return layer_node(self, x, weights, attributes, (*x.shape, self.embedding_dim), dtype=self.row_scale.dtype)
+        shape = (*x.shape, self.embedding_dim)
+        return layer_node(self, x, weights, attributes, shape, op="PRPEmbedding", dtype=self.row_scale.dtype)
