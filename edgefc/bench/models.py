@@ -131,10 +131,11 @@ def write_layer(entry: Entry, layer: Any, n: int, path: Path) -> None:
 
 
 def drawn(make: Callable[[], Any]) -> Any:
-    """The layer that make() makes, its numbers drawn from N(0, 1 / length of the last axis) without its own start.
+    """The layer that make() makes, with random numbers instead of its own initial ones.
 
-    A start can take minutes (the QR of an orthogonal matrix), and no time here depends on the numbers. A layer that
-    keeps something else than float numbers is made as it makes itself.
+    Initialising can take minutes (the QR of an orthogonal matrix), and no time here depends on the numbers. Matrices
+    are drawn from N(0, 1 / length of the last axis) and vectors uniformly from -1 to 1, so that an error of the product
+    is not hidden behind a bias. A layer that keeps something else than float numbers is made as it makes itself.
     """
     with torch.device("meta"):
         layer = make()
@@ -144,7 +145,10 @@ def drawn(make: Callable[[], Any]) -> Any:
     layer = layer.to_empty(device="cpu")
     with torch.no_grad():
         for tensor in (*layer.parameters(), *layer.buffers()):
-            tensor.normal_(std=max(tensor.shape[-1:], default=1) ** -0.5)
+            if tensor.ndim > 1:
+                tensor.normal_(std=tensor.shape[-1] ** -0.5)
+            else:
+                tensor.uniform_(-1, 1)
     return layer
 
 
