@@ -46,9 +46,11 @@ def _check_switch() -> None:
         NoLibrary: the kernels are not wanted.
         SystemExit: the switch has a value without a meaning.
     """
-    value = os.environ.get(SWITCH, "1")
+    value = os.environ.get(SWITCH) or "1"
     if value not in ("0", "1"):
-        raise SystemExit(f"{SWITCH} is {value!r}. Set it to 0 to install without the native kernels, or leave it unset.")
+        raise SystemExit(
+            f"{SWITCH} is {value!r}. Set it to 0 to install without the native kernels, or leave it unset."
+        )
     if value == "0":
         raise BUILDER["NoLibrary"](f"{SWITCH} is 0.")
 

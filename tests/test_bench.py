@@ -301,7 +301,10 @@ def test_a_block_stands_beside_what_it_replaces(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         ("--layers circulent", "there is no layer 'circulent' to compare (did you mean 'CirculantLinear'?). Choose "),
-        ("--layers int8,", "there is no layer '' to compare. Choose among: int8 dynamic, int8 MatMulNBits, int4 MatMulNBits, "),
+        (
+            "--layers int8,",
+            "there is no layer '' to compare. Choose among: int8 dynamic, int8 MatMulNBits, int4 MatMulNBits, ",
+        ),
         ("--n 8,16,24 --m 8,16", "n has 3 sizes and m has 2. Give one m for all, or one for each n."),
         ("--n 20000", "a dense layer of n=20000, m=20000 takes 1.6 GB, above the 1.1 GB that this command compares"),
         ("--threads 0", "threads is [0]. Give whole numbers from 1."),

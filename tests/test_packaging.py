@@ -218,7 +218,7 @@ def test_without_a_compiler_the_wheel_is_for_all_machines(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_an_install_without_kernels(tmp_path: Path) -> None:
-    """Also where an earlier build left a library. Models run, and native="on" says how to get the kernels."""
+    """Models run, and native="on" says how to get the kernels."""
     built, said = wheel_without_library(tmp_path, EDGEFC_NATIVE="0")
     site, model = tmp_path / "site", tmp_path / "m.onnx"
     onnx_models.matmul(model)
@@ -247,7 +247,20 @@ except UsageError as error:
     )
 
 
-@pytest.mark.parametrize("value", ["off", "", "2"])
+def test_an_editable_install_without_kernels_removes_those_of_an_earlier_one(tmp_path: Path) -> None:
+    shutil.copytree(ROOT, tmp_path / "copy", symlinks=True, ignore=SKIPPED)
+    library = tmp_path / "copy" / "runtime" / "native" / Path(LIBRARY).name
+    library.touch()
+
+    command = (sys.executable, "setup.py", "-q", "build_ext", "--inplace")
+    subprocess.run(
+        command, cwd=tmp_path / "copy", env={**os.environ, "EDGEFC_NATIVE": "0"}, capture_output=True, check=True
+    )
+
+    assert not library.exists()
+
+
+@pytest.mark.parametrize("value", ["off", "2"])
 def test_a_switch_without_a_meaning(value: str) -> None:
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, env={**os.environ, "EDGEFC_NATIVE": value},
