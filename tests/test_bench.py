@@ -67,12 +67,18 @@ def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
 
 
 def test_the_speed_is_that_of_the_same_rounds(record: BenchRecord) -> None:
-    ratios = {ratio.model: ratio.median for ratio in record.profiles[0].ratios}
+    ratios = {ratio.model: ratio for ratio in record.profiles[0].ratios}
 
     for row in record.rows:
-        assert row.speed == (1 if row.is_dense else 1 / ratios[row.model])
-        if not row.is_dense:
-            assert row.speed_low is not None and row.speed_high is not None
+        if row.is_dense:
+            assert (row.speed, row.speed_low, row.speed_high) == (1, None, None)
+            continue
+        ratio = ratios[row.model]
+        assert row.speed == 1 / ratio.median
+        if ratio.low is None or ratio.high is None:  # too few rounds, on a machine with much other work
+            assert (row.speed_low, row.speed_high) == (None, None)
+        else:
+            assert (row.speed_low, row.speed_high) == (1 / ratio.high, 1 / ratio.low)
             assert row.speed_low <= row.speed <= row.speed_high
 
 

@@ -38,7 +38,7 @@ def test_the_summary(here: list[str], features: tuple[str, ...], no_arm64: str |
 
 
 def test_every_variant_but_the_last_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last one is that of the everyday tests. A failure is an exit code, and the summary is written all the same."""
+    """The last one is that of the everyday tests. A failure sets the exit code; the summary is always written."""
     ran: list[str] = []
     monkeypatch.setattr(variants.native, "library_path", lambda: "libedgefc.so")
     monkeypatch.setattr(variants, "runnable", lambda library: [*X86, "avx512"])

@@ -17,7 +17,10 @@ from edgefc.runtime.machine import environment
 from tests.native_fuzz import VARIANTS, runnable
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("test_native*.py", "test_bench*.py", "test_runtime*.py", "test_profile*.py", "test_oldest_onnxruntime.py")
+FILES = (
+    "test_native*.py", "test_bench*.py", "test_runtime*.py", "test_profile*.py", "test_oldest_onnxruntime.py",
+    "test_devices_agent.py", "test_readme.py",
+)  # fmt: skip
 
 
 def main() -> int:

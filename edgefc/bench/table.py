@@ -7,7 +7,8 @@ from edgefc.runtime.table import bytes_text, time_text
 from edgefc.tables import print_table
 
 _COLUMNS = (
-    "layer", "kernel", "", "time", "error", "over dense", "GB/s", "of limit", "GFLOP/s", "of limit", "stored", "held", "load",
+    "layer", "kernel", "", "time", "error", "over dense", "GB/s", "of limit", "GFLOP/s", "of limit", "stored",
+    "held", "load",
 )  # fmt: skip
 _LEFT = 3
 BEST, SLOWER, DENSE = "fastest", "slower than dense", "dense"

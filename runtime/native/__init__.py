@@ -1,8 +1,8 @@
 """The native kernels: a library of onnxruntime operators for nodes of the domain edgefc, in float32.
 
 `pip install` compiles it where there is a C++17 compiler. Where there is none, or with EDGEFC_NATIVE=0, edgefc is
-installed without it; in a checkout `python -m edgefc.runtime.native.build` compiles it later. The same file then runs faster, with the same answers. What the library
-does not have, other types among it, runs by the bodies in the file.
+installed without it; in a checkout `python -m edgefc.runtime.native.build` compiles it later. The same file then runs
+faster, with the same answers. What the library does not have, other types among it, runs by the bodies in the file.
 
 EDGEFC_LIBRARY=PATH names another library than the one that was installed; the agent on a board uses it.
 EDGEFC_NATIVE_CPU=portable, avx2, avx512 (or neon) chooses among what this processor can run; without it, its last one.
