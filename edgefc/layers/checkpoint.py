@@ -22,7 +22,7 @@ from edgefc.layers import configuration, ranks
 from edgefc.layers.seed_reading import Reading, drawn, is_stand_in, tensor_of
 
 SEED, CONFIGURATION = BUFFERS = "stored_seed", "layer_config"
-"""The names of both buffers, which hold no trained numbers."""
+"""The names of both buffers. They are no weights: see holds_weights()."""
 
 
 class Seeded(nn.Module):
@@ -142,6 +142,11 @@ class Seeded(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._reading.note(self.stored_seed)
+
+
+def holds_weights(name: str) -> bool:
+    """Whether the entry `name` of a state dict holds weights, and not a seed or a configuration."""
+    return name.rpartition(".")[2] not in BUFFERS
 
 
 def mark_drawn(module: nn.Module, seed: int) -> None:

@@ -60,7 +60,8 @@ class Agreement:
         if first != seed:
             raise UsageError(
                 f"{layer} has seed {seed} on rank {dist.get_rank()} and {first} on rank 0. Pass "
-                "sync_module_states=True to FSDP, give the layer a seed, or call torch.manual_seed with one number on all ranks."
+                "sync_module_states=True to FSDP, give the layer a seed, or call torch.manual_seed with one number "
+                "on all ranks."
             )
 
 
