@@ -1,7 +1,7 @@
 """What a layer writes into a state dict beside its weights: its seed and its configuration.
 
     stored_seed     () int64        the seed of 64 bits, in two's complement; the only source of the layer's seed
-    layer_config    (256 k,) uint8  everything else that decides what the weights mean, see configuration.py
+    layer_config    (128 k,) uint8  everything else that decides what the weights mean, see configuration.py
 
 Loading adopts the seed and compares the configuration. Both are buffers, because whatever handles a state dict handles
 buffers: safetensors stores tensors only, FSDP and torch.distributed.checkpoint walk the buffers, and accelerate assigns

@@ -1,6 +1,6 @@
 """A layer's configuration in a tensor, and the comparison with that of a checkpoint.
 
-The tensor holds JSON in UTF-8, padded with spaces to a multiple of 256 bytes, as uint8. {"format": 1, "layer":
+The tensor holds JSON in UTF-8, padded with spaces to a multiple of 128 bytes, as uint8. {"format": 1, "layer":
 "PRPLinear", "distribution": "gaussian", ...}: a reader of a file needs no table to read it.
 """
 
@@ -18,7 +18,7 @@ Configuration = Mapping[str, int | str | bool | list[int]]
 FORMAT = 1
 """A reader refuses a higher one."""
 
-_WIDTH = 256  # one shape for nearly all of them, so that loaders which compare shapes first do not hide the difference
+_WIDTH = 128  # one shape for nearly all of them, so that loaders which compare shapes first do not hide the difference
 
 
 def encoded(configuration: Configuration, device: torch.device) -> Tensor:
