@@ -55,9 +55,7 @@ class Seeded(nn.Module):
         if is_stand_in(tensor):
             found = self._reading.behind_stand_in()
             return self._first_seed if found is None else found
-        seed = self._reading.of(tensor)
-        self._ranks.compare(type(self).__name__, seed)
-        return seed
+        return self._reading.of(tensor)
 
     def _store_seed(self, seed: int | None, device: torch.device | str | None) -> None:
         """Register both buffers on `device`, or on the CPU in the place of the meta device, which would lose them."""
@@ -78,9 +76,11 @@ class Seeded(nn.Module):
         if torch.compiler.is_compiling() or is_stand_in(self.stored_seed):
             return self.stored_seed
         try:
-            return self.seed
+            seed = self.seed
         except RuntimeError:  # vmap lets nobody read
             return self.stored_seed
+        self._ranks.compare(type(self).__name__, seed)
+        return seed
 
     def _original(self, name: str, device: torch.device) -> Tensor:
         if name == SEED:
@@ -111,7 +111,8 @@ class Seeded(nn.Module):
         seed, config = prefix + SEED, prefix + CONFIGURATION
         if config in state_dict:
             configuration.check(where, self.configuration(), state_dict[config])
-            state_dict[config] = self.layer_config
+            if state_dict[config].shape != self.layer_config.shape:
+                state_dict[config] = self.layer_config
         if seed in state_dict:
             state_dict[seed] = _checked(where, state_dict[seed])
         elif any(key.startswith(prefix) for key in state_dict):
@@ -136,8 +137,19 @@ class Seeded(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if isinstance(value, Tensor) and "_ranks" in self.__dict__ and name not in BUFFERS:
-            self._ranks.see(value, self.stored_seed, self.seed_is_drawn)
+        if isinstance(value, Tensor) and "_ranks" in self.__dict__ and name not in self._buffers:
+            self._agree(value)
+
+    def _agree(self, value: Tensor) -> None:
+        """On one seed with the other ranks, where `value` says that FSDP has taken over the layer."""
+        if not self._ranks.is_due(value):
+            return
+        seed = self.seed
+        agreed = self._ranks.reach(value, seed, self.seed_is_drawn)
+        if agreed != seed:
+            with torch.no_grad():
+                self.stored_seed.copy_(tensor_of(agreed, torch.device("cpu")))
+            self._first_seed = agreed  # to_empty() comes after fully_shard() for models from the meta device
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
+from edgefc.layers.seed_reading import tensor_of
 
 _numbers = itertools.count()
 
@@ -29,21 +30,25 @@ class Agreement:
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def see(self, value: Tensor, seed: Tensor, is_drawn: bool) -> None:
-        """`value` became an attribute of the layer: share the seed where FSDP put it there, or show it to the others.
+    def is_due(self, value: Tensor) -> bool:
+        """Whether `value`, which became an attribute of the layer, comes from FSDP, and is the first one.
 
         A DTensor comes from FSDP2, a tensor that is no parameter from FSDP1.
         """
-        mesh = getattr(value, "device_mesh", None)
-        if self._is_sharded or not _several() or (mesh is None and isinstance(value, nn.Parameter)):
-            return
+        from_fsdp = hasattr(value, "device_mesh") or not isinstance(value, nn.Parameter)
+        return from_fsdp and not self._is_sharded and _several()
+
+    def reach(self, value: Tensor, seed: int, is_drawn: bool) -> int:
+        """The seed for the layer to use, given that is_due(value). Every rank of FSDP's group calls this."""
         self._is_sharded = True
+        mesh = getattr(value, "device_mesh", None)
         if mesh is not None:
-            _share(seed, mesh)
-        elif is_drawn:
-            self._key, self._seed = f"edgefc/seed/{next(_numbers)}", int(seed) % 2**64
+            return _first(seed, mesh)
+        if is_drawn:
+            self._key, self._seed = f"edgefc/seed/{next(_numbers)}", seed
             if dist.get_rank() == 0:
-                _store().set(self._key, str(self._seed))
+                _store().set(self._key, str(seed))
+        return seed
 
     def compare(self, layer: str, seed: int) -> None:
         """Compare with rank 0, once and without waiting: in the first forward FSDP1 has brought the ranks together.
@@ -69,13 +74,12 @@ def _several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-@torch.no_grad()
-def _share(seed: Tensor, mesh: Any) -> None:
-    """Write the seed of the mesh's first rank into `seed`, on every rank."""
-    sent = seed.to(mesh.device_type, copy=True)
+def _first(seed: int, mesh: Any) -> int:
+    """The seed of the mesh's first rank. Every rank of the mesh calls this."""
+    sent = tensor_of(seed, torch.device(mesh.device_type))
     for axis in range(mesh.ndim):
         dist.broadcast(sent, group=mesh.get_group(axis), group_src=0)
-    seed.copy_(sent)
+    return int(sent) % 2**64
 
 
 def _store() -> Any:
