@@ -62,8 +62,8 @@ def _read(path: Path) -> Any:
         raise
     except Exception as error:
         raise UsageError(
-            f"cannot read weights from {path}: {first_line(error)}. Give a .safetensors file, or a state dict saved with "
-            "torch.save; whole pickled models are not loaded, because they can run code."
+            f"cannot read weights from {path}: {first_line(error)}. Give a .safetensors file, or a state dict saved "
+            "with torch.save; whole pickled models are not loaded, because they can run code."
         ) from None
 
 

@@ -24,10 +24,12 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from torch import Tensor, nn
 
 from edgefc.catalogue import Called, Entry
 from edgefc.errors import ModelError
 from edgefc.export import export
+from edgefc.layers.checkpoint import holds_weights
 from edgefc.runtime import Model, Session
 from edgefc.runtime.native import library_path
 
@@ -139,17 +141,21 @@ def drawn(make: Callable[[], Any]) -> Any:
     """
     with torch.device("meta"):
         layer = make()
-    tensors = [*layer.parameters(), *layer.buffers()]
-    if not all(t.is_floating_point() for t in tensors) or len(tensors) != len(layer.state_dict()):
+    tensors = _weights(layer)
+    if not all(t.is_floating_point() for t in tensors) or len(tensors) != sum(map(holds_weights, layer.state_dict())):
         return make()
     layer = layer.to_empty(device="cpu")
     with torch.no_grad():
-        for tensor in (*layer.parameters(), *layer.buffers()):
+        for tensor in _weights(layer):
             if tensor.ndim > 1:
                 tensor.normal_(std=tensor.shape[-1] ** -0.5)
             else:
                 tensor.uniform_(-1, 1)
     return layer
+
+
+def _weights(layer: nn.Module) -> list[Tensor]:
+    return [tensor for name, tensor in (*layer.named_parameters(), *layer.named_buffers()) if holds_weights(name)]
 
 
 def missing_kernel(path: Path) -> str | None:

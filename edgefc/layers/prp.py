@@ -27,24 +27,26 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
-from edgefc.generator import check_seed
 from edgefc.layers import prp_matrices
+from edgefc.layers.checkpoint import Seeded
+from edgefc.layers.configuration import Configuration
 from edgefc.layers.low_rank import nearest_low_rank
 from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
 from edgefc.layers.trained import trained_linear
 
 
-class PRPLinear(nn.Module):
+class PRPLinear(Seeded):
     """((x * in_scale) P^T) * out_scale + bias, with P regenerated from the seed.
 
     Stored are n + 2 m numbers and a seed: for n = m = 4096, 12,288 numbers; a dense layer stores 16,781,312. The
     arithmetic is the dense layer's: PRP saves memory, not multiplications. P is no parameter and no buffer: it is
-    built on first use for the device and dtype at hand, kept while the layer lives, and left out of state dicts,
-    copies and pickles. The seed is not in the state dict either: build the layer with the seed it was trained with.
+    built on first use for the device, dtype and seed at hand, kept while the layer lives, and left out of state dicts,
+    copies and pickles. torch.compile and torch.export generate it in the program, in each call. The state dict holds
+    the seed, and loading adopts it (edgefc/layers/checkpoint.py). seed=None draws one from torch's generator.
 
-    Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: no seed brings a QR back
-    to the last bit on another machine, so the state dict decides, and the seed is only the start. "hadamard" needs no
+    Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: machines differ in the
+    last bits of a QR, so the state dict decides, and the seed is only the start. "hadamard" needs no
     matrix at all, and about 4 N sqrt(N) multiply-adds in place of n m, N the next power of two; see prp_matrices.py.
 
     rank=r adds (1/r) low_rank_out low_rank_in x, as that code does with lora_alpha = 1; it is exported as two plain
@@ -59,7 +61,7 @@ class PRPLinear(nn.Module):
     Raises:
         ShapeError: a size below 1, or a rank that is not a whole number from 0 to min(n, m).
         UsageError: an unknown distribution (edgefc.generator.CODEBOOKS, "orthogonal", "hadamard"), or a seed that is
-            not a whole number of 64 bits.
+            not a whole number of 64 bits; from load_state_dict(), a checkpoint of another configuration.
     """
 
     projection: Tensor | None
@@ -71,7 +73,7 @@ class PRPLinear(nn.Module):
         bias: bool = True,
         *,
         distribution: str = "gaussian",
-        seed: int = 0,
+        seed: int | None = None,
         rank: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -80,7 +82,8 @@ class PRPLinear(nn.Module):
         in_features, out_features = sizes(type(self).__name__, in_features, out_features)
         self.in_features, self.out_features = in_features, out_features
         self.distribution, self._fixed = distribution, prp_matrices.kind(distribution)
-        self.seed, self.rank = check_seed(seed), _check_rank(rank, min(in_features, out_features))
+        self.rank = _check_rank(rank, min(in_features, out_features))
+        self._store_seed(seed, device)
 
         def empty(*size: int) -> Tensor:
             return torch.empty(*size, device=device, dtype=dtype)
@@ -93,6 +96,15 @@ class PRPLinear(nn.Module):
         stored = isinstance(self._fixed, prp_matrices.Stored)
         self.register_buffer("projection", empty(out_features, in_features) if stored else None)
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "PRPLinear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "distribution": self.distribution,
+            "rank": self.rank,
+        }
 
     def reset_parameters(self) -> None:
         """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero.
@@ -129,7 +141,7 @@ class PRPLinear(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_linear(
-        cls, linear: nn.Module, *, distribution: str = "gaussian", seed: int = 0, rank: int = 0
+        cls, linear: nn.Module, *, distribution: str = "gaussian", seed: int | None = None, rank: int = 0
     ) -> "PRPLinear":
         """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
 
