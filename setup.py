@@ -27,7 +27,7 @@ class BuildNative(build_ext):
         return str(Path(*fullname.split(".")[:-1], BUILDER["NAME"]))
 
     def build_extension(self, ext: Extension) -> None:
-        target = Path(self.get_ext_fullpath(ext.name) if self.inplace else Path(self.build_lib, *self._place(ext)))
+        target = Path(self.build_lib, *self._place(ext))
         if target in BuildNative.tried:  # bdist_wheel asks a second time
             return
         BuildNative.tried.add(target)
@@ -37,6 +37,12 @@ class BuildNative(build_ext):
         except BUILDER["NoLibrary"] as error:
             target.unlink(missing_ok=True)  # one of an earlier build
             self.warn(f"edgefc is installed without its native kernels: {error}")
+
+    def copy_extensions_to_source(self) -> None:
+        """Of an editable install, which must not keep the library of an earlier one either."""
+        for ext in self.extensions if BuildNative.library is None else ():
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        super().copy_extensions_to_source()
 
     def _place(self, ext: Extension) -> tuple[str, ...]:
         return Path(self.get_ext_filename(self.get_ext_fullname(ext.name))).parts
