@@ -6,7 +6,7 @@ EDGEFC_NATIVE=0 installs without them.
 import os
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -21,20 +21,28 @@ class BuildNative(build_ext):
     """By runtime/native/build.py. Without a compiler there is a notice and no library; edgefc works without it."""
 
     library: Path | None = None
+    tried: ClassVar[set[Path]] = set()
 
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split(".")[:-1], BUILDER["NAME"]))
 
     def build_extension(self, ext: Extension) -> None:
-        target = Path(self.get_ext_fullpath(ext.name) if self.inplace else Path(self.build_lib, *self._place(ext)))
-        if target == BuildNative.library:  # bdist_wheel asks a second time
+        target = Path(self.build_lib, *self._place(ext))
+        if target in BuildNative.tried:  # bdist_wheel asks a second time
             return
+        BuildNative.tried.add(target)
         try:
             _check_switch()
             BuildNative.library = BUILDER["build"](target, tell=BUILDER["show"])
         except BUILDER["NoLibrary"] as error:
             target.unlink(missing_ok=True)  # one of an earlier build
             self.warn(f"edgefc is installed without its native kernels: {error}")
+
+    def copy_extensions_to_source(self) -> None:
+        """Of an editable install, which must not keep the library of an earlier one either."""
+        for ext in self.extensions if BuildNative.library is None else ():
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        super().copy_extensions_to_source()
 
     def _place(self, ext: Extension) -> tuple[str, ...]:
         return Path(self.get_ext_filename(self.get_ext_fullname(ext.name))).parts

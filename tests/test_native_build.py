@@ -1,5 +1,6 @@
 """How the native library is compiled: for this machine, for arm64, for processors without a variant of their own."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,30 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     with pytest.raises(build.NoLibrary, match=r"^there is no C\+\+ compiler: none of c\+\+, g\+\+, clang\+\+ is on"):
         build.build(tmp_path / native.NAME)
+
+
+def test_an_installed_wheel_has_no_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.setenv("CXX", "true")
+
+    with pytest.raises(build.NoLibrary, match=r"^their sources are not in .*: a wheel has none\. Build in a checkout"):
+        build.build(tmp_path / native.NAME)
+
+
+def test_progress_has_a_line_for_each_file() -> None:
+    lines: list[str] = []
+
+    build._all({f"{name}.cc": ["true"] for name in "abc"}, lines.append)
+
+    assert [line[:6] for line in lines] == ["[1/3] ", "[2/3] ", "[3/3] "]
+    assert sorted(re.fullmatch(r"\[\d/3\] (\w\.cc), \d+\.\d s", line)[1] for line in lines) == ["a.cc", "b.cc", "c.cc"]
+
+
+def test_only_the_arithmetic_takes_the_highest_level() -> None:
+    """A file of one variant is arithmetic, and everything else is not."""
+    for source in build.SOURCES:
+        ends = source.rpartition("_")[2] in ("portable", "avx2", "avx512", "avx512vnni", "neon")
+        assert build._level(source) == ("-O3" if ends else "-O2"), source
 
 
 def test_every_source_is_built() -> None:

@@ -239,7 +239,7 @@ except UsageError as error:
 """
     ran, refused = run(sys.executable, "-c", code, cwd=tmp_path).stdout.splitlines()
 
-    assert "edgefc is installed without its native kernels: EDGEFC_NATIVE is 0." in said and "prp_avx2" not in said
+    assert said.count("edgefc is installed without its native kernels: EDGEFC_NATIVE is 0.") == 1
     assert ran.startswith("None ")
     assert refused == (
         "native is 'on', and this edgefc was installed without native kernels. Install a C++ compiler and run pip "
