@@ -52,6 +52,17 @@ class _Steady(Part):
     other_cores: Annotated[float, Field(ge=0, le=4096)] | None
 
 
+class _Fed(Part):
+    name: Text
+    dtype: Text
+    shape: Annotated[tuple[Count, ...], Field(max_length=64)]
+
+
+class _Tried(Part):
+    batch: Count
+    inputs: Annotated[tuple[_Fed, ...], Field(max_length=10_000)]
+
+
 class _Load(Part):
     load_ns: Count
     first_ns: Count
@@ -82,7 +93,7 @@ class _Hello(Part):
 
 
 _FORMS: dict[str, TypeAdapter[Any]] = {
-    "probe_check": TypeAdapter(list[list[Count]]),
+    "probe_check": TypeAdapter(list[list[_Tried]]),
     "probe_load": TypeAdapter(_Load),
     "probe_memory": TypeAdapter(Memory | _Missing),
     "probe_steady": TypeAdapter(_Steady),
@@ -151,11 +162,11 @@ def _nothing(part: Any, question: dict[str, Any], limit_ns: float) -> None:
     pass
 
 
-def _check(part: list[list[int]], question: dict[str, Any], limit_ns: float) -> None:
+def _check(part: list[list[_Tried]], question: dict[str, Any], limit_ns: float) -> None:
     if len(part) != len(question["batches"]) or any(len(row) != len(question["models"]) for row in part):
         raise ValueError("not one batch size for each model and batch")
     for row, batch in zip(part, question["batches"], strict=True):
-        if batch is not None and any(size not in (batch, 1) for size in row):  # 1: no input has dimensions
+        if batch is not None and any(tried.batch not in (batch, 1) for tried in row):  # 1: no input has dimensions
             raise ValueError("another batch size than was asked for")
 
 
@@ -195,7 +206,7 @@ def _steady(part: _Steady, question: dict[str, Any], limit_ns: float) -> None:
             raise ValueError("samples that take longer than their round")
     if sum(block.wall_ns for block in blocks) > limit_ns:
         raise ValueError("timings that took longer than the answer")
-    if not any(sum(block.samples_ns) for block in blocks):
+    if not all(sum(block.samples_ns) for block in blocks):
         raise ValueError("runs that took no time")
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -12,6 +12,7 @@ from edgefc.devices import boot
 from edgefc.devices.agent import PROTOCOL
 from edgefc.devices.lines import Ended, Silent
 from edgefc.devices.pack import pack
+from edgefc.devices.progress import Told
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.wire import Garbled, Wire, printable
 from edgefc.errors import DeviceError
@@ -24,8 +25,6 @@ _NO_PROGRAM = 127  # what shells end with when there is no such program
 _LONGEST_TEXT = 2000
 
 BEYOND_S = 60.0  # how much longer than its own limit a probe may be waited for
-
-Told = Callable[[int, int], None]  # bytes that have arrived, and of how many
 
 
 class Board:

@@ -11,13 +11,15 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from edgefc.devices.check import OLDEST, Facts, facts_of, version
 from edgefc.devices.host import Board
+from edgefc.devices.progress import elapsed, transfer
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError
 from edgefc.runtime import native
@@ -50,13 +52,13 @@ def provision(transport: Transport, *, wheels: Path | None = None, say: Say = pr
         DeviceError: the device is lost, has no room, or no wheels are made for it.
     """
     done: list[str] = []
-    with Board(transport) as board:
+    with _connected(transport) as board:
         before = facts_of(board)
         if lacks_packages(before):
             done.append(_packages(board, before, wheels, say))
         else:
             say(f"numpy {before.numpy} and onnxruntime {before.onnxruntime} are there.")
-    with Board(transport) as board:  # an agent of its own: a new one looks for packages and the library anew
+    with _connected(transport) as board:  # an agent of its own: a new one looks for packages and the library anew
         lacking = []
         if facts_of(board).native:
             say("native kernels are there.")
@@ -64,7 +66,8 @@ def provision(transport: Transport, *, wheels: Path | None = None, say: Say = pr
             added, why = _native(board, before, say)
             done += [added] if added else []
             lacking += [why] if why else []
-    with Board(transport) as board:
+    say("looking whether it works ...")
+    with _connected(transport) as board:
         after = facts_of(board)
     for name in PACKAGES:
         if (reason := getattr(after, f"{name}_missing")) is not None:
@@ -72,6 +75,14 @@ def provision(transport: Transport, *, wheels: Path | None = None, say: Say = pr
     if any("native" in each for each in done) and not after.native:
         lacking.append("the native library is there and does not load: portable bodies run.")
     return Provisioned(tuple(done), tuple(lacking))
+
+
+@contextmanager
+def _connected(transport: Transport) -> Iterator[Board]:
+    with elapsed(f"{transport.name}: connecting"):
+        board = Board(transport)
+    with board:
+        yield board
 
 
 def lacks_packages(facts: Facts) -> bool:
@@ -83,11 +94,13 @@ def _packages(board: Board, facts: Facts, wheels: Path | None, say: Say) -> str:
     with tempfile.TemporaryDirectory(prefix="edgefc-wheels-") as name:
         folder = Path(name)
         say(f"fetching wheels for Python {facts.python} on {facts.machine} ...")
-        fetch(board.name, facts, folder, wheels)
+        with elapsed("fetching"):
+            fetch(board.name, facts, folder, wheels)
         files = {path.name: path for path in sorted(folder.glob("*.whl"))}
         total = sum(path.stat().st_size for path in files.values())
         say(f"sending {len(files)} wheels, {total / 1e6:.0f} MB ...")
-        board.install("site", files)
+        with transfer(f"{board.name}: sending") as told:
+            board.install("site", files, told)
     return "packages: " + ", ".join("-".join(name.split("-")[:2]) for name in files)
 
 
@@ -158,7 +171,8 @@ def _native(board: Board, facts: Facts, say: Say) -> tuple[str | None, str | Non
         except build.NoLibrary as error:
             return None, f"no native kernels: {error}"
         say(f"sending the native library, {library.stat().st_size / 1e3:.0f} kB ...")
-        board.install("native", {library.name: library})
+        with transfer(f"{board.name}: sending") as told:
+            board.install("native", {library.name: library}, told)
     return f"native library for {facts.machine}", None
 
 
@@ -172,9 +186,11 @@ def _library(facts: Facts, folder: Path, say: Say) -> Path:
     say(f"compiling native kernels for {facts.machine} ...")
     target = folder / "libedgefc.so"
     if facts.machine == platform.machine() and sys.platform == "linux":
-        return build.build(target)
+        with elapsed("compiling"):
+            return build.build(target)
     if facts.machine in build.TARGETS and not (build.HERE / "library.cc").is_file():
         raise build.NoLibrary("their sources are in a checkout of edgefc, and not in what pip installs.")
     if facts.machine in build.TARGETS:
-        return build.build(target, target=facts.machine)
+        with elapsed("compiling"):
+            return build.build(target, target=facts.machine)
     raise build.NoLibrary(f"they cannot be compiled for {facts.machine} here.")

@@ -4,15 +4,13 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from edgefc.devices import answers
 from edgefc.devices.agent import COOLING_S
 from edgefc.devices.host import BEYOND_S, Board
+from edgefc.devices.progress import elapsed, transfer
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError, EdgefcError, ModelError
 from edgefc.runtime.child import LIMIT_S
@@ -30,7 +28,8 @@ class Remote:
 
     def __init__(self, transport: Transport, *, profile: str | None = None) -> None:
         self.name, self.profile = transport.name, profile
-        self.board = Board(transport)
+        with elapsed(f"{self.name}: connecting"):
+            self.board = Board(transport)
         self._names: dict[str, str] = {}  # paths there: paths here
         try:
             hello = self._checked("hello", {}, self.board.hello, 0.0)
@@ -62,8 +61,8 @@ class Remote:
         model, files = here.suffix != ".npz", {here.name: here}
         for weights in weight_files(here) if model else ():
             files[weights.relative_to(here.parent).as_posix()] = weights
-        with tqdm(desc=f"{self.name}: sending", unit="B", unit_scale=True, leave=False, disable=None) as bar:
-            there = f"{self.board.place(files, partial(_show, bar), keep=model)}/{here.name}"
+        with transfer(f"{self.name}: sending {here.name}") as told:
+            there = f"{self.board.place(files, told, keep=model)}/{here.name}"
         self._names[there] = path
         return there
 
@@ -86,7 +85,7 @@ class Remote:
 
         Args:
             feeds: an array by input name; drawn from the signature as profile() does when left out, with `batch`.
-            settings: preset, native, threads, as for Session.
+            settings: preset, native, threads, as for Session; shapes and ranges, as for profile().
         """
         asked = models_of(list(models))
         with inputs_file(feeds) as (path, _):
@@ -135,11 +134,6 @@ class Remote:
         for there, here in self._names.items():
             text = text.replace(there, here)
         return type(error)(text)
-
-
-def _show(bar: Any, there: int, size: int) -> None:
-    bar.total = size
-    bar.update(there - bar.n)
 
 
 def _without_wait(found: dict[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,18 @@ from edgefc.errors import EdgefcError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; an EdgefcError becomes one line on stderr."""
+    """Run one subcommand and return its exit code; an EdgefcError becomes one line on stderr.
+
+    Code of the user's that ends the process with exit code 0, in a place that no command expects, is an error too.
+    """
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))
+    except SystemExit as error:
+        if error.code not in (None, 0):  # rich, on a pipe that closed early, among others
+            raise
+        print(f"edgefc {args.command}: the model's code ended the process: SystemExit: {error}.", file=sys.stderr)
+        return EdgefcError.exit_code
     except EdgefcError as error:
         print(f"edgefc {args.command}: {error}", file=sys.stderr)
         return error.exit_code

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgefc.export.exporter import ExportReport as ExportReport
+    from edgefc.export.exporter import TensorInfo as TensorInfo
     from edgefc.export.exporter import export as export
     from edgefc.export.verifier import VerifyReport as VerifyReport
     from edgefc.export.verifier import verify as verify
 
-_NAMES = {"ExportReport": "exporter", "export": "exporter", "VerifyReport": "verifier", "verify": "verifier"}
+_NAMES = {
+    "ExportReport": "exporter", "TensorInfo": "exporter", "export": "exporter",
+    "VerifyReport": "verifier", "verify": "verifier",
+}  # fmt: skip
 
-__all__ = ["ExportReport", "VerifyReport", "export", "verify"]
+__all__ = ["ExportReport", "TensorInfo", "VerifyReport", "export", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -17,13 +16,12 @@ def example_inputs(args: Args) -> Inputs:
     """Positional and keyword arguments from a tensor, a sequence, or a mapping.
 
     Raises:
-        UsageError: anything else, or no tensor in it.
+        UsageError: anything else.
     """
-    args = pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, args)
     if isinstance(args, Tensor):
-        return (args,), {}
-    if isinstance(args, Mapping):
-        result: Inputs = ((), dict(args))
+        result: Inputs = ((args,), {})
+    elif isinstance(args, Mapping):
+        result = ((), dict(args))
     elif isinstance(args, Sequence) and not isinstance(args, (str, bytes)):
         result = (tuple(args), {})
     else:
@@ -31,9 +29,8 @@ def example_inputs(args: Args) -> Inputs:
             f"cannot run a model on args of type {type(args).__name__}. "
             "Give a tensor, a tuple of positional arguments or a dict of keyword arguments."
         )
-    if not tensors(result):
-        raise UsageError("args hold no tensor. Give the model's example inputs, such as (torch.randn(2, 64),).")
-    return result
+    copied: Inputs = pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
+    return copied
 
 
 def tensors(inputs: Any) -> list[Tensor]:
@@ -46,40 +43,3 @@ def said_by(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0][:300].rstrip(".") if lines else ""
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def check_common_batch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """The size of the first axis, which all inputs share.
-
-    Raises:
-        UsageError: they differ, or it is 0.
-    """
-    sizes = [tensor.shape[0] for tensor in tensors((args, kwargs)) if tensor.ndim]
-    if len(set(sizes)) != 1:
-        raise UsageError(
-            f"inputs have first axes of sizes {sizes}, so none is the batch. "
-            "Give examples with one batch size, or fix it with dynamic_batch=False (--fixed-batch)."
-        )
-    if sizes[0] == 0:
-        raise UsageError("example inputs have a batch of 0. Give examples of at least one row.")
-    return sizes[0]
-
-
-def at_least_two_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
-    """The same inputs with a batch of one doubled: torch.export takes a size of 1 for a constant."""
-    if check_common_batch(args, kwargs) > 1:
-        return args, kwargs
-    result: Inputs = with_rows(args, kwargs, 2)
-    return result
-
-
-def with_rows(args: tuple[Any, ...], kwargs: dict[str, Any], rows: int) -> Inputs:
-    """The same inputs with `rows` rows, repeated from the first as needed."""
-
-    def stretch(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.ndim:
-            return value
-        return value[torch.arange(rows, device=value.device) % max(len(value), 1)]
-
-    result: Inputs = pytree.tree_map(stretch, (args, kwargs))
-    return result

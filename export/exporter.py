@@ -1,9 +1,10 @@
 """export(): one torch model -> one .onnx file."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
 import onnx_ir as ir
@@ -11,10 +12,14 @@ from torch import nn
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import passes
+from edgefc.export.axes import fixed_axes
 from edgefc.export.examples import Args, example_inputs, said_by
 from edgefc.export.lowerings.prp import numbers_held
+from edgefc.export.masks import mask_with_infinity
 from edgefc.export.options import Options
-from edgefc.export.tracing import quiet, trace
+from edgefc.export.preparing import prepare
+from edgefc.export.state import as_given
+from edgefc.export.tracing import check_model, quiet, trace
 from edgefc.export.verifier import VerifyReport, compare
 from edgefc.files import staged
 
@@ -30,14 +35,35 @@ _REGENERATED = ("PRPLinear", "PRPConv2d")
 
 
 @dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a file: its dtype by numpy's name, and for each axis a size or the name of one."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
 class ExportReport:
-    """What was written: sizes in bytes, names of the structured layers, the bodies chosen and why."""
+    """What was written.
+
+    file_bytes, data_bytes  sizes of the graph and of the weights beside it
+    layers                  names of the structured layers
+    inputs, outputs         their names, types and shapes; an open axis has a name in place of a size
+    fixed                   a sentence for each axis of an input whose size the file fixes
+    notes                   what else the user should know: what is left out, bounds of open axes
+    circulant, prp          the bodies chosen, and why
+    """
 
     path: Path
     opset: int
     file_bytes: int
     data_bytes: int
     layers: tuple[str, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    fixed: tuple[str, ...]
+    notes: tuple[str, ...]
     circulant: str | None
     prp: str | None
     prp_reason: str | None
@@ -50,12 +76,16 @@ def export(
     args: Args,
     path: str | Path,
     *,
-    dynamic_batch: bool = True,
+    dynamic_batch: bool | None = None,
+    dynamic_shapes: Any = None,
+    output_names: Sequence[str] | None = None,
+    cache: bool = False,
     opset: int = 20,
     circulant: Literal["matmul", "dft"] = "matmul",
     prp: Literal["auto", "resident", "streaming"] = "auto",
     flat: bool = False,
     verify: bool = True,
+    allow_nonfinite: bool = False,
 ) -> ExportReport:
     """Write `model` as ONNX, its structured layers as edgefc:: nodes with portable bodies, and check the file.
 
@@ -63,13 +93,22 @@ def export(
         model: any module that torch.export can trace; it is run and exported in eval mode, and put back into its mode.
         args: example inputs: a tensor, a sequence of positional ones, or a mapping of keyword ones.
         path: the .onnx file; large weights go beside it, into path + ".data".
-        dynamic_batch: the first axis of every input stays open; it must be the same for all of them.
+        dynamic_batch: True keeps open the first axis of every input, which must be one size for all, and the token
+            axes of inputs that have the names of transformers models (axes.KNOWN_AXES). False fixes them. Without it
+            they are open unless dynamic_shapes says which axes are.
+        dynamic_shapes: which axes stay open, as torch.export takes it: {"ids": {0: "batch", 1: "tokens"}}. Axes of
+            one name have one size. With dynamic_batch=True it adds to the axes that are open by default.
+        output_names: names for the outputs, in order. Without them outputs have the names of the fields of what the
+            model returns ("logits"), or "output", or output_0, output_1, ...
+        cache: for decoders of the transformers package: past keys and values become inputs, and the longer ones
+            outputs; see edgefc/export/caches.py. Without it such a model is exported without its cache.
         opset: 18 to 23.
         circulant: "matmul", the FFT as matrix products; "dft", the DFT operator, slower in onnxruntime.
         prp: "resident", matrices folded when the file is loaded, speed and memory of a dense layer; "streaming",
             a band at a time, little memory and slow; "auto", resident up to 64 MiB of matrices.
         flat: write functions out at each call, for tools that do not look into functions.
         verify: run the file against the model before it takes its place; a file that fails is not written.
+        allow_nonfinite: let verify accept outputs of which most are NaN or infinite.
 
     Raises:
         UsageError: an argument or a path that cannot be used.
@@ -81,11 +120,19 @@ def export(
     if Path(path).suffix != ".onnx":
         raise UsageError(f"cannot write {path}: the name of a model ends in .onnx. Choose one that does.")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    check_model(model)
     positional, keyword = example_inputs(args)
-    traced = trace(model, positional, keyword, dynamic_batch=dynamic_batch, opset=opset)
+    with as_given(model) as given:
+        prepared = prepare(
+            given, model, positional, keyword, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes, cache=cache
+        )
+        named = _output_names(prepared.outputs, output_names, prepared.adapter.inputs.names)
+        result = trace(prepared, given, opset=opset)
+    traced, subject = result.graph, prepared.adapter
     body, reason = _choose_prp(traced, prp)
     passes.name_layers(traced)
-    passes.name_outputs(traced)
+    passes.name_values(traced, subject.inputs.names, named)
+    mask_with_infinity(traced)
     with quiet():
         passes.merge_equal_weights(traced)
     passes.prepare_nodes(traced)
@@ -101,14 +148,20 @@ def export(
         sizes = {item.name: item.stat().st_size for item in folder.iterdir()}
         report = None
         if verify:
-            report = compare(file, model, positional, keyword, dynamic_batch=dynamic_batch)
+            with as_given(model) as given:
+                report = compare(file, given, subject, result.plan, allow_nonfinite=allow_nonfinite)
             report.raise_if_failed(Path(path).name)
+    inputs = tuple(map(_tensor_info, traced.graph.inputs))
     return ExportReport(
         path=Path(path),
         opset=opset,
         file_bytes=sizes[file.name],
         data_bytes=sizes.get(f"{file.name}.data", 0),
         layers=layers,
+        inputs=inputs,
+        outputs=tuple(map(_tensor_info, traced.graph.outputs)),
+        fixed=fixed_axes(subject.inputs.names, [info.shape for info in inputs]),
+        notes=(*prepared.notes, *result.notes),
         circulant=circulant if "CirculantLinear" in ops else None,
         prp=body if "PRPLinear" in ops else None,
         prp_reason=reason if "PRPLinear" in ops else None,
@@ -124,6 +177,26 @@ def _check_choices(opset: int, circulant: str, prp: str) -> None:
         raise UsageError(f"no circulant body {circulant!r}. Choose 'matmul' or 'dft'.")
     if prp not in ("auto", "resident", "streaming"):
         raise UsageError(f"no PRP body {prp!r}. Choose 'auto', 'resident' or 'streaming'.")
+
+
+def _output_names(own: tuple[str, ...], given: Sequence[str] | None, inputs: Sequence[str]) -> tuple[str, ...]:
+    if given is None:
+        return tuple(f"{name}_out" if name in inputs else name for name in own)
+    if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
+        raise UsageError(f"output_names is {given!r}. Give a list of names.")
+    if len(given) != len(own) or len({*given, *inputs}) != len(own) + len(inputs):
+        raise UsageError(
+            f"output_names has {', '.join(map(repr, given))} for {len(own)} outputs: {', '.join(own)}. "
+            f"Give one name for each, all different and none of an input ({', '.join(inputs)})."
+        )
+    return tuple(given)
+
+
+def _tensor_info(value: ir.Value) -> TensorInfo:
+    assert value.name is not None
+    dtype = "?" if value.dtype is None else value.dtype.numpy().name
+    dims = () if value.shape is None else value.shape
+    return TensorInfo(value.name, dtype, tuple(dim if isinstance(dim, int) else dim.value or "?" for dim in dims))
 
 
 def _choose_prp(model: ir.Model, prp: str) -> tuple[Literal["resident", "streaming"], str]:

@@ -1,6 +1,6 @@
 """What the exporter does to the graph that torch hands over; each pass changes the model in place."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +13,7 @@ from onnx_ir.passes.common import (
 
 import edgefc
 from edgefc.errors import ExportError
+from edgefc.export.adapter import own_name
 from edgefc.export.build import DOMAIN, DOMAIN_VERSION
 from edgefc.export.options import Options
 from edgefc.export.registry import lowerings
@@ -48,14 +49,44 @@ def name_layers(model: ir.Model) -> None:
                 value.name = f"{node.name}.y{index or ''}"
 
 
-def name_outputs(model: ir.Model) -> None:
-    """output, or output_0, output_1, ... where there are several."""
-    outputs = model.graph.outputs
-    taken = {value.name for value in (*model.graph.inputs, *model.graph.initializers.values())}
-    for index, value in enumerate(outputs):
-        name = "output" if len(outputs) == 1 else f"output_{index}"
-        if not value.is_graph_input():
-            value.name = name if name not in taken else f"{name}.y"
+def name_values(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give inputs and outputs their names, and weights the names that the torch model has for them.
+
+    An output that is also an input, a weight or another output becomes a copy.
+    """
+    graph = model.graph
+    _separate_outputs(graph)
+    reserved = set(inputs) | set(outputs)
+    weights = list(graph.initializers.values())
+    graph.initializers.clear()
+    for value in weights:
+        value.name = _free(own_name(value.name or ""), reserved)
+        reserved.add(value.name)
+        graph.initializers[value.name] = value
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if value.name in reserved and not value.is_graph_output():
+                value.name = _free(value.name, reserved)
+    for value, name in zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True):
+        value.name = name
+
+
+def _separate_outputs(graph: ir.Graph) -> None:
+    seen: set[ir.Value] = set()
+    for index, value in enumerate(graph.outputs):
+        if value in seen or value.is_graph_input() or value.is_initializer():
+            node = ir.node("Identity", [value])
+            copy = node.outputs[0]
+            copy.shape, copy.type = value.shape, value.type
+            graph.append(node)
+            graph.outputs[index] = copy
+        seen.add(graph.outputs[index])
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += ".w"
+    return name
 
 
 def prepare_nodes(model: ir.Model) -> None:
@@ -146,7 +177,7 @@ def _holders(model: ir.Model) -> Iterator[ir.Model | ir.Graph | ir.Function | ir
 def _layers(model: ir.Model) -> dict[ir.Node, str]:
     """The innermost torch module around each node; where torch names none, that of the node's inputs or outputs."""
     nodes = list(model.graph.all_nodes())
-    found = {node: torch_scope(node.metadata_props) for node in nodes}
+    found = {node: None if (scope := torch_scope(node.metadata_props)) is None else own_name(scope) for node in nodes}
     for node in nodes:
         if found[node] is None:
             found[node] = next((found[each] for each in node.predecessors() if found.get(each)), None)

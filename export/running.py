@@ -1,23 +1,32 @@
 """One model run twice on the same inputs: by torch, and from its file by onnxruntime."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgefc.errors import ModelError, UsageError
-from edgefc.export.examples import said_by, tensors
+from edgefc.export.adapter import Adapter
+from edgefc.export.examples import said_by
+from edgefc.export.state import Given
 from edgefc.files import exists
 
 
-def torch_outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[NDArray[Any]]:
+def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """Every tensor that the model returns for these inputs, when it starts from the state in `given`.
+
+    Raises:
+        UsageError: the model raises, or ends the process, on these inputs.
+    """
     try:
-        return [to_numpy(tensor) for tensor in tensors(model(*args, **kwargs))]
-    except Exception as error:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((args, kwargs)))
+        with given.run():
+            return [to_numpy(tensor).copy() for tensor in adapter(*inputs).values()]
+    except (Exception, SystemExit) as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise UsageError(
             f"the torch model cannot run on inputs of shapes {shapes}: {said_by(error)}. Give the example inputs that "
             "the file was exported with."
@@ -35,17 +44,27 @@ def open_session(file: Path) -> Any:
         raise ModelError(f"onnxruntime cannot load {file.name}: {_first_line(error)}.") from None
 
 
-def feeds_of(session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Keyword tensors by their names where the file has them, all others in order."""
-    names = [entry.name for entry in session.get_inputs()]
-    named = {name: to_numpy(kwargs[name]) for name in names if isinstance(kwargs.get(name), Tensor)}
-    others = [to_numpy(t) for t in tensors((args, {k: v for k, v in kwargs.items() if k not in named}))]
-    if len(names) != len(named) + len(others):
+def feeds_of(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """Tensors for the file's inputs: by name where the names are the file's, otherwise in order."""
+    order = file_order(session, names)
+    return {name: to_numpy(tensors[index]) for name, index in order.items()}
+
+
+def file_order(session: Any, names: Sequence[str]) -> dict[str, int]:
+    """For each input of the file, which of the model's inputs it is.
+
+    Raises:
+        UsageError: there are more of one than of the other.
+    """
+    own = [entry.name for entry in session.get_inputs()]
+    if len(own) != len(names):
         raise UsageError(
-            f"the file takes {len(names)} inputs ({', '.join(names)}) and {len(named) + len(others)} tensors were "
-            "given. Give one for each."
+            f"the file takes {len(own)} inputs ({', '.join(own)}) and {len(names)} tensors were given. "
+            "Give one for each."
         )
-    return {**named, **dict(zip([name for name in names if name not in named], others, strict=True))}
+    if set(own) == set(names):
+        return {name: list(names).index(name) for name in own}
+    return {name: index for index, name in enumerate(own)}
 
 
 def run_session(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:

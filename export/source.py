@@ -14,14 +14,19 @@ from torch import nn
 
 from edgefc.errors import UsageError
 from edgefc.export.examples import said_by
+from edgefc.export.weights import load_weights
 from edgefc.files import exists
 
 _FORM = "Write package.module:factory or path/to/file.py:factory, where factory() returns a model"
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool")}
 
 
-def load_model(source: str, weights: Path | None, inputs: Sequence[str]) -> tuple[nn.Module, Any]:
+def load_model(
+    source: str, weights: Path | None, inputs: Sequence[str], *, allow_nonfinite: bool = False
+) -> tuple[nn.Module, Any]:
     """The model that SOURCE makes, with weights loaded, and example inputs for it.
+
+    What was done to make the weights fit, such as a prefix that was removed, goes to stderr, a line each.
 
     Raises:
         UsageError: a source that cannot be imported, a factory that raises or returns something else, weights that
@@ -34,7 +39,8 @@ def load_model(source: str, weights: Path | None, inputs: Sequence[str]) -> tupl
             f"{source} returned a {type(model).__name__}, not a torch.nn.Module. {_FORM} or (model, args)."
         )
     if weights is not None:
-        _load_weights(model, weights)
+        for note in load_weights(model, weights, allow_nonfinite=allow_nonfinite):
+            print(f"{weights}: {note}", file=sys.stderr)
     if inputs:
         args = tuple(parse_input(text) for text in inputs)
     if args is None:
@@ -120,40 +126,5 @@ def _run(action: Callable[[], Any], said: str) -> Any:
         places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
         file, line = [place for place in places if not place[0].startswith("<frozen")][-1]  # not Python's own importer
         raise UsageError(
-            f"{said}: {said_by(error)} ({Path(file).name}, line {line}). Mend it and run this again."
+            f"{said}: {said_by(error)} ({Path(file).name}, line {line}). Correct it and run this again."
         ) from error
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
-    if not (exists(path) and path.is_file()):
-        raise UsageError(f"no file {path}. Give --weights a .safetensors file or a torch state dict.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"cannot read weights from {path}: {first[:200]}. Give a .safetensors file, or a state dict saved with "
-            "torch.save; whole pickled models are not loaded, because they can run code."
-        ) from None
-    if not isinstance(state, dict):
-        raise UsageError(f"{path} holds a {type(state).__name__}, not a state dict. Save model.state_dict().")
-    _check_fit(model, state, path)
-    model.load_state_dict(state)
-
-
-def _check_fit(model: nn.Module, state: dict[str, Any], path: Path) -> None:
-    own = model.state_dict()
-    wrong = [name for name in own if name in state and getattr(state[name], "shape", None) != own[name].shape]
-    for problem, names in (
-        ("lacks", sorted(own.keys() - state.keys())),
-        ("has, beyond the model,", sorted(state.keys() - own.keys(), key=str)),
-        ("has other shapes for", wrong),
-    ):
-        if names:
-            shown = ", ".join(map(str, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise UsageError(f"{path} does not fit the model: it {problem} {shown}. Give weights of this very model.")

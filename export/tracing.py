@@ -1,42 +1,64 @@
 """The graph of a torch model, as torch.onnx writes it; its failures told in one sentence."""
 
 import contextlib
-import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.onnx import _flags
 from torch.onnx._internal.exporter import _capture_strategies
 
 from edgefc.errors import ExportError, UsageError
-from edgefc.export.examples import at_least_two_rows, check_common_batch, said_by, tensors, with_rows
+from edgefc.export import axes, graph_axes
+from edgefc.export.adapter import Adapter
+from edgefc.export.autocast import without_autocast_regions
+from edgefc.export.axes import Plan
+from edgefc.export.examples import said_by
+from edgefc.export.graph_axes import Specialised
+from edgefc.export.guards import Guards
+from edgefc.export.preparing import Prepared
+from edgefc.export.state import Given
 
-_FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
+
+@dataclass(frozen=True)
+class Traced:
+    """The graph that torch made of a model, with structured layers as edgefc:: nodes that have no body yet.
+
+    plan   the axes that are open, with the sizes that the graph is right for
+    notes  what the user should know
+    """
+
+    graph: ir.Model
+    plan: Plan
+    notes: tuple[str, ...]
 
 
-def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, dynamic_batch: bool, opset: int
-) -> ir.Model:
-    """The model in eval mode, with structured layers as edgefc:: nodes that have no body yet.
+def trace(prepared: Prepared, given: Given, *, opset: int) -> Traced:
+    """The graph of a model in the mode it is in. Axes that are open by default are fixed where torch needs that.
 
     Raises:
-        UsageError: no module, or inputs without a common batch.
-        ExportError: the model cannot run on the examples, or has no ONNX form.
+        ExportError: the model has no ONNX form, or computes on one size of an axis that was asked for.
     """
-    _check_model(model)
-    with eval_mode(model), torch.no_grad():
-        _check_runs(model, args, kwargs, dynamic_batch)
-        with quiet():
-            return _trace(model, args, kwargs, dynamic_batch, opset)
+    try:
+        return _trace(prepared, given, prepared.plan, opset)
+    except Specialised as error:
+        names = {each.name for open_axes in prepared.plan for each in open_axes.values() if not each.asked}
+        if not names:
+            raise ExportError(str(error)) from error
+        traced = _trace(prepared, given, axes.without(prepared.plan, names), opset)
+        note = f"{', '.join(sorted(map(str, names)))} fixed as in the examples: {error.why}"
+        return Traced(traced.graph, traced.plan, (*traced.notes, note))
 
 
-def _check_model(model: nn.Module) -> None:
+def check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"cannot export a {type(model).__name__}. Give a torch.nn.Module.")
     if isinstance(model, torch.jit.ScriptModule):
@@ -48,105 +70,83 @@ def _check_model(model: nn.Module) -> None:
             )
 
 
-def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool) -> None:
-    """Run the model as it is on the examples, and on one row more: what torch.export says of a failure is pages.
-
-    Raises:
-        ExportError: it cannot run on them.
-    """
-    examples = [(args, kwargs)]
-    if dynamic_batch:
-        examples.append(with_rows(args, kwargs, check_common_batch(args, kwargs) + 1))
-    for index, (some_args, some_kwargs) in enumerate(examples):
-        try:
-            model(*some_args, **some_kwargs)
-        except Exception as error:
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors((some_args, some_kwargs)))
-            hint = _FIX_BATCH if index else "Give example inputs that it can run on."
-            raise ExportError(
-                f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {said_by(error)}. {hint}"
-            ) from error
+def _keep_weights(traced: ir.Model, given: Given) -> None:
+    """Copy the weights that hold other values once the model is put back: those that eval() merged, for one."""
+    for value in traced.graph.initializers.values():
+        constant = value.const_value
+        tensor = getattr(constant, "raw", None)
+        if isinstance(tensor, Tensor) and not given.will_stay(tensor):
+            value.const_value = ir.tensor(tensor.detach().clone(), name=value.name)
+        elif isinstance(constant, ir.Tensor) and isinstance(tensor, np.ndarray):  # may be a view of a weight
+            value.const_value = ir.Tensor(tensor.copy(), dtype=constant.dtype, name=value.name)
 
 
-def _trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool, opset: int
-) -> ir.Model:
-    """The graph as torch.onnx writes it.
+def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
+    """The graph as torch.onnx writes it, with its inputs' open axes named.
 
     Raises:
         ExportError: with the first sentence of what torch says, which runs to pages.
     """
-    shapes = None
-    if dynamic_batch:
-        check_common_batch(args, kwargs)
-        args, kwargs = at_least_two_rows(args, kwargs)
-        shapes = _dynamic_shapes(model, args, kwargs)
-    if not kwargs:
-        args = (*args, {})  # torch takes a last argument that is a dict for the keyword ones
+    adapter = prepared.adapter
+    names, tensors = adapter.inputs.names, adapter.inputs.tensors
+    examples = axes.at_least_two(plan, tensors, axes.sizes_of(plan, names, tensors))
     try:
-        with _one_capture():
-            program = torch.onnx.export(
-                model, args, kwargs=kwargs, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False
-            )
-    except Exception as error:
-        raise ExportError(_why(model, error, dynamic_batch)) from error
+        with quiet(), without_autocast_regions(), _one_capture() as captured:
+            program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
+                adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
+                dynamic_shapes=axes.torch_shapes(plan),
+            )  # fmt: skip
+    except (Exception, SystemExit) as error:
+        raise _why(adapter, error) from error
     assert program is not None
-    if dynamic_batch and any(value.shape and isinstance(value.shape[0], int) for value in program.model.graph.inputs):
-        raise ExportError(
-            f"cannot export {type(model).__name__} with an open batch: it computes on one size. {_FIX_BATCH}"
-        )
-    return program.model
+    graph = program.model
+    kind, shapes = type(adapter.model).__name__, [example.shape for example in examples]
+    graph_axes.check_open(kind, names, plan, graph)
+    guards = Guards(captured[0]._guards_code, names, plan, shapes)
+    plan, notes = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
+    graph_axes.rename(graph, plan)
+    _keep_weights(graph, given)
+    return Traced(graph, plan, tuple(notes))
 
 
 @contextlib.contextmanager
-def _one_capture() -> Iterator[None]:
+def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
     """Within the block torch.onnx.export has only the way to capture a model that runs the model's own code.
+
+    Yields a list that gets what was captured: its guards and ranges are gone from the program that torch.onnx returns.
 
     Where that fails it would go on to torch._dynamo, which takes torch.onnx.is_in_onnx_export() for false: structured
     layers would be written out as ordinary operators, seeded matrices as dense ones, without a word.
     """
-    only = (_capture_strategies.TorchExportNonStrictStrategy,)
-    with mock.patch.object(_capture_strategies, "CAPTURE_STRATEGIES", only):
-        yield
+    captured: list[torch.export.ExportedProgram] = []
+
+    class Recording(_capture_strategies.TorchExportNonStrictStrategy):
+        def _capture(self, *args: Any) -> torch.export.ExportedProgram:
+            captured.append(super()._capture(*args))
+            return captured[-1]
+
+    with (
+        mock.patch.object(_capture_strategies, "CAPTURE_STRATEGIES", (Recording,)),
+        mock.patch.object(_flags, "PREFER_DEFERRED_RUNTIME_ASSERTS_OVER_GUARDS", False),  # or there are no guards
+    ):
+        yield captured
 
 
-def _dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    batch = torch.export.Dim("batch", min=1)
-    given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-    return {name: _open(value, batch) for name, value in given.items()}
-
-
-def _open(value: Any, batch: Any) -> Any:
-    if isinstance(value, Tensor):
-        return {0: batch} if value.ndim else None
-    if isinstance(value, Mapping):
-        return {key: _open(item, batch) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_open(item, batch) for item in value)
-    return None
-
-
-def _why(model: nn.Module, error: Exception, dynamic_batch: bool) -> str:
+def _why(adapter: Adapter, error: BaseException) -> ExportError:
     """One sentence from torch's pages: the innermost cause, and what to try."""
-    root: BaseException = error
+    root = error
     while root.__cause__ is not None:
         root = root.__cause__
-    text = f"cannot export {type(model).__name__}: torch says {said_by(root)}."
-    if dynamic_batch and ("batch" in str(error) or "Constraints violated" in str(error)):
-        return f"{text} {_FIX_BATCH}"
-    return f"{text} torch.export.export(model, args) shows the whole story."
-
-
-@contextlib.contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Within the block the model is in eval mode; after it each module is as it was."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
+    name = type(adapter.model).__name__
+    text = f"cannot export {name}: torch says {said_by(root)}."
+    scripted = [name for name, module in adapter.model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        return ExportError(
+            f"{text} Its submodule {scripted[0]} is compiled by torch.jit.script, which torch.export cannot trace. "
+            "Put the Python module that it was made from in its place."
+        )
+    text += " torch.export.export(model, args) shows the whole story."
+    return graph_axes.violation(name, adapter.inputs.names, str(error)) or ExportError(text)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
 """From what the child processes answered to the parts of a record."""
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from edgefc.runtime import stats
-from edgefc.runtime.parts import Cell, Launches, Ratio, Steady
+from edgefc.runtime.parts import Cell, Fed, Launches, Speed, Steady
 
 
 def steady_of(index: int, found: list[dict[str, Any]]) -> Steady:
@@ -28,12 +29,32 @@ def launches_of(samples_ns: list[int]) -> Launches:
     return Launches(median_ns=float(median(samples_ns)), samples_ns=tuple(samples_ns))
 
 
-def ratios_of(cells: list[Cell]) -> list[Ratio]:
-    """Of every model but the first to the first."""
+def speeds_of(cells: list[Cell]) -> list[Speed]:
+    """Of every model that can be compared with the first."""
     processes = [r.process for r in cells[0].steady.rounds]
     first = [r.samples_ns for r in cells[0].steady.rounds]
     found = []
     for cell in cells[1:]:
-        interval = stats.ratio([r.samples_ns for r in cell.steady.rounds], first, processes)
-        found.append(Ratio(model=cell.model, threads=cell.threads, batch=cell.batch, **interval._asdict()))
+        if cell.not_compared is not None:
+            continue
+        interval = stats.speed([r.samples_ns for r in cell.steady.rounds], first, processes)
+        found.append(Speed(model=cell.model, threads=cell.threads, batch=cell.batch, **interval._asdict()))
     return found
+
+
+def not_compared(first: Sequence[Fed], own: Sequence[Fed]) -> str | None:
+    """Why the times of two models do not compare: they are fed with arrays of other shapes, or of other kinds.
+
+    Names may differ, and so may the widths of numbers: a model in float16 does the work of one in float32.
+    """
+    if _work(first) == _work(own):
+        return None
+    return f"its inputs are {_listed(own)}, and those of the first model are {_listed(first)}"
+
+
+def _work(inputs: Sequence[Fed]) -> list[tuple[str, tuple[int, ...]]]:
+    return sorted((fed.dtype.rstrip("0123456789").removeprefix("u"), fed.shape) for fed in inputs)
+
+
+def _listed(inputs: Sequence[Fed]) -> str:
+    return ", ".join(map(str, inputs)) or "none"

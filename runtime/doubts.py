@@ -17,6 +17,11 @@ def of_machine(emulated: bool | None) -> list[str]:
     return ["the CPU is emulated: times say nothing about a real one"] if emulated else []
 
 
+def of_versions(others: str | None) -> list[str]:
+    """`others` is what Session says of a file with another version of the domain than the kernels compute."""
+    return [] if others is None else [f"the file {others}; its own functions ran"]
+
+
 def of_steady(steady: Steady, null_ns: float) -> list[str]:
     drift = stats.drift([r.samples_ns for r in steady.rounds])
     cold = next((up.runs for up in steady.warm_ups if not up.settled), None)

@@ -19,6 +19,11 @@ _HERE = f"onnxruntime {ort.__version__}"
 _OTHER_RUNTIME = "Use a release that has it, or export without it"
 _NEWER = "Export it with a lower one, or use a newer onnxruntime"
 
+_UNDEFINED = (
+    r"(?P<op>[\w.]+:\w+)\(-?\d+\) is not a registered function/op"
+    r'|In Node, \("[^"]*", (?P<name>\w+), "(?P<domain>[\w.]+)", -1\)'
+)
+
 _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (
         r"Protobuf parsing failed|No graph was found|ModelProto does not have a graph",
@@ -45,8 +50,8 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         lambda m: f"{_HERE} has no operator {m['op']} at opset {m['version']}. {_OTHER_RUNTIME}",
     ),
     (
-        r"(?P<op>[\w.]+:\w+)\(-?\d+\) is not a registered function/op",
-        lambda m: f"neither {_HERE} nor the file defines {m['op']}. {_OTHER_RUNTIME}",
+        _UNDEFINED,
+        lambda m: f"neither {_HERE} nor the file defines {_undefined(m)}. {_OTHER_RUNTIME}",
     ),
     (
         r"Unsupported model IR version: (?P<ir>\d+), max supported IR version: (?P<max>\d+)",
@@ -73,7 +78,12 @@ def check_file(path: Path) -> None:
         raise ModelError(f"cannot load {path}: the file is empty. Export it or copy it again.")
 
 
-def load_error(path: Path, error: Exception) -> EdgefcError:
+def load_error(path: Path, error: Exception, others: str | None = None) -> EdgefcError:
+    """`others` is what Session says of a file with another version of the domain edgefc."""
+    if others is not None and (found := re.search(_UNDEFINED, str(error))):
+        return ModelError(
+            f"cannot load {path}: it {others}, and the file does not define {_undefined(found)}. Export it again."
+        )
     return ModelError(f"cannot load {path}: {_sentence(str(error))}.")
 
 
@@ -82,8 +92,18 @@ def is_of_another_type(error: Exception) -> bool:
     return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", str(error)))
 
 
-def run_error(path: Path, error: Exception) -> EdgefcError:
+def run_error(path: Path, error: Exception, empty: str | None = None) -> EdgefcError:
+    """`empty` names an input without elements and its shape."""
+    if empty is not None:
+        return ModelError(
+            f"cannot run {path}: input {empty}, which has no elements, and {_sentence(str(error))}. "
+            "Give at least one element along every axis."
+        )
     return ModelError(f"cannot run {path}: {_sentence(str(error))}.")
+
+
+def _undefined(found: re.Match[str]) -> str:
+    return found["op"] or f"{found['domain']}:{found['name']}"
 
 
 def _sentence(text: str) -> str:

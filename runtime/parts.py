@@ -75,6 +75,8 @@ class Config(Part):
     model_settings has for each model what it was given apart from the others, such as {"native": "off"}.
 
     `inputs` is "drawn" (from seed 0), "given" (arrays in memory) or the .npz file's name.
+
+    shapes and ranges are what was asked of drawn inputs, by name; a null size is that of the batch, or the default.
     """
 
     batches: tuple[int, ...]
@@ -85,6 +87,8 @@ class Config(Part):
     model_settings: tuple[dict[str, str], ...]
     settings: dict[str, str | bool | int]
     inputs: str
+    shapes: dict[str, tuple[int | None, ...]]
+    ranges: dict[str, tuple[int | float, int | float]]
     time_ns: int
     processes: int
     rounds: int
@@ -201,15 +205,30 @@ class Baseline(Part):
     peak_bytes: int | None
 
 
+class Fed(Part):
+    """One input as it was fed."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
 class Cell(Part):
-    """peak_above_baseline_bytes is memory.peak_bytes minus the baseline's peak_bytes at the same thread count.
+    """inputs is what the model was fed with, null in a record that was converted from version 3.
+
+    peak_above_baseline_bytes is memory.peak_bytes minus the baseline's peak_bytes at the same thread count.
 
     native is the variant of the native kernels that was loaded with the model, null where none was.
+    not_compared says why this cell has no entry in speeds, null where it has one and for the first model.
     """
 
     model: int = Field(description="index into models")
     threads: int
     batch: int
+    inputs: tuple[Fed, ...] | None
     native: str | None
     load: Launches
     first: Launches
@@ -218,13 +237,15 @@ class Cell(Part):
     memory_missing: str | None
     heap: Heap | None
     peak_above_baseline_bytes: int | None
+    not_compared: str | None
     doubts: tuple[str, ...]
 
 
-class Ratio(Part):
-    """Median over rounds of (model's median / first model's median), with a 95 % interval over processes and rounds.
+class Speed(Part):
+    """How many times as fast as the first model: above 1 is faster.
 
-    Above 1 is slower. low and high are null when there are too few rounds.
+    Median over rounds of (first model's median / this one's), with a 95 % interval over processes and rounds. low and
+    high are null when there are too few rounds.
     """
 
     model: int

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgefc.runtime.null_model import null_model
+from edgefc.runtime.parts import Fed
 from edgefc.runtime.request import Model, Request
 from edgefc.runtime.runner import Runner
 
@@ -26,19 +27,28 @@ class Places:
     inputs: str | None
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A model's batch size, and what it is fed with."""
+
+    batch: int
+    inputs: tuple[Fed, ...]
+
+
 def placed(runner: Runner, request: Request, null: str) -> Places:
     models = [Placed(str(model.path), model.question(runner.place(str(model.path)))) for model in request.models]
     inputs = None if request.inputs is None else runner.place(request.inputs)
     return Places(models, Placed("the null model", Model(null).question(runner.place(null))), inputs)
 
 
-def checked(runner: Runner, request: Request, places: Places) -> list[list[int]]:
-    """For each batch asked for, each model's batch size, once all models have loaded and fit their inputs."""
-    asked = {name: getattr(request, name) for name in ("batches", "preset", "native", "activations")}
+def checked(runner: Runner, request: Request, places: Places) -> list[list[Tried]]:
+    """For each batch asked for, what each model was fed with, once all have loaded and run."""
+    names = ("batches", "preset", "native", "activations", "shapes", "ranges")
+    asked = {name: getattr(request, name) for name in names}
     question = {**asked, "models": [model.question for model in places.models], "inputs": places.inputs}
     about = ", ".join(model.name for model in places.models)
-    found: list[list[int]] = runner.ask("probe_check", question, about=about)
-    return found
+    found = runner.ask("probe_check", question, about=about)
+    return [[Tried(one["batch"], tuple(map(Fed.of, one["inputs"]))) for one in row] for row in found]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Child: the bytes this process holds before, while and after one model loads and runs once. Nothing is timed here.
 
-Question: model, inputs, batch, preset, native, threads. Answer: Memory's fields, or {"missing": reason}.
+Question: model, inputs, shapes, ranges, batch, preset, native, threads.
+Answer: Memory's fields, or {"missing": reason}.
 
 The source is /proc/self/status: RssAnon, RssFile (with RssShmem) and the kernel's own high-water mark VmHWM, which
 writing 5 to /proc/self/clear_refs sets back to the present. The kernel counts pages per CPU and may be late by some
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefc.runtime.child import answer
-from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.inputs import Wanted, feeds_for
 from edgefc.runtime.session import open_session
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -28,7 +29,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     imported = stage()
     session = open_session(question["model"], question)
     loaded = stage()
-    kept = session.bound(feeds_for(session.inputs, question["batch"], question["inputs"])[0])()
+    kept = session.bound(feeds_for(session.inputs, Wanted.of(question))[0])()
     ran, status = stage(), _status()
     del kept
     return checked({

@@ -1,6 +1,6 @@
 """Child: time one or more models in one process, in interleaved rounds.
 
-Question: models, inputs, batch, preset, native, threads, time_ns, rounds, samples.
+Question: models, inputs, shapes, ranges, batch, preset, native, threads, time_ns, rounds, samples.
 Answer: timed (a Timed for each model), timer_step_ns, other_cores (what other programs used meanwhile, or null).
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefc.runtime.child import answer
-from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.inputs import Wanted, feeds_for
 from edgefc.runtime.session import open_session
 from edgefc.runtime.steady import LEAD_IN_NS, SPIN_NS, Plan, time_models
 
@@ -25,7 +25,7 @@ def steady(question: dict[str, Any]) -> dict[str, Any]:
     runs = []
     for model in question["models"]:
         session = open_session(model, question)
-        runs.append(session.bound(feeds_for(session.inputs, question["batch"], question["inputs"])[0]))
+        runs.append(session.bound(feeds_for(session.inputs, Wanted.of(question))[0]))
     several = len(runs) > 1 and question["threads"] > 1
     lead_in_ns = SPIN_NS if several else LEAD_IN_NS
     plan = Plan(question["time_ns"], question["rounds"], question["samples"], lead_in_ns)

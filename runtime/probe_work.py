@@ -1,6 +1,6 @@
 """Child: run one model once, by its bodies, and tell every node that onnxruntime executed, in order.
 
-Question: model (path), inputs (.npz path or null), batch.
+Question: model (path), inputs (.npz path or null), shapes, ranges, batch.
 Answer: batch, and nodes as executed.py tells them: after functions were written out, constants folded, nodes fused.
 """
 
@@ -19,7 +19,7 @@ from edgefc.errors import ModelError
 from edgefc.runtime import failures, graph
 from edgefc.runtime.child import answer
 from edgefc.runtime.executed import executed
-from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
 from edgefc.runtime.presets import session_options, settings
 from edgefc.runtime.signature import port_of
 
@@ -35,13 +35,14 @@ def work(question: dict[str, Any]) -> dict[str, Any]:
             session = ort.InferenceSession(str(file), _options(Path(folder)), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.load_error(file, error) from None
-        feeds, batch = feeds_for(
-            [port_of(each) for each in session.get_inputs()], question["batch"], question["inputs"]
-        )
+        inputs, wanted = [port_of(each) for each in session.get_inputs()], Wanted.of(question)
+        check_named(wanted, inputs)
+        feeds, batch = feeds_for(inputs, wanted)
         try:
             session.run(None, feeds)
         except Exception as error:
-            raise failures.run_error(file, error) from None
+            failed = failures.run_error(file, error)
+            raise failed if wanted.path is not None else ModelError(drawn_error(str(failed))) from None
         try:
             optimised = graph.read(Path(folder) / _OPTIMISED).graph
             nodes = executed(optimised, _events(Path(session.end_profiling())))

@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from statistics import median_low
 from typing import Any
 
 from tqdm import tqdm
 
 from edgefc.runtime import doubts
-from edgefc.runtime.derive import launches_of, ratios_of, steady_of
-from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, Heap, Launches, Memory, Ratio, Steady
-from edgefc.runtime.places import Placed, Places, checked, null_file, placed
+from edgefc.runtime.derive import launches_of, not_compared, speeds_of, steady_of
+from edgefc.runtime.inputs import Ranges, Shapes
+from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, Heap, Launches, Memory, Speed, Steady
+from edgefc.runtime.places import Placed, Places, Tried, checked, null_file, placed
 from edgefc.runtime.record import SCHEMA_VERSION, Record
 from edgefc.runtime.request import (
     Counts,
@@ -32,32 +34,41 @@ from edgefc.runtime.request import (
     inputs_file,
     model_file,
     models_of,
+    ranges_of,
     seconds,
+    shapes_of,
 )
 from edgefc.runtime.runner import Local, Opened, Runner
+from edgefc.runtime.session import other_versions
 
 Keep = Callable[[Record], None]
 
 NULL_LAUNCHES = 3  # their difference is the noise of the memory measurement
+_DOES = {"probe_load": "loading", "probe_memory": "memory of", "probe_steady": "timing"}
 LAUNCHING_S = 30.0  # no further launch of a cell begins after this
 
 
 def profile(
     paths: Paths, *, device: str | Runner = "local", batch: Counts | None = None, threads: Counts = 1,
-    preset: str = "latency", inputs: Inputs = None,
+    preset: str = "latency", inputs: Inputs = None, shapes: Shapes | None = None, ranges: Ranges | None = None,
     min_time_s: float = 1.0, processes: int = 6, rounds: int = 4, samples: int = 5000, launches: int = 5,
     memory: bool = True, progress: bool | None = None, native: str = "auto", activations: str = "float32",
     keep: Keep | None = None,
 ) -> Record:  # fmt: skip
     """Measure every combination of models, thread counts and batch sizes.
 
-        profile(["dense.onnx", "circulant.onnx"], batch=[1, 64]).ratios
+        profile(["dense.onnx", "circulant.onnx"], batch=[1, 64]).speeds
+        profile("bert.onnx", shapes={"input_ids": (1, 128)}, ranges={"input_ids": (0, 30521)})
+
+    Models whose inputs have other shapes than those of the first are not compared with it: Cell.not_compared.
 
     Args:
         paths: files, or Models where one has settings of its own.
         device: "local", or a device's name as `edgefc devices` lists it, or a Runner, which is closed at the end.
         batch: the size of open first dimensions, 1 when left out; not with inputs.
-        inputs: an .npz file or arrays by input name; drawn from the signature when left out.
+        inputs: an .npz file or arrays by input name; drawn from the signature when left out (inputs.py says how).
+        shapes: of drawn inputs by name, one size per axis; None leaves an axis to the batch, or to its default.
+        ranges: of the values of drawn inputs by name: the lowest and the highest, both included.
         min_time_s: the time spent timing each cell, shared out over `processes`, and in each over `rounds` turns.
         samples: about how many timings to keep of each cell.
         launches: fresh processes for load time and first run.
@@ -73,18 +84,20 @@ def profile(
     """
     request = Request(
         models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
-        native=native, activations=activations, inputs=None, time_ns=seconds(min_time_s),
+        native=native, activations=activations, inputs=None, shapes=shapes_of(shapes, inputs),
+        ranges=ranges_of(ranges, inputs), time_ns=seconds(min_time_s),
         processes=counts("processes", processes)[0], rounds=counts("rounds", rounds)[0],
         samples=counts("samples", samples)[0], launches=counts("launches", launches)[0], memory=memory,
     )  # fmt: skip
     chosen = check_settings(preset, request.threads)
     with inputs_file(inputs) as (path, called), null_file() as null, Opened(_runner(device)) as runner:
         request = replace(request, inputs=path)
-        places = placed(runner, request, null)
-        batches = checked(runner, request, places)
-        config = config_of(request, chosen, called, [row[0] for row in batches])
         with _bar(request, progress, runner) as bar:
-            return _Profiler(request, config, batches, (runner, places, bar), keep).record()
+            bar.set_postfix_str("looking at the models")
+            places = placed(runner, request, null)
+            tried = checked(runner, request, places)
+            config = config_of(request, chosen, called, [row[0].batch for row in tried])
+            return _Profiler(request, config, tried, (runner, places, bar), keep).record()
 
 
 def _runner(device: str | Runner) -> Runner:
@@ -101,24 +114,25 @@ class _Profiler:
     """One call of profile(), under way."""
 
     def __init__(
-        self, request: Request, config: Config, batches: list[list[int]], where: tuple[Runner, Places, Any],
+        self, request: Request, config: Config, tried: list[list[Tried]], where: tuple[Runner, Places, Any],
         keep: Keep | None,
     ) -> None:  # fmt: skip
-        self.request, self.config, self.batches, self.keep = request, config, batches, keep
+        self.request, self.config, self.tried, self.keep = request, config, tried, keep
         self.runner, self.places, self.bar = where
         self.files = [model_file(str(model.path)) for model in request.models]
+        self.versions = [other_versions(Path(model.path)) for model in request.models]
         self.environment = Environment(**self.runner.environment())
         self.baselines: list[Baseline] = []
         self.done: list[Cell] = []
-        self.ratios: list[Ratio] = []
+        self.speeds: list[Speed] = []
 
     def record(self) -> Record:
         for threads in self.request.threads:
             self.baselines.append(self.baseline(threads))
-            for asked, sizes in zip(self.request.batches, self.batches, strict=True):
-                these = self.cells(asked, sizes, self.baselines[-1])
+            for asked, tried in zip(self.request.batches, self.tried, strict=True):
+                these = self.cells(asked, tried, self.baselines[-1])
                 self.done += these
-                self.ratios += ratios_of(these)
+                self.speeds += speeds_of(these)
                 if self.keep is not None:
                     self.keep(self.so_far("it was still under way"))
         return self.so_far(None)
@@ -127,7 +141,7 @@ class _Profiler:
         return Record(
             schema_version=SCHEMA_VERSION, device=Device.of(self.runner.device()), environment=self.environment,
             config=self.config, models=tuple(self.files), baselines=tuple(self.baselines), cells=tuple(self.done),
-            ratios=tuple(self.ratios), unfinished=unfinished,
+            speeds=tuple(self.speeds), unfinished=unfinished,
         )  # fmt: skip
 
     def baseline(self, threads: int) -> Baseline:
@@ -138,27 +152,35 @@ class _Profiler:
         peak = median_low([m.peak_bytes for m in memory]) if memory else None
         return Baseline(threads=threads, steady=steady, memory=tuple(memory), peak_bytes=peak)
 
-    def cells(self, asked: int | None, sizes: list[int], baseline: Baseline) -> list[Cell]:
+    def cells(self, asked: int | None, tried: list[Tried], baseline: Baseline) -> list[Cell]:
         """One per model, timed together."""
-        at = {"threads": baseline.threads, "batch": asked, "inputs": self.places.inputs}
+        at = {
+            "threads": baseline.threads, "batch": asked, "inputs": self.places.inputs, "shapes": self.request.shapes,
+            "ranges": self.request.ranges,
+        }  # fmt: skip
         steadies = self.steady(self.places.models, at)
-        return [self.cell(index, sizes[index], at, steady, baseline) for index, steady in enumerate(steadies)]
+        return [self.cell(index, tried, at, steady, baseline) for index, steady in enumerate(steadies)]
 
-    def cell(self, index: int, batch: int, at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
-        model, file = self.places.models[index], self.files[index]
+    def cell(self, index: int, tried: list[Tried], at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
+        model, file, fed = self.places.models[index], self.files[index], tried[index].inputs
         load, first, native = self.launches(model, at)
         memory, missing, heap = self.memory(model, at) if self.request.memory else (None, "not asked for", None)
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
         doubtful = doubts.of_machine(self.environment.emulated)
+        doubtful += doubts.of_versions(self.versions[index] if self.asks_for_kernels(index) else None)
         doubtful += doubts.of_steady(steady, baseline.steady.median_ns)
         doubtful += doubts.of_launches(load.samples_ns, self.request.launches)
         if memory is not None and above is not None:
             peaks = [m.peak_bytes for m in baseline.memory]
             doubtful += doubts.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
         return Cell(
-            model=index, threads=baseline.threads, batch=batch, native=native, load=load, first=first, steady=steady,
-            memory=memory, memory_missing=missing, heap=heap, peak_above_baseline_bytes=above, doubts=tuple(doubtful),
+            model=index, threads=baseline.threads, batch=tried[index].batch, inputs=fed, native=native, load=load,
+            first=first, steady=steady, memory=memory, memory_missing=missing, heap=heap,
+            peak_above_baseline_bytes=above, not_compared=not_compared(tried[0].inputs, fed), doubts=tuple(doubtful),
         )  # fmt: skip
+
+    def asks_for_kernels(self, index: int) -> bool:
+        return (self.request.models[index].native or self.request.native) != "off"
 
     def steady(self, models: list[Placed], at: dict[str, Any]) -> list[Steady]:
         """One per model, each from all processes.
@@ -196,6 +218,8 @@ class _Profiler:
         return None, found["missing"], Heap.of(found["heap"]) if "heap" in found else None
 
     def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
+        several = len(question.get("models", ()))
+        self.bar.set_postfix_str(f"{_DOES[probe]} {f'{several} models in turn' if several > 1 else Path(about).name}")
         asked = {"preset": self.request.preset, "native": self.request.native, "activations": self.request.activations}
         found = self.runner.ask(probe, {**asked, **question}, about=about)
         self.bar.update()

@@ -6,7 +6,7 @@
     models        the files and the weights beside them: name, size, sha256
     baselines     per thread count: the null model's latency and memory, which is onnxruntime's and the harness's share
     cells         per model, thread count and batch: load, first run, steady state, memory, doubts
-    ratios        per thread count and batch: each model's time over the first one's
+    speeds        per thread count and batch: the first model's time over each other one's, so above 1 is faster
     unfinished    null, or why cells are missing: the link to a device was lost, say
 
 A record names no machine, user or folder, but for the sentence of a failure, which may quote one. Units end the names.
@@ -17,6 +17,8 @@ Format history (schema_version):
     2   config.native and cells.native: whether native kernels were asked for, and loaded
     3   device; unfinished; config.model_settings; config.activations; python, numpy and CPU times may be null with a
         reason
+    4   speeds, which are first over own, in the place of ratios, which were own over first; config.shapes and
+        config.ranges; cells.inputs and cells.not_compared. Records of version 3 are converted when they are read
 """
 
 import os
@@ -27,9 +29,10 @@ from pydantic import ValidationError
 
 from edgefc.errors import UsageError
 from edgefc.files import write_text
-from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, ModelFile, Part, Ratio
+from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, ModelFile, Part, Speed
+from edgefc.runtime.record_history import upgraded
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 _LARGEST_BYTES = 256 << 20
 
 R = TypeVar("R", bound=Part)
@@ -43,14 +46,14 @@ class Failure(Part):
 
 
 class Record(Part):
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     device: Device
     environment: Environment
     config: Config
     models: tuple[ModelFile, ...]
     baselines: tuple[Baseline, ...]
     cells: tuple[Cell, ...]
-    ratios: tuple[Ratio, ...]
+    speeds: tuple[Speed, ...]
     unfinished: str | None
 
     def to_json(self) -> str:
@@ -64,7 +67,7 @@ class Record(Part):
         """The record in a file.
 
         Raises:
-            UsageError: there is none, or not one of this version.
+            UsageError: there is none, or none of this version or version 3.
         """
         return read_json(cls, path, "edgefc profile")
 
@@ -72,7 +75,7 @@ class Record(Part):
 class Report(Part):
     """What several devices answered to one profile call: a record of each that could, a sentence of each that not."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     records: tuple[Record, ...]
     failures: tuple[Failure, ...]
 
@@ -100,7 +103,7 @@ def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
     if len(text) > _LARGEST_BYTES:
         raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name a record of {command}.")
     try:
-        return form.model_validate_json(text)
+        return form.model_validate_json(upgraded(text))
     except ValidationError as error:
         raise UsageError(f"cannot read {path}: {_first(error, form)}. Name a record of {command}.") from None
 

@@ -1,6 +1,7 @@
 """What profile() was asked, checked before a child process starts."""
 
 import hashlib
+import math
 import os
 import tempfile
 import zipfile
@@ -15,6 +16,7 @@ import numpy as np
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
 from edgefc.runtime.external import weight_files
+from edgefc.runtime.inputs import Ranges, Shapes
 from edgefc.runtime.native import check_activations, check_mode
 from edgefc.runtime.parts import Config, ModelFile, WeightsFile
 from edgefc.runtime.presets import settings
@@ -58,6 +60,8 @@ class Request:
     native: str
     activations: str
     inputs: str | None
+    shapes: dict[str, tuple[int | None, ...]]
+    ranges: dict[str, tuple[float, float]]
     time_ns: int
     processes: int
     rounds: int
@@ -93,6 +97,40 @@ def batches_of(given: Counts | None, inputs: Inputs) -> tuple[int | None, ...]:
     if given is not None and inputs is not None:
         raise UsageError(f"batch {_text(given)} was asked for, but the inputs given have their own. Leave one out.")
     return (None,) if given is None else counts("batch", given)
+
+
+def shapes_of(given: Shapes | None, inputs: Inputs) -> dict[str, tuple[int | None, ...]]:
+    """Sizes by input name; None leaves an axis open."""
+    _check_drawn("shapes", given, inputs)
+    for name, shape in (given or {}).items():
+        if isinstance(shape, (str, int)) or any(not _is_size(size) for size in shape):
+            raise UsageError(f"shapes of {name!r} are {shape!r}. Give whole numbers from 1, or None for an open axis.")
+    return {name: tuple(shape) for name, shape in (given or {}).items()}
+
+
+def _is_size(size: object) -> bool:
+    return size is None or (isinstance(size, int) and not isinstance(size, bool) and 1 <= size < 1 << 48)
+
+
+def ranges_of(given: Ranges | None, inputs: Inputs) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value by input name, both included."""
+    _check_drawn("ranges", given, inputs)
+    found: dict[str, tuple[float, float]] = {}
+    for name, pair in (given or {}).items():
+        numbers = () if isinstance(pair, (str, int, float)) else tuple(pair)
+        if len(numbers) != 2 or not all(_is_number(number) for number in numbers) or numbers[0] > numbers[1]:
+            raise UsageError(f"the range of {name!r} is {pair!r}. Give the lowest and the highest value.")
+        found[name] = numbers[0], numbers[1]
+    return found
+
+
+def _is_number(number: object) -> bool:
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def _check_drawn(what: str, given: object, inputs: Inputs) -> None:
+    if given and inputs is not None:
+        raise UsageError(f"inputs were given, and {what} are of drawn ones. Leave one out.")
 
 
 def _text(given: Counts) -> str:
@@ -131,6 +169,8 @@ def config_of(request: Request, chosen: dict[str, str | bool | int], called: str
         model_settings=own,
         settings=chosen,
         inputs=called,
+        shapes=request.shapes,
+        ranges=request.ranges,
         batches=tuple(batches),
     )
 

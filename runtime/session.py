@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import onnxruntime as ort
 from edgefc.errors import UsageError
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
+from edgefc.runtime.external import ends_when_empty, versions_of
 from edgefc.runtime.presets import session_options, settings
-from edgefc.runtime.signature import Array, Port, check_feeds, empty_outputs, listed, near, port_of
+from edgefc.runtime.signature import Array, Port, check_feeds, listed, near, port_of
 
 _NO_INT8 = (
     "activations is 'int8', and without native kernels, which alone have them, this model cannot run so. "
@@ -36,6 +38,8 @@ class Session:
 
     With native="auto" the kernels are loaded where there are any and the model's types are theirs: onnxruntime takes an
     operator from a library or from the file, for all its nodes, so one layer of float64 makes all run by their bodies.
+    The kernels compute version 1 of the domain edgefc. A file whose edgefc nodes are of another version runs by its own
+    functions, with a warning; it does not load where it has no functions for them.
 
     With activations="int8" the native PRPLinear rounds its inputs u, after in_scale, to 255 multiples of a step of each
     row's own, max|u| / 127; other layers are as without. It saves time with AVX-512 where codes have 1 bit.
@@ -43,7 +47,8 @@ class Session:
     at 4096, 8.8e-5 at 16384. A row that holds NaN or infinity gives NaN.
 
     Raises:
-        UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used.
+        UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
+            native="on" or activations="int8" for a file with another version of the domain edgefc.
         ModelError: the file is no model that onnxruntime loads.
     """
 
@@ -60,6 +65,11 @@ class Session:
                 raise UsageError(_NO_INT8)
             self.settings["edgefc.activations"] = activations
         failures.check_file(self.path)
+        others = other_versions(self.path)
+        if others and (native == "on" or activations == "int8"):
+            asked = "native is 'on'" if native == "on" else "activations is 'int8'"
+            raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
+        passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
             try:
                 self._session = self._load(chosen)
@@ -73,39 +83,55 @@ class Session:
         except UsageError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise failures.load_error(self.path, error) from None
+            raise failures.load_error(self.path, error, others) from None
+        if passed_over:
+            warnings.warn(f"{self.path} {others}. The file's own functions run instead.", stacklevel=2)
         self.native = None if chosen is None else chosen[1]
         _give_back()
         self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
         self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
+        self._ends: str | None = None  # what ends the process on an empty input, "" for nothing; read when it matters
         self._quiet = ort.RunOptions()
         self._quiet.log_severity_level = session_options({}).log_severity_level
 
     def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """The named outputs, or all of them, for one array per input. A batch of zero rows is answered too."""
+        """The named outputs, or all of them, for one array per input.
+
+        Raises:
+            UsageError: the feeds do not fit the inputs, or one has no elements and the model has an operator for which
+                onnxruntime ends the process then.
+            ModelError: onnxruntime fails. Some of its operators refuse an input without elements.
+        """
         names = self._wanted(outputs)
         values = self.bound(feeds, names)()
         return dict(zip(names, values))
 
     def bound(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Callable[[], list[Array]]:
-        """A run with feeds that were checked once: a function without arguments, for timing."""
+        """A run with feeds that were checked once: a function without arguments, for timing. Raises as run() does."""
         checked, names = check_feeds(feeds, self.inputs), self._wanted(outputs)
         run, quiet = self._session.run, self._quiet
-        if not all(value.size for value in checked.values()):
-            nothing = empty_outputs(
-                checked, self.inputs, [port for name in names for port in self.outputs if port.name == name]
-            )
-            if nothing is not None:
-                return lambda: nothing
+        empty = _empty(checked)
+        if empty is not None:
+            self._check_empty(empty)
 
         def call() -> list[Array]:
             try:
                 values: list[Array] = run(names, checked, quiet)
             except Exception as error:
-                raise failures.run_error(self.path, error) from None
+                raise failures.run_error(self.path, error, empty) from None
             return values
 
         return call
+
+    def _check_empty(self, empty: str) -> None:
+        if self._ends is None:
+            domain = None if self.native is None else kernels.DOMAIN
+            self._ends = ends_when_empty(self.path, domain) or ""
+        if self._ends:
+            raise UsageError(
+                f"cannot run {self.path}: input {empty}, which has no elements, and the model has {self._ends}, with "
+                "which onnxruntime then ends the process. Give at least one element along every axis."
+            )
 
     def _load(self, chosen: tuple[str, str] | None) -> Any:
         options = session_options(self.settings)
@@ -124,6 +150,26 @@ class Session:
                 hint = f"{near(name, known)}. Its outputs: {listed(self.outputs)}."
                 raise UsageError(f"the model has no output {name!r}{hint}")
         return list(outputs)
+
+
+def _empty(feeds: Mapping[str, Array]) -> str | None:
+    """The first input without elements, and its shape."""
+    for name, value in feeds.items():
+        if not value.size:
+            return f"{name!r} was given the shape {list(value.shape)}"
+    return None
+
+
+def other_versions(path: Path) -> str | None:
+    """What is to be said of a file with nodes of another version of the domain than the kernels compute, or None."""
+    others = sorted(versions_of(path, kernels.DOMAIN) - {kernels.VERSION})
+    if not others:
+        return None
+    shown = " and ".join("none" if version == 0 else str(version) for version in others)
+    return (
+        f"has nodes of the domain {kernels.DOMAIN} whose version is {shown}, and the native kernels compute version "
+        f"{kernels.VERSION}"
+    )
 
 
 _SETTINGS = ("preset", "native", "threads", "activations")

@@ -58,27 +58,6 @@ def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[Port]) -> dict[str, A
     return {name: _checked(np.asarray(feeds[name]), port) for name, port in ports.items()}
 
 
-def empty_outputs(feeds: Mapping[str, Array], inputs: Iterable[Port], outputs: Iterable[Port]) -> list[Array] | None:
-    """The outputs of a batch of no rows, when their shapes follow from the inputs' and none holds a number.
-
-    There is nothing to compute then, and some onnxruntime kernels refuse empty operands. None: the model must run.
-    """
-    open_sizes = {
-        want: got
-        for port in inputs
-        for want, got in zip(port.shape, feeds[port.name].shape)
-        if isinstance(want, str) and want != "?"
-    }
-    found = []
-    for port in outputs:
-        shape = [size if isinstance(size, int) else open_sizes.get(size) for size in port.shape]
-        known = [size for size in shape if size is not None]
-        if len(known) < len(shape) or 0 not in known or port.dtype not in _DTYPES.values():
-            return None
-        found.append(np.zeros(known, port.dtype))
-    return found
-
-
 def _checked(value: Array, port: Port) -> Array:
     if not _is(value.dtype, port):
         raise UsageError(_dtype_error(value, port))

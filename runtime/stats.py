@@ -2,7 +2,7 @@
 
     median, p90, p99   percentiles, linear between samples; p99 from P99_NEEDS samples, where ten lie beyond it
     rel_mad            median absolute deviation from the median, divided by the median
-    ratio              median of the per-round ratios, with a 95 % bootstrap interval over processes and rounds
+    speed              median of the per-round ratios, with a 95 % bootstrap interval over processes and rounds
 """  # fmt: skip
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 Rounds = Sequence[Sequence[int]]  # each round's samples
 
 P99_NEEDS = 1000
-RATIO_NEEDS = 5  # rounds; a bootstrap of fewer says nothing
+SPEED_NEEDS = 5  # rounds; a bootstrap of fewer says nothing
 _RESAMPLES = 2000
 
 
@@ -65,15 +65,15 @@ def drift(rounds_ns: Rounds) -> float:
     return float(np.median(second) / np.median(first)) - 1
 
 
-def ratio(rounds_ns: Rounds, to_ns: Rounds, processes: Sequence[int]) -> Interval:
-    """How much slower the first model is than the second, both timed in the same rounds.
+def speed(rounds_ns: Rounds, first_ns: Rounds, processes: Sequence[int]) -> Interval:
+    """How many times as fast a model is as the first one, both timed in the same rounds: above 1 is faster.
 
     `processes` tells which process each round ran in. The bootstrap draws processes, then rounds of each: where a
     process happens to place its weights in memory changes a ratio by some per cent, which no round of it can show.
     """
-    ratios = np.array([np.median(a) / np.median(b) for a, b in zip(rounds_ns, to_ns)])
+    ratios = np.array([np.median(first) / np.median(own) for own, first in zip(rounds_ns, first_ns)])
     middle = float(np.median(ratios))
-    if len(ratios) < RATIO_NEEDS:
+    if len(ratios) < SPEED_NEEDS:
         return Interval(middle, None, None)
     groups = [ratios[np.asarray(processes) == process] for process in sorted(set(processes))]
     rng = np.random.default_rng(0)

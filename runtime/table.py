@@ -1,6 +1,6 @@
 """Records for people: one row per cell, doubts below, and under which conditions they hold.
 
-A ratio stands beside the model of the same device only. Where times of an emulated processor stand in the table, the
+A speed stands beside the model of the same device only. Where times of an emulated processor stand in the table, the
 row says so, and so does a line below it.
 """
 
@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgefc.runtime.parts import Cell, Config, Ratio
+from edgefc.runtime.parts import Cell, Config, Speed
 from edgefc.runtime.record import Record
 
-_COLUMNS = ("model", "batch", "threads", "median", "p90", "spread", "load", "first run", "peak memory", "file", "ratio")
+_SPEED = "speed vs first (higher is better)"
+_COLUMNS = ("model", "batch", "threads", "median", "p90", "spread", "load", "first run", "peak memory", "file", _SPEED)
 _LEFT = ("device", "model")
 _WIDE = 10_000  # columns: nothing is cut or folded; a narrow terminal wraps lines itself
 
@@ -27,6 +28,7 @@ def show(*records: Record, file: TextIO | None = None) -> None:
     console = Console(file=file, width=_WIDE, highlight=False, markup=False, emoji=False)
     console.print(_table(records))
     lines = [line for record in records for line in _doubts(record, _prefix(record, records))]
+    lines += [line for record in records for line in _not_compared(record, _prefix(record, records))]
     lines += [line for record in records for line in _caption(record, _prefix(record, records))]
     for line in (*lines, *_legend(records)):
         console.print(Text(line))
@@ -67,7 +69,7 @@ def _row(record: Record, cell: Cell) -> Iterator[str]:
     yield time_text(cell.first.median_ns)
     yield "-" if cell.peak_above_baseline_bytes is None else bytes_text(cell.peak_above_baseline_bytes)
     yield bytes_text(record.models[cell.model].all_bytes)
-    yield _ratio_text(next((r for r in record.ratios if _same(r, cell)), None))
+    yield _speed_text(next((speed for speed in record.speeds if _same(speed, cell)), None))
 
 
 def name_of(record: Record, model: int) -> str:
@@ -76,21 +78,28 @@ def name_of(record: Record, model: int) -> str:
     return " ".join([record.models[model].name, *(f"{name}={value}" for name, value in own.items())])
 
 
-def _same(ratio: Ratio, cell: Cell) -> bool:
-    return (ratio.model, ratio.threads, ratio.batch) == (cell.model, cell.threads, cell.batch)
+def _same(speed: Speed, cell: Cell) -> bool:
+    return (speed.model, speed.threads, speed.batch) == (cell.model, cell.threads, cell.batch)
 
 
-def _ratio_text(ratio: Ratio | None) -> str:
-    if ratio is None:
+def _speed_text(speed: Speed | None) -> str:
+    if speed is None:
         return "-"
-    interval = "" if ratio.low is None else f" [{ratio.low:.3g}, {ratio.high:.3g}]"
-    return f"{ratio.median:.3g}x{interval}"
+    interval = "" if speed.low is None else f" [{speed.low:.3g}, {speed.high:.3g}]"
+    return f"{speed.median:.3g}x{interval}"
 
 
 def _doubts(record: Record, prefix: str) -> Iterator[str]:
     for cell in record.cells:
         for doubt in cell.doubts:
             yield f"* {prefix}{name_of(record, cell.model)}, batch {cell.batch}, {_threads(cell.threads)}: {doubt}"
+
+
+def _not_compared(record: Record, prefix: str) -> Iterator[str]:
+    """Once for each model and reason, whatever the threads."""
+    reasons = {(cell.model, cell.batch): cell.not_compared for cell in record.cells if cell.not_compared is not None}
+    for (model, batch), reason in reasons.items():
+        yield f"{prefix}{name_of(record, model)}, batch {batch}, has no speed vs first: {reason}"
 
 
 def _caption(record: Record, prefix: str) -> Iterator[str]:
@@ -101,6 +110,7 @@ def _caption(record: Record, prefix: str) -> Iterator[str]:
         f"{prefix}{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{kind}; "
         f"onnxruntime {env.onnxruntime}{numpy}, edgefc {env.edgefc}; {_config(record.config)}"
     )
+    yield from _fed(record, prefix)
     for base in record.baselines:
         peak = "" if base.peak_bytes is None else f" and {bytes_text(base.peak_bytes)}, which peak memory is above"
         time = time_text(base.steady.median_ns)
@@ -112,6 +122,19 @@ def _caption(record: Record, prefix: str) -> Iterator[str]:
     yield from sorted({f"{prefix}no memory: {cell.memory_missing}" for cell in record.cells if cell.memory_missing})
     if record.unfinished is not None:
         yield f"{prefix}not finished, rows are missing: {record.unfinished}"
+
+
+def _fed(record: Record, prefix: str) -> Iterator[str]:
+    """The shapes of drawn inputs of more than a row: some sizes are defaults, which the model does not tell."""
+    if record.config.inputs != "drawn":
+        return
+    fed: dict[str, list[str]] = {}
+    for cell in record.cells:
+        if cell.inputs is not None and any(len(one.shape) > 2 or one.dtype.find("int") >= 0 for one in cell.inputs):
+            names = fed.setdefault(", ".join(map(str, cell.inputs)), [])
+            names += [name for name in [name_of(record, cell.model)] if name not in names]
+    for shapes, names in fed.items():
+        yield f"{prefix}{', '.join(names)}: inputs {shapes}"
 
 
 def _heat(record: Record) -> Iterator[str]:
@@ -126,16 +149,26 @@ def _heat(record: Record) -> Iterator[str]:
 
 def _legend(records: tuple[Record, ...]) -> Iterator[str]:
     yield "median, p90, spread: of one run in the steady state; spread is the median deviation from the median"
-    for first in sorted({name_of(record, 0) for record in records if record.ratios}):
+    for first in sorted({name_of(record, 0) for record in records if record.speeds}):
         where = " on the same device" if len(records) > 1 else ""
-        yield f"ratio: time over that of {first} in the same rounds{where}, with a 95 % interval"
+        yield (
+            f"speed vs first: the time of {first} over the model's in the same rounds{where}, with a 95 % interval; "
+            "above 1x is faster"
+        )
     if any(record.device.emulated for record in records):
         yield "emulated: times of a processor that another one imitates; they say nothing about a real one"
 
 
 def _config(config: Config) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in config.settings.items())
-    return f"preset {config.preset}{f' ({settings})' if settings else ''}; inputs {config.inputs}"
+    return f"preset {config.preset}{f' ({settings})' if settings else ''}; inputs {config.inputs}{_asked(config)}"
+
+
+def _asked(config: Config) -> str:
+    """What was asked of drawn inputs."""
+    shapes = [f"{n} {'x'.join('?' if s is None else str(s) for s in shape)}" for n, shape in config.shapes.items()]
+    ranges = [f"{name} {low} to {high}" for name, (low, high) in config.ranges.items()]
+    return f" ({', '.join([*shapes, *ranges])})" if shapes or ranges else ""
 
 
 def _threads(count: int) -> str:

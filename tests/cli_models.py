@@ -39,6 +39,22 @@ def leaves() -> nn.Module:
     raise SystemExit(3)
 
 
+def leaves_with_0() -> nn.Module:
+    raise SystemExit(0)
+
+
+def forward_leaves() -> tuple[nn.Module, Tensor]:
+    return ForwardLeaves(), rows(2)
+
+
+def named_tensors_leave() -> tuple[nn.Module, Tensor]:
+    return BuffersLeave(), rows(2)
+
+
+def random() -> tuple[nn.Module, Tensor]:
+    return Random(), rows(2)
+
+
 def text() -> str:
     return "a model"
 
@@ -55,6 +71,26 @@ def rows(count: int, *shape: int) -> Tensor:
 class ForwardRaises(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("out of tune\nand a second line")
+
+
+class ForwardLeaves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+
+class BuffersLeave(nn.Module):
+    """Ends the process where no command expects it."""
+
+    def train(self, mode: bool = True) -> nn.Module:
+        raise SystemExit(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Random(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.rand_like(x)
 
 
 class LooksAtNumbers(nn.Module):

@@ -63,10 +63,10 @@ def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
 
 
 def test_the_speed_is_that_of_the_same_rounds(record: BenchRecord) -> None:
-    ratios = {ratio.model: ratio.median for ratio in record.profiles[0].ratios}
+    speeds = {speed.model: speed.median for speed in record.profiles[0].speeds}
 
     for row in record.rows:
-        assert row.speed == (1 if row.is_dense else 1 / ratios[row.model])
+        assert row.speed == (1 if row.is_dense else speeds[row.model])
         if not row.is_dense:
             assert row.speed_low is not None and row.speed_high is not None
             assert row.speed_low <= row.speed <= row.speed_high
@@ -311,7 +311,7 @@ def test_an_interrupt_keeps_what_was_finished(
         if len(calls) == 2:
             raise KeyboardInterrupt
         return record.profiles[0].model_copy(
-            update={"cells": record.profiles[0].cells[:2], "ratios": record.profiles[0].ratios[:1]}
+            update={"cells": record.profiles[0].cells[:2], "speeds": record.profiles[0].speeds[:1]}
         )
 
     monkeypatch.setattr(measure, "profile", second_is_stopped)

@@ -87,14 +87,14 @@ def test_a_record_from_a_page(browse: Callable[..., Browser], tmp_path: Path) ->
 
 def test_drawn_inputs_are_those_of_every_device(browse: Callable[..., Browser], tmp_path: Path) -> None:
     """The page is given the bytes; it draws nothing itself."""
-    from edgefc.runtime.inputs import feeds_for
+    from edgefc.runtime.inputs import Wanted, feeds_for
 
     browser = browse(honest)
     question = {"model": {"path": str(onnx_models.matmul(tmp_path / "m.onnx", 4, 2))}, "batch": 5, "inputs": None}
     browser.ask("probe_load", question, about="m")
     told = browser._fed(question["model"]["path"], question, 9.0)  # type: ignore[index]
     status, content = fetch(f"{browser.opened.server.url()}file/{told['feeds']}")
-    expected = feeds_for([Port("x", "float32", ("batch", 4))], 5, None)[0]["x"]
+    expected = feeds_for([Port("x", "float32", ("batch", 4))], Wanted(5))[0]["x"]
     assert (status, content) == (200, expected.tobytes())
     assert told["index"] == [{"name": "x", "dtype": "float32", "shape": [5, 4], "offset": 0, "length": 80}]
 

@@ -74,10 +74,16 @@ BAD = [  # arguments, exit code, what the line says
     (f"verify absent.onnx {TINY}", 2, "no file absent.onnx"),
     (f"verify cut.onnx {TINY}", 2, "onnxruntime cannot load cut.onnx"),
     (f"verify text.onnx {TINY}", 2, "onnxruntime cannot load text.onnx"),
-    ("verify tiny.onnx tests.cli_models:tiny --input 2x9", 2, "torch model cannot run on inputs of shapes (2, 9)"),
+    ("verify tiny.onnx tests.cli_models:tiny --input 2x9", 2, "cannot run on inputs of shapes (2, 9)"),
     ("verify tiny.onnx tests.cli_models:tiny --input 0x8", 2, "a batch of 0"),
-    ("verify tiny.onnx tests.cli_models:dense", 1, "has a normalised mean squared error of inf"),
-    (f"verify tiny.onnx {TINY} --weights trained.safetensors", 1, "they part ways at layer '0'"),
+    ("export tests.cli_models:leaves_with_0 -o new.onnx", 2, "tests.cli_models:leaves_with_0 raised: SystemExit: 0"),
+    ("export tests.cli_models:forward_leaves -o new.onnx", 2, "inputs of shapes (2, 8): SystemExit: 0"),
+    ("verify tiny.onnx tests.cli_models:leaves_with_0", 2, "tests.cli_models:leaves_with_0 raised: SystemExit: 0"),
+    ("verify tiny.onnx tests.cli_models:forward_leaves", 2, "inputs of shapes (2, 8): SystemExit: 0"),
+    ("verify tiny.onnx tests.cli_models:named_tensors_leave", 2, "the model's code ended the process: SystemExit: 0"),
+    ("verify tiny.onnx tests.cli_models:random", 1, "Random itself is random"),
+    ("verify tiny.onnx tests.cli_models:dense", 1, "has shape (2, 4) in onnxruntime and (2, 3) in torch"),
+    (f"verify tiny.onnx {TINY} --weights trained.safetensors", 1, "the first layer that differs is '0'"),
     (f"verify tiny.onnx {TINY} --json train.py/r.json", 2, "cannot write train.py/r.json"),
     ("inspect absent.onnx", 2, "no file absent.onnx"),
     ("inspect .", 2, "no file ."),
@@ -181,8 +187,33 @@ def test_verify(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("tiny.onnx: torch and onnxruntime agree at 1, 3, 5 rows: worst output 'output'")
     record = json.loads((folder / "v.json").read_text())
-    assert record["holds"] is True and record["parts_at"] is None and len(record["outputs"]) == 3
-    assert set(record["outputs"][0]) == {"name", "rows", "shape", "nmse", "largest_difference", "bound"}
+    assert record["holds"] is True and record["parts_at"] is None and len(record["outputs"]) == 4
+    assert out == f"tiny.onnx: {record['sentence']}\n"
+    assert {"name", "rows", "shape", "nmse", "largest_difference", "bound", "holds"} < set(record["outputs"][0])
+
+
+def test_what_was_done_to_weights_is_printed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {f"net.{k}": v.half() for k, v in models.tiny().state_dict().items()}}, "wrapped.pt")
+    exact = main(["verify", "tiny.onnx", TINY, "--weights", "wrapped.pt"])
+
+    out, err = capfd.readouterr()
+    assert exact == 1 and out == ""  # half precision is another model
+    assert err.splitlines()[:2] == [
+        "wrapped.pt: read the state dict under 'state_dict'",
+        "wrapped.pt: removed the prefix 'net.' from every name",
+    ]
+    assert " from float16 to float32" in err.splitlines()[2]
+
+
+def test_numbers_that_are_not_finite_need_a_word(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    state = {name: tensor.clone() for name, tensor in models.tiny().state_dict().items()}
+    state["0.bias"][3] = float("nan")
+    torch.save(state, "nan.pt")
+
+    assert main(["verify", "tiny.onnx", TINY, "--weights", "nan.pt"]) == 2
+    assert "0.bias in nan.pt has 1 of 16 values that are not finite, such as nan" in capfd.readouterr().err
+    assert main(["verify", "tiny.onnx", TINY, "--weights", "nan.pt", "--allow-nonfinite"]) == 1
+    assert "in other places" in capfd.readouterr().err
 
 
 def test_verify_writes_the_record_of_a_failure(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

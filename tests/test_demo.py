@@ -47,7 +47,7 @@ def test_one_command_leaves_everything_and_the_last_line_works(
         ("dense", 0, 500), ("circulant", 0, 500), ("prp", 0, 500)
     ]  # fmt: skip
     assert all([latency.batch for latency in file.latencies] == [1, 64] for file in results.files)
-    assert [file.latencies[0].ratio is None for file in results.files] == [True, False, False, False]
+    assert [file.latencies[0].speed is None for file in results.files] == [True, False, False, False]
     assert [model.name for model in Record.read(folder / "record.json").models] == [f.file for f in results.files]
     table = (folder / "table.md").read_text()
     for file in results.files:

@@ -26,7 +26,7 @@ def make(
     other = {**one, "latencies": (_latency(1.0, 0.9, 1.1),), **file}
     trained = [("dense", dense), ("circulant", structured)]
     return Results(
-        schema_version=1,
+        schema_version=2,
         recipe=Recipe(width=8, epochs=15, rows_per_step=128, rates={"dense": 0.01, "circulant": 0.003}),
         fingerprint="f",
         exported_seed=0,
@@ -46,8 +46,8 @@ def make(
     )
 
 
-def _latency(ratio: float | None, low: float | None, high: float | None) -> Latency:
-    return Latency(batch=1, median_ns=20_000.0, ratio=ratio, low=low, high=high)
+def _latency(speed: float | None, low: float | None, high: float | None) -> Latency:
+    return Latency(batch=1, median_ns=20_000.0, speed=speed, low=low, high=high)
 
 
 CASES = [  # quantity, what the structured file has, verdict
@@ -55,10 +55,10 @@ CASES = [  # quantity, what the structured file has, verdict
     pytest.param("accuracy", {"structured": [494, 495, 494, 494, 495]}, "wins", id="better-on-every-seed"),
     pytest.param("accuracy", {"structured": [470, 495, 489, 491, 486]}, "undecided", id="worse-within-the-spread"),
     pytest.param("accuracy", {"structured": [100], "dense": [490]}, "undecided", id="one-seed"),
-    pytest.param("latency at batch 1", {"latencies": (_latency(2.0, 1.9, 2.1),)}, "loses", id="slower"),
-    pytest.param("latency at batch 1", {"latencies": (_latency(0.1, 0.09, 0.11),)}, "wins", id="faster"),
-    pytest.param("latency at batch 1", {"latencies": (_latency(0.9, 0.7, 1.01),)}, "undecided", id="maybe-faster"),
-    pytest.param("latency at batch 1", {"latencies": (_latency(0.1, None, None),)}, "undecided", id="few-rounds"),
+    pytest.param("latency at batch 1", {"latencies": (_latency(0.5, 0.4, 0.6),)}, "loses", id="slower"),
+    pytest.param("latency at batch 1", {"latencies": (_latency(10.0, 9.0, 11.0),)}, "wins", id="faster"),
+    pytest.param("latency at batch 1", {"latencies": (_latency(1.1, 0.99, 1.4),)}, "undecided", id="maybe-faster"),
+    pytest.param("latency at batch 1", {"latencies": (_latency(10.0, None, None),)}, "undecided", id="few-rounds"),
     pytest.param("load time", {"load_ns": (13_000_000, 14_000_000)}, "loses", id="every-load-slower"),
     pytest.param("load time", {"load_ns": (1_000_000, 9_000_000)}, "wins", id="every-load-faster"),
     pytest.param("load time", {"load_ns": (11_500_000, 90_000_000)}, "undecided", id="loads-overlap"),
@@ -100,9 +100,9 @@ def test_seeds_are_paired_whatever_the_order_of_the_trainings() -> None:
 
 def test_a_file_that_loses_everything_and_one_that_wins_everything() -> None:
     worse = make([400] * 5, numbers=2000, file_bytes=8000, load_ns=(90_000_000, 91_000_000), peak_bytes=9_000_000,
-                 latencies=(_latency(3.0, 2.9, 3.1),))  # fmt: skip
+                 latencies=(_latency(0.33, 0.32, 0.34),))  # fmt: skip
     better = make([500] * 5, numbers=10, file_bytes=80, load_ns=(1_000_000, 1_000_001), peak_bytes=9_000,
-                  latencies=(_latency(0.3, 0.2, 0.4),))  # fmt: skip
+                  latencies=(_latency(3.3, 2.5, 5.0),))  # fmt: skip
 
     assert "wins" not in sentences(worse)[0]
     assert "No difference" not in sentences(worse)[0]

@@ -60,6 +60,19 @@ def test_a_record_of_a_board_is_one_of_this_machine(transport: LocalTransport, t
     assert Record.model_validate_json(there.to_json()) == there
 
 
+def test_shapes_and_ranges_reach_a_board(transport: LocalTransport, tmp_path: Path) -> None:
+    """The table has two rows, so a third index fails there, before anything is measured."""
+    path = models.embedding(tmp_path / "m.onnx", words="words")
+    shapes, ranges = {"ids": (None, 3)}, {"ids": (1, 1)}
+
+    record = profile(path, device=Remote(transport), batch=2, shapes=shapes, ranges=ranges, **QUICK)
+
+    assert (record.config.shapes, record.config.ranges) == (shapes, ranges)
+    assert [str(fed) for fed in record.cells[0].inputs or ()] == ["ids int64[2, 3]"]
+    with pytest.raises(ModelError, match=rf"^pi: cannot run {path}: .* The inputs were drawn\. Choose .* --range"):
+        profile(path, device=Remote(transport), ranges={"ids": (2, 2)}, **QUICK)
+
+
 def test_errors_there_name_files_here(transport: LocalTransport, tmp_path: Path) -> None:
     good = models.matmul(tmp_path / "good.onnx")
     bad = tmp_path / "bad.onnx"

@@ -28,9 +28,10 @@ STAGE = {"anonymous_bytes": 40 << 20, "file_bytes": 20 << 20}
 MEMORY = {
     "imported": STAGE, "loaded": STAGE, "ran": STAGE, "peak_bytes": 70 << 20, "peak_reset": True, "swapped_bytes": 0,
 }  # fmt: skip
+FED = {"batch": 1, "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 8]}]}
 MODEL = {"path": "/there/m.onnx"}
 CASES: dict[str, tuple[dict[str, Any], Any]] = {
-    "probe_check": ({"models": [MODEL], "batches": [None, 3]}, [[1], [3]]),
+    "probe_check": ({"models": [MODEL], "batches": [None, 3]}, [[FED], [{**FED, "batch": 3}]]),
     "probe_load": ({"model": MODEL, "native": "off"}, {"load_ns": 10, "first_ns": 10, "used_native": None}),
     "probe_memory": ({"model": MODEL}, MEMORY),
     "probe_steady": ({"models": [MODEL], "rounds": 2}, STEADY),
@@ -57,10 +58,13 @@ def changed(answer: Any, path: tuple[Any, ...], value: Any) -> Any:
 @pytest.mark.parametrize(
     ("probe", "path", "value"),
     [
-        ("probe_check", (), [[1]]),
-        ("probe_check", (1,), [4]),
-        ("probe_check", (0,), [1, 1]),
-        ("probe_check", (0, 0), True),
+        ("probe_check", (), [[FED]]),
+        ("probe_check", (1, 0, "batch"), 4),
+        ("probe_check", (0,), [FED, FED]),
+        ("probe_check", (0, 0), 1),
+        ("probe_check", (0, 0, "inputs", 0, "name"), "\x1b[2J"),
+        ("probe_check", (0, 0, "inputs", 0, "shape"), [-1]),
+        ("probe_steady", ("timed", 0, "blocks", 0, "samples_ns"), [0]),
         ("probe_load", ("load_ns",), -1),
         ("probe_load", ("load_ns",), 0),
         ("probe_load", ("first_ns",), 10**12),

@@ -19,7 +19,7 @@ from edgefc.devices.transports.ssh import SshTransport
 from edgefc.errors import DeviceError
 from edgefc.export import export
 from edgefc.runtime import Session, profile
-from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.inputs import Wanted, feeds_for
 from edgefc.runtime.native import build
 from edgefc.runtime.table import show
 from tests.sshd import Sshd, clean
@@ -65,7 +65,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def here(path: Path, native: str = "off") -> dict[str, NDArray[Any]]:
     session = Session(path, native=native)
-    return session.run(feeds_for(session.inputs, 2, None)[0])
+    return session.run(feeds_for(session.inputs, Wanted(2))[0])
 
 
 def nmse(actual: NDArray[Any], expected: NDArray[Any]) -> float:

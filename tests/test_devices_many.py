@@ -121,7 +121,7 @@ def test_the_command_shows_one_table_and_writes_one_report(
     report = Report.read("r.json")
     assert code == 3
     assert len(report.records) == 2 and len(report.failures) == 1
-    assert out.count("ratio: time over that of a.onnx in the same rounds on the same device") == 1
+    assert out.count("the time of a.onnx over the model's in the same rounds on the same device, with") == 1
     assert err == "edgefc profile: broken: the connection was lost. Look whether it is on, and run again.\n"
     assert "broken: not finished, rows are missing" in out
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc import CirculantLinear, PRPLinear
-from edgefc.export import ExportReport, export
+from edgefc.export import ExportReport, TensorInfo, export
 from tests import cli_models as models
 
 NMSE = 1e-10  # of float32: a relative error of 1e-5
@@ -250,6 +250,10 @@ def test_the_report(tmp_path: Path) -> None:
         file_bytes=(tmp_path / "m.onnx").stat().st_size,
         data_bytes=0,
         layers=("0", "3"),
+        inputs=(TensorInfo("input", "float32", ("batch", 8)),),
+        outputs=(TensorInfo("output", "float32", ("batch", 4)),),
+        fixed=("axis 1 of input is fixed at 8",),
+        notes=(),
         circulant="matmul",
         prp="resident",
         prp_reason="0.0 MiB of matrices, within 64 MiB: folded at load for speed",

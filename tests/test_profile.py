@@ -24,12 +24,12 @@ def test_two_models_take_turns_and_are_compared(tmp_path: Path, capsys: pytest.C
     config = record.config
     assert code == 0
     assert [(c.model, c.batch, c.threads) for c in record.cells] == [(0, 3, 1), (1, 3, 1)]
-    assert [(r.model, r.batch) for r in record.ratios] == [(1, 3)]
+    assert [(s.model, s.batch) for s in record.speeds] == [(1, 3)]
     assert all(c.load.samples_ns for c in record.cells)
     most = config.processes * config.rounds  # fewer where other work makes launches slow
     assert all(0 < len(c.steady.rounds) <= most for c in record.cells)
     assert tuple(m.name for m in record.models) == names
-    assert all(word in out for word in (*names, "ratio", "1 thread", "onnxruntime"))
+    assert all(word in out for word in (*names, "speed vs first", "1 thread", "onnxruntime"))
 
 
 def test_the_summary_is_that_of_the_samples(tmp_path: Path) -> None:

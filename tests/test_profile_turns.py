@@ -7,6 +7,7 @@ import pytest
 
 from edgefc.runtime import Model, Record, profile
 from edgefc.runtime.runner import Local
+from edgefc.runtime.table import show
 from tests import onnx_models as models
 
 TIMES_NS = {"a.onnx": 1_000, "b.onnx": 3_000, "c.onnx": 5_000, "null.onnx": 10}
@@ -18,10 +19,11 @@ class Recorded:
     def __init__(self) -> None:
         self.orders: list[str] = []
         self.natives: list[list[str]] = []
+        self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}  # of models that are not fed with (batch, 8)
 
     def ask(self, probe: str, question: dict[str, Any], *, about: str) -> Any:
         if probe == "probe_check":
-            return [[batch or 1] * len(question["models"]) for batch in question["batches"]]
+            return [[self.fed(Path(m["path"]).name, b or 1) for m in question["models"]] for b in question["batches"]]
         if probe == "probe_load":
             return {"load_ns": 7, "first_ns": 8, "used_native": None}
         if probe == "probe_memory":
@@ -30,6 +32,11 @@ class Recorded:
         self.natives.append([model.get("native", question["native"]) for model in question["models"]])
         self.orders.append("".join(name[0] for name in names))
         return {"timed": [self.timed(TIMES_NS[name]) for name in names], "timer_step_ns": 1, "other_cores": None}
+
+    def fed(self, name: str, batch: int) -> dict[str, Any]:
+        inputs = self.inputs.get(name, [("x", "float32", [8])])
+        named = [{"name": name, "dtype": dtype, "shape": [batch, *shape]} for name, dtype, shape in inputs]
+        return {"batch": batch, "inputs": named}
 
     def timed(self, ns: int) -> dict[str, Any]:
         block = {"samples_ns": [ns] * 9, "runs": 9, "wall_ns": 9 * ns, "cpu_ns": 9 * ns}
@@ -57,7 +64,8 @@ def test_answers_find_their_model_whatever_the_order(recorded: Recorded) -> None
     record = profile(["a.onnx", "b.onnx", "c.onnx"])
 
     assert [cell.steady.median_ns for cell in record.cells] == [1_000, 3_000, 5_000]
-    assert [(r.model, r.low, r.median, r.high) for r in record.ratios] == [(1, 3, 3, 3), (2, 5, 5, 5)]
+    third, fifth = 1 / 3, 1 / 5  # slower than the first, so below 1
+    assert [(s.model, s.low, s.median, s.high) for s in record.speeds] == [(1, third, third, third), (2, *[fifth] * 3)]
     assert record.baselines[0].steady.median_ns == 10
 
 
@@ -67,7 +75,7 @@ def test_batches_and_threads_are_swept(recorded: Recorded) -> None:
     assert [(c.threads, c.batch, c.model) for c in record.cells] == [
         (1, 1, 0), (1, 1, 1), (1, 3, 0), (1, 3, 1), (2, 1, 0), (2, 1, 1), (2, 3, 0), (2, 3, 1),
     ]  # fmt: skip
-    assert [(r.threads, r.batch) for r in record.ratios] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+    assert [(s.threads, s.batch) for s in record.speeds] == [(1, 1), (1, 3), (2, 1), (2, 3)]
     assert [b.threads for b in record.baselines] == [1, 2]
 
 
@@ -101,3 +109,47 @@ def test_what_is_finished_is_told_as_it_comes(recorded: Recorded) -> None:
 
     assert [len(record.cells) for record in kept] == [1, 2]
     assert all(record.unfinished for record in kept) and last.unfinished is None
+
+
+SAME = "inputs of the first model's shapes"
+INPUTS = {
+    "another width": ([("x", "float32", [9])], "x float32[3, 9], and those of the first model are x float32[3, 8]"),
+    "another kind": ([("x", "int64", [8])], "x int64[3, 8], and those of the first model are x float32[3, 8]"),
+    "one more": ([("x", "float32", [8]), ("y", "float32", [8])], "x float32[3, 8], y float32[3, 8], and those"),
+    "another name": ([("input", "float32", [8])], SAME),
+    "another precision": ([("x", "float16", [8])], SAME),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_models_with_other_inputs_are_not_compared(
+    recorded: Recorded, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs, said = INPUTS[case]
+    recorded.inputs["b.onnx"] = inputs
+
+    record = profile(["a.onnx", "b.onnx", "c.onnx"], batch=3)
+    show(record)
+    out = capsys.readouterr().out
+
+    assert [speed.model for speed in record.speeds] == ([1, 2] if said is SAME else [2])
+    first, second, third = record.cells
+    assert first.not_compared is None and third.not_compared is None
+    if said is SAME:
+        assert second.not_compared is None and "has no speed" not in out
+    else:
+        assert second.not_compared is not None and said in second.not_compared
+        assert f"b.onnx, batch 3, has no speed vs first: its inputs are {said}" in out
+    assert [str(fed) for fed in second.inputs or ()] == [
+        f"{name} {dtype}{[3, *shape]}" for name, dtype, shape in inputs
+    ]
+
+
+def test_the_column_says_its_direction(recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
+    """b takes three times as long as a."""
+    show(profile(["a.onnx", "b.onnx"]))
+    out = capsys.readouterr().out
+
+    assert "speed vs first (higher is better)" in out
+    assert "0.333x [0.333, 0.333]" in out
+    assert "speed vs first: the time of a.onnx over the model's in the same rounds, with a 95 % interval; above" in out

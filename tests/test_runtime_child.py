@@ -89,7 +89,7 @@ def test_a_numpy_in_the_current_folder_is_not_imported(monkeypatch: pytest.Monke
     (tmp_path / "numpy.py").write_text("raise SystemExit('wrong numpy')")
     monkeypatch.chdir(tmp_path)
 
-    assert child.ask("probe_check", question(Path(os.path.basename(path))), about="m.onnx") == [[1]]
+    assert child.ask("probe_check", question(Path(os.path.basename(path))), about="m.onnx")[0][0]["batch"] == 1
 
 
 def test_relative_entries_of_pythonpath_are_those_of_the_start(tmp_path: Path) -> None:

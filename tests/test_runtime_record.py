@@ -4,12 +4,13 @@ import getpass
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from edgefc.errors import UsageError
-from edgefc.runtime import Record, machine, profile
+from edgefc.runtime import Record, Report, machine, profile
 from tests import onnx_models as models
 
 
@@ -75,10 +76,10 @@ def changed(record: Record, **values: object) -> str:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        pytest.param({"schema_version": 4}, "its schema_version is not 3", id="newer"),
+        pytest.param({"schema_version": 5}, "its schema_version is not 4", id="newer"),
         pytest.param({"remark": "mine"}, "remark: Extra inputs are not permitted", id="extra key"),
         pytest.param({"models": [{"name": "m"}]}, r"models\.0\.file_bytes: Field required", id="missing key"),
-        pytest.param({"ratios": "none"}, "ratios: Input should be a valid", id="wrong type"),
+        pytest.param({"speeds": "none"}, "speeds: Input should be a valid", id="wrong type"),
     ],
 )
 def test_other_files_are_told_apart(record: Record, tmp_path: Path, values: dict[str, object], said: str) -> None:
@@ -91,6 +92,40 @@ def test_other_files_are_told_apart(record: Record, tmp_path: Path, values: dict
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 5000], ids=range(4))
 def test_bytes_that_are_no_record(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.json").write_bytes(content)
+
+    with pytest.raises(UsageError, match=r"cannot read .*r\.json"):
+        Record.read(tmp_path / "r.json")
+
+
+def third(record: Record, ratios: list[Any]) -> dict[str, Any]:
+    """The record as version 3 had it."""
+    old = json.loads(record.to_json())
+    del old["speeds"], old["config"]["shapes"], old["config"]["ranges"]
+    for cell in old["cells"]:
+        del cell["inputs"], cell["not_compared"]
+    return {**old, "schema_version": 3, "ratios": ratios}
+
+
+SLOWER = {"model": 0, "threads": 1, "batch": 1, "median": 4.0, "low": 2.0, "high": 8.0}
+
+
+def test_a_record_of_version_3_is_converted(record: Record, tmp_path: Path) -> None:
+    """Four times the first model's time is a quarter of its speed; alone, and in a report."""
+    old = third(record, [SLOWER, {**SLOWER, "low": None, "high": None}])
+    (tmp_path / "r.json").write_text(json.dumps(old))
+    (tmp_path / "s.json").write_text(json.dumps({"schema_version": 3, "records": [old], "failures": []}))
+
+    found = Record.read(tmp_path / "r.json")
+
+    assert [(speed.low, speed.median, speed.high) for speed in found.speeds] == [(0.125, 0.25, 0.5), (None, 0.25, None)]
+    assert found.cells[0].inputs is None
+    assert found.model_copy(update={"speeds": (), "cells": record.cells}) == record
+    assert Report.read(tmp_path / "s.json").records == (found,)
+
+
+@pytest.mark.parametrize("ratio", [{**SLOWER, "median": 0}, {**SLOWER, "median": "4"}, {}, 5, None])
+def test_a_broken_record_of_version_3_is_no_record(record: Record, tmp_path: Path, ratio: Any) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(third(record, [ratio])))
 
     with pytest.raises(UsageError, match=r"cannot read .*r\.json"):
         Record.read(tmp_path / "r.json")

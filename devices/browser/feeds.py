@@ -11,7 +11,7 @@ import numpy as np
 from edgefc.devices.browser.server import Server
 from edgefc.errors import DeviceError, UsageError
 from edgefc.runtime.external import weight_files
-from edgefc.runtime.inputs import feeds_for, shapes
+from edgefc.runtime.inputs import Wanted, feeds_for, shapes_for
 from edgefc.runtime.signature import Array, Port
 
 LARGEST_MODEL = 1 << 30  # bytes; wasm has 4 GiB, and loading holds about three copies of the weights
@@ -44,12 +44,12 @@ def offer_model(server: Server, path: str) -> Offered:
     return Offered(path, {"file": server.offer(model), "weights": beside})
 
 
-def feeds(ports: Sequence[Port], batch: int | None, inputs: str | None, path: str) -> tuple[dict[str, Array], int]:
+def feeds(ports: Sequence[Port], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:
     """As inputs.feeds_for, for ports that a page has told of, so that their sizes may be anything."""
     try:
-        if inputs is None:
-            _check_size(ports, shapes(ports, batch), path)
-        return feeds_for(ports, batch, inputs)
+        if wanted.path is None:
+            _check_size(shapes_for(ports, wanted), path)
+        return feeds_for(ports, wanted)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 
@@ -68,7 +68,7 @@ def packed(arrays: Mapping[str, Array], path: str) -> tuple[list[dict[str, Any]]
     return index, b"".join(parts)
 
 
-def _check_size(ports: Sequence[Port], sizes: list[list[int]], path: str) -> None:
+def _check_size(sizes: list[list[int]], path: str) -> None:
     total = sum(math.prod(shape) for shape in sizes) * 8
     if total > LARGEST_FEEDS:
         raise DeviceError(f"cannot run {path} in the browser: its inputs are above {LARGEST_FEEDS} bytes.")

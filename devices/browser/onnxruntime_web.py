@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from edgefc.devices.progress import transfer
 from edgefc.errors import DeviceError
 
 VERSION = "1.30.0"
@@ -93,9 +94,13 @@ def _tarball(folder: Path) -> IO[bytes]:
 def _fetched(folder: Path) -> IO[bytes]:
     address, file = url(), tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it is handed on
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as reply:  # noqa: S310  url() takes http(s) alone
+        with (
+            urllib.request.urlopen(address, timeout=_TIMEOUT_S) as reply,  # noqa: S310  url() takes http(s) alone
+            transfer(f"fetching onnxruntime-web {VERSION}") as told,
+        ):
             while (part := reply.read(1 << 20)) and file.tell() <= _LARGEST_BYTES:
                 file.write(part)
+                told(file.tell(), int(reply.headers.get("Content-Length") or 0))
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
         file.close()
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error

@@ -10,6 +10,7 @@ from edgefc.devices.browser.answers import Facts, read
 from edgefc.devices.browser.chromium import Chromium
 from edgefc.devices.browser.link import Link
 from edgefc.devices.browser.server import Server
+from edgefc.devices.progress import elapsed
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "steady.js", "clock.js", "arrays.js")
@@ -40,7 +41,8 @@ class Opened:
                 self._chromium = Chromium(self.server.url())
             announce(self.server)
             hint = "Open the address again." if by_hand else "Try again, or set CHROME to another browser."
-            self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint), "facts")
+            with elapsed("waiting for a page" if by_hand else "starting the browser"):
+                self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint), "facts")
         except BaseException:
             self.close()
             raise

@@ -15,6 +15,7 @@ from edgefc.devices.browser.options import check_native, session_options
 from edgefc.devices.browser.refusals import refusal
 from edgefc.errors import DeviceError, UsageError
 from edgefc.runtime import child
+from edgefc.runtime.inputs import Wanted, check_named, drawn_error, fed
 from edgefc.runtime.null_model import null_model
 from edgefc.runtime.signature import Array, Port, check_feeds
 
@@ -37,7 +38,7 @@ class Browser:
         self.asked = 0
         self._models: dict[str, Offered] = {}
         self._ports: dict[str, tuple[Port, ...]] = {}
-        self._feeds: dict[tuple[str, int | None, str | None], Plain] = {}
+        self._feeds: dict[tuple[str, str], Plain] = {}
         self._null = opened.server.offer(null_model())
 
     def environment(self) -> Plain:
@@ -99,13 +100,18 @@ class Browser:
     def close(self) -> None:
         self.opened.close()
 
-    def _check(self, question: Plain, limit_s: float) -> list[list[int]]:
-        found = []
-        for model in question["models"]:
-            path, inputs = model["path"], question["inputs"]
-            ports = self._signature(path, question, limit_s)
-            found.append([feeds(ports, batch, inputs, path)[1] for batch in question["batches"]])
-        return [list(row) for row in zip(*found, strict=True)]
+    def _check(self, question: Plain, limit_s: float) -> list[list[Plain]]:
+        paths = [model["path"] for model in question["models"]]
+        signatures = {path: self._signature(path, question, limit_s) for path in paths}
+        check_named(Wanted.of(question), [port for ports in signatures.values() for port in ports])
+        return [
+            [self._tried(path, signatures[path], Wanted.of(question, batch)) for path in paths]
+            for batch in question["batches"]
+        ]
+
+    def _tried(self, path: str, ports: Sequence[Port], wanted: Wanted) -> Plain:
+        found, batch = feeds(ports, wanted, path)
+        return {"batch": batch, "inputs": fed(found)}
 
     def _steady(self, question: Plain, about: str, limit_s: float) -> Plain:
         models = [self._fed(model["path"], question, limit_s) for model in question["models"]]
@@ -126,7 +132,9 @@ class Browser:
         reply = self.opened.ask(told, about=about, limit_s=limit_s)
         self.asked += 1
         if "answer" not in reply:
-            raise refusal(about, str(reply.get("stage")), str(reply.get("error"))[:2000])
+            refused = refusal(about, str(reply.get("stage")), str(reply.get("error"))[:2000])
+            drawn = reply.get("stage") == "run" and "batch" in question and question["inputs"] is None
+            raise DeviceError(drawn_error(str(refused))) if drawn else refused
         if reply.get("workers") != threads - 1:
             raise DeviceError(f"the page did not run {about} in {threads} threads, as it was asked. Load it again.")
         return reply["answer"], time.monotonic_ns() - start
@@ -145,10 +153,11 @@ class Browser:
 
     def _fed(self, path: str, question: Plain, limit_s: float) -> Plain:
         """The model and its feeds as the page is told of them; drawn and packed once."""
-        key = path, question["batch"], question["inputs"]
+        wanted = Wanted.of(question)
+        key = path, repr(wanted)
         if key not in self._feeds:
             ports = self._signature(path, question, limit_s)
-            self._feeds[key] = self._packed(feeds(ports, key[1], key[2], path)[0], path)
+            self._feeds[key] = self._packed(feeds(ports, wanted, path)[0], path)
         return {**self._offered(path).question, **self._feeds[key]}
 
     def _packed(self, arrays: Mapping[str, Array], path: str) -> Plain:

@@ -167,15 +167,14 @@ def _about(case: Case) -> int:
 
 
 def _rows(case: Case, rivals: list[Rival], record: Record, profiled: int, held: Held) -> Iterator[Row]:
-    ratios = {ratio.model: ratio for ratio in record.ratios}
+    speeds = {speed.model: speed for speed in record.speeds}
     for cell, rival in zip(record.cells, rivals, strict=True):
-        ratio, (loaded, resident, load_ns) = ratios.get(cell.model), held[cell.model]
+        speed, (loaded, resident, load_ns) = speeds.get(cell.model), held[cell.model]
         yield Row(
             layer=rival.layer, kernel=rival.kernel, replaces=rivals[0].layer, is_dense=rival is rivals[0],
             n=case.n, m=case.m, batch=cell.batch, profile=profiled, model=cell.model,
-            median_ns=cell.steady.median_ns, speed=1.0 if ratio is None else 1 / ratio.median,
-            speed_low=None if ratio is None or ratio.high is None else 1 / ratio.high,
-            speed_high=None if ratio is None or ratio.low is None else 1 / ratio.low,
+            median_ns=cell.steady.median_ns, speed=1.0 if speed is None else speed.median,
+            speed_low=None if speed is None else speed.low, speed_high=None if speed is None else speed.high,
             bytes_per_run=rival.weight_bytes + FLOAT_BYTES * cell.batch * (case.n + case.m),
             operations_per_run=2 * cell.batch * rival.multiply_adds, weight_bytes=rival.weight_bytes,
             loaded_bytes=loaded, resident_bytes=resident, load_ns=load_ns, note=rival.note, doubts=cell.doubts,

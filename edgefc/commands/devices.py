@@ -59,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
 
     serve = actions.add_parser("serve", help="measure in a browser that you open", allow_abbrev=False)
-    serve.add_argument("models", nargs="+", metavar="MODEL", help="an .onnx file; ratios compare with the first")
+    serve.add_argument(
+        "models", nargs="+", metavar="MODEL", help="an .onnx file; the others are compared with the first"
+    )
     serve.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 for all networks of this machine"
     )

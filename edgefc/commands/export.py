@@ -8,6 +8,11 @@ SOURCE names a function without arguments that returns the model, or (model, exa
     edgefc export train.py:make_model --weights trained.safetensors --input 1x64 -o model.onnx
 
 Each structured layer becomes one edgefc:: node whose body is standard ONNX, so any runtime can run the file.
+The first axis of every input stays open, and so do the token axes of inputs that have the names of transformers models
+(input_ids, attention_mask, ...). --dynamic opens others, and what stays fixed is listed:
+
+    edgefc export train.py:detector --dynamic image:2=height,image:3=width -o detector.onnx
+
 Afterwards the file is run in onnxruntime against the torch model; a file that differs is not written.
 Weights of 32 MiB and more go beside the file, into model.onnx.data.
 """
@@ -15,7 +20,15 @@ Weights of 32 MiB and more go beside the file, into model.onnx.data.
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgefc.export.exporter import ExportReport, TensorInfo
+
+_SHOWN = 6
+"""How many names one line lists."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prp", choices=("auto", "resident", "streaming"), default="auto",
                         help="body of PRP layers: matrix folded at load (fast), or made a band at a time (little "
                              "memory, slow); auto folds up to 64 MiB (default: auto)")  # fmt: skip
-    parser.add_argument("--fixed-batch", action="store_true", help="keep the batch size of the example inputs")
+    parser.add_argument("--dynamic", type=axes, action="append", default=[], metavar="INPUT:AXIS=NAME[,...]",
+                        help="leave more axes open; axes of one name have one size")  # fmt: skip
+    parser.add_argument("--fixed-batch", action="store_true",
+                        help="fix the sizes of the example inputs, but for the axes of --dynamic")  # fmt: skip
+    parser.add_argument("--output-names", type=names, metavar="NAME[,NAME]", help="names for the outputs, in order")
+    parser.add_argument("--cache", action="store_true",
+                        help="keys and values of a transformers decoder as inputs and outputs")  # fmt: skip
     parser.add_argument("--flat", action="store_true", help="no functions: for tools that do not look into them")
     parser.add_argument("--no-verify", action="store_true", help="do not run the file against the model")
+    parser.add_argument("--allow-nonfinite", action="store_true",
+                        help="accept weights and outputs of NaN or infinities, if they are the same")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the report for machines")
 
@@ -49,28 +70,82 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output, *([args.weights] if args.weights else []))
     if args.json is not None:
         check_writable(args.json, args.output, *([args.weights] if args.weights else []))
-    model, inputs = load_model(args.source, args.weights, args.input)
+    model, inputs = load_model(args.source, args.weights, args.input, allow_nonfinite=args.allow_nonfinite)
     report = export(
         model,
         inputs,
         args.output,
         dynamic_batch=not args.fixed_batch,
+        dynamic_shapes=_joined(args.dynamic),
+        output_names=args.output_names,
+        cache=args.cache,
         opset=args.opset,
         circulant=args.circulant,
         prp=args.prp,
         flat=args.flat,
         verify=not args.no_verify,
+        allow_nonfinite=args.allow_nonfinite,
     )
     if args.json:
-        write_text(args.json, json.dumps(dataclasses.asdict(report), indent=2, default=str) + "\n")
+        record = {**dataclasses.asdict(report), "verified": report.verified and report.verified.record()}
+        write_text(args.json, json.dumps(record, indent=2, default=str) + "\n")
+    _show(args.output, report)
+    return 0
+
+
+def axes(text: str) -> dict[str, dict[int, str]]:
+    """'ids:1=tokens,mask:1=tokens' as {"ids": {1: "tokens"}, ...}; argparse shows the sentence."""
+    found: dict[str, dict[int, str]] = {}
+    for part in text.split(","):
+        place, _, name = part.strip().partition("=")
+        label, _, axis = place.rpartition(":")
+        if not (label and axis.isascii() and axis.isdigit() and len(axis) < 4 and name.isidentifier()):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no list of INPUT:AXIS=NAME. Write the input, the axis counted from 0 and a name for its "
+                "size, such as input_ids:1=tokens."
+            )
+        found.setdefault(label, {})[int(axis)] = name
+    return found
+
+
+def names(text: str) -> list[str]:
+    """'scores,boxes' as a list; argparse shows the sentence."""
+    found = [part.strip() for part in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of names. Write names such as scores,boxes.")
+    return found
+
+
+def _joined(given: list[dict[str, dict[int, str]]]) -> dict[str, dict[int, str]] | None:
+    joined: dict[str, dict[int, str]] = {}
+    for each in given:
+        for label, open_axes in each.items():
+            joined[label] = {**joined.get(label, {}), **open_axes}
+    return joined or None
+
+
+def _show(output: Path, report: "ExportReport") -> None:
     data = f" + {report.data_bytes:,} of weights" if report.data_bytes else ""
-    more = ", ..." if len(report.layers) > 6 else ""
-    names = f" ({', '.join(report.layers[:6])}{more})" if report.layers else ""
-    print(f"{args.output}: {report.file_bytes:,} bytes{data}")
-    print(f"  structured layers  {len(report.layers)}{names}")
+    print(f"{output}: {report.file_bytes:,} bytes{data}")
+    print(f"  structured layers  {len(report.layers)}{f' ({_first(report.layers)})' if report.layers else ''}")
+    print(f"  inputs             {_first([_described(info) for info in report.inputs])}")
+    print(f"  outputs            {_first([_described(info) for info in report.outputs])}")
+    if report.fixed:
+        print(f"  fixed sizes        {_first(report.fixed)}")
     if report.circulant:
         print(f"  circulant body     {report.circulant}")
     if report.prp:
         print(f"  PRP body           {report.prp}: {report.prp_reason}")
+    for note in report.notes:
+        print(f"  note               {note}")
     print(f"  verified           {report.verified.sentence() if report.verified else 'no, as asked'}")
-    return 0
+
+
+def _first(items: Sequence[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    more = f", and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more
+
+
+def _described(info: "TensorInfo") -> str:
+    return f"{info.name} ({', '.join(map(str, info.shape))})"

@@ -4,16 +4,23 @@ Measure load time, latency and memory of one or more .onnx files, on this machin
 
     edgefc profile dense.onnx circulant.onnx --batch 1,64 --threads 1,2 --json record.json
 
-Several models take turns in one process, so that what the machine does meanwhile hits all alike;
-the ratio column compares each with the first. Comma lists are swept: every model runs at every
-batch size and thread count. Inputs are drawn from the model's signature, or come from an .npz
-file with one array per input (numpy.savez). Load time and memory are measured in fresh processes.
+Several models take turns in one process, so that what the machine does meanwhile hits all alike.
+The column "speed vs first" compares each with the first: its time over theirs, so above 1x is faster.
+Models whose inputs have other shapes are not compared. Comma lists are swept: every model runs at every
+batch size and thread count. Load time and memory are measured in fresh processes.
+
+    edgefc profile bert.onnx --shape input_ids=1x128 --range input_ids=0:30521
+
+Inputs come from an .npz file with one array per input (numpy.savez: --inputs), or are drawn. Drawn inputs
+have 1 row (--batch) and 128 elements along other open axes, unless --shape says otherwise; axes of one name
+have one size. Their values are standard normal floats, integers 0 and 1, ones for a mask, 0, 1, 2, ... for
+positions and 0 for token types, unless --range says otherwise.
 
     edgefc profile dense.onnx circulant.onnx --device local,kitchen --json record.json
 
 --device takes names that edgefc devices lists, and local for this machine. Several are measured at
 the same time; one that fails or is lost does not stop the others, and what it had finished is kept.
-Ratios compare models on one device, never devices.
+Models are compared on one device, never across devices.
 
 Memory is the peak above what onnxruntime alone needs, so what the model adds. A star marks a row
 whose numbers are in doubt; the reasons stand below the table. --json writes the whole record,
@@ -22,6 +29,7 @@ which edgefc.runtime.Report.read reads.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +39,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="an .onnx file; ratios compare with the first")
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="an .onnx file; the others are compared with the first"
+    )
     parser.add_argument(
         "--device", type=_names, default=("local",), metavar="NAME[,NAME]", help="where to measure (default: local)"
     )
@@ -54,12 +64,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--activations", default="float32", metavar="TYPE",
         help="float32, or int8: what the native kernel of PRPLinear rounds its inputs to",
     )  # fmt: skip
-    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
+    add_inputs(parser)
     parser.add_argument(
         "--time", type=float, default=1.0, metavar="SECONDS", help="time spent timing each row (default: 1)"
     )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
     parser.add_argument("--json", metavar="PATH", help="write the record here")
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """What models are fed with."""
+    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
+    parser.add_argument(
+        "--shape", dest="shapes", type=shape, action="append", default=[], metavar="NAME=1x128",
+        help="shape of a drawn input; ? leaves an axis at its default (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--range", dest="ranges", type=values, action="append", default=[], metavar="NAME=0:30521",
+        help="lowest and highest value of a drawn input, both included (may be repeated)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,10 +97,24 @@ def run(args: argparse.Namespace) -> int:
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of add_options as those of profile()."""
     return {
-        "batch": args.batch, "threads": args.threads, "preset": args.preset, "inputs": args.inputs,
+        "batch": args.batch, "threads": args.threads, "preset": args.preset, **inputs_of(args),
         "min_time_s": args.time, "memory": args.memory, "native": args.native,
         "activations": args.activations,
     }  # fmt: skip
+
+
+def inputs_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of add_inputs as those of profile()."""
+    return {"inputs": args.inputs, "shapes": _once("--shape", args.shapes), "ranges": _once("--range", args.ranges)}
+
+
+def _once(option: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    from edgefc.errors import UsageError
+
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise UsageError(f"{option} names an input twice. Give each input once.")
+    return found
 
 
 def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
@@ -134,6 +171,46 @@ def _names(text: str) -> tuple[str, ...]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of devices. Give names, such as local,kitchen.")
     return names
+
+
+def shape(text: str) -> tuple[str, tuple[int | None, ...]]:
+    """'input_ids=1x128' as a name and sizes; argparse shows the sentence."""
+    name, equals, sizes = text.rpartition("=")
+    try:
+        found = tuple(None if size == "?" else int(size) for size in sizes.split("x"))
+    except ValueError:
+        found = ()
+    if not equals or not name or not found or any(size is not None and size < 1 for size in found):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shape of an input. Give its name and one size per axis, such as input_ids=1x128."
+        )
+    return name, found
+
+
+def values(text: str) -> tuple[str, tuple[float, float]]:
+    """'input_ids=0:30521' as a name, the lowest and the highest value; argparse shows the sentence."""
+    name, equals, ends = text.rpartition("=")
+    try:
+        low, high = map(_number, ends.split(":"))
+    except (ValueError, OverflowError):
+        low, high = 1, 0
+    if not equals or not name or low > high:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range of values. Give an input's name, the lowest and the highest value, such as "
+            "input_ids=0:30521."
+        )
+    return name, (low, high)
+
+
+def _number(text: str) -> float:
+    """Whole numbers stay exact."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def counts(text: str) -> tuple[int, ...]:

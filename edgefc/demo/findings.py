@@ -1,7 +1,7 @@
 """What the results show: file against file with dense, quantity by quantity, and only what the spread carries.
 
 accuracy        a 95 % interval of the difference, paired by seed
-latency         a 95 % interval of the ratio, in the same rounds
+latency         a 95 % interval of the speed over dense, in the same rounds
 load time       every launch of one on the same side of every launch of the other
 peak memory     further apart than the peaks of one and the same model
 numbers stored, file size    counted, so any difference is one
@@ -94,10 +94,10 @@ def _accuracy(results: Results, kind: str) -> Finding:
 
 def _latency(latency: Latency) -> Finding:
     quantity = f"latency at batch {latency.batch}"
-    if latency.ratio is None or latency.low is None or latency.high is None:
+    if latency.speed is None or latency.low is None or latency.high is None:
         return Finding(quantity, "undecided", "too few rounds")
-    figures = f"{latency.ratio:.3g}x, {latency.low:.3g} to {latency.high:.3g}"
-    return Finding(quantity, _side(latency.low - 1, latency.high - 1), figures)
+    figures = f"{latency.speed:.3g} times as fast, {latency.low:.3g} to {latency.high:.3g}"
+    return Finding(quantity, _side(1 - latency.high, 1 - latency.low), figures)
 
 
 def _load(own: tuple[int, ...], dense: tuple[int, ...]) -> Finding:

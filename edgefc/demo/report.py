@@ -14,7 +14,7 @@ _MB = 1e6
 
 def columns(results: Results) -> tuple[str, ...]:
     """Headings, with units."""
-    batches = (f"batch {latency.batch} us (x dense)" for latency in results.files[0].latencies)
+    batches = (f"batch {latency.batch} us (speed vs dense, higher is better)" for latency in results.files[0].latencies)
     return (
         "model", "test accuracy % (mean ± sd)", "numbers stored", "file bytes", "peak memory MB", "load ms", *batches
     )  # fmt: skip
@@ -89,4 +89,4 @@ def _mark(axes: object, file: File, percents: list[float]) -> None:
 def _latency_text(latency: Latency) -> str:
     us = latency.median_ns / 1e3
     time = f"{us:,.0f}" if us >= 100 else f"{us:.1f}"
-    return time if latency.ratio is None else f"{time} ({latency.ratio:.3g}x)"
+    return time if latency.speed is None else f"{time} ({latency.speed:.3g}x)"

@@ -9,13 +9,14 @@ Units end the names. A value that could not be had is null.
 
 Format history (schema_version):
     1   first
+    2   latencies.speed, dense over own, in the place of ratio, which was own over dense
 """
 
 from typing import Literal
 
 from edgefc.runtime.parts import Environment, Part
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class Recipe(Part):
@@ -42,11 +43,14 @@ class Training(Part):
 
 
 class Latency(Part):
-    """Of one run; ratio is the time over that of dense in the same rounds, low to high its 95 % interval."""
+    """Of one run. speed is the time of dense over this one's in the same rounds: above 1 is faster than dense.
+
+    low to high is its 95 % interval.
+    """
 
     batch: int
     median_ns: float
-    ratio: float | None
+    speed: float | None
     low: float | None
     high: float | None
 
@@ -71,7 +75,7 @@ class File(Part):
 class Results(Part):
     """memory_noise_bytes is how far peaks of one and the same model lay apart."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     recipe: Recipe
     fingerprint: str
     exported_seed: int

@@ -152,12 +152,12 @@ def _files(record: Record, models: dict[str, nn.Module]) -> Iterator[File]:
 
 
 def _latency(record: Record, cell: Cell) -> Latency:
-    found = [ratio for ratio in record.ratios if (ratio.model, ratio.batch) == (cell.model, cell.batch)]
+    found = [speed for speed in record.speeds if (speed.model, speed.batch) == (cell.model, cell.batch)]
     if not found:  # dense itself
-        return Latency(batch=cell.batch, median_ns=cell.steady.median_ns, ratio=None, low=None, high=None)
-    ratio = found[0]
+        return Latency(batch=cell.batch, median_ns=cell.steady.median_ns, speed=None, low=None, high=None)
+    speed = found[0]
     return Latency(
-        batch=cell.batch, median_ns=cell.steady.median_ns, ratio=ratio.median, low=ratio.low, high=ratio.high
+        batch=cell.batch, median_ns=cell.steady.median_ns, speed=speed.median, low=speed.low, high=speed.high
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edgefc.errors import UsageError
 
+DOMAIN, VERSION = "edgefc", 1  # what the kernels compute: nodes of this version of the domain
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
 MODES = ("auto", "on", "off")
 ACTIVATIONS = ("float32", "int8")

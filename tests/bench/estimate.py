@@ -45,7 +45,7 @@ from edgefc.export import export
 from edgefc.files import write_text
 from edgefc.runtime import Session
 from edgefc.runtime.child import ask
-from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.inputs import Wanted, feeds_for
 from edgefc.runtime.machine import environment
 from edgefc.runtime.null_model import null_model
 from edgefc.tables import print_table
@@ -117,7 +117,7 @@ def measured(widths: list[int]) -> list[dict[str, Any]]:
 
 def _seconds(path: Path, batch: int) -> float:
     session = Session(path, native="off")
-    call = session.bound(feeds_for(session.inputs, batch, None)[0])
+    call = session.bound(feeds_for(session.inputs, Wanted(batch))[0])
     call()
     taken, end = [], time.perf_counter() + 0.25
     while len(taken) < 12 or (time.perf_counter() < end and len(taken) < 3000):

@@ -147,8 +147,8 @@ def _row(record: BenchRecord, layer: str, kernel: str, n: int, batch: int) -> Ro
 def _over(record: BenchRecord, mine: Row, other: Row) -> float:
     """How many times as fast, in the same rounds."""
     cells = record.profiles[mine.profile].cells
-    rounds = [[r.samples_ns for r in cells[row.model].steady.rounds] for row in (other, mine)]
-    return stats.ratio(*rounds, [r.process for r in cells[mine.model].steady.rounds]).median
+    rounds = [[r.samples_ns for r in cells[row.model].steady.rounds] for row in (mine, other)]
+    return stats.speed(*rounds, [r.process for r in cells[mine.model].steady.rounds]).median
 
 
 def _least(what: str, values: list[float], most: float, form: str) -> Line:

@@ -1,0 +1,206 @@
+"""Which axes of a model's inputs stay open, by what names, and what is fixed.
+
+A plan has one mapping per input: axis -> Axis. Names say which axes have one size; a name may be a sum of others,
+such as "past + tokens".
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from edgefc.errors import UsageError
+
+BATCH, TOKENS = "batch", "tokens"
+
+KNOWN_AXES: Mapping[str, Mapping[int, str]] = {
+    "input_ids": {1: TOKENS},
+    "attention_mask": {1: TOKENS},
+    "token_type_ids": {1: TOKENS},
+    "position_ids": {1: TOKENS},
+    "inputs_embeds": {1: TOKENS},
+    "special_tokens_mask": {1: TOKENS},
+    "labels": {1: TOKENS},
+    "decoder_input_ids": {1: "decoder_tokens"},
+    "decoder_attention_mask": {1: "decoder_tokens"},
+    "encoder_hidden_states": {1: "encoder_tokens"},
+    "encoder_attention_mask": {1: "encoder_tokens"},
+    "input_values": {1: "samples"},
+}
+"""Axes that are open by default, beside the batch, in inputs of these names (as in the transformers package).
+
+Images (pixel_values) and spectrograms (input_features) keep their sizes: most models compute on one size only.
+"""
+
+_RANKS = {"inputs_embeds": 3, "encoder_hidden_states": 3}
+_OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One open axis.
+
+    name       its size, by name: "batch", "past + tokens"; None where nobody named it
+    asked      whether the caller asked for it; an axis that is open by default is fixed where the model needs that
+    low, high  sizes that the caller wants it to take, both included
+    """
+
+    name: str | None
+    asked: bool = False
+    low: int | None = None
+    high: int | None = None
+
+
+Plan = tuple[Mapping[int, Axis], ...]
+Sizes = Mapping[str, int]
+
+
+def default_plan(names: Sequence[str], tensors: Sequence[Tensor]) -> Plan:
+    """The first axis of every input, and the axes of KNOWN_AXES."""
+    plan = []
+    for name, tensor in zip(names, tensors, strict=True):
+        axes = {0: Axis(BATCH, asked=True)} if tensor.ndim else {}
+        known = next((key for key in KNOWN_AXES if name == key or name.endswith(f"_{key}")), None)
+        if known is not None and tensor.ndim == _RANKS.get(known, 2):
+            axes |= {axis: Axis(size) for axis, size in KNOWN_AXES[known].items()}
+        plan.append(axes)
+    return tuple(plan)
+
+
+def merged(plan: Plan, other: Plan) -> Plan:
+    """Both plans' axes; those of `other` win."""
+    return tuple({**axes, **more} for axes, more in zip(plan, other, strict=True))
+
+
+def without(plan: Plan, names: Iterable[str | None]) -> Plan:
+    """The plan with the axes of these names fixed."""
+    gone = set(names)
+    return tuple({axis: each for axis, each in axes.items() if each.name not in gone} for axes in plan)
+
+
+def torch_shapes(plan: Plan) -> Any:
+    """The plan as torch.export takes it, for a forward(*tensors).
+
+    Always Dim.DYNAMIC: a Dim with a name refuses bounds and sums that models have, and torch does not take both kinds.
+    """
+    return (tuple(dict.fromkeys(axes, Dim.DYNAMIC) or None for axes in plan),)
+
+
+def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, int]:
+    """The size that the examples have for each plain name of the plan.
+
+    Raises:
+        UsageError: an axis that an input lacks, or one name for two sizes.
+    """
+    sizes: dict[str, int] = {}
+    first: dict[str, str] = {}
+    for label, tensor, axes in zip(names, tensors, plan, strict=True):
+        for axis, each in axes.items():
+            if not 0 <= axis < tensor.ndim:
+                raise UsageError(
+                    f"input {label!r} has no axis {axis}: its shape is {tuple(tensor.shape)}. "
+                    f"Name one from 0 to {tensor.ndim - 1}."
+                )
+            if axis == 0 and not tensor.shape[0]:
+                raise UsageError(f"example input {label!r} has a batch of 0. Give examples of at least one row.")
+            if each.name is None or not each.name.isidentifier():
+                continue
+            size, place = tensor.shape[axis], f"axis {axis} of {label}"
+            if sizes.setdefault(each.name, size) != size:
+                raise UsageError(_two_sizes(each.name, first[each.name], sizes[each.name], place, size))
+            first.setdefault(each.name, place)
+    return sizes
+
+
+def _two_sizes(name: str, place: str, size: int, other: str, other_size: int) -> str:
+    text = f"{place} and {other} are both {name!r}, and the examples have sizes {size} and {other_size} there."
+    if name == BATCH:
+        return f"{text} Give examples with one batch size, or fix it with dynamic_batch=False (--fixed-batch)."
+    return f"{text} Give examples of one size, or two names."
+
+
+def resized(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor, ...]:
+    """The tensors with their open axes at these sizes: entries repeat from the first as needed.
+
+    Axes whose name cannot be computed from `sizes` stay as they are.
+    """
+    result = []
+    for tensor, axes in zip(tensors, plan, strict=True):
+        for axis, each in axes.items():
+            size = None if each.name is None else value_of(each.name, sizes)
+            if size is not None and size != tensor.shape[axis]:
+                tensor = _resize(tensor, axis, size)
+        result.append(tensor)
+    return tuple(result)
+
+
+def other_sizes(plan: Plan, sizes: Sizes) -> list[dict[str, int]]:
+    """Sizes to try a file at beside the examples': the smallest ones, then 3 for first axes and all else 3 longer."""
+    bounds = {each.name: each for open_axes in plan for each in open_axes.values()}
+    small = {name: 1 if bounds[name].low is None else bounds[name].low or 0 for name in sizes}
+    rows = {open_axes[0].name for open_axes in plan if 0 in open_axes}
+    wanted = {name: 3 if name in rows else size + 3 for name, size in sizes.items()}
+    large = {name: min(size, bounds[name].high or size) for name, size in wanted.items()}
+    return [small, large]
+
+
+def at_least_two(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor, ...]:
+    """The examples with open axes of size 0 or 1 made 2 long: torch.export takes those sizes for constants."""
+    grown = resized(plan, tensors, {name: max(size, 2) for name, size in sizes.items()})
+    result = []
+    for tensor, axes in zip(grown, plan, strict=True):
+        for axis, each in axes.items():
+            if each.name is None and tensor.shape[axis] < 2:
+                tensor = _resize(tensor, axis, 2)
+        result.append(tensor)
+    return tuple(result)
+
+
+def value_of(expression: str, sizes: Sizes) -> int | None:
+    """The value of a size such as "batch" or "past + tokens"; None where it needs a name that has no size."""
+    try:
+        return _value(ast.parse(expression, mode="eval").body, sizes)
+    except (SyntaxError, ValueError, KeyError, ZeroDivisionError, RecursionError):
+        return None
+
+
+def _value(node: ast.expr, sizes: Sizes) -> int:
+    if isinstance(node, ast.Name):
+        return sizes[node.id]
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+        return _OPERATIONS[type(node.op)](_value(node.left, sizes), _value(node.right, sizes))
+    raise ValueError(ast.dump(node))
+
+
+def _resize(tensor: Tensor, axis: int, size: int) -> Tensor:
+    old = tensor.shape[axis]
+    if not old:
+        return tensor.new_zeros(*tensor.shape[:axis], size, *tensor.shape[axis + 1 :])
+    return tensor.index_select(axis, torch.arange(size, device=tensor.device) % old)
+
+
+def named(plan: Plan, names: Sequence[str]) -> Plan:
+    """The plan with a name for every axis: x_axis1 where nobody gave one."""
+    return tuple(
+        {axis: each if each.name else replace(each, name=f"{label}_axis{axis}") for axis, each in axes.items()}
+        for label, axes in zip(names, plan, strict=True)
+    )
+
+
+def fixed_axes(names: Sequence[str], shapes: Sequence[Sequence[int | str]]) -> tuple[str, ...]:
+    """A sentence for every axis of an input whose size the file fixes."""
+    return tuple(
+        f"axis {axis} of {name} is fixed at {size}"
+        for name, shape in zip(names, shapes, strict=True)
+        for axis, size in enumerate(shape)
+        if isinstance(size, int)
+    )

@@ -1,0 +1,84 @@
+"""What torch.export assumed of sizes while it traced a model: its guards, tried at other sizes of the open axes.
+
+A graph is silently wrong where a guard does not hold. Guards are expressions of any form, such as
+"L['tensors'][0].size()[1] == min(512, L['tensors'][0].size()[1])", so they are evaluated, not read.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edgefc.export.axes import Plan, Sizes, value_of
+
+SIZE = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
+_NEAR, _FAR = 40, 2**31
+_MODULES = {"min": min, "max": max, "abs": abs, "math": math, "Min": min, "Max": max}
+
+Shape = Sequence[int]
+
+
+class Guards:
+    """The guards of one traced graph, for examples of these shapes."""
+
+    def __init__(self, texts: Sequence[str], names: Sequence[str], plan: Plan, shapes: Sequence[Shape]) -> None:
+        self._texts, self._names, self._plan, self._shapes = texts, names, plan, shapes
+
+    def bounds(self, name: str, sizes: Sizes) -> tuple[int, int | None]:
+        """The least and the largest size of that name, None where there is none, other names being as in `sizes`.
+
+        Raises:
+            ValueError: the sizes that the guards allow have gaps; the message is the guard that makes them.
+        """
+        here = sizes[name]
+
+        def broken(size: int) -> str | None:
+            return self.broken({**sizes, name: size})
+
+        low = next((size + 1 for size in range(here - 1, max(here - _NEAR, 0) - 1, -1) if broken(size)), 0)
+        top = next((size - 1 for size in range(here + 1, here + _NEAR) if broken(size)), None)
+        inside = [size for size in range(here + _NEAR) if not broken(size)]
+        if any(size < low or (top is not None and size > top) for size in inside):
+            raise ValueError(broken(low - 1) or broken((top or here) + 1))
+        if low and low == here - _NEAR + 1:
+            low = 0
+        return low, top if top is not None else _last_unbroken(broken, here + _NEAR - 1)
+
+    def broken(self, sizes: Sizes) -> str | None:
+        """The first guard that does not hold at these sizes, in words of the model's inputs; None if all hold."""
+        shapes = [list(shape) for shape in self._shapes]
+        for shape, open_axes in zip(shapes, self._plan, strict=True):
+            for axis, each in open_axes.items():
+                size = value_of(each.name or "", sizes)
+                shape[axis] = shape[axis] if size is None else size
+        for text in self._texts:
+            if not _holds(text, shapes):
+                return SIZE.sub(lambda found: f"{self._names[int(found[1])]}.shape[{found[2]}]", text)
+        return None
+
+
+def _holds(guard: str, shapes: Sequence[Shape]) -> bool:
+    """Whether a guard holds; one that cannot be evaluated does not concern sizes, or is taken to hold nowhere."""
+    if not SIZE.search(guard):
+        return True
+    text = SIZE.sub(lambda found: str(shapes[int(found[1])][int(found[2])]), guard)
+    values: Mapping[str, Any] = {"__builtins__": {}, **_MODULES}
+    try:
+        return bool(eval(text, dict(values)))  # noqa: S307  torch wrote it, from sizes alone
+    except (NameError, SyntaxError, TypeError, AttributeError, ZeroDivisionError):
+        return False
+
+
+def _last_unbroken(broken: Callable[[int], str | None], low: int) -> int | None:
+    """The largest size without a broken guard, None where there is no such limit."""
+    high = low
+    while high < _FAR:
+        if broken(high):
+            break
+        low, high = high, high * 2
+    else:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if broken(middle) else (middle, high)
+    return low
