@@ -1,5 +1,9 @@
-"""The native kernels, compiled where there is a compiler; everything else is said in pyproject.toml."""
+"""The native kernels, compiled where there is a compiler; everything else is in pyproject.toml.
 
+EDGEFC_NATIVE=0 installs without them.
+"""
+
+import os
 import runpy
 from pathlib import Path
 from typing import Any
@@ -10,26 +14,45 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("runtime/native")
 BUILDER = runpy.run_path(str(NATIVE / "build.py"))
+SWITCH = "EDGEFC_NATIVE"
 
 
 class BuildNative(build_ext):
     """By runtime/native/build.py. Without a compiler there is a notice and no library; edgefc works without it."""
 
-    missing = False
+    library: Path | None = None
 
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split(".")[:-1], BUILDER["NAME"]))
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name) if self.inplace else Path(self.build_lib, *self._place(ext)))
+        if target == BuildNative.library:  # bdist_wheel asks a second time
+            return
         try:
-            BUILDER["build"](target)
+            _check_switch()
+            BuildNative.library = BUILDER["build"](target, tell=BUILDER["show"])
         except BUILDER["NoLibrary"] as error:
-            BuildNative.missing = True
+            target.unlink(missing_ok=True)  # one of an earlier build
             self.warn(f"edgefc is installed without its native kernels: {error}")
 
     def _place(self, ext: Extension) -> tuple[str, ...]:
         return Path(self.get_ext_filename(self.get_ext_fullname(ext.name))).parts
+
+
+def _check_switch() -> None:
+    """
+    Raises:
+        NoLibrary: the kernels are not wanted.
+        SystemExit: the switch has a value without a meaning.
+    """
+    value = os.environ.get(SWITCH) or "1"
+    if value not in ("0", "1"):
+        raise SystemExit(
+            f"{SWITCH} is {value!r}. Set it to 0 to install without the native kernels, or leave it unset."
+        )
+    if value == "0":
+        raise BUILDER["NoLibrary"](f"{SWITCH} is 0.")
 
 
 class Wheel(bdist_wheel):
@@ -37,12 +60,12 @@ class Wheel(bdist_wheel):
 
     def run(self) -> None:
         self.run_command("build_ext")
-        self.root_is_pure = BuildNative.missing
+        self.root_is_pure = BuildNative.library is None
         super().run()
 
     def get_tag(self) -> tuple[str, str, str]:
         platform: Any = super().get_tag()[2]
-        return ("py3", "none", "any" if BuildNative.missing else platform)
+        return ("py3", "none", "any" if BuildNative.library is None else platform)
 
 
 setup(

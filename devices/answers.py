@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, shortened
 from edgefc.runtime import probe_run
 from edgefc.runtime.inputs import BROKEN
 from edgefc.runtime.parts import Environment, Heat, Memory, Part
@@ -135,7 +135,7 @@ def arrays(name: str, found: dict[str, Any]) -> dict[str, Array]:
             values = [loaded[f"arr_{index}"] for index in range(len(loaded.files))]
         return dict(zip(found["names"], values, strict=True))
     except BROKEN as error:
-        raise DeviceError(f"{name} answered outputs that are no arrays: {str(error)[:200]!r}. Run it again.") from None
+        raise DeviceError(f"{name} answered outputs that are no arrays: {shortened(error)!r}. Run it again.") from None
 
 
 def _json(found: Any) -> bytes:

@@ -15,14 +15,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edgefc.errors import EdgefcError, shortened
 from edgefc.runtime import child, heat, native
 
 _SAY = (
     "import json\nfound = {}\nfor name in ('numpy', 'onnxruntime'):\n"
     "    try: found[name] = [str(__import__(name).__version__), None]\n"
-    "    except BaseException as error: found[name] = [None, f'{type(error).__name__}: {error}'[:200]]\n"
+    "    except BaseException as error: found[name] = [None, f'{type(error).__name__}: {error}']\n"
     "print(json.dumps(found))"
 )
+_LONGEST = 200  # characters of a reason
 _LIMIT_S = 120.0  # an import on an SD card, or under emulation, takes long
 
 
@@ -49,15 +51,13 @@ def _packages() -> dict[str, list[str | None]]:
         )  # fmt: skip
         found: dict[str, list[str | None]] = json.loads(done.stdout.strip().rpartition("\n")[2])
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
+        reason = shortened(f"{type(error).__name__}: {error}", _LONGEST)
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
-    return found
+    return {name: [version, missing and shortened(missing, _LONGEST)] for name, (version, missing) in found.items()}
 
 
 def _native() -> bool:
     """Whether the kernels are there and load: not those of another processor."""
-    from edgefc.errors import EdgefcError
-
     try:
         return native.choose("auto") is not None
     except EdgefcError:

@@ -15,7 +15,7 @@ from edgefc.devices.pack import pack
 from edgefc.devices.progress import Told
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.wire import Garbled, Wire, printable
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, shortened
 
 SILENCE_S = 30.0  # the agent says something every two seconds while it works
 START_S = 60.0  # Python on an old board, or under emulation
@@ -165,7 +165,7 @@ class Board:
             return f"has no {self.transport.python}. Install Python 3.9 or later there: sudo apt install python3"
         if silent:
             return "stopped answering. Look whether it is on and not overloaded, and run again"
-        last = said.rpartition("\n")[2][:200]
+        last = shortened(said.rpartition("\n")[2])
         return f"ended the agent (exit {code}{': ' + last if last else ''}). Memory may have run out; run again"
 
     def _sweep(self) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -157,7 +157,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"cannot read {path}: it is no TOML: {str(error)[:200]}. Correct it.") from None
+        raise UsageError(f"cannot read {path}: it is no TOML: {shortened(error)}. Correct it.") from None
 
 
 def first_fault(error: ValidationError) -> str:

@@ -21,7 +21,7 @@ from edgefc.devices.check import OLDEST, Facts, facts_of, version
 from edgefc.devices.host import Board
 from edgefc.devices.progress import elapsed, transfer
 from edgefc.devices.transports.base import Transport
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, shortened
 from edgefc.runtime import native
 from edgefc.runtime.native import build
 
@@ -160,7 +160,7 @@ def _pip(arguments: Sequence[str]) -> str:
     if done.returncode == 0:
         return ""
     errors = [line for line in done.stderr.splitlines() if line.strip().startswith("ERROR")] or ["ERROR: pip failed"]
-    return errors[-1].strip().removeprefix("ERROR:").strip().rstrip(".")[:200]
+    return shortened(errors[-1].strip().removeprefix("ERROR:").strip().rstrip("."))
 
 
 def _native(board: Board, facts: Facts, say: Say) -> tuple[str | None, str | None]:

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from edgefc.errors import DeviceError, UsageError
+from edgefc.errors import DeviceError, UsageError, shortened
 
 SUITE, PYTHON = "bookworm", "3.11"
 REQUIRED = {  # Debian package: the program of it that is used
@@ -190,7 +190,7 @@ def _step(what: str, argv: Sequence[str], log: Path) -> None:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DeviceError(f"the arm64 folder could not be made: {what}: {error}. {log} has more.") from None
     if done:
-        last = log.read_text(errors="replace").strip().rpartition("\n")[2][:300]
+        last = shortened(log.read_text(errors="replace").strip().rpartition("\n")[2])
         raise DeviceError(f"the arm64 folder could not be made: {what}: exit {done}, {last!r}. {log} has more.")
     print(f"arm64 folder: {what}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 

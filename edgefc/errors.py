@@ -18,6 +18,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def shortened(text: object, most: int = 300) -> str:
+    """The text in at most so many characters, cut between words, with an ellipsis where something is missing.
+
+    A word that is longer than all of it is cut too: there is no better place.
+    """
+    said = str(text).strip()
+    if len(said) <= most:
+        return said
+    head = said[: most - 4]
+    if not said[most - 4].isspace():
+        head = head.rsplit(maxsplit=1)[0]
+    return head.rstrip(" .,;:") + " ..."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception of other code, shortened, without a full stop; its type where it has no text."""
+    try:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    except Exception:  # its __str__ is other code too
+        lines = []
+    return shortened(lines[0].rstrip(".")) if lines else type(error).__name__
+
+
 class EdgefcError(Exception):
     """Base class; the command line prints these without a traceback."""
 

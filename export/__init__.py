@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from edgefc.export.verifier import verify as verify
 
 _NAMES = {
-    "ExportReport": "exporter", "TensorInfo": "exporter", "export": "exporter",
-    "VerifyReport": "verifier", "verify": "verifier",
-}  # fmt: skip
+    "ExportReport": "exporter",
+    "TensorInfo": "exporter",
+    "export": "exporter",
+    "VerifyReport": "verifier",
+    "verify": "verifier",
+}
 
 __all__ = ["ExportReport", "TensorInfo", "VerifyReport", "export", "verify"]
 

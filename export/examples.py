@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, first_line
 
 Args = Tensor | Sequence[Any] | Mapping[str, Any]
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -40,6 +40,5 @@ def tensors(inputs: Any) -> list[Tensor]:
 
 def said_by(error: BaseException) -> str:
     """An exception of someone else's code in part of a sentence: its type and its first line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0][:300].rstrip(".") if lines else ""
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    kind, said = type(error).__name__, first_line(error)
+    return kind if said == kind else f"{kind}: {said}"

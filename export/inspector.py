@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from edgefc.errors import ModelError, UsageError, needs_extra
+from edgefc.errors import ModelError, UsageError, first_line, needs_extra
 from edgefc.export import candidates
 from edgefc.export.described import Described
 from edgefc.export.stored import Reader, Use, Weight, metadata, passes_on, text
@@ -118,8 +118,7 @@ def _read(file: Path) -> tuple[onnx.ModelProto, Reader]:
         for weight in found.weights:
             _count_packed(weight)
     except Exception as error:  # protobuf and onnx raise errors of many classes
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(f"{file} is not a whole ONNX model: {first[:200]}. Export it again.") from None
+        raise ModelError(f"{file} is not a whole ONNX model: {first_line(error)}. Export it again.") from None
     return model, found
 
 

@@ -99,7 +99,7 @@ def prepare_nodes(model: ir.Model) -> None:
         if node.op_type not in lowerings():
             raise ExportError(
                 f"layer {node.name!r} is a {node.op_type}, which has no ONNX form. "
-                f"Layers that have one: {', '.join(sorted(lowerings()))}; a subclass needs a lowering of its own."
+                f"Layers that have one: {', '.join(sorted(lowerings()))}."
             )
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         for name, value in lowerings()[node.op_type].prepare(attributes).items():
@@ -177,7 +177,7 @@ def _holders(model: ir.Model) -> Iterator[ir.Model | ir.Graph | ir.Function | ir
 def _layers(model: ir.Model) -> dict[ir.Node, str]:
     """The innermost torch module around each node; where torch names none, that of the node's inputs or outputs."""
     nodes = list(model.graph.all_nodes())
-    found = {node: None if (scope := torch_scope(node.metadata_props)) is None else own_name(scope) for node in nodes}
+    found = {node: _layer(node) for node in nodes}
     for node in nodes:
         if found[node] is None:
             found[node] = next((found[each] for each in node.predecessors() if found.get(each)), None)
@@ -185,3 +185,8 @@ def _layers(model: ir.Model) -> dict[ir.Node, str]:
         if found[node] is None:
             found[node] = next((found[each] for each in node.successors() if found.get(each)), None)
     return {node: layer or "" for node, layer in found.items()}
+
+
+def _layer(node: ir.Node) -> str | None:
+    scope = torch_scope(node.metadata_props)
+    return None if scope is None else own_name(scope)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgefc.errors import ModelError, UsageError
+from edgefc.errors import ModelError, UsageError, first_line
 from edgefc.export.adapter import Adapter
 from edgefc.export.examples import said_by
 from edgefc.export.state import Given
@@ -41,7 +41,7 @@ def open_session(file: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelError(f"onnxruntime cannot load {file.name}: {_first_line(error)}.") from None
+        raise ModelError(f"onnxruntime cannot load {file.name}: {first_line(error)}.") from None
 
 
 def feeds_of(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
@@ -74,7 +74,7 @@ def run_session(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> lis
     except Exception as error:
         shapes = {name: array.shape for name, array in feeds.items()}
         raise ModelError(
-            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {_first_line(error)}."
+            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {first_line(error)}."
         ) from None
 
 
@@ -83,8 +83,3 @@ def to_numpy(tensor: Tensor) -> NDArray[Any]:
         tensor = tensor.float()
     result: NDArray[Any] = tensor.detach().cpu().numpy()
     return result
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]

@@ -24,6 +24,7 @@ from edgefc.export.axes import Plan
 from edgefc.export.examples import said_by
 from edgefc.export.graph_axes import Specialised
 from edgefc.export.guards import Guards
+from edgefc.export.plain import plain_weights
 from edgefc.export.preparing import Prepared
 from edgefc.export.state import Given
 
@@ -91,7 +92,7 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     names, tensors = adapter.inputs.names, adapter.inputs.tensors
     examples = axes.at_least_two(plan, tensors, axes.sizes_of(plan, names, tensors))
     try:
-        with quiet(), without_autocast_regions(), _one_capture() as captured:
+        with plain_weights(adapter.model), quiet(), without_autocast_regions(), _one_capture() as captured:
             program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import EdgefcError, UsageError
+from edgefc.errors import EdgefcError, UsageError, first_line, shortened
 from edgefc.files import exists
 
 _KEYS = ("state_dict", "model_state_dict", "model")
@@ -61,10 +61,9 @@ def _read(path: Path) -> Any:
     except UsageError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"cannot read weights from {path}: {first[:200]}. Give a .safetensors file, or a state dict saved with "
-            "torch.save; whole pickled models are not loaded, because they can run code."
+            f"cannot read weights from {path}: {first_line(error)}. Give a .safetensors file, or a state dict saved "
+            "with torch.save; whole pickled models are not loaded, because they can run code."
         ) from None
 
 
@@ -308,7 +307,7 @@ def _load(model: nn.Module, state: State, path: Path) -> None:
 def _second_line(error: Exception) -> str:
     """What torch says below "Error(s) in loading state_dict for ...:"."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[min(1, len(lines) - 1)].rstrip(".")[:300] if lines else type(error).__name__
+    return shortened(lines[min(1, len(lines) - 1)].rstrip(".")) if lines else type(error).__name__
 
 
 def _shape(tensor: Any) -> str:

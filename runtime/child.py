@@ -107,10 +107,11 @@ def _end(done: subprocess.CompletedProcess[str]) -> str:
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         hint = "Memory probably ran out: give a smaller batch." if name == "SIGKILL" else "Try another onnxruntime."
         return f"ended with {name} in onnxruntime. {hint}"
-    last = done.stderr.strip().rpartition("\n")[2][:200]
+    last = done.stderr.strip().rpartition("\n")[2]
     if last.startswith("MemoryError") or "bad_alloc" in last or "_ArrayMemoryError" in last:
         return "needs more memory than there is. Give a smaller batch."
-    return f"failed in a child process: {last or done.returncode}. This is a fault of edgefc; please report it."
+    why = errors.shortened(last) or done.returncode
+    return f"failed in a child process: {why}. This is a fault of edgefc; please report it."
 
 
 def environment() -> dict[str, str]:

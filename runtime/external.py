@@ -1,8 +1,10 @@
-"""What an .onnx file says of itself, read without the onnx package: its weights files and operator versions.
+"""What an .onnx file says of itself, read without the onnx package: its weights files, nodes and operator versions.
+
+Weights lie in the initializers of graphs and in the attributes of nodes, at any depth: the body of an If is a graph in
+an attribute. edgefc.external says which places onnxruntime accepts for weights outside the file.
 
 A protobuf message is a sequence of fields: a varint key (number * 8 + wire type) and a value. Weights inside the file
-are skipped. edgefc.external says which places onnxruntime accepts for weights files. Field numbers are those of
-onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto):
+are skipped. Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto):
 
     ModelProto            graph 7, opset_import 8, functions 25
     GraphProto            node 1, initializer 5
@@ -27,9 +29,9 @@ from edgefc.external import is_inside
 _VARINT, _EIGHT_BYTES, _LENGTH, _GROUP, _GROUP_END, _FOUR_BYTES = range(6)  # wire types
 _STEP = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _NO_PROTOBUF = (IndexError, ValueError)  # raised for an .ort file, say, or a file that was cut short
-_DEEPEST = 100  # subgraphs within subgraphs: protobuf itself reads no more messages than that
+_DEEPEST = 100  # messages within messages: protobuf itself reads no more than that
 
-# Where a tensor can lie: which message is in which field of which message.
+# What lies in which field of which message, for the search for weights.
 _HOLDS = {
     "model": {7: "graph", 25: "function"},
     "function": {7: "node"},
@@ -45,7 +47,7 @@ _RECURRENT = {"LSTM": "an LSTM", "GRU": "a GRU"}
 _TURNED = "a MatMul after a Transpose of its first axis"
 
 
-class Field(NamedTuple):
+class _Field(NamedTuple):
     """A value with a length lies from start to end. A varint has its value, and an empty span."""
 
     number: int
@@ -70,7 +72,7 @@ def weight_files(path: Path) -> list[Path]:
     """
     with _mapped(path) as data:
         try:
-            names = list(dict.fromkeys(_locations(data, "model", (0, len(data)))))
+            names = list(dict.fromkeys(_locations(data, "model", 0, len(data))))
         except _NO_PROTOBUF:
             return []
     for name in names:
@@ -131,33 +133,45 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
         yield data
 
 
-def _locations(data: mmap.mmap, message: str, span: tuple[int, int], depth: int = 0) -> Iterator[str]:
+def _locations(data: mmap.mmap, message: str, at: int, stop: int, depth: int = 0) -> Iterator[str]:
     if depth > _DEEPEST:
-        raise ValueError("more messages within messages than protobuf reads")
+        raise ValueError(f"messages are nested more than {_DEEPEST} deep")
     if message == "external_data":
-        texts = {field.number: data[field.start : field.end] for field in fields(data, *span)}
+        texts = {number: data[start:end] for number, start, end in fields(data, at, stop)}
         if texts.get(1) == b"location" and 2 in texts:
-            yield text(texts[2])
+            yield _text(texts[2])
         return
-    for field in fields(data, *span):
-        if field.number in _HOLDS[message] and field.value < 0:
-            yield from _locations(data, _HOLDS[message][field.number], (field.start, field.end), depth + 1)
+    for number, start, end in fields(data, at, stop):
+        if number in _HOLDS[message]:
+            yield from _locations(data, _HOLDS[message][number], start, end, depth + 1)
+
+
+def fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each field with a length."""
+    return ((field.number, field.start, field.end) for field in _fields(data, at, stop) if field.value < 0)
+
+
+def numbers(data: mmap.mmap, at: int, stop: int, wanted: int) -> Iterator[int]:
+    """The varints of one field, each in a field of its own or several packed into one."""
+    for field in _fields(data, at, stop):
+        if field.number == wanted:
+            yield from [field.value] if field.value >= 0 else _packed(data, field)
 
 
 def _imported(data: mmap.mmap, domain: str, *numbers: int) -> Iterator[int]:
     """The versions of a domain among the OperatorSetIds at the end of a path."""
     for each in _inside(data, (0, len(data)), *numbers):
         name, version = "", 0
-        for field in fields(data, each.start, each.end):
+        for field in _fields(data, each.start, each.end):
             if field.number == 1:
-                name = text(data[field.start : field.end])
+                name = _text(data[field.start : field.end])
             elif field.number == 2 and field.value >= 0:
                 version = field.value - (field.value >> 63 << 64)  # a negative int64 is stored as its complement
         if name == domain:
             yield version
 
 
-def _mentions(data: mmap.mmap, node: Field, domain: str) -> bool:
+def _mentions(data: mmap.mmap, node: _Field, domain: str) -> bool:
     """Whether a node, or one in its subgraphs, has that domain: a search for the bytes of the field `domain`."""
     return data.find(bytes([7 << 3 | _LENGTH, len(domain)]) + domain.encode(), node.start, node.end) >= 0
 
@@ -169,28 +183,28 @@ def _all_nodes(data: mmap.mmap, without: str | None) -> Iterator[_Node]:
         yield from _nested(data, field)
     for function in _inside(data, whole, 25):
         span = function.start, function.end
-        domains = [text(data[field.start : field.end]) for field in _inside(data, span, 10)]
+        domains = [_text(data[field.start : field.end]) for field in _inside(data, span, 10)]
         if without is None or without not in domains:
             for field in _inside(data, span, 7):
                 yield from _nested(data, field)
 
 
-def _nested(data: mmap.mmap, field: Field, depth: int = 0) -> Iterator[_Node]:
+def _nested(data: mmap.mmap, field: _Field, depth: int = 0) -> Iterator[_Node]:
     """A node, and those of its subgraphs."""
     yield _node(data, field)
     if depth > _DEEPEST:
         raise ValueError("more subgraphs within subgraphs than protobuf reads")
     for attribute in _inside(data, (field.start, field.end), 5):
-        for graph in fields(data, attribute.start, attribute.end):
+        for graph in _fields(data, attribute.start, attribute.end):
             if graph.number in (6, 11):
                 for node in _inside(data, (graph.start, graph.end), 1):
                     yield from _nested(data, node, depth + 1)
 
 
-def _node(data: mmap.mmap, span: Field) -> _Node:
+def _node(data: mmap.mmap, span: _Field) -> _Node:
     texts = {
-        field.number: text(data[field.start : field.end])
-        for field in fields(data, span.start, span.end)
+        field.number: _text(data[field.start : field.end])
+        for field in _fields(data, span.start, span.end)
         if field.number in (3, 4, 7)
     }
     return _Node(texts.get(4, ""), texts.get(3, ""), texts.get(7, ""), span.start, span.end)
@@ -200,13 +214,13 @@ def _moves_the_first_axis(data: mmap.mmap, transpose: _Node) -> bool:
     """Without perm the axes are reversed. Of two axes, none is that of a stack of matrices."""
     axes: list[int] = []
     for attribute in _inside(data, (transpose.start, transpose.end), 5):
-        for field in fields(data, attribute.start, attribute.end):
+        for field in _fields(data, attribute.start, attribute.end):
             if field.number == 8:
-                axes += [field.value] if field.end == field.start else packed(data, field)
+                axes += [field.value] if field.end == field.start else _packed(data, field)
     return not axes or (len(axes) > 2 and axes[0] != 0)
 
 
-def packed(data: mmap.mmap, field: Field) -> list[int]:
+def _packed(data: mmap.mmap, field: _Field) -> list[int]:
     values, at = [], field.start
     while at < field.end:
         value, at = _varint(data, at)
@@ -214,18 +228,18 @@ def packed(data: mmap.mmap, field: Field) -> list[int]:
     return values
 
 
-def text(data: bytes) -> str:
+def _text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _inside(data: mmap.mmap, span: tuple[int, int], *numbers: int) -> Iterator[Field]:
+def _inside(data: mmap.mmap, span: tuple[int, int], *numbers: int) -> Iterator[_Field]:
     """The fields with a length at the end of a path of field numbers."""
-    for field in fields(data, *span):
+    for field in _fields(data, *span):
         if field.number == numbers[0] and field.value < 0:
             yield from _inside(data, (field.start, field.end), *numbers[1:]) if numbers[1:] else [field]
 
 
-def fields(data: mmap.mmap, at: int, stop: int) -> Iterator[Field]:
+def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[_Field]:
     """Each field with a length, whose value is -1, and each varint. Others are skipped, unknown groups too."""
     open_groups: list[int] = []
     while at < stop:
@@ -236,12 +250,12 @@ def fields(data: mmap.mmap, at: int, stop: int) -> Iterator[Field]:
             if at + size > stop:
                 raise ValueError("a field ends outside its message")
             if not open_groups:
-                yield Field(number, at, at + size, -1)
+                yield _Field(number, at, at + size, -1)
             at += size
         elif wire == _VARINT:
             value, at = _varint(data, at)
             if not open_groups:
-                yield Field(number, at, at, value)
+                yield _Field(number, at, at, value)
         elif wire in _STEP:
             at += _STEP[wire]
         elif wire == _GROUP:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgefc.errors import EdgefcError, ModelError, UsageError
+from edgefc.errors import EdgefcError, ModelError, UsageError, shortened
 
 _LONGEST = 200  # characters of an unknown text
 _HERE = f"onnxruntime {ort.__version__}"
@@ -120,6 +120,4 @@ def _cleaned(text: str) -> str:
     text = re.sub(r"(Load model from|Exception during initialization:).*?(failed:|$)", "", text, count=1)
     text = re.sub(r"\S+\.(cc|h|cpp):\d+ .*?\)(?: const)? ", "", text)
     text = re.sub(r"\b\S+\.(cc|h|cpp):\d+ \S+ ?", "", text).strip().rstrip(".")
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST].rsplit(" ", 1)[0] + " ..."
-    return text or "onnxruntime gave no reason"
+    return shortened(text, _LONGEST) or "onnxruntime gave no reason"

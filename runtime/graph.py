@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefc.runtime.external import Field, fields, packed, text
+from edgefc.runtime.external import fields, numbers
 
 _DEEPEST = 32  # subgraphs within subgraphs
 
@@ -90,65 +90,57 @@ def read(path: Path) -> Model:
 
 def _model(data: mmap.mmap) -> Model:
     graph, functions = Graph((), {}), set()
-    for field in fields(data, 0, len(data)):
-        if field.number == 7:
-            graph = _graph(data, field, 0)
-        elif field.number == 25:
-            texts = _texts(data, field, (1, 10))
+    for number, start, end in fields(data, 0, len(data)):
+        if number == 7:
+            graph = _graph(data, start, end, 0)
+        elif number == 25:
+            texts = _texts(data, start, end, (1, 10))
             functions.add((texts.get(10, ""), texts.get(1, "")))
     return Model(graph, frozenset(functions))
 
 
-def _graph(data: mmap.mmap, span: Field, depth: int) -> Graph:
+def _graph(data: mmap.mmap, start: int, end: int, depth: int) -> Graph:
     if depth > _DEEPEST:
         raise ValueError(f"graphs are nested more than {_DEEPEST} deep")
     nodes, weights = [], {}
-    for field in fields(data, span.start, span.end):
-        if field.number == 1:
-            nodes.append(_node(data, field, depth))
-        elif field.number == 5:
-            tensor = _tensor(data, field)
+    for number, at, stop in fields(data, start, end):
+        if number == 1:
+            nodes.append(_node(data, at, stop, depth))
+        elif number == 5:
+            tensor = _tensor(data, at, stop)
             weights[tensor.name] = tensor
     return Graph(tuple(nodes), weights)
 
 
-def _node(data: mmap.mmap, span: Field, depth: int) -> Node:
+def _node(data: mmap.mmap, start: int, end: int, depth: int) -> Node:
     inputs, outputs, graphs, metadata = [], [], [], {}
     texts: dict[int, str] = {}
-    for field in fields(data, span.start, span.end):
-        if field.number == 1:
-            inputs.append(_text(data, field))
-        elif field.number == 2:
-            outputs.append(_text(data, field))
-        elif field.number in (3, 4, 7):
-            texts[field.number] = _text(data, field)
-        elif field.number == 5:
-            inner = [each for each in fields(data, field.start, field.end) if each.number in (6, 11)]
-            graphs += [_graph(data, each, depth + 1) for each in inner]
-        elif field.number == 9:
-            entry = _texts(data, field, (1, 2))
+    for number, at, stop in fields(data, start, end):
+        if number == 1:
+            inputs.append(_text(data, at, stop))
+        elif number == 2:
+            outputs.append(_text(data, at, stop))
+        elif number in (3, 4, 7):
+            texts[number] = _text(data, at, stop)
+        elif number == 5:
+            found = [each for each in fields(data, at, stop) if each[0] in (6, 11)]
+            graphs += [_graph(data, first, last, depth + 1) for _, first, last in found]
+        elif number == 9:
+            entry = _texts(data, at, stop, (1, 2))
             metadata[entry.get(1, "")] = entry.get(2, "")
     name, op, domain = (texts.get(number, "") for number in (3, 4, 7))
     return Node(name, op, domain, tuple(inputs), tuple(outputs), metadata, tuple(graphs))
 
 
-def _tensor(data: mmap.mmap, span: Field) -> Tensor:
-    shape: list[int] = []
-    dtype, name = 0, ""
-    for field in fields(data, span.start, span.end):
-        if field.number == 1:
-            shape += packed(data, field) if field.value < 0 else [field.value]
-        elif field.number == 2:
-            dtype = field.value
-        elif field.number == 8:
-            name = _text(data, field)
-    return Tensor(name, TYPES.get(dtype, "undefined"), tuple(shape))
+def _tensor(data: mmap.mmap, start: int, end: int) -> Tensor:
+    dtype = next(numbers(data, start, end, 2), 0)
+    name = _texts(data, start, end, (8,)).get(8, "")
+    return Tensor(name, TYPES.get(dtype, "undefined"), tuple(numbers(data, start, end, 1)))
 
 
-def _texts(data: mmap.mmap, span: Field, wanted: tuple[int, ...]) -> dict[int, str]:
-    inner = fields(data, span.start, span.end)
-    return {field.number: _text(data, field) for field in inner if field.number in wanted}
+def _texts(data: mmap.mmap, start: int, end: int, wanted: tuple[int, ...]) -> dict[int, str]:
+    return {number: _text(data, at, stop) for number, at, stop in fields(data, start, end) if number in wanted}
 
 
-def _text(data: mmap.mmap, field: Field) -> str:
-    return text(data[field.start : field.end])
+def _text(data: mmap.mmap, start: int, end: int) -> str:
+    return data[start:end].decode("utf-8", "replace")

@@ -23,6 +23,7 @@ from scipy.linalg import hadamard
 from torch import Tensor, nn
 
 from edgefc import CirculantLinear, PRPLinear, generator
+from edgefc.layers.checkpoint import holds_weights
 from edgefc.testing import assert_close
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,6 +122,18 @@ def randomise(layer: AnyLinear, seed: int = 0) -> AnyLinear:
         if name != "kernel":
             nn.init.normal_(parameter)
     return layer
+
+
+def weights(layer: nn.Module) -> dict[str, Tensor]:
+    """The state dict without seeds and configurations."""
+    return {name: tensor for name, tensor in layer.state_dict().items() if holds_weights(name)}
+
+
+def take_weights(layer: nn.Module, other: nn.Module) -> None:
+    """The parameters of `other` and the seed of its own."""
+    with torch.no_grad():
+        for mine, theirs in zip(layer.parameters(), other.parameters(), strict=True):
+            mine.copy_(theirs)
 
 
 def inputs(*shape: int, seed: int = 0, dtype: Any = np.float32) -> NDArray[Any]:

@@ -1,6 +1,8 @@
 """For tests of the native kernels: the library, one PRPLinear node with its float64 answer, layers without bodies."""
 
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,21 @@ def library(folders: pytest.TempPathFactory) -> str:
         build.compiler()
     except build.NoLibrary as error:
         pytest.skip(f"NO NATIVE KERNELS ARE TESTED: {error}")
-    return str(build.build(folders.mktemp("native") / native.NAME))  # a compiler that fails is a failure
+    return str(made_once(folders, native.NAME, build.build))  # a compiler that fails is a failure
+
+
+def made_once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The file that make(path) writes, once for all modules and processes of a test run."""
+    import fcntl
+
+    base = folders.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"made-{name}"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / name).exists():
+            make(folder / name)
+    return folder / name
 
 
 def choose_cpu(name: str, monkeypatch: pytest.MonkeyPatch, library: str) -> str:

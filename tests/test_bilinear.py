@@ -17,7 +17,7 @@ from torch import nn
 
 from edgefc import BilinearLinear
 from edgefc.errors import ShapeError
-from edgefc.layers import kronecker
+from edgefc.layers import free_entries
 from edgefc.layers.factors import LONGEST, factors
 from edgefc.testing import assert_close
 from tests import bilinear_models as bilinear
@@ -158,7 +158,7 @@ def test_sweeps_over_free_entries_come_nearer_than_zeros_there(n: int, m: int, m
     torch.manual_seed(0)
     linear = nn.Linear(n, m, dtype=torch.float64)
     swept = (BilinearLinear.from_linear(linear, terms=2).dense() - linear.weight).norm()
-    monkeypatch.setattr(kronecker, "_SWEEPS", 0)
+    monkeypatch.setattr(free_entries, "_SWEEPS", 0)
     zeros = (BilinearLinear.from_linear(linear, terms=2).dense() - linear.weight).norm()
     assert swept < zeros * (1 - 1e-4)
 

@@ -159,7 +159,7 @@ def test_swapped_layers_are_noticed(tmp_path: Path) -> None:
     """Meta-test: two PRP layers of one size that trade seeds."""
     x, model = models.inputs(4, 16), nn.Sequential(PRPLinear(16, 16, seed=1), PRPLinear(16, 16, seed=2))
     swapped = nn.Sequential(PRPLinear(16, 16, seed=2), PRPLinear(16, 16, seed=1))
-    swapped.load_state_dict(model.state_dict())
+    models.take_weights(swapped, model)
     export(swapped, torch.from_numpy(x), tmp_path / "net.onnx", verify=False)
     loaded = ir.load(tmp_path / "net.onnx")
     loaded.graph.inputs[0].name = "x"

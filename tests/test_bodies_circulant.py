@@ -243,7 +243,7 @@ def test_a_swapped_kernel_entry_is_noticed(options: Options, run: Any) -> None:
 
 def test_another_seed_is_noticed() -> None:
     layer, other, x = make(64, 64, seed=0), make(64, 64, seed=1), models.inputs(4, 64)
-    other.load_state_dict(layer.state_dict())
+    models.take_weights(other, layer)
     with pytest.raises(AssertionError, match="nmse"):
         assert_close(run_onnxruntime(layer_model(other, 64), x), models.expected(layer, x), nmse=1e-7, what="seed")
 

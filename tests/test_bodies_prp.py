@@ -188,7 +188,7 @@ def test_the_operators_are_these(options: Options) -> None:
 def test_the_neighbouring_seed_is_noticed(distribution: str, options: Options, run: Any) -> None:
     """Meta-test: the file of seed 1 against the oracle of seed 0."""
     layer, other = (make(64, 64, distribution=distribution, seed=seed) for seed in (0, 1))
-    other.load_state_dict(layer.state_dict())
+    models.take_weights(other, layer)
     with pytest.raises(AssertionError, match="nmse"):
         check(layer, layer_model(other, 64, options=options), run, models.inputs(4, 64), options)
 

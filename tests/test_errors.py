@@ -71,3 +71,29 @@ def test_other_errors_pass(error: Exception) -> None:
         raise error
 
     assert caught.value is error
+
+
+@pytest.mark.parametrize("most", range(20, 60))
+def test_texts_are_cut_between_words(most: int) -> None:
+    text = "torch cannot do this, please leave a comment below the issue."
+    said = errors.shortened(text, most)
+    assert len(said) <= most
+    words = said.removesuffix(" ...").split()
+    assert [word.rstrip(".,") for word in text.split()][: len(words)] == [word.rstrip(".,") for word in words]
+    assert said.endswith(" ...")
+
+
+def test_texts_that_fit_stay_and_words_that_do_not_are_cut() -> None:
+    assert errors.shortened(" a short text. ", 13) == "a short text."
+    assert errors.shortened("x" * 50, 20) == "x" * 16 + " ..."
+
+
+def test_the_first_line_of_what_other_code_raises() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert errors.first_line(ValueError("\n  one line.\nand another")) == "one line"
+    assert errors.first_line(ValueError()) == "ValueError"
+    assert errors.first_line(Mute()) == "Mute"
+    assert errors.first_line(ValueError("word " * 99)).endswith("word word ...")

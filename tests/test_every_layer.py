@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from edgefc.catalogue import Called, Entry, entries
 from edgefc.export import export
 from edgefc.export.inspector import inspect
+from edgefc.layers.checkpoint import Seeded
 from edgefc.testing import assert_close
 
 WIDTH = 12
@@ -38,6 +40,65 @@ def test_stands_where_the_dense_layer_stood(entry: Entry) -> None:
     assert y.shape == expected.shape
     assert y.dtype == expected.dtype
     assert torch.isfinite(y).all()
+
+
+@every_layer
+def test_a_model_of_drawn_seeds_is_reproduced_by_manual_seed(entry: Entry) -> None:
+    """And its layers differ: in their seeds, where they have seeds."""
+    torch.manual_seed(7)
+    first, second = entry.make(WIDTH), entry.make(WIDTH)
+    torch.manual_seed(7)
+    again = entry.make(WIDTH)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
+    assert str(again) == str(first)
+    seeds = [*seeds_of(first), *seeds_of(second)]
+    assert len(set(seeds)) == len(seeds)
+
+
+@every_layer
+def test_conversions_leave_the_seed_alone(entry: Entry) -> None:
+    """And the answers, as far as float64 keeps those of float32; type() casts every tensor that it is given."""
+    layer, x = made(entry)
+    y = entry.call(layer, x)
+    seeds = seeds_of(layer)
+    for convert in (torch.nn.Module.half, torch.nn.Module.bfloat16, torch.nn.Module.double):
+        assert seeds_of(convert(copy.deepcopy(layer))) == seeds
+    if x.is_floating_point():
+        typed = copy.deepcopy(layer).type(torch.float64)
+        assert seeds_of(typed) == seeds
+        assert_close(entry.call(typed, x.double()), y, nmse=1e-9, what="type")
+
+
+@every_layer
+def test_to_empty_restores_the_seed(entry: Entry) -> None:
+    """That of the constructor, whatever was loaded; drawn on the CPU although the layer is on the meta device."""
+    torch.manual_seed(3)
+    with torch.device("meta"):
+        layer = entry.make(WIDTH)
+    seeds = seeds_of(layer)
+    torch.manual_seed(4)
+    if seeds:
+        layer.load_state_dict(entry.make(WIDTH).state_dict(), assign=True)
+        assert seeds_of(layer) != seeds
+    for device in ("meta", "cpu"):
+        layer.to_empty(device=device)
+        assert seeds_of(layer) == seeds
+    layer.load_state_dict(layer.state_dict())  # the configurations are back, too
+
+
+@every_layer
+def test_safetensors(entry: Entry, tmp_path: Path) -> None:
+    """save_model and load_model, between layers of other seeds."""
+    layer, x = made(entry)
+    torch.manual_seed(1)
+    fresh = entry.make(WIDTH).eval()
+    save_model(layer, str(tmp_path / "m.safetensors"))
+    assert load_model(fresh, tmp_path / "m.safetensors") == (set(), [])
+    assert torch.equal(entry.call(fresh, x), entry.call(layer, x))
+
+
+def seeds_of(model: torch.nn.Module) -> list[int]:
+    return [part.seed for part in model.modules() if isinstance(part, Seeded)]
 
 
 @every_layer

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,30 +11,26 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefc import CirculantLinear
-from edgefc.runtime.native import build
 from edgefc.testing import assert_close, layer_model, run_onnxruntime
 from tests import layer_models as models
+from tests import native_models
 
 Open = Callable[..., ort.InferenceSession]
 SIZES = [(1, 1, None), (12, 12, None), (97, 97, None), (1000, 10, None), (48, 130, 20), (256, 256, 64), (30, 20, 7)]
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        build.compiler()
-    except build.NoLibrary as error:
-        pytest.skip(f"NO NATIVE KERNELS ARE TESTED: {error}")
-    return build.build(tmp_path_factory.mktemp("native") / build.NAME, extra=build.STRICT)
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return native_models.library(tmp_path_factory)
 
 
 @pytest.fixture
-def open_session(library: Path) -> Open:
+def open_session(library: str) -> Open:
     def open_it(model: ir.Model, threads: int = 1) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # the errors that the tests provoke
-        options.register_custom_ops_library(str(library))
+        options.register_custom_ops_library(library)
         return ort.InferenceSession(ir.to_proto(model).SerializeToString(), options)
 
     return open_it

@@ -95,7 +95,9 @@ def test_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "library_path", lambda: None)
 
     assert native.choose("auto") is None and native.choose("off") is None
-    with pytest.raises(UsageError, match=r"^native is 'on', and this edgefc has no native kernels\. Install a C"):
+    with pytest.raises(
+        UsageError, match=r"^native is 'on', and this edgefc was installed without native kernels\. Install a C"
+    ):
         native.choose("on")
 
 

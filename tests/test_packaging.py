@@ -144,8 +144,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from the sdist that is built from a copy of this checkout: a file that either forgets is missing."""
     place = tmp_path_factory.mktemp("build")
     shutil.copytree(ROOT, place / "copy", symlinks=True, ignore=SKIPPED)
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", cwd=place / "copy")
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", cwd=place / "copy")
     (built,) = (place / "dist").glob("*.whl")
+    built.with_suffix(".log").write_text(done.stdout + done.stderr)
     return built
 
 
@@ -184,18 +185,90 @@ def test_the_wheel_holds_the_native_kernels(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_compiler_the_wheel_is_for_all_machines(tmp_path: Path) -> None:
-    """And the notice says so."""
-    shutil.copytree(ROOT, tmp_path / "copy", symlinks=True, ignore=SKIPPED)
-    command = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist")
-    environment = {**os.environ, "CXX": "no-such-compiler"}
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
+def test_the_build_shows_every_file_once(wheel: Path) -> None:
+    """So nothing is compiled twice."""
+    shown = re.findall(r"^\[ *(\d+)/(\d+)\] \S+\.cc, \d+\.\d s$", wheel.with_suffix(".log").read_text(), re.M)
 
-    done = subprocess.run(command, cwd=tmp_path / "copy", env=environment, capture_output=True, text=True)
+    assert shown == [(str(count), str(len(shown))) for count in range(1, len(shown) + 1)] and len(shown) > 20
+
+
+def wheel_without_library(folder: Path, **environment: str) -> tuple[Path, str]:
+    """A wheel built in that environment, which must hold no library, and what the build said."""
+    shutil.copytree(ROOT, folder / "copy", symlinks=True, ignore=SKIPPED)
+    command = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist")
+
+    done = subprocess.run(
+        command, cwd=folder / "copy", env={**os.environ, **environment}, capture_output=True, text=True
+    )
 
     assert done.returncode == 0, done.stderr
-    assert "installed without its native kernels: the compiler no-such-compiler" in done.stdout + done.stderr
-    (built,) = (tmp_path / "dist").glob("*.whl")
+    (built,) = (folder / "dist").glob("*.whl")
     assert built.name.endswith("-py3-none-any.whl") and LIBRARY not in zipfile.ZipFile(built).namelist()
+    return built, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_wheel_is_for_all_machines(tmp_path: Path) -> None:
+    """And the notice says so."""
+    _, said = wheel_without_library(tmp_path, CXX="no-such-compiler")
+
+    assert "installed without its native kernels: the compiler no-such-compiler" in said
+
+
+@pytest.mark.slow
+def test_an_install_without_kernels(tmp_path: Path) -> None:
+    """Models run, and native="on" says how to get the kernels."""
+    built, said = wheel_without_library(tmp_path, EDGEFC_NATIVE="0")
+    site, model = tmp_path / "site", tmp_path / "m.onnx"
+    onnx_models.matmul(model)
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, built)
+
+    code = f"""
+import sys
+sys.path.insert(0, {str(site)!r})
+import edgefc.runtime
+from edgefc.errors import UsageError
+assert edgefc.runtime.__file__.startswith({str(site)!r})
+session = edgefc.runtime.Session({str(model)!r})
+print(session.native, session.inputs[0].name)
+try:
+    edgefc.runtime.Session({str(model)!r}, native="on")
+except UsageError as error:
+    print(error)
+"""
+    ran, refused = run(sys.executable, "-c", code, cwd=tmp_path).stdout.splitlines()
+
+    assert "edgefc is installed without its native kernels: EDGEFC_NATIVE is 0." in said and "prp_avx2" not in said
+    assert ran.startswith("None ")
+    assert refused == (
+        "native is 'on', and this edgefc was installed without native kernels. Install a C++ compiler and run pip "
+        "install again without EDGEFC_NATIVE=0, or run python -m edgefc.runtime.native.build in a checkout."
+    )
+
+
+def test_an_editable_install_without_kernels_removes_those_of_an_earlier_one(tmp_path: Path) -> None:
+    shutil.copytree(ROOT, tmp_path / "copy", symlinks=True, ignore=SKIPPED)
+    library = tmp_path / "copy" / "runtime" / "native" / Path(LIBRARY).name
+    library.touch()
+
+    command = (sys.executable, "setup.py", "-q", "build_ext", "--inplace")
+    subprocess.run(
+        command, cwd=tmp_path / "copy", env={**os.environ, "EDGEFC_NATIVE": "0"}, capture_output=True, check=True
+    )
+
+    assert not library.exists()
+
+
+@pytest.mark.parametrize("value", ["off", "2"])
+def test_a_switch_without_a_meaning(value: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, env={**os.environ, "EDGEFC_NATIVE": value},
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+    said = f"EDGEFC_NATIVE is {value!r}. Set it to 0 to install without the native kernels, or leave it unset."
+    assert done.returncode == 1 and done.stderr.strip().endswith(said)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgefc import PRPEmbedding, generator
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers import seeded
+from edgefc.layers.checkpoint import holds_weights
 from edgefc.testing import assert_close
 
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([61, 64, 97, 300]))
@@ -80,7 +81,7 @@ def test_the_table_written_out() -> None:
 def test_large_vocabularies(v: int, d: int) -> None:
     """Against the rows asked for only: numpy's whole table of the second would take 200 MB."""
     layer, x = make(v, d, dtype=torch.float32), np.unique(tokens(v, 30))
-    words = generator.words(0, x.astype(np.uint32), np.arange(d // 8, dtype=np.uint32))
+    words = generator.words(layer.seed, x.astype(np.uint32), np.arange(d // 8, dtype=np.uint32))
     codes = (words[:, :, None] >> np.arange(0, 32, 4, dtype=np.uint32) & np.uint32(15)).reshape(len(x), d)
     p = np.array(generator.codebook("gaussian").levels)[codes]
     rows, columns = (scale.detach().double().numpy() for scale in (layer.row_scale, layer.column_scale))
@@ -129,7 +130,7 @@ def test_gradients_are_the_closed_form() -> None:
     assert_close(layer.row_scale.grad, by_row, nmse=1e-26, what="dL/drow")
     assert_close(layer.column_scale.grad, (g * rows[x, None] * p[x]).sum(0), nmse=1e-26, what="dL/dcolumn")
     assert [name for name, _ in layer.named_parameters()] == ["row_scale", "column_scale"]
-    assert not list(layer.buffers())
+    assert not [name for name, _ in layer.named_buffers() if holds_weights(name)]
 
 
 @pytest.mark.parametrize("padding_idx", [0, 4, 19, -1, -20])
@@ -241,7 +242,7 @@ def test_copies_answer_alike() -> None:
     fresh = PRPEmbedding(20, 12, seed=2**64 - 1, distribution="ternary", dtype=torch.float64)
     fresh.load_state_dict(layer.state_dict())
     pickled = pickle.dumps(layer)
-    assert len(pickled) < 4000
+    assert len(pickled) < 5000
     for other in (fresh, copy.deepcopy(layer), pickle.loads(pickled)):
         assert torch.equal(other(x), layer(x))
         assert str(other) == str(layer)
@@ -260,7 +261,10 @@ def test_repr_says_how_to_make_it() -> None:
     said = "PRPEmbedding(num_embeddings=20, embedding_dim=12, padding_idx=19, distribution='ternary', seed=7)"
     assert str(layer) == said
     assert str(eval(said)) == said
-    assert str(PRPEmbedding(2, 1)) == "PRPEmbedding(num_embeddings=2, embedding_dim=1, distribution='gaussian', seed=0)"
+    assert (
+        str(PRPEmbedding(2, 1, seed=0))
+        == "PRPEmbedding(num_embeddings=2, embedding_dim=1, distribution='gaussian', seed=0)"
+    )
 
 
 # ---- the ways to be wrong

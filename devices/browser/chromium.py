@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from edgefc.devices.browser import keeper
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, shortened
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 _PLACES = (
@@ -86,7 +86,7 @@ class Chromium:
         except OSError:
             return ""
         said = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line or "cannot" in line.lower()]
-        return f" ({said[-1][:200]})" if said else ""
+        return f" ({shortened(said[-1])})" if said else ""
 
     def close(self) -> None:
         """Kill it and remove its folder."""

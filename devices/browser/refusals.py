@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from edgefc.devices.browser.onnxruntime_web import VERSION
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, shortened
 
 _LONGEST = 200  # characters of an unknown text
 _HERE = f"onnxruntime-web {VERSION}"
@@ -60,4 +60,4 @@ def _sentence(text: str) -> str:
             return say(found)
     flat = re.sub(r"^.*ERROR_MESSAGE: ", "", flat)
     flat = re.sub(r"\S+\.(cc|h|cpp):\d+ .*?\)(?: const)? ", "", flat).strip().rstrip(".")
-    return (flat[:_LONGEST].rsplit(" ", 1)[0] + " ..." if len(flat) > _LONGEST else flat) or "it gave no reason"
+    return shortened(flat, _LONGEST) or "it gave no reason"

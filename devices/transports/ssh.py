@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 
 from edgefc.devices.transports.base import Transport
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, shortened
 
 _OPTIONS = (
     "BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15", "ServerAliveInterval=10",
@@ -68,7 +68,7 @@ class SshTransport(Transport):
         for said, meaning in _MEANINGS:
             if said in stderr:
                 return meaning.format(alias=self.alias) + "."
-        last = stderr.strip().rpartition("\n")[2][:200]
+        last = shortened(stderr.strip().rpartition("\n")[2])
         if not last:  # so ssh ends when the program there was killed; of a lost link it tells
             return None
         return f"the connection was lost ({last.rstrip('.')}). Look whether it is on, and run again."

@@ -1,7 +1,8 @@
 """What every structured layer costs beside the dense layer that it replaces, and beside what else could replace it.
 
 limits.py     what this machine can do at most: bytes read, multiply-adds
-models.py     the rivals as .onnx files: dense, int8, int4, low rank
+models.py     the competitors as .onnx files: dense, int8, int4, low rank
+check.py      their outputs against float64, before they are timed
 plan.py       which layers at which sizes; what is left out, and why
 measure.py    bench(): all of a size in one run, interleaved
 record.py     BenchRecord: what bench() returns, and its file format

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgefc.bench import models, plan
+from edgefc.bench.check import FLOAT32, INT4, INT8, Array, Check
 from edgefc.bench.models import Rival
 from edgefc.bench.plan import Case
 from edgefc.bench.record import NATIVE_INT8, LeftOut
@@ -18,12 +19,24 @@ from edgefc.catalogue import Entry
 from edgefc.errors import EdgefcError, UsageError
 from edgefc.runtime import Model
 
+_QUANTISED: dict[str, tuple[Callable[[Path, Path], None], float]] = {
+    plan.INT8: (models.quantise_int8, INT8),
+    plan.INT8_BLOCKS: (partial(models.quantise_blocks, bits=8), INT8),
+    plan.INT4: (partial(models.quantise_blocks, bits=4), INT4),
+}
+
 
 class Made:
-    """rivals, the dense one first; left_out; tick() is called for each layer that is done."""
+    """rivals, the dense one first, all checked; left_out; tick() is called for each layer that is done.
 
-    def __init__(self, case: Case, folder: Path, tick: Callable[[], object] = lambda: None) -> None:
+    Without a dense layer that passes its check there are no rivals: there is nothing to compare them with.
+    """
+
+    def __init__(
+        self, case: Case, folder: Path, check: Check | None = None, tick: Callable[[], object] = lambda: None
+    ) -> None:
         self.case, self.folder, self.tick = case, folder, tick
+        self.check = check or Check(case.n, (1,), 1)
         self.rivals: list[Rival] = []
         self.left_out: list[LeftOut] = []
         self._largest = 0, ""
@@ -35,14 +48,17 @@ class Made:
 
     def _linear(self) -> None:
         case, dense = self.case, self.folder / "dense.onnx"
-        models.dense(case.n, case.m, dense)
-        self._plain(plan.DENSE, dense, case.n * case.m)
-        for name, quantise in ((plan.INT8, models.quantise_int8), (plan.INT4, models.quantise_int4)):
-            if name in case.rivals:
-                path = self.folder / f"{name.split()[0]}.onnx"
-                with self._told(name, "onnxruntime"):
-                    quantise(dense, path)
-                    self._plain(name, path, case.n * case.m)
+        with self._told(plan.DENSE, "onnxruntime"):
+            reference = self._reference(models.dense(case.n, case.m, dense))
+            self._plain(plan.DENSE, dense, case.n * case.m, reference)
+        if not self.rivals:
+            return
+        for name in (each for each in case.rivals if each in _QUANTISED):
+            quantise, bound = _QUANTISED[name]
+            path = self.folder / f"{name.replace(' ', '-')}.onnx"
+            with self._told(name, "onnxruntime"):
+                quantise(dense, path)
+                self._plain(name, path, case.n * case.m, reference, bound)
         for index, entry in enumerate(case.entries):
             if entry.linear is not None:
                 make = partial(entry.linear, case.n, case.m)
@@ -61,13 +77,21 @@ class Made:
             count = sum(p.numel() for p in weights)
             if 4 * count > self.case.most_bytes:
                 raise UsageError(f"the dense layers that it replaces take {4 * count / 1e9:.1f} GB; {self.case.hint}")
-            models.write_layer(entry, models.drawn(partial(entry.dense, n)), n, path)
-            self._plain(plan.dense_name(entry), path, count)
+            dense = models.drawn(partial(entry.dense, n))
+            models.write_layer(entry, dense, n, path)
+            self._plain(plan.dense_name(entry), path, count, self.check.layer(dense))
             self._structured(entry, partial(entry.make, n), self.folder / "layer.onnx")
 
-    def _plain(self, name: str, path: Path, multiply_adds: int, note: str = "") -> None:
+    def _reference(self, chain: models.Chain) -> Array:
+        return self.check.product(chain.weights, chain.bias)
+
+    def _plain(
+        self, name: str, path: Path, multiply_adds: int, reference: Array, bound: float = FLOAT32, note: str = ""
+    ) -> None:
+        """One of onnxruntime's own operators."""
         size = models.weight_bytes(path)
-        self.rivals.append(Rival(name, "onnxruntime", Model(path, native="off"), size, multiply_adds, note))
+        rival = Rival(name, "onnxruntime", Model(path, native="off"), size, multiply_adds, bound, note)
+        self._add(rival, reference)
 
     def _structured(self, entry: Entry, make: Callable[[], Any], path: Path) -> None:
         """Its portable form, and its native one where there is a kernel."""
@@ -76,18 +100,27 @@ class Made:
             layer: nn.Module = models.drawn(make)
             models.write_layer(entry, layer, self.case.n, path)
             size, count = models.weight_bytes(path), layer.multiply_adds()  # type: ignore[operator]
-            portable = Rival(name, "portable", Model(path, native="off"), size, count)
-            self.rivals.append(portable)
+            reference = self.check.layer(layer)
             numbers = sum(p.numel() for p in layer.parameters())
             self._largest = max(self._largest, (numbers, name))
-            missing = models.missing_kernel(path)
-            if missing is None:
-                self.rivals.append(replace(portable, kernel="native", model=Model(path, native="on")))
-                if models.gains_by_int8(path):
-                    model = Model(path, native="on", activations="int8")
-                    self.rivals.append(replace(portable, kernel=NATIVE_INT8, model=model))
-            else:
-                self._leave_out(name, "native", missing)
+            portable = Rival(name, "portable", Model(path, native="off"), size, count, FLOAT32)
+            for rival in (portable, *self._native(portable)):
+                with self._excused(rival.layer, rival.kernel):
+                    self._add(rival, reference)
+
+    def _native(self, portable: Rival) -> Iterator[Rival]:
+        path = Path(portable.model.path)
+        missing = models.missing_kernel(path)
+        if missing is not None:
+            self._leave_out(portable.layer, "native", missing)
+            return
+        yield replace(portable, kernel="native", model=Model(path, native="on"))
+        if models.gains_by_int8(path):
+            model = Model(path, native="on", activations="int8")
+            yield replace(portable, kernel=NATIVE_INT8, model=model, bound=INT8)
+
+    def _add(self, rival: Rival, reference: Array) -> None:
+        self.rivals.append(replace(rival, errors=self.check.errors(rival.model, reference, rival.bound)))
 
     def _low_rank(self) -> None:
         """With as many numbers as the largest of the structured layers trains, and never more than dense."""
@@ -97,18 +130,23 @@ class Made:
         rank = min(most, max(1, numbers // (n + m))) if numbers else most // 2 or 1
         equal = f"rank {rank}, as many numbers as {name}" if numbers else f"rank {rank}, half the numbers of dense"
         path = self.folder / "low-rank.onnx"
-        models.low_rank(n, m, rank, path)
+        reference = self._reference(models.low_rank(n, m, rank, path))
         note = equal if rank < most else f"rank {rank}, the largest that is smaller than dense"
-        self._plain(plan.LOW_RANK, path, rank * (n + m), note)
+        self._plain(plan.LOW_RANK, path, rank * (n + m), reference, note=note)
 
     @contextmanager
     def _told(self, layer: str, kernel: str | None) -> Iterator[None]:
-        """A layer that cannot have this size is left out with the sentence that it says."""
+        """A layer that cannot have this size, or fails its check, is left out with the sentence that it says."""
+        with self._excused(layer, kernel):
+            yield
+        self.tick()
+
+    @contextmanager
+    def _excused(self, layer: str, kernel: str | None) -> Iterator[None]:
         try:
             yield
         except EdgefcError as error:
             self._leave_out(layer, kernel, str(error))
-        self.tick()
 
     def _leave_out(self, layer: str, kernel: str | None, reason: str) -> None:
         case = self.case

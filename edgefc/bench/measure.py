@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from edgefc.bench import plan
+from edgefc.bench.check import Check
 from edgefc.bench.limits import limits
 from edgefc.bench.make import Made
 from edgefc.bench.models import Rival
@@ -98,13 +99,14 @@ class _Bench:
     def record(self) -> BenchRecord:
         for case, bar in self._bars():
             with _folder() as folder:
-                bar.set_postfix_str("writing the models")
-                made = Made(case, Path(folder), bar.update)
+                bar.set_postfix_str("writing and checking the models")
+                check = Check(case.n, self.config.batches, self.config.threads)
+                made = Made(case, Path(folder), check, bar.update)
                 self.left_out += made.left_out
                 held: Held = {}
-                for batch in self.config.batches if made.rivals else ():
+                for index, batch in enumerate(self.config.batches if made.rivals else ()):
                     bar.set_postfix_str(f"batch {batch}, {len(made.rivals)} models in turns")
-                    held = self._cell(case, made.rivals, batch, held)
+                    held = self._cell(case, made.rivals, index, held)
                     bar.update(len(made.rivals))
         if not self.rows:
             raise CheckFailed(f"nothing was measured: {self.left_out[0].reason}")
@@ -118,8 +120,9 @@ class _Bench:
             unfinished=unfinished,
         )  # fmt: skip
 
-    def _cell(self, case: Case, rivals: list[Rival], batch: int, held: Held) -> Held:
+    def _cell(self, case: Case, rivals: list[Rival], index: int, held: Held) -> Held:
         """All rivals at one batch size. Memory and load time, which are the file's, are taken the first time only."""
+        batch = self.config.batches[index]
         try:
             record = profile(
                 [rival.model for rival in rivals], batch=batch, threads=self.config.threads, native="off",
@@ -132,7 +135,8 @@ class _Bench:
             return held
         held = held or {cell.model: (*_held(cell, record), cell.load.median_ns) for cell in record.cells}
         self.profiles.append(record)
-        self.rows += _rows(case, rivals, record, len(self.profiles) - 1, held)
+        errors = [rival.errors[index] for rival in rivals]
+        self.rows += _rows(case, rivals, errors, record, len(self.profiles) - 1, held)
         if self.keep is not None:
             self.keep(self.so_far("it was still under way"))
         return held
@@ -166,14 +170,16 @@ def _about(case: Case) -> int:
     return 1 + len(case.rivals) + 2 * len(case.entries) + 2 * (case.block is not None)
 
 
-def _rows(case: Case, rivals: list[Rival], record: Record, profiled: int, held: Held) -> Iterator[Row]:
+def _rows(
+    case: Case, rivals: list[Rival], errors: list[float], record: Record, profiled: int, held: Held
+) -> Iterator[Row]:
     speeds = {speed.model: speed for speed in record.speeds}
-    for cell, rival in zip(record.cells, rivals, strict=True):
+    for cell, rival, error in zip(record.cells, rivals, errors, strict=True):
         speed, (loaded, resident, load_ns) = speeds.get(cell.model), held[cell.model]
         yield Row(
             layer=rival.layer, kernel=rival.kernel, replaces=rivals[0].layer, is_dense=rival is rivals[0],
             n=case.n, m=case.m, batch=cell.batch, profile=profiled, model=cell.model,
-            median_ns=cell.steady.median_ns, speed=1.0 if speed is None else speed.median,
+            median_ns=cell.steady.median_ns, nmse=error, speed=1.0 if speed is None else speed.median,
             speed_low=None if speed is None else speed.low, speed_high=None if speed is None else speed.high,
             bytes_per_run=rival.weight_bytes + FLOAT_BYTES * cell.batch * (case.n + case.m),
             operations_per_run=2 * cell.batch * rival.multiply_adds, weight_bytes=rival.weight_bytes,

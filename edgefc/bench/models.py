@@ -1,11 +1,17 @@
-"""The rivals as .onnx files: a dense layer, the same quantised, two thin layers of low rank, and the structured ones.
+"""The competitors as .onnx files: a dense layer, the same quantised, two thin matrices, and the structured layers.
 
-int8 is quantize_dynamic: weights of 8 bits, inputs quantised in every run. int4 is MatMulNBits in blocks of 128 with
-accuracy level 4: weights of 4 bits, inputs quantised to 8. Both are onnxruntime's own.
+All quantised forms are onnxruntime's own and quantise their inputs to 8 bits in every run:
+
+    int8 dynamic        quantize_dynamic, signed weights in the range of 7 bits (reduce_range). Processors without VNNI
+                        add two products of 8-bit numbers in 16 bits, which saturates with weights of the full range
+                        (normalised mean squared error 4e-2). Unsigned weights are right there too and have half the
+                        error, and take up to 2.6 times as long with VNNI and up to 1.3 times as long without.
+    int8 MatMulNBits    weights of 8 bits in blocks of 128, accuracy level 4
+    int4 MatMulNBits    weights of 4 bits in blocks of 128, accuracy level 4
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -18,10 +24,12 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from torch import Tensor, nn
 
 from edgefc.catalogue import Called, Entry
 from edgefc.errors import ModelError
 from edgefc.export import export
+from edgefc.layers.checkpoint import holds_weights
 from edgefc.runtime import Model, Session
 from edgefc.runtime.native import library_path
 
@@ -34,30 +42,48 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Rival:
-    """One layer in one form. weight_bytes are stored in the file; multiply_adds are of one row."""
+    """One layer in one form. weight_bytes are stored in the file; multiply_adds are of one row.
+
+    bound is the largest error (check.py) with which it is timed, errors are those that were found, one for each batch.
+    """
 
     layer: str
     kernel: str
     model: Model
     weight_bytes: int
     multiply_adds: int
+    bound: float
     note: str = ""
+    errors: tuple[float, ...] = ()
 
 
-def dense(n: int, m: int, path: Path) -> None:
+@dataclass(frozen=True)
+class Chain:
+    """Matrices, each (inputs, outputs), applied one after the other, and a bias behind them."""
+
+    weights: tuple[Matrix, ...]
+    bias: Matrix
+
+
+def dense(n: int, m: int, path: Path) -> Chain:
     """A dense layer as MatMul and Add: quantisers do not know Gemm."""
     linear = torch.nn.Linear(n, m)
-    _write(path, n, m, [linear.weight.detach().T.contiguous().numpy()], linear.bias.detach().numpy())
+    return _written(path, (linear,))
 
 
-def low_rank(n: int, m: int, rank: int, path: Path) -> None:
+def low_rank(n: int, m: int, rank: int, path: Path) -> Chain:
     """n to rank to m: two matrices, no activation between."""
-    inner, outer = torch.nn.Linear(n, rank, bias=False), torch.nn.Linear(rank, m)
-    weights = [each.weight.detach().T.contiguous().numpy() for each in (inner, outer)]
-    _write(path, n, m, weights, outer.bias.detach().numpy())
+    return _written(path, (torch.nn.Linear(n, rank, bias=False), torch.nn.Linear(rank, m)))
 
 
-def _write(path: Path, n: int, m: int, weights: list[Matrix], bias: Matrix) -> None:
+def _written(path: Path, layers: Sequence[torch.nn.Linear]) -> Chain:
+    weights = tuple(each.weight.detach().T.contiguous().numpy() for each in layers)
+    chain = Chain(weights, layers[-1].bias.detach().numpy())
+    _write(path, layers[0].in_features, layers[-1].out_features, weights, chain.bias)
+    return chain
+
+
+def _write(path: Path, n: int, m: int, weights: Sequence[Matrix], bias: Matrix) -> None:
     ends = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
         for name, size in (("x", n), ("y", m))
@@ -77,13 +103,14 @@ def _write(path: Path, n: int, m: int, weights: list[Matrix], bias: Matrix) -> N
 
 def quantise_int8(source: Path, path: Path) -> None:
     with _silent():
-        quantize_dynamic(source, path, weight_type=QuantType.QInt8)
+        quantize_dynamic(source, path, weight_type=QuantType.QInt8, reduce_range=True)
 
 
-def quantise_int4(source: Path, path: Path) -> None:
+def quantise_blocks(source: Path, path: Path, *, bits: int) -> None:
+    """MatMulNBits with weights of 4 or 8 bits."""
     with _silent():
         quantizer = MatMulNBitsQuantizer(
-            onnx.load(source), block_size=BLOCK, is_symmetric=True, accuracy_level=ACCURACY
+            onnx.load(source), bits=bits, block_size=BLOCK, is_symmetric=True, accuracy_level=ACCURACY
         )
         quantizer.process()
     quantizer.model.save_model_to_file(str(path))
@@ -106,27 +133,35 @@ def write_layer(entry: Entry, layer: Any, n: int, path: Path) -> None:
 
 
 def drawn(make: Callable[[], Any]) -> Any:
-    """The layer that make() makes, its numbers drawn from N(0, 1 / length of the last axis) without its own start.
+    """The layer that make() makes, with random numbers instead of its own initial ones.
 
-    A start can take minutes (the QR of an orthogonal matrix), and no time here depends on the numbers. A layer that
-    keeps something else than float numbers is made as it makes itself.
+    Initialising can take minutes (the QR of an orthogonal matrix), and no time here depends on the numbers. Matrices
+    are drawn from N(0, 1 / length of the last axis) and vectors uniformly from -1 to 1, so that an error of the product
+    is not hidden behind a bias. A layer that keeps something else than float numbers is made as it makes itself.
     """
     with torch.device("meta"):
         layer = make()
-    tensors = [*layer.parameters(), *layer.buffers()]
-    if not all(t.is_floating_point() for t in tensors) or len(tensors) != len(layer.state_dict()):
+    tensors = _weights(layer)
+    if not all(t.is_floating_point() for t in tensors) or len(tensors) != sum(map(holds_weights, layer.state_dict())):
         return make()
     layer = layer.to_empty(device="cpu")
     with torch.no_grad():
-        for tensor in (*layer.parameters(), *layer.buffers()):
-            tensor.normal_(std=max(tensor.shape[-1:], default=1) ** -0.5)
+        for tensor in _weights(layer):
+            if tensor.ndim > 1:
+                tensor.normal_(std=tensor.shape[-1] ** -0.5)
+            else:
+                tensor.uniform_(-1, 1)
     return layer
+
+
+def _weights(layer: nn.Module) -> list[Tensor]:
+    return [tensor for name, tensor in (*layer.named_parameters(), *layer.named_buffers()) if holds_weights(name)]
 
 
 def missing_kernel(path: Path) -> str | None:
     """Why the native library cannot run all layers of a file, or None: it is loaded once more without its bodies."""
     if library_path() is None:
-        return "this edgefc has no native kernels: there was no compiler when it was installed"
+        return "this edgefc was installed without native kernels"
     model = onnx.load(path, load_external_data=False)
     ops = sorted({node.op_type for node in model.graph.node if node.domain == "edgefc"})
     del model.functions[:]

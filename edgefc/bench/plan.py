@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from edgefc.catalogue import Entry, entries
 from edgefc.errors import UsageError
 
-DENSE, INT8, INT4, LOW_RANK = "dense fp32", "int8 dynamic", "int4 MatMulNBits", "low rank"
-RIVALS = (INT8, INT4, LOW_RANK)
+DENSE, LOW_RANK = "dense fp32", "low rank"
+INT8, INT8_BLOCKS, INT4 = "int8 dynamic", "int8 MatMulNBits", "int4 MatMulNBits"
+RIVALS = (INT8, INT8_BLOCKS, INT4, LOW_RANK)
 LARGEST_DENSE_BYTES = 1 << 30
 LARGEST_BLOCK_BYTES = 1 << 28  # of what a block replaces, where the block was not asked for by name
 _FILES = 6  # of all layers of one size, in dense layers: those that store a matrix, and what quantisers write meanwhile

@@ -12,6 +12,7 @@ Units end the names. A value that could not be had is null.
 
 Format history (schema_version):
     1   first
+    2   nmse of every row; competitors are checked before they are timed
 """
 
 import os
@@ -24,7 +25,7 @@ from edgefc.files import write_text
 from edgefc.runtime.parts import Environment, Part
 from edgefc.runtime.record import Record, read_json
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 NATIVE_INT8 = "native, int8 input"
 KERNELS = ("onnxruntime", "portable", "native", NATIVE_INT8)
@@ -43,6 +44,7 @@ class BenchConfig(Part):
 class Row(Part):
     """One layer at one size and batch; kernel is one of KERNELS.
 
+    nmse: the normalised mean squared error of the output against float64 (check.py says against which product).
     speed is the time of the dense layer in the same rounds over this one's: above 1 is faster than dense. low and high
     are its 95 % interval, null when there are too few rounds.
     bytes_per_run: the stored weights once, the input and the output; what the layer must move at least.
@@ -62,6 +64,7 @@ class Row(Part):
     profile: int = Field(description="index into profiles")
     model: int = Field(description="index into that profile's models")
     median_ns: float
+    nmse: float
     speed: float
     speed_low: float | None
     speed_high: float | None
@@ -95,7 +98,7 @@ class LeftOut(Part):
 
 
 class BenchRecord(Part):
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     environment: Environment
     torch: str
     config: BenchConfig

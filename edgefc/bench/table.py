@@ -7,7 +7,8 @@ from edgefc.runtime.table import bytes_text, time_text
 from edgefc.tables import print_table
 
 _COLUMNS = (
-    "layer", "kernel", "", "time", "over dense", "GB/s", "of limit", "GFLOP/s", "of limit", "stored", "held", "load",
+    "layer", "kernel", "", "time", "error", "over dense", "GB/s", "of limit", "GFLOP/s", "of limit", "stored",
+    "held", "load",
 )  # fmt: skip
 _LEFT = 3
 BEST, SLOWER, DENSE = "fastest", "slower than dense", "dense"
@@ -66,7 +67,7 @@ def _cells(row: Row, rows: Sequence[Row], record: BenchRecord) -> tuple[str, ...
     mark = DENSE if row.is_dense else BEST if row is fastest(rows) else SLOWER if _slower(row) else ""
     interval = "" if row.speed_low is None else f" [{row.speed_low:.3g}, {row.speed_high:.3g}]"
     return (
-        row.layer + ("*" if row.doubts else ""), row.kernel, mark, time_text(row.median_ns),
+        row.layer + ("*" if row.doubts else ""), row.kernel, mark, time_text(row.median_ns), f"{row.nmse:.0e}",
         "1" if row.is_dense else speed_text(row.speed) + interval,
         f"{row.bytes_per_s / 1e9:.3g}", f"{row.bytes_per_s / limits.read_bytes_per_s:.0%}",
         f"{row.operations_per_s / 1e9:.3g}", f"{row.operations_per_s / limits.operations_per_s:.0%}",
@@ -130,4 +131,5 @@ def _caption(record: BenchRecord) -> Iterator[str]:
     if variants:
         yield f"native kernels: {', '.join(sorted(variants))}"
     yield "time: median of one run; over dense: its time over this one's in the same rounds, with a 95 % interval"
+    yield "error: normalised mean squared error of the output against the same product in float64, taken before timing"
     yield "speed and bytes only: what a layer costs in accuracy, training shows (edgefc recipe)"

@@ -20,6 +20,7 @@ from edgefc.demo.data import Split
 from edgefc.demo.models import build
 from edgefc.demo.results import Recipe, Training
 from edgefc.demo.train import count_right
+from edgefc.errors import UsageError
 from edgefc.files import staged
 from edgefc.layers import circulant, prp, seeded
 
@@ -54,7 +55,13 @@ def take_up(
         training = Training.model_validate_json(header.get("training", ""))
         model = build(kind, recipe.width, seed)
         model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, ValidationError, RuntimeError):  # RuntimeError: weights of another shape
+    except (
+        OSError,
+        SafetensorError,
+        ValidationError,
+        RuntimeError,
+        UsageError,
+    ):  # the last two: weights of another layer
         return None
     found = training.model_copy(update={"kind": kind, "seed": seed, "right": count_right(model, split.test)})
     return (model, training) if found == training and training.rows == len(split.test.y) else None

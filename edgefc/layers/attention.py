@@ -19,6 +19,8 @@ from edgefc.generator import check_seed
 from edgefc.layers.attention_masks import merged_mask
 from edgefc.layers.attention_projections import check_makes, check_makes_from, check_outputs
 from edgefc.layers.attention_torch import PROJECTIONS, as_torch, linears_of
+from edgefc.layers.checkpoint import mark_drawn
+from edgefc.layers.seed_reading import drawn
 from edgefc.layers.symbolic import check_replaced, check_share, check_tensor, is_size, sizes
 
 
@@ -30,8 +32,9 @@ class StructuredAttention(nn.Module):
         StructuredAttention(768, 12, lambda n, m, bias, seed: BilinearLinear(n, m, bias))
 
     projection(in_features, out_features, bias=..., seed=...) makes each of q_proj, k_proj, v_proj and out_proj, in that
-    order, with seeds seed, seed + 1, seed + 2 and seed + 3: give the next attention of a model a seed 4 further on. The
-    layer has no numbers of its own. Seeds are not in the state dict: build it with the seed it was trained with.
+    order, with seeds seed, seed + 1, seed + 2 and seed + 3. seed=None draws the first from torch's generator; otherwise
+    give the next attention of a model a seed that is larger by 4. The layer has no numbers of its own. The state dict
+    holds the seeds of the projections, and loading adopts them (edgefc/layers/checkpoint.py).
 
     As in torch: dropout is the share of attention weights dropped in training; kdim and vdim are the widths of keys and
     values where they differ from embed_dim; batch_first=False takes (L, N, E).
@@ -46,6 +49,7 @@ class StructuredAttention(nn.Module):
         UsageError: a projection that does not take those arguments, or a seed that is not of 64 bits.
     """
 
+    q_proj: nn.Module
     out_proj: nn.Module
 
     # torch.nn.TransformerEncoderLayer asks for these before it reads in_proj_weight past its attention's forward
@@ -63,7 +67,7 @@ class StructuredAttention(nn.Module):
         kdim: int | None = None,
         vdim: int | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -75,13 +79,20 @@ class StructuredAttention(nn.Module):
                 "Choose a number of heads that divides it."
             )
         self.num_heads, self.dropout, self.batch_first = int(num_heads), check_share(name, dropout), bool(batch_first)
-        self.seed = check_seed(seed)
+        first = drawn() if seed is None else check_seed(seed)
         inputs = (self.embed_dim, self.kdim, self.vdim, self.embed_dim)
-        check_makes(projection, *inputs[:2], bias=bias, seed=self.seed)
+        check_makes(projection, *inputs[:2], bias=bias, seed=first)
         for index, (attribute, width) in enumerate(zip(PROJECTIONS, inputs, strict=True)):
-            made = projection(width, self.embed_dim, bias=bias, seed=(self.seed + index) % 2**64)
+            made = projection(width, self.embed_dim, bias=bias, seed=(first + index) % 2**64)
+            if seed is None:
+                mark_drawn(made, (first + index) % 2**64)
             setattr(self, attribute, made)
             check_outputs(self, attribute, getattr(made, "out_features", self.embed_dim), self.embed_dim)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of q_proj; None for a projection without seeds."""
+        return getattr(self.q_proj, "seed", None)
 
     @property
     def in_proj_weight(self) -> Tensor:
@@ -147,7 +158,7 @@ class StructuredAttention(nn.Module):
 
     @classmethod
     def from_attention(
-        cls, attention: nn.MultiheadAttention, from_linear: Callable[..., nn.Module], *, seed: int = 0
+        cls, attention: nn.MultiheadAttention, from_linear: Callable[..., nn.Module], *, seed: int | None = None
     ) -> "StructuredAttention":
         """A trained attention with each projection replaced by from_linear(linear, seed=...), seeds as above.
 
@@ -165,7 +176,7 @@ class StructuredAttention(nn.Module):
                 "Leave it dense, or train it without."
             )
         given = linears_of(attention)
-        check_makes_from(from_linear, given[0], seed=seed)
+        check_makes_from(from_linear, given[0], seed=0)
         linears = iter(given)
 
         def projection(n: int, m: int, bias: bool, seed: int) -> nn.Module:

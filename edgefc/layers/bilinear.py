@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors, glorot_uniform_
-from edgefc.layers.symbolic import Attribute, check_replaced, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.trained import trained_linear
 
 
 class BilinearLinear(nn.Module):
@@ -89,7 +90,7 @@ class BilinearLinear(nn.Module):
     @torch.no_grad()
     def from_linear(
         cls,
-        linear: nn.Linear,
+        linear: nn.Module,
         *,
         terms: int = 1,
         in_factors: Sequence[int] | None = None,
@@ -97,20 +98,22 @@ class BilinearLinear(nn.Module):
     ) -> "BilinearLinear":
         """The layer near to a trained linear layer in the Frobenius norm; the bias is kept.
 
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+
         The nearest of all where nothing is padded or cut; else an approximation (edgefc.layers.kronecker.nearest).
         """
-        check_replaced(cls, linear, nn.Linear)
-        weight = linear.weight
+        trained = trained_linear(cls, linear)
+        weight = trained.weight
         layer = cls(
-            linear.in_features, linear.out_features, linear.bias is not None, terms=terms, in_factors=in_factors,
+            trained.in_features, trained.out_features, trained.bias is not None, terms=terms, in_factors=in_factors,
             out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
         left, right = kronecker.nearest(weight.T, layer.in_factors, layer.out_factors, layer.terms)
         layer.left.copy_(left)
         layer.right.copy_(right)
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
-        return layer
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
 
     def extra_repr(self) -> str:
         return (

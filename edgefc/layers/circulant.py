@@ -16,13 +16,13 @@ Letters used in this file and in its lowering:
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from edgefc.generator import check_seed
 from edgefc.layers import seeded
+from edgefc.layers.checkpoint import Seeded
 from edgefc.layers.circulant_blocks import (
     check_block,
     diagonal_means,
@@ -32,10 +32,13 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
-from edgefc.layers.symbolic import check_replaced, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.configuration import Configuration
+from edgefc.layers.seed_reading import is_stand_in
+from edgefc.layers.symbolic import check_width, layer_node, sizes, zero_bias
+from edgefc.layers.trained import trained_linear
 
 
-class CirculantLinear(nn.Module):
+class CirculantLinear(Seeded):
     """Multiply the last axis by the first m rows and n columns of p x q circulant blocks times seeded signs.
 
     block=None is the paper's layer, one circulant of length max(n, m). Blocks of up to min(n, m) store more: for
@@ -48,17 +51,17 @@ class CirculantLinear(nn.Module):
 
     frozen=True is the paper's randomized circulant: the kernel is random and never trained. It comes from the same
     seed as the signs, from other rows of words: signs are row 0, block (i, j) is row 1 + i q + j, its levels those of
-    "gaussian", its variance 1/n. State dicts, copies and pickles hold the bias alone, and a change of dtype or device
-    makes the kernel anew, so nothing is lost by going through half precision; on leaving the meta device too, where
-    the bias is loaded to, or without one where the first input is. In an exported file it is an ordinary weight of
-    p q b numbers.
+    "gaussian", its variance 1/n. State dicts, copies and pickles do not hold the kernel. A change of seed, dtype or
+    device makes it again, so half precision loses nothing; after the meta device it is made where the bias is loaded
+    to, or without a bias where the first input is. In an exported file it is an ordinary weight of p q b numbers.
 
-    The seed is not in the state dict: build the layer with the seed it was trained with. float16 and bfloat16 inputs
-    are transformed in float32, because half-precision FFTs need powers of two.
+    The state dict holds the seed, and loading adopts it (edgefc/layers/checkpoint.py). seed=None draws one from torch's
+    generator. float16 and bfloat16 inputs are transformed in float32, because half-precision FFTs need powers of two.
 
     Raises:
         ShapeError: a size below 1, or a block longer than max(n, m).
-        UsageError: a seed that is not a whole number of 64 bits.
+        UsageError: a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another
+            configuration.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class CirculantLinear(nn.Module):
         bias: bool = True,
         *,
         block: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         frozen: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -77,16 +80,28 @@ class CirculantLinear(nn.Module):
         in_features, out_features = sizes(type(self).__name__, in_features, out_features)
         self.in_features, self.out_features = in_features, out_features
         self.block = check_block("CirculantLinear", "features", in_features, out_features, block)
-        self.seed, self.frozen = check_seed(seed), bool(frozen)
+        self.frozen = bool(frozen)
+        self._store_seed(seed, device)
         p, q = math.ceil(out_features / self.block), math.ceil(in_features / self.block)
         kernel = torch.empty(p, q, self.block, device=device, dtype=dtype)
         self.kernel: Tensor
+        self._drawn_from: int | None = None
         if frozen:
-            self.register_buffer("kernel", self._draw(kernel), persistent=False)
+            self.register_buffer("kernel", kernel, persistent=False)
+            self._redraw(kernel)
         else:
             self.kernel = nn.Parameter(kernel)
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "CirculantLinear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "block": self.block,
+            "frozen": self.frozen,
+        }
 
     def reset_parameters(self) -> None:
         """Draw r from N(0, 1/n), so that unit-variance input gives unit-variance output; the bias is zero.
@@ -100,20 +115,19 @@ class CirculantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, x, self.in_features)
-        if self.frozen and self.kernel.is_meta and not x.is_meta:
-            self.kernel = self._draw(self.kernel.new_empty(0, device=x.device))
+        kernel = self._current_kernel(x)
         if torch.onnx.is_in_onnx_export():
-            return self._symbolic(x)
-        y = empty(x, self.kernel, self.out_features) if x.numel() == 0 else self._spectral(x)
+            return self._symbolic(x, kernel)
+        y = empty(x, kernel, self.out_features) if x.numel() == 0 else self._spectral(x, kernel)
         return y if self.bias is None else y + self.bias
 
-    def _spectral(self, x: Tensor) -> Tensor:
+    def _spectral(self, x: Tensor, kernel: Tensor) -> Tensor:
         """By the spectra of the blocks, (..., n) -> (..., m)."""
-        _, q, b = self.kernel.shape
+        _, q, b = kernel.shape
         u = x.to(fft_dtype(x.dtype))
-        u = u * seeded.signs(self.seed, self.in_features, dtype=u.dtype, device=u.device)
+        u = u * seeded.signs(self.traceable_seed, self.in_features, dtype=u.dtype, device=u.device)
         u = nn.functional.pad(u, (0, q * b - self.in_features)).reshape(*x.shape[:-1], q, b)
-        spectrum = torch.fft.rfft(self.kernel.to(u.dtype))  # (p, q, b // 2 + 1)
+        spectrum = torch.fft.rfft(kernel.to(u.dtype))  # (p, q, b // 2 + 1)
         product = torch.einsum("pqf,...qf->...pf", spectrum, torch.fft.rfft(u))
         y: Tensor = torch.fft.irfft(product, n=b).flatten(-2)[..., : self.out_features].to(x.dtype)
         return y
@@ -121,33 +135,35 @@ class CirculantLinear(nn.Module):
     @torch.no_grad()
     def dense(self) -> Tensor:
         """The same map as one (m, n) matrix, read entry by entry from the kernel and not from forward()."""
-        matrix = expand(self.kernel, self.in_features, self.out_features)
+        matrix = expand(self._current_kernel(), self.in_features, self.out_features)
         return matrix * seeded.signs(self.seed, self.in_features, dtype=matrix.dtype, device=matrix.device)
 
     @classmethod
     @torch.no_grad()
-    def from_linear(cls, linear: nn.Linear, *, block: int | None = None, seed: int = 0) -> "CirculantLinear":
+    def from_linear(cls, linear: nn.Module, *, block: int | None = None, seed: int | None = None) -> "CirculantLinear":
         """The circulant layer nearest to a trained linear layer in the Frobenius norm; the bias is kept.
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
 
         Signs are orthogonal, so the nearest kernel is the mean of the sign-flipped weight along each wrapped
         diagonal, over the entries that the layer uses.
         """
-        check_replaced(cls, linear, nn.Linear)
-        m, n = linear.weight.shape
+        trained = trained_linear(cls, linear)
+        m, n = trained.weight.shape
         layer = cls(
             n,
             m,
-            linear.bias is not None,
+            trained.bias is not None,
             block=block,
             seed=seed,
-            device=linear.weight.device,
-            dtype=linear.weight.dtype,
+            device=trained.weight.device,
+            dtype=trained.weight.dtype,
         )
-        signs = seeded.signs(seed, n, dtype=torch.float64, device=linear.weight.device)
-        layer.kernel.copy_(diagonal_means(linear.weight.double() * signs, layer.block))
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
-        return layer
+        signs = seeded.signs(layer.seed, n, dtype=torch.float64, device=trained.weight.device)
+        layer.kernel.copy_(diagonal_means(trained.weight.double() * signs, layer.block))
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
 
     def multiply_adds(self) -> int:
         """Multiply-adds per row: q transforms, p q products of spectra, p transforms back.
@@ -166,44 +182,70 @@ class CirculantLinear(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self.frozen:  # an empty one keeps its dtype and device
+        if self._is_drawn:  # an empty one keeps its dtype and device
             state["_buffers"] = {**self._buffers, "kernel": self.kernel.new_empty(0)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if self.frozen:
-            self.kernel = self._draw(self.kernel)
+        super().__setstate__(state)
+        if self._is_drawn:
+            self._redraw(self.kernel)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CirculantLinear":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Where nn.Module changes dtype and device: a frozen kernel is made anew, not converted."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.frozen:
-            self.kernel = self._draw(self.kernel)
+        super()._apply(fn, recurse)
+        if self._is_drawn:
+            self._redraw(self.kernel)
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """Where load_state_dict(assign=True) may bring a layer without memory to life: its kernel then comes too."""
         super()._load_from_state_dict(*args)
-        if self.frozen and self.bias is not None and self.kernel.is_meta:
-            self.kernel = self._draw(self.bias)
+        if self._is_drawn and self.bias is not None and self.kernel.is_meta:
+            self._redraw(self.bias)
+
+    def _current_kernel(self, x: Tensor | None = None) -> Tensor:
+        """The kernel (p, q, b); a frozen one is made again where the seed has changed, or where it has no memory yet.
+
+        A tracer's program computes a frozen kernel from whatever seed it is given. For ONNX it is a weight.
+        """
+        if not self._is_drawn or (is_stand_in(self.kernel) and torch.onnx.is_in_onnx_export()):
+            return self.kernel
+        seed = self.traceable_seed
+        if isinstance(seed, Tensor):
+            return self._draw(self.kernel, seed)
+        if self.kernel.is_meta and x is not None and not x.is_meta:
+            self._redraw(self.kernel.new_empty(0, device=x.device))
+        elif seed != self._drawn_from:
+            self._redraw(self.kernel)
+        return self.kernel
+
+    def _redraw(self, like: Tensor) -> None:
+        self._drawn_from = self.seed
+        self.kernel = self._draw(like, self._drawn_from)
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the kernel comes from the seed. torch stores one that a parametrization computes from."""
+        return self.frozen and "kernel" in self._buffers
 
     @torch.no_grad()
-    def _draw(self, like: Tensor) -> Tensor:
+    def _draw(self, like: Tensor, seed: int | Tensor) -> Tensor:
         """The frozen kernel (p, q, b), in the dtype and on the device of `like`, rounded once."""
         p, q = math.ceil(self.out_features / self.block), math.ceil(self.in_features / self.block)
         exact = torch.promote_types(like.dtype, torch.float32)
         with torch.inference_mode(False):  # what inference makes first, training may need later
-            rows = seeded.matrix(self.seed, 1 + p * q, self.block, "gaussian", dtype=exact, device=like.device)
+            rows = seeded.matrix(seed, 1 + p * q, self.block, "gaussian", dtype=exact, device=like.device)
             kernel = rows[1:].div(math.sqrt(self.in_features))
             return kernel.to(like.dtype).reshape(p, q, self.block)
 
-    def _symbolic(self, x: Tensor) -> Tensor:
-        bias = zero_bias(self.kernel, self.out_features) if self.bias is None else self.bias
+    def _symbolic(self, x: Tensor, kernel: Tensor) -> Tensor:
+        bias = zero_bias(kernel, self.out_features) if self.bias is None else self.bias
         attributes = {
             "in_features": self.in_features,
             "out_features": self.out_features,
             "block": self.block,
             "sign_seed": self.seed,
         }
-        return layer_node(self, x, (self.kernel, bias), attributes, (*x.shape[:-1], self.out_features))
+        shape = (*x.shape[:-1], self.out_features)
+        return layer_node(self, x, (kernel, bias), attributes, shape, op="CirculantLinear")

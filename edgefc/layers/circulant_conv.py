@@ -10,12 +10,13 @@ Letters: n input channels, m output channels, b block length, p = ceil(m / b), q
 
 import math
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from edgefc.generator import check_seed
 from edgefc.layers import seeded
+from edgefc.layers.checkpoint import Seeded
 from edgefc.layers.circulant_blocks import (
     check_block,
     diagonal_means,
@@ -24,11 +25,12 @@ from edgefc.layers.circulant_blocks import (
     spectral_products,
     transform,
 )
+from edgefc.layers.configuration import Configuration
 from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, check_convolution, window
 
 
-class CirculantConv2d(nn.Module):
+class CirculantConv2d(Seeded):
     """torch.nn.Conv2d of one group whose weight is p x q circulant blocks at each kernel position, times seeded signs.
 
     weight[i, j, y, x] = kernel[i // b, j // b, (i - j) mod b, y, x] * sign[j]: each number stands for b weights. For
@@ -39,12 +41,14 @@ class CirculantConv2d(nn.Module):
         kernel  (p, q, b, kh, kw)       bias    (m,) or None
         x       (batch, n, h, w)        y       (batch, m, h', w'); both without batch too
 
-    The seed of the signs is not in the state dict: build the layer with the seed it was trained with. float16 and
-    bfloat16 inputs are computed in float32, because half-precision FFTs need powers of two.
+    The state dict holds the seed of the signs, and loading adopts it (edgefc/layers/checkpoint.py). seed=None draws one
+    from torch's generator. float16 and bfloat16 inputs are computed in float32, because half-precision FFTs need powers
+    of two.
 
     Raises:
         ShapeError: a size below 1, a block longer than max(n, m), or padding="same" with a stride.
-        UsageError: a seed that is not a whole number of 64 bits.
+        UsageError: a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another
+            configuration.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class CirculantConv2d(nn.Module):
         bias: bool = True,
         *,
         block: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -67,11 +71,20 @@ class CirculantConv2d(nn.Module):
         self.in_channels, self.out_channels = n, m
         self.window = window("CirculantConv2d", kernel_size, stride, padding, dilation)
         self.block = check_block("CirculantConv2d", "channels", n, m, block)
-        self.seed = check_seed(seed)
+        self._store_seed(seed, device)
         size = (math.ceil(m / self.block), math.ceil(n / self.block), self.block, *self.window.kernel_size)
         self.kernel = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(m, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "CirculantConv2d",
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "block": self.block,
+            **self.window.configuration(),
+        }
 
     def reset_parameters(self) -> None:
         """Draw the kernel from N(0, 1 / (n kh kw)), so that white input of variance 1 keeps it; the bias is zero."""
@@ -95,7 +108,7 @@ class CirculantConv2d(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def from_conv(cls, conv: nn.Conv2d, *, block: int | None = None, seed: int = 0) -> "CirculantConv2d":
+    def from_conv(cls, conv: nn.Conv2d, *, block: int | None = None, seed: int | None = None) -> "CirculantConv2d":
         """The circulant convolution nearest to a trained one in the Frobenius norm; all else is kept.
 
         In closed form: the mean of the sign-flipped weight along each wrapped diagonal of each block and position.
@@ -130,13 +143,13 @@ class CirculantConv2d(nn.Module):
             f"bias={self.bias is not None}, block={self.block}, seed={self.seed}"
         )
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CirculantConv2d":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Where nn.Module changes memory formats, which it refuses for a kernel of five axes: it is shown three."""
 
         def shown(tensor: Tensor) -> Tensor:
             return fn(tensor.flatten(0, 2)).reshape(tensor.shape) if tensor.ndim == 5 else fn(tensor)
 
-        super()._apply(shown, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(shown, recurse)
         return self
 
     def _spectral(self, x: Tensor) -> Tensor:
@@ -174,7 +187,7 @@ class CirculantConv2d(nn.Module):
 
     def _signs(self, like: Tensor) -> Tensor:
         """(n, 1, 1)"""
-        return seeded.signs(self.seed, self.in_channels, dtype=like.dtype, device=like.device)[:, None, None]
+        return seeded.signs(self.traceable_seed, self.in_channels, dtype=like.dtype, device=like.device)[:, None, None]
 
     def _symbolic(self, x: Tensor) -> Tensor:
         bias = zero_bias(self.kernel, self.out_channels) if self.bias is None else self.bias
@@ -186,4 +199,4 @@ class CirculantConv2d(nn.Module):
             **self.window.attributes(),
         }
         shape = (x.shape[0], self.out_channels, *self.window.image_size(x.shape[2], x.shape[3]))
-        return layer_node(self, x, (self.kernel, bias), attributes, shape)
+        return layer_node(self, x, (self.kernel, bias), attributes, shape, op="CirculantConv2d")

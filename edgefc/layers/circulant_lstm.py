@@ -21,8 +21,11 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
 from edgefc.layers import seeded
+from edgefc.layers.checkpoint import Seeded
 from edgefc.layers.circulant_blocks import diagonal_means, empty, expand, fft_dtype, spectral_products, transform
+from edgefc.layers.configuration import Configuration
 from edgefc.layers.recurrent import _LSTM, Product, States, _fitted, _Layer
+from edgefc.layers.seed_reading import drawn
 from edgefc.layers.symbolic import Attribute, check_replaced, is_size, layer_nodes
 
 
@@ -34,8 +37,9 @@ class CirculantLSTM(_LSTM):
     costs the arithmetic of a dense LSTM.
 
     Arguments and results are those of torch.nn.LSTM: batched or not, packed sequences, first states. One direction,
-    no projection. gates="keras" is Keras's hard sigmoid (edgefc/layers/recurrent.py). The seed of the signs is not in
-    the state dict: build the layer with the seed it was trained with.
+    no projection. gates="keras" is Keras's hard sigmoid (edgefc/layers/recurrent.py). The state dict holds the seed
+    of the signs of each layer, and loading adopts it (edgefc/layers/checkpoint.py). seed=None draws one from torch's
+    generator.
 
     Shapes of layers[k], n the size of its input:
         kernel              (4, p, q, b)    kernel[g, i, j] is the first column of circulant (i, j) of gate g
@@ -44,7 +48,7 @@ class CirculantLSTM(_LSTM):
     Raises:
         ShapeError: a size or a number of layers below 1, a block longer than h; an input or states of other shapes.
         UsageError: a seed that is not of 64 bits, other gates, a dropout that is no probability, bidirectional or
-            proj_size.
+            proj_size; from load_state_dict(), a checkpoint of another configuration.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class CirculantLSTM(_LSTM):
         proj_size: int = 0,
         *,
         block: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         gates: str = "torch",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -73,17 +77,23 @@ class CirculantLSTM(_LSTM):
                 f"Choose a block from 1 to {hidden_size}, or none for the largest."
             )
         self.block = self.hidden_size if block is None else operator.index(block)
-        self.seed = check_seed(seed)
+        first = drawn() if seed is None else check_seed(seed)
         for k, n in enumerate([self.input_size, *[self.hidden_size] * (self.num_layers - 1)]):
-            sign_seed = (self.seed + k) % 2**64
-            self.layers.append(
-                _CirculantLayer(
-                    n, self.hidden_size, self.has_bias, gates, self.block, sign_seed, device=device, dtype=dtype
-                )
+            sign_seed = (first + k) % 2**64
+            layer = _CirculantLayer(
+                n, self.hidden_size, self.has_bias, gates, self.block, sign_seed, device=device, dtype=dtype
             )
+            layer.seed_is_drawn = seed is None
+            self.layers.append(layer)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the first layer."""
+        seed: int = self.layers[0].seed
+        return seed
 
     @classmethod
-    def from_lstm(cls, lstm: nn.LSTM, *, block: int | None = None, seed: int = 0) -> "CirculantLSTM":
+    def from_lstm(cls, lstm: nn.LSTM, *, block: int | None = None, seed: int | None = None) -> "CirculantLSTM":
         """The LSTM nearest to a trained one: every matrix of every gate in the Frobenius norm, both biases as one.
 
         Raises:
@@ -96,14 +106,24 @@ class CirculantLSTM(_LSTM):
         return f"{super().extra_repr()}, block={self.block}, seed={self.seed}"
 
 
-class _CirculantLayer(_Layer):
+class _CirculantLayer(_Layer, Seeded):
     def __init__(self, n: int, h: int, bias: bool, gates: str, block: int, sign_seed: int, **where: Any) -> None:
         super().__init__(n, h, bias, gates, **where)
-        self.block, self.sign_seed = block, sign_seed
+        self.block = block
+        self._store_seed(sign_seed, where.get("device"))
         p, q = math.ceil(h / block), math.ceil(n / block)
         self.kernel = nn.Parameter(torch.empty(4, p, q, block, **where))
         self.recurrent_kernel = nn.Parameter(torch.empty(4, p, p, block, **where))
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "CirculantLSTM",
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "block": self.block,
+            "gates": self.gates,
+        }
 
     def reset_parameters(self) -> None:
         """N(0, 1/n) and N(0, 1/h), as in CirculantLinear."""
@@ -135,7 +155,7 @@ class _CirculantLayer(_Layer):
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
             "block": self.block,
-            "sign_seed": self.sign_seed,
+            "sign_seed": self.seed,
             "hard_sigmoid": int(self.gates == "keras"),
         }
         steps, batch, _ = x.shape
@@ -151,7 +171,8 @@ class _CirculantLayer(_Layer):
 
     def _signs(self, like: Tensor) -> States:
         """Of the input (n,) and of the hidden state (h,)."""
-        both = seeded.signs(self.sign_seed, self.input_size + self.hidden_size, dtype=like.dtype, device=like.device)
+        count = self.input_size + self.hidden_size
+        both = seeded.signs(self.traceable_seed, count, dtype=like.dtype, device=like.device)
         return both[: self.input_size], both[self.input_size :]
 
     def _product(self, kernel: Tensor, signs: Tensor) -> Product:

@@ -22,12 +22,17 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
-from edgefc.generator import check_seed, codebook
+from edgefc.generator import codebook
 from edgefc.layers import activations, eugen_projections, eugen_start, seeded
-from edgefc.layers.symbolic import Attribute, check_replaced, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.checkpoint import Seeded
+from edgefc.layers.configuration import Configuration
+from edgefc.layers.effective import effective_tensors, make_plain
+from edgefc.layers.kept import Kept
+from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.trained import TrainedLinear, trained_linear
 
 
-class EUGenLinear(nn.Module):
+class EUGenLinear(Seeded):
     """f(x) weight^T + bias, f(x) = Phi(h_1 ... h_k), h_i the product over j <= i of G_ij x+, entry by entry.
 
     Stored are l (k m + 1) numbers, and a seed or G: for d = l = 4096, m = 64, k = 1, 266,240 numbers and a seed,
@@ -35,13 +40,15 @@ class EUGenLinear(nn.Module):
     m k < d l / (d + l + 1), with shared projections.
 
     projection  "random": G regenerated from the seed, kept while the layer lives, in no state dict, copy or pickle.
+                torch.compile and torch.export generate it in the program, in each call.
                 "orthogonal": Gaussian orthogonal rows, a buffer. "trained": starts as the random one, a parameter.
     shared      True: G_ij = G_j, k projections. False: k (k + 1) / 2.
     norm        whether |x| stands behind x, the paper's x+. At x = 0 its gradient is taken as 0.
     one         whether 1 stands behind x, which absorbs a bias: from_linear() and from_polynomial() need it.
 
     Entries of G have variance 1 / (d + one), halved with norm, so that inputs of variance 1 give projections of
-    variance 1. The seed is not in the state dict: build the layer with the seed it was trained with.
+    variance 1. The state dict holds the seed, and loading adopts it (edgefc/layers/checkpoint.py). seed=None draws one
+    from torch's generator.
 
     Shapes:
         weight  (l, k m)    bias    (l,) or None    projection  (P m, d + e) or None
@@ -50,7 +57,7 @@ class EUGenLinear(nn.Module):
     Raises:
         ShapeError: a size below 1, or an order above 32.
         UsageError: an unknown projection, activation or distribution, orthogonal projections that are not Gaussian, or
-            a seed that is not a whole number of 64 bits.
+            a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another configuration.
     """
 
     projection: Tensor | None
@@ -64,7 +71,7 @@ class EUGenLinear(nn.Module):
         features: int = 64,
         order: int = 1,
         activation: str = "relu",
-        seed: int = 0,
+        seed: int | None = None,
         projection: str = "random",
         shared: bool = True,
         distribution: str = "gaussian",
@@ -78,9 +85,10 @@ class EUGenLinear(nn.Module):
         self.features, self.order = eugen_projections.features_and_order(features, order)
         activations.activation(activation)  # refuses what is none
         self.activation = activation
-        self.seed, self.shared, self.norm, self.one = check_seed(seed), bool(shared), bool(norm), bool(one)
+        self.shared, self.norm, self.one = bool(shared), bool(norm), bool(one)
         self.codebook, self.distribution = codebook(distribution), distribution
         self.kind = eugen_projections.kind(projection, distribution)
+        self._store_seed(seed, device)
         width = self.order * self.features
         self.weight = nn.Parameter(torch.empty(self.out_features, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
@@ -89,8 +97,23 @@ class EUGenLinear(nn.Module):
             self.projection = nn.Parameter(stored)
         else:
             self.register_buffer("projection", stored)
-        self._kept: tuple[object, Tensor] | None = None
+        self._kept = Kept()
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "EUGenLinear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "features": self.features,
+            "order": self.order,
+            "activation": self.activation,
+            "projection": self.kind,
+            "shared": self.shared,
+            "distribution": self.distribution,
+            "norm": self.norm,
+            "one": self.one,
+        }
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -124,32 +147,28 @@ class EUGenLinear(nn.Module):
         if self.projection is not None:
             return self.projection
         dtype, device = self.weight.dtype, self.weight.device
-        wanted = (self.seed, self.distribution, dtype, device)
-        if self._kept is not None and self._kept[0] == wanted:
-            return self._kept[1]
-        with torch.inference_mode(False):  # what inference makes first, training may need later
-            matrix = self._generate(dtype, device)
-        if type(matrix) is Tensor:  # a tracer's stand-in is of no use to later calls
-            self._kept = wanted, matrix
+        (matrix,) = self._kept.get(self.traceable_seed, self.weight, lambda: (self._generate(dtype, device),))
         return matrix
 
     @classmethod
     @torch.no_grad()
     def from_linear(
         cls,
-        linear: nn.Linear,
+        linear: nn.Module,
         *,
         psi: str | None = None,
         features: int = 64,
         order: int = 1,
         activation: str = "relu",
-        seed: int = 0,
+        seed: int | None = None,
         projection: str = "random",
         shared: bool = True,
         distribution: str = "gaussian",
         norm: bool = True,
     ) -> "EUGenLinear":
         """The layer whose weight is g(W): Psi of the same projections of the rows of W, the paper's option (i).
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Its dtype, device, mode and requires_grad are kept.
 
         psi is the activation Psi, that of the layer unless said otherwise. A bias b is absorbed: x becomes [x ; 1] and
         w becomes [w ; b]; the layer's own bias starts at zero. Block i is Psi(prod_j g_ij w+) / (m s^i), g with
@@ -159,23 +178,24 @@ class EUGenLinear(nn.Module):
         relu at order 1 that is the arc-cosine kernel of w+ and x+, and not relu(W x + b): this is the paper's start
         without data, and no nearest layer. fit_closed_form() brings it near the layer that it replaces.
         """
+        trained = trained_linear(cls, linear)
         layer = cls._beside(
-            linear, features=features, order=order, activation=activation, seed=seed, projection=projection,
+            trained, features=features, order=order, activation=activation, seed=seed, projection=projection,
             shared=shared, distribution=distribution, norm=norm,
         )  # fmt: skip
-        h = activations.activation(activation if psi is None else psi)(layer._weight_products(linear))
+        h = activations.activation(activation if psi is None else psi)(layer._weight_products(trained))
         layer.weight.copy_(h * layer._per_block([1.0] * layer.order))
-        return layer
+        return trained.replaced_by(layer)
 
     @classmethod
     @torch.no_grad()
     def from_polynomial(
         cls,
-        linear: nn.Linear,
+        linear: nn.Module,
         coefficients: Sequence[float],
         *,
         features: int = 64,
-        seed: int = 0,
+        seed: int | None = None,
         projection: str = "random",
         shared: bool = True,
         distribution: str = "gaussian",
@@ -190,32 +210,34 @@ class EUGenLinear(nn.Module):
             UsageError: fewer than two coefficients, or one that is not finite.
         """
         a = eugen_start.polynomial(coefficients)
+        trained = trained_linear(cls, linear)
         layer = cls._beside(
-            linear, features=features, order=len(a) - 1, activation="identity", seed=seed, projection=projection,
+            trained, features=features, order=len(a) - 1, activation="identity", seed=seed, projection=projection,
             shared=shared, distribution=distribution, norm=False,
         )  # fmt: skip
-        layer.weight.copy_(layer._weight_products(linear) * layer._per_block(a[1:]))
+        layer.weight.copy_(layer._weight_products(trained) * layer._per_block(a[1:]))
         if layer.bias is not None:
             layer.bias.fill_(a[0])
-        return layer
+        return trained.replaced_by(layer)
 
     @torch.no_grad()
-    def merge(self, following: nn.Linear) -> "EUGenLinear":
+    def merge(self, following: nn.Module) -> "EUGenLinear":
         """This layer and the linear layer behind it as one: weight W' Psi, bias W' bias + b'.
 
         Raises:
             ShapeError: `following` takes another number of inputs than this layer has outputs.
         """
-        check_replaced(type(self), following, nn.Linear)
-        if following.in_features != self.out_features:
+        trained = trained_linear(EUGenLinear, following)
+        if trained.in_features != self.out_features:
             raise ShapeError(
                 f"EUGenLinear cannot merge its out_features={self.out_features} with a linear layer of "
-                f"in_features={following.in_features}. Give the layer that follows, of {self.out_features} inputs."
+                f"in_features={trained.in_features}. Give the layer that follows, of {self.out_features} inputs."
             )
-        merged, outer = copy.deepcopy(self), following.weight.double()
-        merged.out_features = following.out_features
+        merged, outer = copy.deepcopy(self), trained.weight.double()
+        make_plain(merged, effective_tensors(merged))
+        merged.out_features = trained.out_features
         merged.weight = nn.Parameter((outer @ self.weight.double()).to(self.weight.dtype))
-        bias = None if following.bias is None else following.bias.double()
+        bias = None if trained.bias is None else trained.bias.double()
         if self.bias is not None:
             inner = outer @ self.bias.double()
             bias = inner if bias is None else inner + bias
@@ -238,13 +260,9 @@ class EUGenLinear(nn.Module):
             f"one={self.one}"
         )
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": None}
-
     @classmethod
-    def _beside(cls, linear: nn.Linear, **options: Any) -> "EUGenLinear":
+    def _beside(cls, linear: TrainedLinear, **options: Any) -> "EUGenLinear":
         """A layer for the inputs and outputs of `linear`, that absorbs its bias, of its dtype and on its device."""
-        check_replaced(cls, linear, nn.Linear)
         (outputs, inputs), device, dtype = linear.weight.shape, linear.weight.device, linear.weight.dtype
         return cls(inputs, outputs, one=linear.bias is not None, device=device, dtype=dtype, **options)
 
@@ -257,7 +275,7 @@ class EUGenLinear(nn.Module):
     def _size(self) -> float:
         return eugen_projections.scale(self.in_features + self.one, norm=self.norm)
 
-    def _weight_products(self, linear: nn.Linear) -> Tensor:
+    def _weight_products(self, linear: TrainedLinear) -> Tensor:
         """Products of the rows of w+ projected by g = G / s, float64, (l, k m)."""
         g = self.matrix().double() / self._size()
         u = eugen_start.rows(linear, constant=self.norm) @ g.T
@@ -270,11 +288,11 @@ class EUGenLinear(nn.Module):
 
     @torch.no_grad()
     def _generate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        rows, width = self._shape
+        (rows, width), seed = self._shape, self.traceable_seed
         if self.kind == "orthogonal":
-            matrix = eugen_projections.orthogonal(self.seed, rows, self.features, width, dtype=dtype, device=device)
+            matrix = eugen_projections.orthogonal(seed, rows, self.features, width, dtype=dtype, device=device)
         else:
-            matrix = seeded.matrix(self.seed, rows, width, self.distribution, dtype=dtype, device=device)
+            matrix = seeded.matrix(seed, rows, width, self.distribution, dtype=dtype, device=device)
         return matrix.mul_(self._size())
 
     def _symbolic(self, x: Tensor) -> Tensor:

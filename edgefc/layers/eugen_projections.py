@@ -96,7 +96,7 @@ def products(u: Tensor, features: int, order: int, shared: bool) -> Tensor:
 
 @torch.no_grad()
 def orthogonal(
-    seed: int, rows: int, features: int, width: int, *, dtype: torch.dtype, device: torch.device | str
+    seed: int | Tensor, rows: int, features: int, width: int, *, dtype: torch.dtype, device: torch.device | str
 ) -> Tensor:
     """Gaussian orthogonal rows, entries of variance 1: (rows, width).
 

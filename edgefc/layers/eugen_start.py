@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import SupportsFloat
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgefc.errors import UsageError
 from edgefc.layers import activations
+from edgefc.layers.trained import TrainedLinear
 
 _REACH, _STEPS = 8.0, 1001  # a grid over the normal density, good to ten digits for smooth functions
 
@@ -20,7 +21,7 @@ def mean_square(activation: str) -> float:
     return float((activations.activation(activation)(z).square() * density).sum() / density.sum())
 
 
-def rows(linear: nn.Linear, *, constant: bool) -> Tensor:
+def rows(linear: TrainedLinear, *, constant: bool) -> Tensor:
     """The rows w+ = [w ; b ; 1] of a linear layer, b where it has a bias, 1 where asked for, float64."""
     parts = [linear.weight.double()]
     if linear.bias is not None:

@@ -27,32 +27,26 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
-from edgefc.generator import check_seed
 from edgefc.layers import prp_matrices
-from edgefc.layers.symbolic import (
-    Attribute,
-    check_finite,
-    check_replaced,
-    check_width,
-    is_size,
-    layer_node,
-    sizes,
-    zero_bias,
-)
-
-_FIT_SWEEPS, _FIT_SETTLED = 500, 1e-12  # at most so many sweeps, fewer once the scales move less than this
+from edgefc.layers.checkpoint import Seeded
+from edgefc.layers.configuration import Configuration
+from edgefc.layers.low_rank import nearest_low_rank
+from edgefc.layers.scales import nearest_scales
+from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
+from edgefc.layers.trained import trained_linear
 
 
-class PRPLinear(nn.Module):
+class PRPLinear(Seeded):
     """((x * in_scale) P^T) * out_scale + bias, with P regenerated from the seed.
 
     Stored are n + 2 m numbers and a seed: for n = m = 4096, 12,288 numbers; a dense layer stores 16,781,312. The
     arithmetic is the dense layer's: PRP saves memory, not multiplications. P is no parameter and no buffer: it is
-    built on first use for the device and dtype at hand, kept while the layer lives, and left out of state dicts,
-    copies and pickles. The seed is not in the state dict either: build the layer with the seed it was trained with.
+    built on first use for the device, dtype and seed at hand, kept while the layer lives, and left out of state dicts,
+    copies and pickles. torch.compile and torch.export generate it in the program, in each call. The state dict holds
+    the seed, and loading adopts it (edgefc/layers/checkpoint.py). seed=None draws one from torch's generator.
 
-    Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: no seed brings a QR back
-    to the last bit on another machine, so the state dict decides, and the seed is only the start. "hadamard" needs no
+    Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: machines differ in the
+    last bits of a QR, so the state dict decides, and the seed is only the start. "hadamard" needs no
     matrix at all, and about 4 N sqrt(N) multiply-adds in place of n m, N the next power of two; see prp_matrices.py.
 
     rank=r adds (1/r) low_rank_out low_rank_in x, as that code does with lora_alpha = 1; it is exported as two plain
@@ -67,7 +61,7 @@ class PRPLinear(nn.Module):
     Raises:
         ShapeError: a size below 1, or a rank that is not a whole number from 0 to min(n, m).
         UsageError: an unknown distribution (edgefc.generator.CODEBOOKS, "orthogonal", "hadamard"), or a seed that is
-            not a whole number of 64 bits.
+            not a whole number of 64 bits; from load_state_dict(), a checkpoint of another configuration.
     """
 
     projection: Tensor | None
@@ -79,7 +73,7 @@ class PRPLinear(nn.Module):
         bias: bool = True,
         *,
         distribution: str = "gaussian",
-        seed: int = 0,
+        seed: int | None = None,
         rank: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -88,7 +82,8 @@ class PRPLinear(nn.Module):
         in_features, out_features = sizes(type(self).__name__, in_features, out_features)
         self.in_features, self.out_features = in_features, out_features
         self.distribution, self._fixed = distribution, prp_matrices.kind(distribution)
-        self.seed, self.rank = check_seed(seed), _check_rank(rank, min(in_features, out_features))
+        self.rank = _check_rank(rank, min(in_features, out_features))
+        self._store_seed(seed, device)
 
         def empty(*size: int) -> Tensor:
             return torch.empty(*size, device=device, dtype=dtype)
@@ -101,6 +96,15 @@ class PRPLinear(nn.Module):
         stored = isinstance(self._fixed, prp_matrices.Stored)
         self.register_buffer("projection", empty(out_features, in_features) if stored else None)
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "PRPLinear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "distribution": self.distribution,
+            "rank": self.rank,
+        }
 
     def reset_parameters(self) -> None:
         """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero.
@@ -137,43 +141,43 @@ class PRPLinear(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_linear(
-        cls, linear: nn.Linear, *, distribution: str = "gaussian", seed: int = 0, rank: int = 0
+        cls, linear: nn.Module, *, distribution: str = "gaussian", seed: int | None = None, rank: int = 0
     ) -> "PRPLinear":
         """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
 
-        Alternating least squares from the best rank-one approximation of weight * P: given one scale the other has a
-        closed form, so the distance never grows. With Rademacher P the start is the answer; with others the answer is
-        a stationary point, as good as any found from other starts, but not proven to be the nearest. Where the best
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+
+        Conjugate gradients from the best of four rank-one approximations of weight * P. With Rademacher P the result
+        is the nearest of all; with others it is a stationary point, not proven to be the nearest. Where the best
         scales are zero, in_scale is one, so that training can leave zero.
 
-        With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a full
+        With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a truncated
         SVD); the two are not fitted again to each other.
         """
-        check_replaced(cls, linear, nn.Linear)
-        m, n = linear.weight.shape
+        trained = trained_linear(cls, linear)
+        m, n = trained.weight.shape
         layer = cls(
             n,
             m,
-            linear.bias is not None,
+            trained.bias is not None,
             distribution=distribution,
             seed=seed,
             rank=rank,
-            device=linear.weight.device,
-            dtype=linear.weight.dtype,
+            device=trained.weight.device,
+            dtype=trained.weight.dtype,
         )
-        weight = linear.weight.double()
+        weight = trained.weight.double()
         p = layer._fixed.entries(layer, torch.float64)
         out_scale, in_scale = nearest_scales(weight, p)
         layer.in_scale.copy_(in_scale)
         layer.out_scale.copy_(out_scale)
         if layer.low_rank_in is not None and layer.low_rank_out is not None:
-            left, size, right = torch.linalg.svd(weight - out_scale[:, None] * p * in_scale, full_matrices=False)
-            root = (size[:rank] * rank).sqrt()
-            layer.low_rank_in.copy_(root[:, None] * right[:rank])
-            layer.low_rank_out.copy_(left[:, :rank] * root)
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
-        return layer
+            down, across = nearest_low_rank(weight - out_scale[:, None] * p * in_scale, rank)
+            layer.low_rank_in.copy_(across.T * math.sqrt(rank))
+            layer.low_rank_out.copy_(down * math.sqrt(rank))
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
 
     def multiply_adds(self) -> int:
         """Per row: those of P, one for each scale, and r (n + m) for a low-rank path.
@@ -212,22 +216,3 @@ def _check_rank(rank: int, most: int) -> int:
     raise ShapeError(
         f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to {most}."
     )
-
-
-def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """w (m,) and alpha (n,) of one norm that bring diag(w) P diag(alpha) near to `weight` (m, n), float64."""
-    check_finite(weight)
-    product, square = weight * p, p * p
-    with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
-        torch.manual_seed(0)
-        _, _, right = torch.svd_lowrank(product, q=min(4, *product.shape), niter=8)
-    in_scale = right[:, 0]
-    for _ in range(_FIT_SWEEPS):
-        out_scale = (product @ in_scale) / (square @ in_scale.square()).clamp(min=1e-30)
-        before, in_scale = in_scale, (product.T @ out_scale) / (square.T @ out_scale.square()).clamp(min=1e-30)
-        if (in_scale - before).norm() <= _FIT_SETTLED * in_scale.norm():
-            break
-    if not (out_scale.any() and in_scale.any()):  # two zero scales would have no gradient
-        return torch.zeros_like(out_scale), torch.ones_like(in_scale)
-    balance = (out_scale.norm() / in_scale.norm()).sqrt()
-    return out_scale / balance, in_scale * balance

@@ -12,22 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgefc.generator import check_seed, codebook
+from edgefc.generator import codebook
 from edgefc.layers import seeded
-from edgefc.layers.prp import nearest_scales
-from edgefc.layers.prp_matrices import Kept
+from edgefc.layers.checkpoint import Seeded
+from edgefc.layers.configuration import Configuration
+from edgefc.layers.kept import Kept
+from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, layer_node, sizes, zero_bias
 from edgefc.layers.windows import Padding, Pair, check_convolution, window
 
 
-class PRPConv2d(nn.Module):
+class PRPConv2d(Seeded):
     """torch.nn.Conv2d of one group whose weight is P * in_scale * out_scale, with P regenerated from the seed.
 
     Stored are n + 2 m numbers and a seed: for 256 to 256 channels, 3 x 3, 2,816 numbers; a dense convolution stores
     590,080. The arithmetic is the dense convolution's: PRP saves memory, not multiplications. P has a row for each
     output and, in it, the order channel, height, width of torch.nn.Conv2d's weight. It is built on first use, kept
-    while the layer lives, and left out of state dicts, copies and pickles. The seed is not in the state dict either:
-    build the layer with the seed it was trained with. Padding and sizes are torch.nn.Conv2d's.
+    while the layer lives, and left out of state dicts, copies and pickles. torch.compile and torch.export generate
+    it in the program, in each call. The state dict holds the seed, and loading adopts it (edgefc/layers/checkpoint.py).
+    seed=None draws one from torch's generator. Padding and sizes are torch.nn.Conv2d's.
 
     Shapes:
         in_scale    (C, kh, kw)             out_scale   (m,)        bias    (m,) or None
@@ -35,7 +38,8 @@ class PRPConv2d(nn.Module):
 
     Raises:
         ShapeError: a size below 1, or padding="same" with a stride.
-        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), or a seed that is not of 64 bits.
+        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), or a seed that is not of 64 bits; from
+            load_state_dict(), a checkpoint of another configuration.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class PRPConv2d(nn.Module):
         bias: bool = True,
         *,
         distribution: str = "gaussian",
-        seed: int = 0,
+        seed: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -58,12 +62,21 @@ class PRPConv2d(nn.Module):
         self.in_channels, self.out_channels = c, m
         self.window = window("PRPConv2d", kernel_size, stride, padding, dilation)
         self.codebook, self.distribution = codebook(distribution), distribution
-        self.seed = check_seed(seed)
+        self._store_seed(seed, device)
         self.in_scale = nn.Parameter(torch.empty(c, *self.window.kernel_size, device=device, dtype=dtype))
         self.out_scale = nn.Parameter(torch.empty(m, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(m, device=device, dtype=dtype)) if bias else None
         self._kept = Kept()
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "PRPConv2d",
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "distribution": self.distribution,
+            **self.window.configuration(),
+        }
 
     @property
     def patch(self) -> int:
@@ -82,7 +95,7 @@ class PRPConv2d(nn.Module):
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x) if x.ndim == 4 else self._symbolic(x.unsqueeze(0)).squeeze(0)
         scale = self.in_scale
-        (p,) = self._kept.get((self.seed, scale.dtype, scale.device), lambda: (self._generate(scale.dtype),))
+        (p,) = self._kept.get(self.traceable_seed, scale, lambda: (self._generate(scale.dtype),))
         weight = p * self.in_scale * self.out_scale[:, None, None, None]
         look = self.window
         return functional.conv2d(x, weight, self.bias, look.stride, look.padding, look.dilation)
@@ -96,7 +109,7 @@ class PRPConv2d(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def from_conv(cls, conv: nn.Conv2d, *, distribution: str = "gaussian", seed: int = 0) -> "PRPConv2d":
+    def from_conv(cls, conv: nn.Conv2d, *, distribution: str = "gaussian", seed: int | None = None) -> "PRPConv2d":
         """The scales that bring the layer near a trained convolution in the Frobenius norm; all else is kept.
 
         Alternating least squares, as PRPLinear.from_linear does it.
@@ -131,7 +144,7 @@ class PRPConv2d(nn.Module):
     def _generate(self, dtype: torch.dtype) -> Tensor:
         """P, (m, C, kh, kw)."""
         size = (self.out_channels, self.patch)
-        matrix = seeded.matrix(self.seed, *size, self.distribution, dtype=dtype, device=self.in_scale.device)
+        matrix = seeded.matrix(self.traceable_seed, *size, self.distribution, dtype=dtype, device=self.in_scale.device)
         return matrix.div_(math.sqrt(self.patch)).view(self.out_channels, *self.in_scale.shape)
 
     def _symbolic(self, x: Tensor) -> Tensor:
@@ -146,4 +159,4 @@ class PRPConv2d(nn.Module):
             "codebook": self.codebook.levels,
         }
         shape = (x.shape[0], self.out_channels, *self.window.image_size(x.shape[2], x.shape[3]))
-        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, shape)
+        return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, shape, op="PRPConv2d")

@@ -15,18 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgefc.errors import ShapeError, UsageError
-from edgefc.generator import check_seed, codebook
+from edgefc.generator import codebook
 from edgefc.layers import seeded
-from edgefc.layers.prp import nearest_scales
+from edgefc.layers.checkpoint import Seeded
+from edgefc.layers.configuration import Configuration
+from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
 
 
-class PRPEmbedding(nn.Module):
+class PRPEmbedding(Seeded):
     """Token v becomes row_scale[v] * (P[v] * column_scale).
 
     Stored are V + D numbers and a seed: for V = 50,000 and D = 512, 50,512 numbers; torch.nn.Embedding stores
-    25,600,000. The table is never made: a forward regenerates the rows of the tokens that it is given. The seed is not
-    in the state dict: build the layer with the seed it was trained with.
+    25,600,000. The table is never made: a forward regenerates the rows of the tokens that it is given. The state dict
+    holds the seed, and loading adopts it (edgefc/layers/checkpoint.py). seed=None draws one from torch's generator.
 
     padding_idx as in torch.nn.Embedding: the scale of that row starts at zero and gets no gradient, so the row is zero.
     Tokens out of range are found on CPUs. An exported file does not find all of them: onnxruntime refuses those from V
@@ -39,7 +41,7 @@ class PRPEmbedding(nn.Module):
     Raises:
         ShapeError: a size below 1.
         UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), a seed that is not of 64 bits, or a
-            padding_idx that is no entry.
+            padding_idx that is no entry; from load_state_dict(), a checkpoint of another configuration.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class PRPEmbedding(nn.Module):
         *,
         padding_idx: int | None = None,
         distribution: str = "gaussian",
-        seed: int = 0,
+        seed: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -62,10 +64,18 @@ class PRPEmbedding(nn.Module):
         self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
         self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
         self.codebook, self.distribution = codebook(distribution), distribution
-        self.seed = check_seed(seed)
+        self._store_seed(seed, device)
         self.row_scale = nn.Parameter(torch.empty(self.num_embeddings, device=device, dtype=dtype))
         self.column_scale = nn.Parameter(torch.empty(self.embedding_dim, device=device, dtype=dtype))
         self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "PRPEmbedding",
+            "num_embeddings": self.num_embeddings,
+            "embedding_dim": self.embedding_dim,
+            "distribution": self.distribution,
+        }
 
     def reset_parameters(self) -> None:
         """Scales from N(1, 1/D), so that entries have nearly unit variance; that of the padding row is zero."""
@@ -79,8 +89,8 @@ class PRPEmbedding(nn.Module):
         check_tokens(self, x)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
-        rows = self._scales(x) * self.column_scale  # (..., D)
-        return rows * seeded.rows_of(self.seed, x, self.embedding_dim, self.distribution, dtype=rows.dtype)
+        rows, seed = self._scales(x) * self.column_scale, self.traceable_seed  # (..., D)
+        return rows * seeded.rows_of(seed, x, self.embedding_dim, self.distribution, dtype=rows.dtype)
 
     @torch.no_grad()
     def dense(self) -> Tensor:
@@ -93,7 +103,7 @@ class PRPEmbedding(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_embedding(
-        cls, embedding: nn.Embedding, *, distribution: str = "gaussian", seed: int = 0
+        cls, embedding: nn.Embedding, *, distribution: str = "gaussian", seed: int | None = None
     ) -> "PRPEmbedding":
         """The scales that bring the layer near a trained table in the Frobenius norm, as PRPLinear.from_linear finds
         them: alternating least squares, which needs some copies of the table in float64.
@@ -161,4 +171,5 @@ class PRPEmbedding(nn.Module):
             "codebook": self.codebook.levels,
         }
         weights = (self.row_scale, self.column_scale)
-        return layer_node(self, x, weights, attributes, (*x.shape, self.embedding_dim), dtype=self.row_scale.dtype)
+        shape = (*x.shape, self.embedding_dim)
+        return layer_node(self, x, weights, attributes, shape, op="PRPEmbedding", dtype=self.row_scale.dtype)

@@ -7,7 +7,6 @@ Letters: n inputs, m outputs, P (m, n) with entries of variance 1/n.
 """
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,31 +16,13 @@ from torch.nn.functional import linear, pad
 from edgefc.errors import UsageError
 from edgefc.generator import CODEBOOKS, codebook
 from edgefc.layers import hadamard, seeded
+from edgefc.layers.kept import Kept
 from edgefc.layers.symbolic import Attribute
 
 if TYPE_CHECKING:
     from edgefc.layers.prp import PRPLinear
 
 DISTRIBUTIONS = (*CODEBOOKS, "orthogonal", "hadamard")
-
-
-class Kept:
-    """Tensors made on first use and kept while the layer lives, but left out of copies and pickles."""
-
-    _kept: tuple[object, tuple[Tensor, ...]] | None = None
-
-    def get(self, wanted: object, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What make() gave when it was last asked for with an equal `wanted`, or gives now."""
-        if self._kept is not None and self._kept[0] == wanted:
-            return self._kept[1]
-        with torch.inference_mode(False), torch.no_grad():  # what inference makes first, training may need later
-            made = make()
-        if all(type(tensor) is Tensor for tensor in made):  # a tracer's stand-in is of no use to later calls
-            self._kept = wanted, made
-        return made
-
-    def __getstate__(self) -> dict[str, object]:
-        return {}
 
 
 class Coded:
@@ -56,14 +37,13 @@ class Coded:
     def entries(self, layer: "PRPLinear", dtype: torch.dtype) -> Tensor:
         """P, (m, n)."""
         m, n = layer.out_features, layer.in_features
-        matrix = seeded.matrix(layer.seed, m, n, self.distribution, dtype=dtype, device=layer.in_scale.device)
+        matrix = seeded.matrix(layer.traceable_seed, m, n, self.distribution, dtype=dtype, device=layer.in_scale.device)
         return matrix.div_(math.sqrt(n))
 
     def times(self, layer: "PRPLinear", u: Tensor) -> Tensor:
         """u P^T, (..., n) -> (..., m), by a whole matrix that is made once."""
         scale = layer.in_scale
-        wanted = (layer.seed, scale.dtype, scale.device)
-        (matrix,) = self._kept.get(wanted, lambda: (self.entries(layer, scale.dtype),))
+        (matrix,) = self._kept.get(layer.traceable_seed, scale, lambda: (self.entries(layer, scale.dtype),))
         return linear(u, matrix)
 
     def multiply_adds(self, layer: "PRPLinear") -> int:
@@ -130,17 +110,17 @@ class Transformed:
         """P, (m, n), from the exclusive or of the indices and not by times()."""
         m, n, device = layer.out_features, layer.in_features, layer.in_scale.device
         length = hadamard.cut(n, m).length
-        g = hadamard.transform(seeded.signs(layer.seed, length, row=1, dtype=torch.float64, device=device))
+        seed = layer.traceable_seed
+        g = hadamard.transform(seeded.signs(seed, length, row=1, dtype=torch.float64, device=device))
         row, column = (torch.arange(size, dtype=torch.int32, device=device) for size in (m, n))
-        signs = seeded.signs(layer.seed, n, dtype=torch.float64, device=device)
+        signs = seeded.signs(seed, n, dtype=torch.float64, device=device)
         return (g / math.sqrt(length * n)).to(dtype)[row[:, None] ^ column] * signs.to(dtype)
 
     def times(self, layer: "PRPLinear", u: Tensor) -> Tensor:
         """u P^T, (..., n) -> (..., m), about 4 N sqrt(N) multiply-adds."""
         n, m, scale = layer.in_features, layer.out_features, layer.in_scale
         cut = hadamard.cut(n, m)
-        wanted = (layer.seed, scale.dtype, scale.device)
-        first, second, high, low = self._kept.get(wanted, lambda: self._tables(layer, cut))
+        first, second, high, low = self._kept.get(layer.traceable_seed, scale, lambda: self._tables(layer, cut))
         u = pad(u * first, (0, cut.rows_in * cut.low - n)).reshape(*u.shape[:-1], cut.rows_in, cut.low)
         u = torch.matmul(high[:, : cut.rows_in], torch.matmul(u, low)) * second  # (..., high, low)
         u = torch.matmul(torch.matmul(high[: cut.rows_out], u), low)  # (..., rows_out, low)
@@ -158,8 +138,9 @@ class Transformed:
     def _tables(layer: "PRPLinear", cut: hadamard.Cut) -> tuple[Tensor, ...]:
         """D1 / sqrt(N) (n,), D2 / sqrt(n) (high, low), both Hadamard matrices: no product outgrows u by much."""
         n, scale = layer.in_features, layer.in_scale
-        first = seeded.signs(layer.seed, n, dtype=torch.float64, device=scale.device) / math.sqrt(cut.length)
-        second = seeded.signs(layer.seed, cut.length, row=1, dtype=torch.float64, device=scale.device) / math.sqrt(n)
+        seed = layer.traceable_seed
+        first = seeded.signs(seed, n, dtype=torch.float64, device=scale.device) / math.sqrt(cut.length)
+        second = seeded.signs(seed, cut.length, row=1, dtype=torch.float64, device=scale.device) / math.sqrt(n)
         high, low = (hadamard.matrix(size, dtype=scale.dtype, device=scale.device) for size in (cut.high, cut.low))
         return first.to(scale.dtype), second.to(scale.dtype).view(cut.high, cut.low), high, low
 

@@ -2,6 +2,9 @@
 
 torch has little arithmetic on uint32, so words are held in int64 and cut to 32 bits after each product: the
 low 32 bits of a product that wraps are the right ones.
+
+A seed is a whole number, or an int64 tensor () that holds it in two's complement. The tensor is not read: programs of
+torch.compile and torch.func.vmap compute with whatever it holds when they run.
 """
 
 from typing import SupportsIndex
@@ -10,6 +13,9 @@ import torch
 from torch import Tensor
 
 from edgefc.generator import (
+    KEY_1,
+    KEY_2,
+    KEY_3,
     MULTIPLY_1,
     MULTIPLY_2,
     SHIFT_1,
@@ -24,13 +30,15 @@ from edgefc.generator import (
     words_per_row,
 )
 
+Seed = SupportsIndex | Tensor
+
 _MASK = 0xFFFFFFFF
 _ROWS_AT_ONCE = 256  # bounds the int64 scratch to a few rows of words
 
 
-def words(seed: SupportsIndex, rows: Tensor, columns: Tensor) -> Tensor:
+def words(seed: Seed, rows: Tensor, columns: Tensor) -> Tensor:
     """word(seed, row, column) for int64 rows (r,) and columns (c,): (r, c) int64, each below 2**32."""
-    key_1, key_2 = keys(seed)
+    key_1, key_2 = _keys(seed.to(rows.device)) if isinstance(seed, Tensor) else keys(seed)
     shift_1, shift_2, shift_3 = WORD_SHIFTS
     row, column = rows[:, None], columns[None, :]
     start = _mix(row + key_1 & _MASK)
@@ -43,7 +51,7 @@ def words(seed: SupportsIndex, rows: Tensor, columns: Tensor) -> Tensor:
 
 @torch.no_grad()
 def matrix(
-    seed: SupportsIndex,
+    seed: Seed,
     rows: SupportsIndex,
     columns: SupportsIndex,
     distribution: str,
@@ -58,18 +66,20 @@ def matrix(
     """
     codebook(distribution)  # here too: without rows none is made
     height, columns = check_sizes(rows, columns)
+    starts = range(0, height, _ROWS_AT_ONCE)
+    bands = (torch.arange(first, min(first + _ROWS_AT_ONCE, height), device=device) for first in starts)
+    if isinstance(seed, Tensor):  # nothing is written in place, which vmap would refuse
+        made = [rows_of(seed, band, columns, distribution, dtype=dtype) for band in bands]
+        return torch.cat(made) if made else torch.empty(0, columns, dtype=dtype, device=device)
     seed = check_seed(seed)
     result = torch.empty(height, columns, dtype=dtype, device=device)
-    for first in range(0, height, _ROWS_AT_ONCE):
-        band = torch.arange(first, min(first + _ROWS_AT_ONCE, height), device=device)
+    for first, band in zip(starts, bands, strict=True):
         result[first : first + len(band)] = rows_of(seed, band, columns, distribution, dtype=dtype)
     return result
 
 
 @torch.no_grad()
-def rows_of(
-    seed: SupportsIndex, index: Tensor, columns: SupportsIndex, distribution: str, *, dtype: torch.dtype
-) -> Tensor:
+def rows_of(seed: Seed, index: Tensor, columns: SupportsIndex, distribution: str, *, dtype: torch.dtype) -> Tensor:
     """Rows `index` of a seeded matrix of any height and so many columns: (*index.shape, columns).
 
     index holds int32 or int64 of any shape, on any device. Scratch is about twice a float32 result; nothing
@@ -88,11 +98,17 @@ def rows_of(
     return levels.index_select(0, codes.flatten()).view(*index.shape, columns)
 
 
-def signs(
-    seed: SupportsIndex, count: SupportsIndex, *, row: int = 0, dtype: torch.dtype, device: torch.device | str
-) -> Tensor:
+def signs(seed: Seed, count: SupportsIndex, *, row: int = 0, dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """`count` seeded signs, +1 or -1: one row of the Rademacher matrix."""
     return matrix(seed, row + 1, count, "rademacher", dtype=dtype, device=device)[row]
+
+
+def _keys(seed: Tensor) -> tuple[Tensor, Tensor]:
+    """edgefc.generator.keys() for a tensor."""
+    low, high = seed & _MASK, seed >> 32 & _MASK
+    low = low ^ _mix(high + KEY_1 & _MASK)
+    high = high ^ _mix(low + KEY_2 & _MASK)
+    return low ^ _mix(high + KEY_3 & _MASK), high
 
 
 def _mix(h: Tensor) -> Tensor:

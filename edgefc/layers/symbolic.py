@@ -25,10 +25,11 @@ def layer_node(
 ) -> Tensor:
     """One node edgefc::<op>(x, *weights) whose output has `shape`.
 
-    The op is the name of the layer's class, and the output has the dtype of x, unless said otherwise.
+    Without `op` it is the name of the class that defines the layer's forward: neither that of a subclass which keeps
+    the forward, nor the one that torch.nn.utils.parametrize makes. Without `dtype` it is that of x.
     """
     result: Tensor = torch.onnx.ops.symbolic(
-        f"edgefc::{op or type(layer).__name__}",
+        f"edgefc::{op or _class_name(layer)}",
         (x, *weights),
         attrs=_signed_all(attributes),
         dtype=dtype or x.dtype,
@@ -49,7 +50,7 @@ def layer_nodes(
 ) -> tuple[Tensor, ...]:
     """layer_node() for a layer of several outputs, all of the dtype of x."""
     results: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
-        f"edgefc::{op or type(layer).__name__}",
+        f"edgefc::{op or _class_name(layer)}",
         (x, *weights),
         attrs=_signed_all(attributes),
         dtypes=[x.dtype] * len(shapes),
@@ -57,6 +58,11 @@ def layer_nodes(
         version=DOMAIN_VERSION,
     )
     return tuple(results)
+
+
+def _class_name(layer: nn.Module) -> str:
+    """The name of the class whose forward `layer` runs."""
+    return next(kind.__name__ for kind in type(layer).__mro__ if "forward" in vars(kind))
 
 
 def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:

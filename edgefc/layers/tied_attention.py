@@ -63,7 +63,7 @@ class TiedAttention(StructuredAttention):
             made.append(_Projection(n, bias, made[-1] if leans else None, transposed, device, dtype))
             return made[-1]
 
-        super().__init__(embed_dim, num_heads, projection, dropout, bias, batch_first)
+        super().__init__(embed_dim, num_heads, projection, dropout, bias, batch_first, seed=0)  # no projection uses it
         self.tie = tie
 
     @classmethod

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.layers.activations import activation as function_of
 from edgefc.layers.activations import code
-from edgefc.layers.symbolic import check_replaced, check_share, check_width, is_size, layer_node, zero_bias
+from edgefc.layers.symbolic import check_share, check_width, is_size, layer_node, zero_bias
+from edgefc.layers.trained import trained_linear
 
 
 class TiedFFN(nn.Module):
@@ -100,39 +101,41 @@ class TiedFFN(nn.Module):
     @classmethod
     @torch.no_grad()
     def from_linears(
-        cls, first: nn.Linear, second: nn.Linear, activation: str = "gelu", *, dropout: float = 0.0
+        cls, first: nn.Module, second: nn.Module, activation: str = "gelu", *, dropout: float = 0.0
     ) -> "TiedFFN":
         """The block nearest to a trained pair in the Frobenius norm; the biases are kept.
 
         |W - W1|^2 + |W - W2^T|^2 is least where its gradient 2 (W - W1) + 2 (W - W2^T) is zero, at the mean of W1 and
         W2^T. That is a start for training, not a copy of the pair, whose matrices need not resemble each other.
 
+        Each of both is a torch.nn.Linear or a transformers Conv1D. Dtype, device, mode and requires_grad are those of
+        the first.
+
         Raises:
             ShapeError: the second layer does not lead back.
         """
-        for linear in (first, second):
-            check_replaced(cls, linear, nn.Linear)
-        h, d = first.weight.shape
-        if tuple(second.weight.shape) != (d, h):
+        up, down = trained_linear(cls, first), trained_linear(cls, second)
+        h, d = up.weight.shape
+        if tuple(down.weight.shape) != (d, h):
             raise ShapeError(
-                f"TiedFFN cannot share one matrix between layers from {d} to {h} and from {second.in_features} to "
-                f"{second.out_features}. Give a second layer from {h} back to {d}."
+                f"TiedFFN cannot share one matrix between layers from {d} to {h} and from {down.in_features} to "
+                f"{down.out_features}. Give a second layer from {h} back to {d}."
             )
-        biases = first.bias, second.bias
+        biases = up.bias, down.bias
         layer = cls(
             d,
             h,
             activation,
             any(bias is not None for bias in biases),
             dropout=dropout,
-            device=first.weight.device,
-            dtype=first.weight.dtype,
+            device=up.weight.device,
+            dtype=up.weight.dtype,
         )
-        layer.weight.copy_((first.weight.double() + second.weight.double().t().to(first.weight.device)) / 2)
+        layer.weight.copy_((up.weight.double() + down.weight.double().t().to(up.weight.device)) / 2)
         for mine, given in zip((layer.bias_in, layer.bias_out), biases, strict=True):
             if mine is not None:
                 mine.zero_() if given is None else mine.copy_(given)
-        return layer
+        return up.replaced_by(layer)
 
     def multiply_adds(self) -> int:
         """2 d h for each row: both products are done."""

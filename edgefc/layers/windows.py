@@ -47,6 +47,15 @@ class Window:
             "dilations": self.dilation,
         }
 
+    def configuration(self) -> dict[str, list[int]]:
+        """The same for a checkpoint, with padding in pixels."""
+        return {
+            "kernel_size": list(self.kernel_size),
+            "stride": list(self.stride),
+            "pads": list(self.pads),
+            "dilation": list(self.dilation),
+        }
+
     def image_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output."""
         top, left, bottom, right = self.pads

@@ -5,11 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from edgefc.layers.checkpoint import holds_weights
+
 
 def numbers(model: nn.Module) -> tuple[int, int]:
-    """How many numbers are trained, and how many the state dict holds."""
+    """How many numbers are trained, and how many weights the state dict holds: seeds are not counted."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return trained, sum(value.numel() for value in model.state_dict().values() if isinstance(value, Tensor))
+    held = (value for name, value in model.state_dict().items() if holds_weights(name) and isinstance(value, Tensor))
+    return trained, sum(value.numel() for value in held)
 
 
 def same_size(make: Callable[[int], nn.Module], wanted: int) -> int:

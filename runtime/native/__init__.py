@@ -1,8 +1,8 @@
 """The native kernels: a library of onnxruntime operators for nodes of the domain edgefc, in float32.
 
-`pip install` compiles it where there is a C++17 compiler, and installs without it where there is none; in a checkout
-`python -m edgefc.runtime.native.build` does. The same file then runs faster, with the same answers. What the library
-does not have, other types among it, runs by the bodies in the file.
+`pip install` compiles it where there is a C++17 compiler. Where there is none, or with EDGEFC_NATIVE=0, edgefc is
+installed without it; in a checkout `python -m edgefc.runtime.native.build` compiles it later. The same file then runs
+faster, with the same answers. What the library does not have, other types among it, runs by the bodies in the file.
 
 EDGEFC_LIBRARY=PATH names another library than the one that was installed; the agent on a board uses it.
 EDGEFC_NATIVE_CPU=portable, avx2, avx512 (or neon) chooses among what this processor can run; without it, its last one.
@@ -21,11 +21,14 @@ DOMAIN, VERSION = "edgefc", 1  # what the kernels compute: nodes of this version
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
 MODES = ("auto", "on", "off")
 ACTIVATIONS = ("float32", "int8")
-_BUILD = "Install a C++ compiler and run pip install again, or python -m edgefc.runtime.native.build in a checkout"
+_BUILD = (
+    "Install a C++ compiler and run pip install again without EDGEFC_NATIVE=0, or run "
+    "python -m edgefc.runtime.native.build in a checkout"
+)
 
 
 def library_path() -> str | None:
-    """The library, for SessionOptions.register_custom_ops_library; None where there was no compiler for it."""
+    """The library, for SessionOptions.register_custom_ops_library; None where edgefc was installed without it."""
     path = Path(os.environ.get("EDGEFC_LIBRARY") or Path(__file__).with_name(NAME))
     return str(path) if path.is_file() else None
 
@@ -51,7 +54,7 @@ def choose(mode: str) -> tuple[str, str] | None:
     if mode == "off" or (path is None and mode == "auto"):
         return None
     if path is None:
-        raise UsageError(f"native is 'on', and this edgefc has no native kernels. {_BUILD}.")
+        raise UsageError(f"native is 'on', and this edgefc was installed without native kernels. {_BUILD}.")
     try:
         library = ctypes.CDLL(path)
     except OSError as error:  # of another processor, or made for a newer system

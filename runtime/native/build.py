@@ -14,29 +14,33 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
 COMPILERS = ("c++", "g++", "clang++")
 TARGETS = {"aarch64": ("aarch64-linux-gnu-g++",)}  # to compilers on other machines
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-pthread")
+FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-pthread")
 STRICT = ("-Wall", "-Wextra", "-Werror")
 
+# The arithmetic, by the end of a file's name; what is around it takes -O2.
+_ARITHMETIC = ("_portable", "_avx2", "_avx512", "_avx512vnni", "_neon")
 # Files for one kind of processor, by the end of their name; on others they are empty.
 _AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw")
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {"_avx2": ("-mavx2", "-mfma"), "_avx512": _AVX512, "_avx512vnni": (*_AVX512, "-mavx512vnni")},
     "aarch64": {"_neon": ()},
 }
+# Those that take longest first, so that all processors finish at about the same time.
 SOURCES = (
-    "kernel", "library", "prp_op", "prp_portable", "prp_avx2", "prp_avx512", "prp_avx512vnni", "prp_neon",
-    "circulant_op", "circulant", "circulant_form", "circulant_spectrum", "circulant_portable", "circulant_avx2",
-    "circulant_avx512", "circulant_neon", "fft",
-    "eugen_op", "eugen_portable", "eugen_avx2", "eugen_avx512", "eugen_neon",
-    "tied_op", "tied_portable", "tied_avx2", "tied_avx512", "tied_neon",
-    "limits", "limits_portable", "limits_avx2", "limits_avx512", "limits_neon",
+    "prp_avx512", "eugen_avx512", "circulant_avx512", "prp_avx2", "prp_portable", "circulant_avx2", "eugen_avx2",
+    "eugen_portable", "circulant_spectrum", "tied_avx512", "tied_avx2", "circulant", "circulant_portable", "kernel",
+    "prp_avx512vnni", "prp_op", "eugen_op", "tied_portable", "circulant_op", "tied_op", "fft", "library",
+    "circulant_form", "limits_avx512", "limits_avx2", "limits", "limits_portable",
+    "prp_neon", "circulant_neon", "eugen_neon", "tied_neon", "limits_neon",
 )  # fmt: skip
 
 
@@ -71,22 +75,28 @@ def compiler(target: str | None = None) -> list[str]:
     raise NoLibrary(f"there is no {what}: none of {', '.join(names)} is on the path, and CXX is not set.")
 
 
-def build(made: Path, *, extra: tuple[str, ...] = (), target: str | None = None) -> Path:
+def build(
+    made: Path, *, extra: tuple[str, ...] = (), target: str | None = None, tell: Callable[[str], object] | None = None
+) -> Path:
     """Compile and link the library to `made`, for this machine or for the target; `extra` is given to both.
 
+    tell is called with a line of progress after each file.
+
     Raises:
-        NoLibrary: there is no compiler, or it fails.
+        NoLibrary: there is no compiler, it fails, or there are no sources here.
     """
     command, kind = compiler(target), target or machine()
+    if not (HERE / f"{SOURCES[0]}.cc").is_file():
+        raise NoLibrary(f"their sources are not in {HERE}: a wheel has none. Build in a checkout or from the sdist.")
     made.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="edgefc-", dir=made.parent) as folder:
         objects = [str(Path(folder, f"{source}.o")) for source in SOURCES]
-        _all([[*command, *FLAGS, *_flags(kind, s), *extra, "-c", str(HERE / f"{s}.cc"), "-o", o]
-              for s, o in zip(SOURCES, objects, strict=True)])  # fmt: skip
+        _all({f"{s}.cc": [*command, *FLAGS, _level(s), *_flags(kind, s), *extra, "-c", str(HERE / f"{s}.cc"), "-o", o]
+              for s, o in zip(SOURCES, objects, strict=True)}, tell)  # fmt: skip
         linked, shown = Path(folder, NAME), Path(folder, "exports")
         shown.write_text(EXPORTS)
         script = [] if sys.platform == "darwin" else [f"-Wl,--version-script={shown}"]
-        _all([[*command, "-shared", "-pthread", *script, *extra, *objects, "-o", str(linked)]])
+        _all({made.name: [*command, "-shared", "-pthread", *script, *extra, *objects, "-o", str(linked)]}, tell)
         linked.replace(made)  # at once: a process that has the old one open keeps it
     return made
 
@@ -95,13 +105,26 @@ def _flags(kind: str, source: str) -> tuple[str, ...]:
     return next((flags for end, flags in VARIANTS.get(kind, {}).items() if source.endswith(end)), ())
 
 
-def _all(commands: list[list[str]]) -> None:
+def _level(source: str) -> str:
+    return "-O3" if source.endswith(_ARITHMETIC) else "-O2"
+
+
+def _all(commands: dict[str, list[str]], tell: Callable[[str], object] | None) -> None:
     """Run them, as many at a time as there are processors: a small board has memory for no more."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = list(pool.map(_run, commands))
-    for each in done:
-        if each.returncode:
-            raise NoLibrary(f"the compiler failed:\n{shlex.join(each.args)}\n{each.stderr.strip()}")
+        running = {pool.submit(_timed, command): name for name, command in commands.items()}
+        for count, future in enumerate(as_completed(running), start=1):
+            done, seconds = future.result()
+            if done.returncode:
+                pool.shutdown(cancel_futures=True)
+                raise NoLibrary(f"the compiler failed:\n{shlex.join(done.args)}\n{done.stderr.strip()}")
+            if tell is not None:
+                tell(f"[{count:{len(str(len(running)))}}/{len(running)}] {running[future]}, {seconds:.1f} s")
+
+
+def _timed(command: list[str]) -> "tuple[subprocess.CompletedProcess[str], float]":
+    start = time.monotonic()
+    return _run(command), time.monotonic() - start
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
@@ -114,13 +137,21 @@ def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m edgefc.runtime.native.build", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m edgefc.runtime.native.build", allow_abbrev=False,
+        description="Compile the native kernels. Other arguments are given to the compiler. Progress is on stderr.",
+    )  # fmt: skip
     parser.add_argument("--target", choices=TARGETS, help="the machine to compile for; without it, this one")
     args, extra = parser.parse_known_args()
     try:
-        print(build(place(args.target), extra=tuple(extra), target=args.target))
+        print(build(place(args.target), extra=tuple(extra), target=args.target, tell=show))
     except NoLibrary as error:
         sys.exit(f"edgefc: no native kernels: {error}")
+
+
+def show(line: str) -> None:
+    """A line of progress, on stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

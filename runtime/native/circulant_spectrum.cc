@@ -1,13 +1,12 @@
 // Spectra of circulant kernels, in double and in plain C++, by the same steps as the engines' transforms.
 #include <cmath>
-#include <cstring>
 
 #include "circulant_form.h"
 
 namespace edgefc {
 namespace {
 
-// An element of the transform: W neighbouring coefficients. One alone is a plain double.
+// W numbers for lanes_transform. The steps before it run on plain doubles.
 template <int W>
 struct Doubles {
   double lane[W];
@@ -92,21 +91,25 @@ void single_spectrum_of(Form& form, const float* kernel) {
   const int64_t points = job.groups * W, per_row = 2 * W * job.q * (points + job.reals);
   form.spectrum.resize(job.p * per_row);
   job.spectrum = form.spectrum.data();
-  std::vector<double> column;
+  std::vector<double> column, parts(static_cast<size_t>(job.length));
   for (int64_t block = 0; block < job.p * job.q; ++block) {
     const int64_t i = block / job.q, j = block % job.q;
     fill_column(job, kernel + block * job.b, column);
-    std::vector<V> data(static_cast<size_t>(job.length / W));
-    std::memcpy(static_cast<void*>(data.data()), column.data(), column.size() * sizeof(double));
-    run_forward<V, double>(job.steps, job.step_count, form.program.factors.data(), data.data());
+    // Every W-th coefficient by itself: one instance of the steps, on plain numbers, serves all widths.
+    const int64_t count = job.length / W;
+    for (int c = 0; c < W; ++c) {
+      double* part = parts.data() + c * count;
+      for (int64_t k = 0; k < count; ++k) part[k] = column[k * W + c];
+      run_forward<double, double>(job.steps, job.step_count, form.program.factors.data(), part);
+    }
     float* h = form.spectrum.data() + i * per_row + 2 * W * j;
     for (int64_t g = 0; g < job.groups; ++g) {
       V re[W], im[W];
       for (int lane = 0; lane < W; ++lane) {
         const int64_t leaf = g * W + lane < job.leaves ? g * W + lane : job.leaves - 1;
         for (int c = 0; c < W; ++c) {
-          re[c].lane[lane] = data[job.leaf_at[2 * leaf]].lane[c];
-          im[c].lane[lane] = data[job.leaf_at[2 * leaf + 1]].lane[c];
+          re[c].lane[lane] = parts[c * count + job.leaf_at[2 * leaf]];
+          im[c].lane[lane] = parts[c * count + job.leaf_at[2 * leaf + 1]];
         }
       }
       lanes_transform<W, V, true>(re, im, &w[g * 2 * (W - 1)]);
@@ -119,7 +122,7 @@ void single_spectrum_of(Form& form, const float* kernel) {
     }
     for (int64_t l = 0; l < job.reals; ++l, h += 2 * W * job.q) {
       for (int d = 0; d < W; ++d) {
-        const double value = data[job.real_at[l]].lane[d] * W / job.length;
+        const double value = parts[d * count + job.real_at[l]] * W / job.length;
         h[W + d] = static_cast<float>(value);
         h[d] = static_cast<float>(value * form.program.real_leaves[l].sign);
       }

@@ -1,0 +1,64 @@
+"""The nearest matrix of low rank: a truncated SVD.
+
+Letters: matrix (m, n), r rank, down (m, r), across (n, r), approximation down across^T.
+"""
+
+import torch
+from torch import Tensor
+
+from edgefc.layers.progress import progress
+
+_EXACT_SIDE = 1024
+"""Up to so many rows or columns all eigenvectors are computed: under a second on one thread of a server."""
+
+_BLOCKS, _SPARE = 16, 8
+"""Of a Krylov space: so many blocks of rank + spare columns. On matrices of normal noise, whose singular values decay
+most slowly, the distance is within 1e-6 of the least."""
+
+
+def nearest_low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """down (m, r) and across (n, r), float64, each pair of columns of one norm: the truncated SVD.
+
+    Where a pair of columns has the product zero, down is zero and across is not, so that both can be trained.
+    """
+    matrix = matrix.double()
+    if matrix.shape[0] >= matrix.shape[1]:
+        across = _leading(matrix, rank)
+    else:
+        across = torch.linalg.qr(matrix.T @ _leading(matrix.T, rank)).Q
+    return balanced(matrix @ across, across)
+
+
+def balanced(down: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product, with both columns of each pair of the same norm; pairs whose product is zero stay."""
+    size, other = down.norm(dim=0), across.norm(dim=0)
+    ratio = torch.where(size * other > 0, (size / other).sqrt(), 1.0)
+    return down / ratio, across * ratio
+
+
+def _leading(matrix: Tensor, rank: int) -> Tensor:
+    """The first right singular vectors as columns, by the Gram matrix: a half to a tenth of the time of an SVD."""
+    side, width = matrix.shape[1], rank + _SPARE
+    if side <= _EXACT_SIDE or 2 * _BLOCKS * width > side:
+        return _eigenvectors(matrix, rank)
+    basis = _krylov(matrix, width)
+    return basis @ _eigenvectors(matrix @ basis, rank)
+
+
+def _eigenvectors(matrix: Tensor, count: int) -> Tensor:
+    vectors: Tensor = torch.linalg.eigh(matrix.T @ matrix).eigenvectors  # in ascending order of eigenvalues
+    return vectors[:, -count:].flip(1)
+
+
+def _krylov(matrix: Tensor, width: int) -> Tensor:
+    """An orthonormal basis of the span of G^i V, i below _BLOCKS, G = matrix^T matrix, V seeded noise."""
+    noise = torch.Generator().manual_seed(0)
+    block = torch.randn(matrix.shape[1], width, generator=noise, dtype=torch.float64).to(matrix.device)
+    basis = block[:, :0]
+    for _ in progress(range(_BLOCKS), "truncated SVD"):
+        for _ in range(2):  # twice is enough for orthogonality to the last bits
+            block = block - basis @ (basis.T @ block)
+            block = torch.linalg.qr(block).Q
+        basis = torch.cat([basis, block], 1)
+        block = matrix.T @ (matrix @ block)
+    return basis
