@@ -83,16 +83,6 @@ def weight_files(path: Path) -> list[Path]:
     return [path.parent / name for name in names if (path.parent / name).is_file()]
 
 
-def nodes_of(path: Path, domain: str) -> list[tuple[str, str]]:
-    """Operator and name of the graph's nodes in a domain, in the file's order; none for a file that is no protobuf."""
-    with _mapped(path) as data:
-        try:
-            nodes = [_node(data, field) for field in _inside(data, (0, len(data)), 7, 1)]
-        except _NO_PROTOBUF:
-            return []
-    return [(node.op, node.name) for node in nodes if node.domain == domain]
-
-
 def versions_of(path: Path, domain: str) -> frozenset[int]:
     """The versions of `domain` that a file with nodes of that domain imports, in the model and in its functions.
 

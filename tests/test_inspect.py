@@ -20,16 +20,17 @@ from tests import onnx_models
 
 def test_what_is_stored(tmp_path: Path) -> None:
     """Circulant 8 to 16: 16 numbers and a bias of 16; PRP 16 to 4: 16 + 4 and a bias of 4; dense 16 x 16 + 16."""
-    export(models.tiny(), models.rows(2), tmp_path / "m.onnx", verify=False)
+    model: Any = models.tiny()
+    export(model, models.rows(2), tmp_path / "m.onnx", verify=False)
 
     found = inspect(tmp_path / "m.onnx")
 
     first, second = found.layers
     assert (first.name, first.op, first.shape) == ("0", "CirculantLinear", "16 x 8")
     assert (first.stored, first.stored_bytes, first.dense, first.dense_bytes) == (32, 128, 144, 576)
-    assert first.detail == "block 16, signs from seed 0"
+    assert first.detail == f"block 16, signs from seed {model[0].seed}"
     assert (second.name, second.op, second.stored, second.stored_bytes) == ("3", "PRPLinear", 24, 96)
-    assert second.detail == "gaussian, seed 0"
+    assert second.detail == f"gaussian, seed {model[3].seed}"
     assert (found.file, found.opset, found.flat, found.data_bytes) == ("m.onnx", 20, False, 0)
     assert found.file_bytes == (tmp_path / "m.onnx").stat().st_size
     assert found.other_numbers == 16 * 16 + 16
