@@ -125,6 +125,16 @@ def test_given_seeds_draw_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), after)
 
 
+def test_seeds_can_be_set() -> None:
+    layer = edgefc.CirculantLinear(4, 4, seed=1)
+    layer.seed = 2**64 - 2
+    assert int(layer.stored_seed) == -2
+    with pytest.raises(UsageError, match=r"^seed=-1 is not a whole number"):
+        layer.seed = -1
+    with pytest.raises(UsageError, match=r"^seed='0' is not a whole number"):
+        edgefc.CirculantLinear(4, 4, seed="0")  # type: ignore[arg-type]
+
+
 def test_from_linear_draws_and_takes_seeds() -> None:
     linear = nn.Linear(6, 6)
     for fit in (edgefc.CirculantLinear, edgefc.PRPLinear, edgefc.EUGenLinear):
