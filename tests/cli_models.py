@@ -18,7 +18,8 @@ IN_FEATURES = 8
 def tiny() -> nn.Module:
     """One layer of each kind and a dense one between them; the same weights at every call."""
     torch.manual_seed(0)
-    return nn.Sequential(CirculantLinear(IN_FEATURES, 16), nn.ReLU(), nn.Linear(16, 16), PRPLinear(16, 4))
+    first, last = CirculantLinear(IN_FEATURES, 16, seed=0), PRPLinear(16, 4, seed=0)
+    return nn.Sequential(first, nn.ReLU(), nn.Linear(16, 16), last)
 
 
 def tiny_and_inputs() -> tuple[nn.Module, Tensor]:

@@ -23,6 +23,7 @@ import edgefc
 from edgefc import generator
 from edgefc.errors import UsageError
 from edgefc.export import export
+from edgefc.layers import seed_reading
 from edgefc.layers.checkpoint import CONFIGURATION, SEED
 from tests import layer_models as models
 
@@ -125,6 +126,16 @@ def test_given_seeds_draw_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), after)
 
 
+def test_seeds_can_be_set() -> None:
+    layer = edgefc.CirculantLinear(4, 4, seed=1)
+    layer.seed = 2**64 - 2
+    assert int(layer.stored_seed) == -2
+    with pytest.raises(UsageError, match=r"^seed=-1 is not a whole number"):
+        layer.seed = -1
+    with pytest.raises(UsageError, match=r"^seed='0' is not a whole number"):
+        edgefc.CirculantLinear(4, 4, seed="0")  # type: ignore[arg-type]
+
+
 def test_from_linear_draws_and_takes_seeds() -> None:
     linear = nn.Linear(6, 6)
     for fit in (edgefc.CirculantLinear, edgefc.PRPLinear, edgefc.EUGenLinear):
@@ -153,6 +164,26 @@ def test_behind_a_tracers_stand_in_the_buffer_is_read() -> None:
         del buffer
         with pytest.raises(UsageError, match=r"^cannot read the seed of a layer while it is traced"):
             _ = layer.seed
+
+
+def test_an_accelerator_is_waited_for_after_changes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted on the CPU, with the mark that tensors of other devices have."""
+    read: list[int] = []
+    number = seed_reading._number
+    monkeypatch.setattr(seed_reading, "_mark", lambda tensor: (tensor.data_ptr(), tensor._version))
+    monkeypatch.setattr(seed_reading, "_number", lambda tensor: read.append(number(tensor)) or read[-1])
+    layer, x = edgefc.PRPLinear(4, 4, seed=1), torch.ones(1, 4)
+    for _ in range(3):
+        layer(x)
+    layer.stored_seed.fill_(2)
+    layer(x)
+    layer(x)
+    layer.stored_seed.data = torch.tensor(3)
+    layer(x)
+    layer.load_state_dict({**layer.state_dict(), SEED: torch.tensor(4)})
+    layer(x)
+    layer(x)
+    assert read == [1, 2, 3, 4]
 
 
 # ---- the configuration

@@ -20,7 +20,7 @@ from edgefc import CirculantConv2d
 from edgefc.errors import ShapeError, UsageError
 from edgefc.testing import assert_close
 from tests import circulant_conv_models as models
-from tests.layer_models import inputs
+from tests.layer_models import inputs, weights
 
 cases = pytest.mark.parametrize(("n", "m", "block", "kernel", "stride", "padding", "dilation", "size"), models.CASES)
 Geometry = tuple[Any, Any, Any, Any]
@@ -138,7 +138,7 @@ def test_what_it_stores() -> None:
     """As its docstring says: one number for b weights."""
     assert CirculantConv2d(256, 256, 3, bias=False, block=16).kernel.numel() == 36_864 == 256 * 256 * 9 // 16
     layer = CirculantConv2d(64, 10, (3, 5))
-    assert {name: tuple(value.shape) for name, value in models.weights(layer).items()} == {
+    assert {name: tuple(value.shape) for name, value in weights(layer).items()} == {
         "kernel": (1, 1, 64, 3, 5),
         "bias": (10,),
     }

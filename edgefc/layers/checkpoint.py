@@ -57,6 +57,20 @@ class Seeded(nn.Module):
             return self._first_seed if found is None else found
         return self._reading.of(tensor)
 
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        """Write another seed into the buffer.
+
+        Raises:
+            UsageError: not a whole number of 64 bits.
+        """
+        chosen = check_seed(seed)
+        if self.stored_seed.is_meta:
+            self._first_seed = chosen
+        else:
+            with torch.no_grad():
+                self.stored_seed.copy_(tensor_of(chosen, torch.device("cpu")))
+
     def _store_seed(self, seed: int | None, device: torch.device | str | None) -> None:
         """Register both buffers on `device`, or on the CPU in the place of the meta device, which would lose them."""
         self._first_seed, self.seed_is_drawn = (drawn(), True) if seed is None else (check_seed(seed), False)
@@ -147,9 +161,7 @@ class Seeded(nn.Module):
         seed = self.seed
         agreed = self._ranks.reach(value, seed, self.seed_is_drawn)
         if agreed != seed:
-            with torch.no_grad():
-                self.stored_seed.copy_(tensor_of(agreed, torch.device("cpu")))
-            self._first_seed = agreed  # to_empty() comes after fully_shard() for models from the meta device
+            self.seed = self._first_seed = agreed  # to_empty() comes after fully_shard() for models on the meta device
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
