@@ -12,7 +12,7 @@ from typing import Any
 from edgefc.export.axes import Plan, Sizes, value_of
 
 SIZE = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
-_NEAR, _FAR = 40, 2**31
+_LEAST, _NEAR, _FAR = 2, 40, 2**31
 _MODULES = {"min": min, "max": max, "abs": abs, "math": math, "Min": min, "Max": max}
 
 Shape = Sequence[int]
@@ -27,6 +27,8 @@ class Guards:
     def bounds(self, name: str, sizes: Sizes) -> tuple[int, int | None]:
         """The least and the largest size of that name, None where there is none, other names being as in `sizes`.
 
+        Sizes of 0 and 1 are not looked at, because torch treats them apart, mostly for broadcasting: the least is 2.
+
         Raises:
             ValueError: the sizes that the guards allow have gaps; the message is the guard that makes them.
         """
@@ -35,14 +37,13 @@ class Guards:
         def broken(size: int) -> str | None:
             return self.broken({**sizes, name: size})
 
-        low = next((size + 1 for size in range(here - 1, max(here - _NEAR, 0) - 1, -1) if broken(size)), 0)
-        top = next((size - 1 for size in range(here + 1, here + _NEAR) if broken(size)), None)
-        inside = [size for size in range(here + _NEAR) if not broken(size)]
-        if any(size < low or (top is not None and size > top) for size in inside):
-            raise ValueError(broken(low - 1) or broken((top or here) + 1))
-        if low and low == here - _NEAR + 1:
-            low = 0
-        return low, top if top is not None else _last_unbroken(broken, here + _NEAR - 1)
+        low = _edge(broken, here, max(here - _NEAR, _LEAST), _LEAST)
+        high = _edge(broken, here, here + _NEAR, _FAR)
+        near = {*range(_LEAST, _NEAR), *range(max(here - _NEAR, _LEAST), here + _NEAR)}
+        gap = next((size for size in sorted(near) if not low <= size <= high and not broken(size)), None)
+        if gap is not None:
+            raise ValueError(broken(low - 1 if gap < low else high + 1))
+        return low, high if high < _FAR else None
 
     def broken(self, sizes: Sizes) -> str | None:
         """The first guard that does not hold at these sizes, in words of the model's inputs; None if all hold."""
@@ -69,16 +70,17 @@ def _holds(guard: str, shapes: Sequence[Shape]) -> bool:
         return False
 
 
-def _last_unbroken(broken: Callable[[int], str | None], low: int) -> int | None:
-    """The largest size without a broken guard, None where there is no such limit."""
-    high = low
-    while high < _FAR:
-        if broken(high):
-            break
-        low, high = high, high * 2
-    else:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if broken(middle) else (middle, high)
-    return low
+def _edge(broken: Callable[[int], str | None], here: int, near: int, far: int) -> int:
+    """The last size without a broken guard on the way from `here` to `far`: one by one to `near`, then by halves."""
+    step = 1 if far > here else -1
+    last = here
+    for size in range(here + step, near + step, step):
+        if broken(size):
+            return last
+        last = size
+    if not broken(far):
+        return far
+    while abs(far - last) > 1:
+        middle = (last + far) // 2
+        last, far = (last, middle) if broken(middle) else (middle, far)
+    return last

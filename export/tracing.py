@@ -1,6 +1,7 @@
 """The graph of a torch model, as torch.onnx writes it; its failures told in one sentence."""
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
@@ -14,7 +15,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.onnx import _flags
-from torch.onnx._internal.exporter import _capture_strategies
+from torch.onnx._internal.exporter import _capture_strategies, _registration
 
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import axes, graph_axes
@@ -110,6 +111,15 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     return Traced(graph, plan, tuple(notes))
 
 
+_parse_torchlib = _registration.ONNXRegistry.from_torchlib
+
+
+@functools.cache
+def _torchlib(opset_version: int) -> _registration.ONNXRegistry:
+    """torch's translations to ONNX for one opset. torch.onnx.export parses them each time, half a second's work."""
+    return _parse_torchlib(opset_version)
+
+
 @contextlib.contextmanager
 def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
     """Within the block torch.onnx.export has only the way to capture a model that runs the model's own code.
@@ -128,6 +138,7 @@ def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
 
     with (
         mock.patch.object(_capture_strategies, "CAPTURE_STRATEGIES", (Recording,)),
+        mock.patch.object(_registration.ONNXRegistry, "from_torchlib", staticmethod(_torchlib)),
         mock.patch.object(_flags, "PREFER_DEFERRED_RUNTIME_ASSERTS_OVER_GUARDS", False),  # or there are no guards
     ):
         yield captured

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edgefc.errors import EdgefcError, UsageError, first_line, shortened
 from edgefc.files import exists
+from edgefc.layers.checkpoint import holds_weights
 
 _KEYS = ("state_dict", "model_state_dict", "model")
 """Where training tools put the state dict: Lightning, torch's tutorials, timm."""
@@ -289,6 +290,7 @@ def _load(model: nn.Module, state: State, path: Path) -> None:
             raise UsageError(f"{path} does not fit the model: {_second_line(error)}.") from None
         result = None
     missing = list(result.missing_keys) if result else sorted(own.keys() - state.keys())
+    missing = [name for name in missing if holds_weights(name)]  # layers judge their seed and configuration themselves
     extra = list(result.unexpected_keys) if result else sorted(state.keys() - own.keys(), key=str)
     extra += [name for name in state if not isinstance(name, str)]
     shapes = [f"{name} ({_shape(state[name])}, not {_shape(own[name])})" for name in wrong]
