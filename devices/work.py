@@ -15,6 +15,7 @@ from edgefc.devices.touched import VIEWS, Array, read, size, written
 from edgefc.errors import ModelError
 from edgefc.runtime import child, failures, graph
 from edgefc.runtime.external import weight_files
+from edgefc.runtime.inputs import Ranges, Shapes
 
 Kind = Literal["product", "element", "function", "move", "view"]
 
@@ -79,8 +80,15 @@ class Work:
         return max((step.live_bytes for step in self.steps), default=0)
 
 
-def work_of(path: str | Path, batch: int | None = None, inputs: str | None = None) -> Work:
-    """Run a model once, in a child process, and count.
+def work_of(
+    path: str | Path,
+    batch: int | None = None,
+    inputs: str | None = None,
+    *,
+    shapes: Shapes | None = None,
+    ranges: Ranges | None = None,
+) -> Work:
+    """Run a model once, in a child process, and count. Inputs are those of profile().
 
     Raises:
         UsageError: no such file, or inputs that do not fit.
@@ -88,7 +96,7 @@ def work_of(path: str | Path, batch: int | None = None, inputs: str | None = Non
     """
     file = Path(path)
     failures.check_file(file)
-    question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch}
+    question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch, "shapes": shapes, "ranges": ranges}
     return _work(file, child.ask("probe_work", question, about=str(file)))
 
 

@@ -87,6 +87,7 @@ def test_to_empty_restores_the_seed(entry: Entry) -> None:
 
 
 @every_layer
+@pytest.mark.slow
 def test_safetensors(entry: Entry, tmp_path: Path) -> None:
     """save_model and load_model, between layers of other seeds."""
     layer, x = made(entry)

@@ -16,6 +16,7 @@ from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, PRPLinear, Stru
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import ExportReport, axes, export, verify
 
+SLOW = pytest.mark.slow
 NMSE = 1e-10  # of float32: a relative error of 1e-5
 
 
@@ -175,9 +176,11 @@ def test_bounds_are_told(tmp_path: Path) -> None:
         pytest.param({"x": {0: "n", 1: "steps"}}, None, ("n", "steps", 8), id="names"),
         pytest.param(({1: Dim("steps", min=1, max=99)},), None, (2, "steps", 8), id="dims-by-position"),
         pytest.param({"x": (None, Dim.DYNAMIC, None)}, None, (2, "x_axis1", 8), id="hint"),
-        pytest.param({"x": [Dim.STATIC, Dim.AUTO, 8]}, True, ("batch", "x_axis1", 8), id="beside-the-batch"),
-        pytest.param({}, None, (2, 5, 8), id="nothing"),
-        pytest.param(None, False, (2, 5, 8), id="fixed"),
+        pytest.param(
+            {"x": [Dim.STATIC, Dim.AUTO, 8]}, True, ("batch", "x_axis1", 8), id="beside-the-batch", marks=SLOW
+        ),
+        pytest.param({}, None, (2, 5, 8), id="nothing", marks=SLOW),
+        pytest.param(None, False, (2, 5, 8), id="fixed", marks=SLOW),
     ],
 )
 def test_dynamic_shapes_as_torch_takes_them(

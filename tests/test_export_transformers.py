@@ -125,6 +125,7 @@ def test_text_of_any_length(tmp_path: Path, make: Callable[[], nn.Module], outpu
             assert nmse(found, expected[name]) < NMSE
 
 
+@pytest.mark.slow
 def test_a_cache_is_left_out_and_told(tmp_path: Path) -> None:
     report = export(gpt2(), tokens(2, 5), tmp_path / "m.onnx", verify=False)
 

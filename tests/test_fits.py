@@ -81,7 +81,7 @@ def alternated(weight: Tensor, p: Tensor) -> float:
     return float((weight - w[:, None] * p * alpha).norm())
 
 
-@pytest.mark.parametrize(("m", "n"), [*SIZES, (384, 384)])
+@pytest.mark.parametrize(("m", "n"), [*SIZES, pytest.param(384, 384, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("distribution", ["gaussian", "rademacher", "ternary"])
 def test_scales_are_as_near_as_hundreds_of_sweeps(m: int, n: int, distribution: str) -> None:
     """Other entries than those of one size have several stationary points: two methods may end in two of them."""

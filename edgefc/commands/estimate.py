@@ -4,7 +4,7 @@ Predict latency and memory of an .onnx file on a device that is not at hand.
 
     edgefc estimate model.onnx --device pi5
     edgefc estimate model.onnx --device pi5 --batch 64 --threads 4 --json estimate.json
-    edgefc estimate model.onnx --device pi5 --all
+    edgefc estimate bert.onnx --device pi5 --shape input_ids=1x128 --all
 
 The model is run once on this machine to count what it computes and moves, step by step; the device's rates come from
 its profile (edgefc devices lists them), or are measured for --device host. What is printed is an estimate, never a
@@ -22,6 +22,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefc.commands.profile import add_inputs, inputs_of
+
 if TYPE_CHECKING:
     from edgefc.devices.estimate import Calibration, Estimate
     from edgefc.devices.profile import Profile
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", required=True, metavar="KEY", help="a profile or a device of yours: edgefc devices")
     parser.add_argument("--batch", type=_count, metavar="N", help="size of the open first dimension (default: 1)")
     parser.add_argument("--threads", type=_count, default=1, metavar="N", help="threads per run (default: 1)")
-    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
+    add_inputs(parser)
     parser.add_argument("--all", action="store_true", help="print every layer (default: the 20 slowest)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
 
@@ -49,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         check_writable(args.json, args.model, *([args.inputs] if args.inputs else []))
     rates, calibration = of_profile(_profile(args.device)), Calibration.read()
-    found = estimate(work_of(args.model, args.batch, args.inputs), rates, threads=args.threads, calibration=calibration)
+    work = work_of(args.model, args.batch, **inputs_of(args))
+    found = estimate(work, rates, threads=args.threads, calibration=calibration)
     if args.json is not None:
         content = {"estimate": dataclasses.asdict(found), "calibration": calibration.model_dump()}
         write_text(args.json, json.dumps(content, indent=2) + "\n")
