@@ -12,10 +12,10 @@ from edgefc.devices import boot
 from edgefc.devices.agent import PROTOCOL
 from edgefc.devices.lines import Ended, Silent
 from edgefc.devices.pack import pack
-from edgefc.devices.progress import Told
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.wire import Garbled, Wire, printable
 from edgefc.errors import DeviceError, shortened
+from edgefc.progress import Told
 
 SILENCE_S = 30.0  # the agent says something every two seconds while it works
 START_S = 60.0  # Python on an old board, or under emulation

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from edgefc.devices.check import OLDEST, Facts, facts_of, version
 from edgefc.devices.host import Board
-from edgefc.devices.progress import elapsed, transfer
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError, shortened
+from edgefc.progress import elapsed, transfer
 from edgefc.runtime import native
 from edgefc.runtime.native import build
 

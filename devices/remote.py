@@ -10,9 +10,9 @@ from typing import Any
 from edgefc.devices import answers
 from edgefc.devices.agent import COOLING_S
 from edgefc.devices.host import BEYOND_S, Board
-from edgefc.devices.progress import elapsed, transfer
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError, EdgefcError, ModelError
+from edgefc.progress import elapsed, transfer
 from edgefc.runtime.child import LIMIT_S
 from edgefc.runtime.external import weight_files
 from edgefc.runtime.parts import Environment

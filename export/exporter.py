@@ -22,6 +22,7 @@ from edgefc.export.state import as_given
 from edgefc.export.tracing import check_model, quiet, trace
 from edgefc.export.verifier import VerifyReport, compare
 from edgefc.files import staged
+from edgefc.progress import elapsed
 
 OPSETS = range(18, 24)
 EXTERNAL_FROM_BYTES = 32 << 20
@@ -122,11 +123,13 @@ def export(
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     check_model(model)
     positional, keyword = example_inputs(args)
-    with as_given(model) as given:
+    with elapsed(f"exporting {type(model).__name__}") as stage, as_given(model) as given:
+        stage("running it")
         prepared = prepare(
             given, model, positional, keyword, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes, cache=cache
         )
         named = _output_names(prepared.outputs, output_names, prepared.adapter.inputs.names)
+        stage("tracing")
         result = trace(prepared, given, opset=opset)
     traced, subject = result.graph, prepared.adapter
     body, reason = _choose_prp(traced, prp)
@@ -148,7 +151,7 @@ def export(
         sizes = {item.name: item.stat().st_size for item in folder.iterdir()}
         report = None
         if verify:
-            with as_given(model) as given:
+            with elapsed(f"verifying {Path(path).name}"), as_given(model) as given:
                 report = compare(file, given, subject, result.plan, allow_nonfinite=allow_nonfinite)
             report.raise_if_failed(Path(path).name)
     inputs = tuple(map(_tensor_info, traced.graph.inputs))

@@ -25,6 +25,7 @@ from edgefc.export.rounding import magnified_rounding
 from edgefc.export.running import feeds_of, open_session, run_session, torch_outputs
 from edgefc.export.state import Given, as_given
 from edgefc.export.variants import plan_of_file, variants
+from edgefc.progress import elapsed
 
 _ROUNDING_RUNS = (4, 8, 16)
 """Runs of torch with magnified rounding after which the outputs that are not settled are looked at again."""
@@ -166,7 +167,7 @@ def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: b
     positional, keyword = example_inputs(args)
     session = open_session(Path(path))
     cached = any(entry.name.startswith("past_key_values.") for entry in session.get_inputs())
-    with as_given(model) as given:
+    with elapsed(f"verifying {Path(path).name}"), as_given(model) as given:
         try:
             adapter, _, _ = adapt(given, model, positional, keyword, cache=cached)
         except ExportError as error:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from edgefc.devices.progress import transfer
 from edgefc.errors import DeviceError
+from edgefc.progress import transfer
 
 VERSION = "1.30.0"
 TARBALL = f"onnxruntime-web-{VERSION}.tgz"

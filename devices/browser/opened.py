@@ -10,7 +10,7 @@ from edgefc.devices.browser.answers import Facts, read
 from edgefc.devices.browser.chromium import Chromium
 from edgefc.devices.browser.link import Link
 from edgefc.devices.browser.server import Server
-from edgefc.devices.progress import elapsed
+from edgefc.progress import elapsed
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "steady.js", "clock.js", "arrays.js")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from edgefc.layers.progress import progress
+from edgefc.progress import steps
 
 
 def descend(
@@ -31,7 +31,7 @@ def descend(
     """
     along: Tensor | None = None
     before, power_before = None, 0.0
-    for _ in progress(range(sweeps), text):
+    for _ in steps(range(sweeps), text):
         slope, step = slopes()
         power = float(slope @ step)
         if settled(power):

@@ -6,7 +6,7 @@ Letters: matrix (m, n), r rank, down (m, r), across (n, r), approximation down a
 import torch
 from torch import Tensor
 
-from edgefc.layers.progress import progress
+from edgefc.progress import steps
 
 _EXACT_SIDE = 1024
 """Up to so many rows or columns all eigenvectors are computed: under a second on one thread of a server."""
@@ -55,7 +55,7 @@ def _krylov(matrix: Tensor, width: int) -> Tensor:
     noise = torch.Generator().manual_seed(0)
     block = torch.randn(matrix.shape[1], width, generator=noise, dtype=torch.float64).to(matrix.device)
     basis = block[:, :0]
-    for _ in progress(range(_BLOCKS), "truncated SVD"):
+    for _ in steps(range(_BLOCKS), "truncated SVD"):
         for _ in range(2):  # twice is enough for orthogonality to the last bits
             block = block - basis @ (basis.T @ block)
             block = torch.linalg.qr(block).Q
