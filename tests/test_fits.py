@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import edgefc
-from edgefc import generator
-from edgefc.layers import low_rank, progress
+from edgefc import generator, progress
+from edgefc.layers import low_rank
 from edgefc.layers.free_entries import nearest_where_used
 from edgefc.layers.low_rank import nearest_low_rank
 from edgefc.layers.scales import nearest_scales
