@@ -25,7 +25,7 @@ PREFIX = "model."
 """What torch puts before the names of the adapted model's layers and weights."""
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, enum.Enum,
-              torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
+              range, slice, torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -30,7 +30,7 @@ class Guards:
         Sizes of 0 and 1 are not looked at, because torch treats them apart, mostly for broadcasting: the least is 2.
 
         Raises:
-            ValueError: the sizes that the guards allow have gaps; the message is the guard that makes them.
+            ValueError: the guards allow one size, or sizes with gaps; the message is the guard that does it.
         """
         here = sizes[name]
 
@@ -41,6 +41,8 @@ class Guards:
         high = _edge(broken, here, here + _NEAR, _FAR)
         near = {*range(_LEAST, _NEAR), *range(max(here - _NEAR, _LEAST), here + _NEAR)}
         gap = next((size for size in sorted(near) if not low <= size <= high and not broken(size)), None)
+        if low == high:
+            raise ValueError(broken(high + 1))
         if gap is not None:
             raise ValueError(broken(low - 1 if gap < low else high + 1))
         return low, high if high < _FAR else None

@@ -15,6 +15,7 @@ from torch.export import Dim
 from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, PRPLinear, StructuredAttention
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import ExportReport, axes, export, verify
+from edgefc.export.guards import Guards
 
 SLOW = pytest.mark.slow
 NMSE = 1e-10  # of float32: a relative error of 1e-5
@@ -256,3 +257,31 @@ def test_a_row_that_attends_to_nothing_is_zero(tmp_path: Path) -> None:
     found = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})[0]
     assert not found[0, :, 1].any()
     np.testing.assert_allclose(found, Masked()(x, mask), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("guards", "expected"),
+    [
+        ([], (2, None)),
+        (["SIZE == min(512, SIZE)"], (2, 512)),
+        (["SIZE <= 100000", "SIZE > 6"], (7, 100000)),
+        (["(8*SIZE) != 8", "SIZE != 1"], (2, None)),
+        (["SIZE == SIZE or min(512, SIZE) == 1"], (2, None)),
+        (["3 * SIZE < 2**20"], (2, 349525)),
+        (["SIZE % 4 == 0"], "x.shape[1] % 4 == 0"),
+        (["SIZE == 8"], "x.shape[1] == 8"),
+        (["unknown(SIZE)"], "unknown(x.shape[1])"),
+        (["L['self'].flag == True"], (2, None)),
+    ],
+)
+def test_bounds_by_guards(guards: list[str], expected: Any) -> None:
+    """Around a size of 8; what cannot be evaluated is taken to hold nowhere else."""
+    texts = [guard.replace("SIZE", "L['tensors'][0].size()[1]") for guard in guards]
+    plan: axes.Plan = ({0: axes.Axis("batch"), 1: axes.Axis("steps")},)
+    found = Guards(texts, ["x"], plan, [(2, 8, 3)])
+
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            found.bounds("steps", {"batch": 2, "steps": 8})
+    else:
+        assert found.bounds("steps", {"batch": 2, "steps": 8}) == expected
