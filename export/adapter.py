@@ -38,7 +38,7 @@ class Inputs:
     tensors    the example of each
     arguments  each argument as it was given, by the name of its parameter
     constants  arguments that are no tensors, by name: the file holds their values
-    rebuild    the arguments again, from other tensors in the same order
+    rebuild    the arguments again, from copies of other tensors in the same order: a model may write to its inputs
     """
 
     names: tuple[str, ...]
@@ -107,7 +107,7 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     def rebuild(tensors: Sequence[Tensor]) -> Arguments:
         values = list(leaves)
         for index, tensor in zip(places, tensors, strict=True):
-            values[index] = tensor
+            values[index] = tensor if torch.compiler.is_exporting() else tensor.clone()
         rebuilt: Arguments = pytree.tree_unflatten(values, spec)
         return rebuilt
 
@@ -192,7 +192,7 @@ def _part(key: Any) -> str | int:
 
 
 def _output_name(path: tuple[str | int, ...], index: int, count: int) -> str:
-    if all(isinstance(part, int) for part in path):
+    if all(isinstance(part, int) or not part for part in path):
         return "output" if count == 1 else f"output_{index}"
     first = f"output_{path[0]}" if isinstance(path[0], int) else path[0]
     return ".".join([first, *map(str, path[1:])])

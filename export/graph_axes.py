@@ -20,6 +20,25 @@ class Specialised(ExportError):
         self.why = why
 
 
+def unified(names: Sequence[str], plan: Plan, graph: ir.Model) -> tuple[Plan, list[str]]:
+    """The plan with one name for axes whose sizes the model makes equal, and a sentence for each name that is gone."""
+    first: dict[str, str] = {}
+    renamed: dict[str, str] = {}
+    for open_axes, value in zip(plan, graph.graph.inputs, strict=True):
+        assert value.shape is not None
+        for axis, each in open_axes.items():
+            symbol = value.shape[axis]
+            if each.name and isinstance(symbol, ir.SymbolicDim) and symbol.value:
+                one = first.setdefault(symbol.value, each.name)
+                if one != each.name:
+                    renamed[each.name] = one
+    notes = [f"{other} is called {one}: the model needs one size for both" for other, one in renamed.items()]
+    return tuple(
+        {axis: replace(each, name=renamed.get(each.name or "", each.name)) for axis, each in open_axes.items()}
+        for open_axes in plan
+    ), notes
+
+
 def check_open(model: str, names: Sequence[str], plan: Plan, graph: ir.Model) -> None:
     """Refuse a graph with one size where the plan has an open axis.
 

@@ -104,11 +104,12 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     graph = program.model
     kind, shapes = type(adapter.model).__name__, [example.shape for example in examples]
     graph_axes.check_open(kind, names, plan, graph)
+    plan, notes = graph_axes.unified(names, plan, graph)
     guards = Guards(captured[0]._guards_code, names, plan, shapes)
-    plan, notes = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
+    plan, more = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
     graph_axes.rename(graph, plan)
     _keep_weights(graph, given)
-    return Traced(graph, plan, tuple(notes))
+    return Traced(graph, plan, (*notes, *more))
 
 
 _parse_torchlib = _registration.ONNXRegistry.from_torchlib

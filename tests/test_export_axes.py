@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ShapesCollection
 
 from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, PRPLinear, StructuredAttention
 from edgefc.errors import ExportError, UsageError
@@ -253,3 +253,42 @@ def test_a_row_that_attends_to_nothing_is_zero(tmp_path: Path) -> None:
     found = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})[0]
     assert not found[0, :, 1].any()
     np.testing.assert_allclose(found, Masked()(x, mask), rtol=1e-4, atol=1e-6)
+
+
+class Difference(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = CirculantLinear(8, 8)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        y: Tensor = self.layer(a) - b
+        return y
+
+
+def test_two_names_for_one_size(tmp_path: Path) -> None:
+    shapes = {"a": {0: "n"}, "b": {0: "m"}}
+    report = export(Difference(), (torch.randn(4, 8), torch.randn(4, 8)), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+    assert report.notes == ("m is called n: the model needs one size for both",)
+    assert [info.shape for info in report.inputs] == [("n", 8), ("n", 8)]
+    assert {shape[0][0] for shape in report.verified.shapes} == {1, 3, 4}
+
+
+def test_a_dim_without_bounds_asks_for_no_size_of_zero(tmp_path: Path) -> None:
+    """torch writes a least size of 0 into it, and circulant layers cannot be run on that in onnxruntime."""
+    model = nn.Sequential(CirculantLinear(8, 8))
+    report = export(model, torch.randn(2, 3, 8), tmp_path / "m.onnx", dynamic_shapes=({0: Dim("b"), 1: Dim("t")},))
+
+    assert report.verified.shapes == (((2, 3, 8),), ((1, 1, 8),), ((3, 6, 8),))
+
+
+def test_a_shapes_collection(tmp_path: Path) -> None:
+    a, b = torch.randn(2, 4, 8), torch.randn(4, 8)
+    shapes = ShapesCollection()
+    shapes[a] = {0: "rows"}
+    report = export(Difference(), (a, b), tmp_path / "m.onnx", dynamic_shapes=shapes)
+    assert [info.shape for info in report.inputs] == [("rows", 4, 8), (4, 8)]
+
+    shapes[torch.randn(3)] = {0: "other"}
+    with pytest.raises(UsageError, match="ShapesCollection in dynamic_shapes does not fit args"):
+        export(Difference(), (a, b), tmp_path / "m.onnx", dynamic_shapes=shapes)

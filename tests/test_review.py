@@ -1,5 +1,6 @@
 """Mistakes that a reader of the code once found: each stays mended."""
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -92,3 +93,62 @@ def test_a_compiled_model_keeps_its_names(tmp_path) -> None:
     model = torch.compile(nn.Sequential(edgefc.CirculantLinear(8, 8)))
 
     assert export(model, torch.randn(2, 8), tmp_path / "m.onnx").layers == ("0",)
+
+
+class Writes(nn.Module):
+    """Changes its input by more with each call, where it gets the same tensor twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = edgefc.CirculantLinear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.add_(1))
+
+
+def test_a_model_that_writes_to_its_input_is_not_called_random(tmp_path) -> None:
+    x, model = torch.randn(3, 8), Writes()
+    assert export(model, x, tmp_path / "m.onnx").verified.holds
+    got = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"x": x.numpy()})[0]
+
+    torch.testing.assert_close(torch.from_numpy(got), model(x.clone()))
+
+
+@pytest.mark.parametrize("model", [nn.Linear(8, 8), nn.Embedding(8, 8)])
+def test_a_dtype_that_differs_is_no_agreement(tmp_path, model) -> None:
+    class Wider(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).double()
+
+    x = torch.randn(3, 8) if isinstance(model, nn.Linear) else torch.tensor([1, 2])
+    export(nn.Sequential(model), x, tmp_path / "m.onnx")
+    report = verify(tmp_path / "m.onnx", Wider(model), x)
+
+    assert not report.holds
+    assert "is float32 in onnxruntime and float64 in torch" in report.sentence()
+
+
+def test_an_output_without_a_name_gets_one(tmp_path) -> None:
+    class Unnamed(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"": x + 1, "y": x + 2}
+
+    report = export(Unnamed(), torch.randn(3, 8), tmp_path / "m.onnx")
+    assert [output.name for output in report.outputs] == ["output_0", "y"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [edgefc.PRPLinear(8, 8), edgefc.PRPLinear(8, 8, distribution="hadamard"), edgefc.TiedFFN(8, 16),
+     edgefc.EUGenLinear(8, 8, features=4), edgefc.PRPEmbedding(9, 8)],
+)  # fmt: skip
+def test_portable_bodies_keep_axes_of_size_zero(tmp_path, layer) -> None:
+    ids = isinstance(layer, edgefc.PRPEmbedding)
+    example = torch.ones(2, 3, dtype=torch.long) if ids else torch.randn(2, 3, 8)
+    open_axes = {"input": {0: "rows", 1: "tokens"}}
+    export(nn.Sequential(layer), example, tmp_path / "m.onnx", dynamic_shapes=open_axes)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+
+    for rows, tokens in ((0, 0), (2, 0), (0, 3)):
+        x = example.new_zeros(rows, tokens, *example.shape[2:])
+        assert session.run(None, {"input": x.numpy()})[0].shape == (rows, tokens, 8)
