@@ -7,7 +7,7 @@ from torch import nn
 
 import edgefc
 from edgefc.cli import main
-from edgefc.errors import UsageError
+from edgefc.errors import ExportError, UsageError
 from edgefc.export import export, verify
 
 
@@ -152,3 +152,25 @@ def test_portable_bodies_keep_axes_of_size_zero(tmp_path, layer) -> None:
     for rows, tokens in ((0, 0), (2, 0), (0, 3)):
         x = example.new_zeros(rows, tokens, *example.shape[2:])
         assert session.run(None, {"input": x.numpy()})[0].shape == (rows, tokens, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda x: torch.complex(x, x), r"'input' is torch\.complex64, which onnxruntime does not take"),
+        (lambda x: x.to_sparse(), r"'input' is torch\.sparse_coo"),
+        (lambda x: x.to("meta"), "'input' is on the meta device"),
+    ],
+)
+def test_inputs_that_no_file_takes(tmp_path, make, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        export(nn.Sequential(nn.Linear(8, 8)), make(torch.randn(2, 8)), tmp_path / "m.onnx")
+
+
+def test_complex_outputs_are_refused(tmp_path) -> None:
+    class Spectrum(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft(x)
+
+    with pytest.raises(ExportError, match=r"'output' is torch\.complex64.*view_as_real"):
+        export(Spectrum(), torch.randn(2, 8), tmp_path / "m.onnx")
