@@ -6,6 +6,7 @@ such as "past + tokens".
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,7 +95,7 @@ def torch_shapes(plan: Plan) -> Any:
 
 
 def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, int]:
-    """The size that the examples have for each plain name of the plan.
+    """The size that the examples have for each plain name of the plan, also for t where an axis is called "2*t".
 
     Raises:
         UsageError: an axis that an input lacks, or one name for two sizes.
@@ -116,7 +117,21 @@ def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dic
             if sizes.setdefault(each.name, size) != size:
                 raise UsageError(_two_sizes(each.name, first[each.name], sizes[each.name], place, size))
             first.setdefault(each.name, place)
+    for tensor, axes in zip(tensors, plan, strict=True):
+        for axis, each in axes.items():
+            sizes |= _solved(each.name or "", tensor.shape[axis], sizes)
     return sizes
+
+
+def _solved(expression: str, value: int, sizes: Sizes) -> dict[str, int]:
+    """The size of the one name in `expression` that has none yet, such as {"t": 4} for "2*t" and 8; else nothing."""
+    unknown = set(re.findall(r"[A-Za-z_]\w*", expression)) - set(sizes)
+    if len(unknown) != 1:
+        return {}
+    name = unknown.pop()
+    return next(
+        ({name: size} for size in range(2 * value + 2) if value_of(expression, {**sizes, name: size}) == value), {}
+    )
 
 
 def _two_sizes(name: str, place: str, size: int, other: str, other_size: int) -> str:
@@ -143,7 +158,8 @@ def resized(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor
 
 def other_sizes(plan: Plan, sizes: Sizes) -> list[dict[str, int]]:
     """Sizes to try a file at beside the examples': the smallest ones, then 3 for first axes and all else 3 longer."""
-    bounds = {each.name: each for open_axes in plan for each in open_axes.values()}
+    bounds = {name: Axis(name) for name in sizes}  # also for names that stand within expressions only
+    bounds |= {each.name: each for open_axes in plan for each in open_axes.values() if each.name}
     small = {name: 1 if bounds[name].low is None else bounds[name].low or 0 for name in sizes}
     rows = {open_axes[0].name for open_axes in plan if 0 in open_axes}
     wanted = {name: 3 if name in rows else size + 3 for name, size in sizes.items()}

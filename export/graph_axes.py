@@ -76,7 +76,7 @@ def limited(model: str, names: Sequence[str], plan: Plan, guards: Guards, sizes:
         ExportError: the bounds are narrower than the caller's.
     """
     bounds = {name: _bounds(model, names, plan, guards, name, sizes) for name in sizes}
-    notes = []
+    notes = list(guards.together(bounds, sizes))
     for name, (low, high) in bounds.items():
         if low > 2:
             notes.append(f"{name} is at least {low}: the file is not right for less")
@@ -97,7 +97,12 @@ def _bounds(
     try:
         return guards.bounds(name, sizes)
     except ValueError as error:
-        index, axis = next((i, axis) for i, found in enumerate(plan) for axis in found if found[axis].name == name)
+        index, axis = next(
+            (i, axis)
+            for i, found in enumerate(plan)
+            for axis in found
+            if name in re.split(r"\W+", found[axis].name or "")
+        )
         raise _one_size(model, names[index], axis, f"the graph is right only where {error}") from None
 
 

@@ -4,9 +4,10 @@ A graph is silently wrong where a guard does not hold. Guards are expressions of
 "L['tensors'][0].size()[1] == min(512, L['tensors'][0].size()[1])", so they are evaluated, not read.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgefc.export.axes import Plan, Sizes, value_of
@@ -44,6 +45,19 @@ class Guards:
         if gap is not None:
             raise ValueError(broken(low - 1 if gap < low else high + 1))
         return low, high if high < _FAR else None
+
+    def together(self, bounds: Mapping[str, tuple[int, int | None]], sizes: Sizes) -> Iterator[str]:
+        """A sentence for each pair of names whose bounds, as those of bounds(), depend on each other."""
+        for one, other in itertools.combinations(bounds, 2):
+            ends = [self._ends(*bounds[name], sizes[name]) for name in (one, other)]
+            found = (self.broken({**sizes, one: a, other: b}) for a, b in itertools.product(*ends))
+            guard = next(filter(None, found), None)
+            if guard:
+                yield f"{one} and {other} depend on each other: the file is right only where {guard}"
+
+    @staticmethod
+    def _ends(low: int, high: int | None, here: int) -> tuple[int, int]:
+        return low, here + _NEAR if high is None else high
 
     def broken(self, sizes: Sizes) -> str | None:
         """The first guard that does not hold at these sizes, in words of the model's inputs; None if all hold."""

@@ -1,7 +1,7 @@
 """Open axes: which stay open, their names, what is said of the others, and that the file is right along them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +292,34 @@ def test_a_shapes_collection(tmp_path: Path) -> None:
     shapes[torch.randn(3)] = {0: "other"}
     with pytest.raises(UsageError, match="ShapesCollection in dynamic_shapes does not fit args"):
         export(Difference(), (a, b), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+
+class Branches(nn.Module):
+    """Another function where `condition` of its shape holds."""
+
+    def __init__(self, condition: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self.condition = condition
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.condition(x.shape) else x * 3
+
+
+def test_sizes_that_depend_on_each_other_are_told(tmp_path: Path) -> None:
+    shapes = {"x": {0: "rows", 1: "tokens"}}
+    model = Branches(lambda shape: shape[1] + 20 > shape[0])
+    notes = export(model, torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=shapes).notes
+    assert "rows and tokens depend on each other" in notes[0]
+
+    apart = Branches(lambda shape: shape[0] < 40 and shape[1] < 50)
+    notes = export(apart, torch.randn(2, 4), tmp_path / "n.onnx", dynamic_shapes=shapes).notes
+    assert notes == ("rows is at most 39", "tokens is at most 49")
+
+
+def test_an_axis_that_is_a_multiple_is_tried_at_other_sizes(tmp_path: Path) -> None:
+    shapes = {"x": {1: 2 * Dim("pairs")}}
+    report = export(nn.Flatten(), torch.randn(2, 4, 3), tmp_path / "m.onnx", dynamic_shapes=({1: 2 * Dim("pairs")},))
+    assert report.verified.shapes == (((2, 4, 3),), ((2, 2, 3),), ((2, 10, 3),))
+
+    with pytest.raises(ExportError, match=r"axis 1 of x open: the graph is right only where x.shape\[1\] != 10"):
+        export(Branches(lambda shape: shape[1] == 10), torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=shapes)
