@@ -323,3 +323,16 @@ def test_an_axis_that_is_a_multiple_is_tried_at_other_sizes(tmp_path: Path) -> N
 
     with pytest.raises(ExportError, match=r"axis 1 of x open: the graph is right only where x.shape\[1\] != 10"):
         export(Branches(lambda shape: shape[1] == 10), torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+
+class Steps(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([2 * x[:, step] for step in range(x.shape[1])], 1)
+
+
+def test_only_the_axis_that_cannot_be_open_is_fixed(tmp_path: Path) -> None:
+    shapes = {"x": (Dim.AUTO, Dim.AUTO, None)}
+    report = export(Steps(), torch.randn(2, 4, 8), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+    assert report.inputs[0].shape == ("x_axis0", 4, 8)
+    assert report.notes == ("x_axis1 fixed as in the examples: it computes on one size only",)
