@@ -48,7 +48,7 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 class Axis:
     """One open axis.
 
-    name       its size, by name: "batch", "past + tokens"; None where nobody named it
+    name       its size, by name: "batch", "past + tokens"; None where it has no name
     asked      whether the caller asked for it; an axis that is open by default is fixed where the model needs that
     low, high  sizes that the caller wants it to take, both included
     """
@@ -124,14 +124,16 @@ def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dic
 
 
 def _solved(expression: str, value: int, sizes: Sizes) -> dict[str, int]:
-    """The size of the one name in `expression` that has none yet, such as {"t": 4} for "2*t" and 8; else nothing."""
+    """The size of the one name in a linear `expression` that has none yet: {"t": 4} for "2*t" and 8; else nothing."""
     unknown = set(re.findall(r"[A-Za-z_]\w*", expression)) - set(sizes)
     if len(unknown) != 1:
         return {}
     name = unknown.pop()
-    return next(
-        ({name: size} for size in range(2 * value + 2) if value_of(expression, {**sizes, name: size}) == value), {}
-    )
+    start, following = (value_of(expression, {**sizes, name: size}) for size in (0, 1))
+    if start is None or following is None or start == following:
+        return {}
+    size = (value - start) // (following - start)
+    return {name: size} if value_of(expression, {**sizes, name: size}) == value else {}
 
 
 def _two_sizes(name: str, place: str, size: int, other: str, other_size: int) -> str:
@@ -181,6 +183,8 @@ def at_least_two(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[T
 
 def value_of(expression: str, sizes: Sizes) -> int | None:
     """The value of a size such as "batch" or "past + tokens"; None where it needs a name that has no size."""
+    if expression in sizes:  # also where it is a keyword of Python
+        return sizes[expression]
     try:
         return _value(ast.parse(expression, mode="eval").body, sizes)
     except (SyntaxError, ValueError, KeyError, ZeroDivisionError, RecursionError):
@@ -205,7 +209,7 @@ def _resize(tensor: Tensor, axis: int, size: int) -> Tensor:
 
 
 def named(plan: Plan, names: Sequence[str]) -> Plan:
-    """The plan with a name for every axis: x_axis1 where nobody gave one."""
+    """The plan with a name for every axis: x_axis1 where none was given."""
     return tuple(
         {axis: each if each.name else replace(each, name=f"{label}_axis{axis}") for axis, each in axes.items()}
         for label, axes in zip(names, plan, strict=True)

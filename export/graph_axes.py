@@ -76,8 +76,7 @@ def _one_size(model: str, name: str, axis: int, size: str | None, why: str) -> S
 def limited(model: str, names: Sequence[str], plan: Plan, guards: Guards, sizes: Sizes) -> tuple[Plan, list[str]]:
     """The plan with the bounds that the graph has for its open axes, and a sentence for each bound.
 
-    Guards against a size of 0 or 1 count for nothing here: most are about broadcasting and speed, and those sizes are
-    verified.
+    Guards against a size of 0 or 1 are ignored: most are about broadcasting and speed, and verify tries these sizes.
 
     Raises:
         Specialised: the graph is right only where a size has some property, such as being divisible by 4.

@@ -20,7 +20,7 @@ Shape = Sequence[int]
 
 
 class Guards:
-    """The guards of one traced graph, for examples of these shapes."""
+    """The guards of one traced graph. `shapes` are those that its inputs were traced with."""
 
     def __init__(self, texts: Sequence[str], names: Sequence[str], plan: Plan, shapes: Sequence[Shape]) -> None:
         self._texts, self._names, self._plan, self._shapes = texts, names, plan, shapes
@@ -28,7 +28,8 @@ class Guards:
     def bounds(self, name: str, sizes: Sizes) -> tuple[int, int | None]:
         """The least and the largest size of that name, None where there is none, other names being as in `sizes`.
 
-        Sizes of 0 and 1 are not looked at, because torch treats them apart, mostly for broadcasting: the least is 2.
+        Sizes of 0 and 1 are left out, because torch treats them as special cases, mostly of broadcasting. The least is
+        therefore 2.
 
         Raises:
             ValueError: the sizes that the guards allow have gaps; the message is the guard that makes them.
@@ -73,7 +74,7 @@ class Guards:
 
 
 def _holds(guard: str, shapes: Sequence[Shape]) -> bool:
-    """Whether a guard holds; one that cannot be evaluated does not concern sizes, or is taken to hold nowhere."""
+    """Whether a guard holds: True for one that does not mention sizes, False for one that cannot be evaluated."""
     if not SIZE.search(guard):
         return True
     text = SIZE.sub(lambda found: str(shapes[int(found[1])][int(found[2])]), guard)

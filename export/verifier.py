@@ -148,7 +148,7 @@ def _finite_or_none(value: Any) -> Any:
 
 
 def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: bool = False) -> VerifyReport:
-    """Run the file and the model on the same inputs, on drawn ones, and on other batch sizes where the file allows it.
+    """Run the file and the model on the same inputs, on drawn ones, and at other sizes of the file's open axes.
 
     See edgefc.export.judges for what passes.
 

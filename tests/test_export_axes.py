@@ -336,3 +336,8 @@ def test_only_the_axis_that_cannot_be_open_is_fixed(tmp_path: Path) -> None:
 
     assert report.inputs[0].shape == ("x_axis0", 4, 8)
     assert report.notes == ("x_axis1 fixed as in the examples: it computes on one size only",)
+
+
+def test_a_name_may_be_a_keyword_of_python(tmp_path: Path) -> None:
+    report = export(nn.Flatten(), torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=({0: "lambda"},))
+    assert [shape[0][0] for shape in report.verified.shapes] == [2, 1, 3]
