@@ -73,6 +73,8 @@ class VerifyReport:
             verdict = "do not agree" if worst.differs else "were not compared"
             return f"torch and onnxruntime {verdict}: {self._failure()}"
         said = f"normalised mean squared error {worst.nmse:.1e}, bound {worst.bound:.0e}"
+        if worst.nmse > worst.bound:
+            said += ", over it by no more than rounding"
         if not worst.bound:
             said = f"{worst.differing:,} of {worst.size:,} entries differ"
         agree = f"torch and onnxruntime agree at {self._places()}: worst output {worst.name!r}, {said}"

@@ -174,3 +174,19 @@ def test_complex_outputs_are_refused(tmp_path) -> None:
 
     with pytest.raises(ExportError, match=r"'output' is torch\.complex64.*view_as_real"):
         export(Spectrum(), torch.randn(2, 8), tmp_path / "m.onnx")
+
+
+def test_an_error_over_the_bound_that_passes_is_explained(tmp_path) -> None:
+    """Numbers below the smallest normal one may be zero in a runtime, so their differences count for nothing."""
+
+    class Tiny(nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    x = torch.randn(4, 8)
+    export(Tiny(1e-42), x, tmp_path / "m.onnx", verify=False)
+    assert "over it by no more than rounding" in verify(tmp_path / "m.onnx", Tiny(-1e-42), x).sentence()
