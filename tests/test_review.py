@@ -138,23 +138,6 @@ def test_an_output_without_a_name_gets_one(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer",
-    [edgefc.PRPLinear(8, 8), edgefc.PRPLinear(8, 8, distribution="hadamard"), edgefc.TiedFFN(8, 16),
-     edgefc.EUGenLinear(8, 8, features=4), edgefc.PRPEmbedding(9, 8)],
-)  # fmt: skip
-def test_portable_bodies_keep_axes_of_size_zero(tmp_path, layer) -> None:
-    ids = isinstance(layer, edgefc.PRPEmbedding)
-    example = torch.ones(2, 3, dtype=torch.long) if ids else torch.randn(2, 3, 8)
-    open_axes = {"input": {0: "rows", 1: "tokens"}}
-    export(nn.Sequential(layer), example, tmp_path / "m.onnx", dynamic_shapes=open_axes)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
-
-    for rows, tokens in ((0, 0), (2, 0), (0, 3)):
-        x = example.new_zeros(rows, tokens, *example.shape[2:])
-        assert session.run(None, {"input": x.numpy()})[0].shape == (rows, tokens, 8)
-
-
-@pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda x: torch.complex(x, x), r"'input' is torch\.complex64, which onnxruntime does not take"),

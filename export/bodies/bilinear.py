@@ -27,7 +27,7 @@ def write(op: Body, x: ir.Value, left: ir.Value, right: ir.Value, bias: ir.Value
     taken, made = op.ReduceProd(d, keepdims=0), op.ReduceProd(u, keepdims=0)
     padded = op.when(op.Greater(taken, n), lambda inner: inner.pad(x, inner.Sub(taken, n)), x)
     y = product(op, op.Reshape(padded, op.Concat(op.const([-1]), d, axis=0)), left, right)
-    y = op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(made), axis=0), allowzero=1)
+    y = op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(made), axis=0))
     y = op.when(op.Greater(made, m), lambda inner: inner.first(y, m), y)
     return op.Add(y, bias)
 

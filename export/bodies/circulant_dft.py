@@ -28,7 +28,7 @@ def write(op: Body, x: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
     y_im = op.Add(op.Mul(u_re, k_im), op.Mul(u_im, k_re))
     y_re, y_im = (op.ReduceSum(part, op.const([2]), keepdims=0) for part in (y_re, y_im))  # (B, p, f)
     y = op.first(op.Reshape(_inverse(op, y_re, y_im, b), op.shape(-1, op.Mul(p, b))), m)
-    y = op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(m), axis=0), allowzero=1)
+    y = op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(m), axis=0))
     return op.Add(y, bias)
 
 

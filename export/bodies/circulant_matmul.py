@@ -54,7 +54,7 @@ def write(op: Body, x: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
     backward = op.CastLike(op.Transpose(backward, perm=[1, 0]), kernel)  # (tiles, 2H)
     y = op.MatMul(backward, y)  # (B p, tiles, t)
     width = op.Mul(op.Mul(p, tiles_out), t)
-    y = op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(width), axis=0), allowzero=1)
+    y = op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(width), axis=0))
     y = op.when(op.Greater(width, m), lambda inner: inner.first(y, m), y)  # (..., m)
     return op.Add(y, bias)
 

@@ -62,7 +62,7 @@ def _write(op: Body, x: ir.Value, projection: ir.Value, weight: ir.Value, bias: 
     h = op.when(_is(op, op.attribute("norm"), 1), with_norm, h)
     h = activate(op, op.attribute("activation"), _products(op, h))  # (B, k m)
     y = op.Gemm(h, weight, bias, transB=1)
-    return op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(op.attribute("out_features")), axis=0), allowzero=1)
+    return op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(op.attribute("out_features")), axis=0))
 
 
 def _with_one(op: Body, x: ir.Value) -> ir.Value:

@@ -121,4 +121,4 @@ def table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Val
 def finish(op: Body, y: ir.Value, x: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
     """y (B, m) scaled and shifted, in the shape of x: (..., m)."""
     y = op.Add(op.Mul(y, out_scale), bias)
-    return op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(op.attribute("out_features")), axis=0), allowzero=1)
+    return op.Reshape(y, op.Concat(op.Shape(x, end=-1), op.shape(op.attribute("out_features")), axis=0))

@@ -19,4 +19,4 @@ def write(op: Body, x: ir.Value, row_scale: ir.Value, column_scale: ir.Value) ->
     rows = source.entries(op, source.pieces_of(op, tokens))  # (k, D)
     scales = op.Unsqueeze(op.Gather(row_scale, tokens), op.const([1]))  # (k, 1)
     y = op.Mul(op.Mul(rows, column_scale), scales)
-    return op.Reshape(y, op.Concat(op.Shape(x), op.shape(op.attribute("embedding_dim")), axis=0), allowzero=1)
+    return op.Reshape(y, op.Concat(op.Shape(x), op.shape(op.attribute("embedding_dim")), axis=0))
