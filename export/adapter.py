@@ -38,7 +38,7 @@ class Inputs:
     tensors    the example of each
     arguments  each argument as it was given, by the name of its parameter
     constants  arguments that are no tensors, by name: the file holds their values
-    rebuild    the arguments again, from other tensors in the same order
+    rebuild    the arguments again, from copies of other tensors in the same order: a model may write to its inputs
     """
 
     names: tuple[str, ...]
@@ -71,7 +71,7 @@ class Adapter(nn.Module):
         """The tensors in what the model returned, by the names of the file's outputs.
 
         Raises:
-            ExportError: there is no tensor in it.
+            ExportError: there is no tensor in it, or a complex one.
         """
         found = named_outputs(result)
         if not found:
@@ -79,6 +79,12 @@ class Adapter(nn.Module):
                 f"{type(self.model).__name__} returns no tensor but a {type(result).__name__}. "
                 "Export a model that returns tensors, or containers of them."
             )
+        for name, tensor in found.items():
+            if tensor.is_complex():
+                raise ExportError(
+                    f"output {name!r} is {tensor.dtype}, which onnxruntime does not give. Return "
+                    "torch.view_as_real(y), or y.real and y.imag."
+                )
         return found
 
 
@@ -86,7 +92,8 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     """The tensors of a call by the names of forward's parameters: x, batch_mask, several_0.
 
     Raises:
-        UsageError: no tensor, or an argument of a type that may hold tensors and that torch's pytree does not know.
+        UsageError: no tensor, one that a file cannot take, or an argument of a type that may hold tensors and that
+            torch's pytree does not know.
     """
     parameters = _parameters(model)
     found, spec = pytree.tree_flatten_with_path((args, dict(kwargs)))
@@ -104,10 +111,13 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     if not places:
         raise UsageError("args hold no tensor. Give the model's example inputs, such as (torch.randn(2, 64),).")
 
+    for index in places:
+        _check_plain(names[index], leaves[index])
+
     def rebuild(tensors: Sequence[Tensor]) -> Arguments:
         values = list(leaves)
         for index, tensor in zip(places, tensors, strict=True):
-            values[index] = tensor
+            values[index] = tensor if torch.compiler.is_exporting() else tensor.clone()
         rebuilt: Arguments = pytree.tree_unflatten(values, spec)
         return rebuilt
 
@@ -118,6 +128,20 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
         constants=constants,
         rebuild=rebuild,
     )
+
+
+def _check_plain(name: str, tensor: Tensor) -> None:
+    """Refuse an input that onnxruntime has no type for, or that has no values."""
+    if tensor.is_complex():
+        raise UsageError(
+            f"input {name!r} is {tensor.dtype}, which onnxruntime does not take. Give the model real numbers, such as "
+            "torch.view_as_real(x), and let forward make complex ones of them."
+        )
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        kind = "quantized" if tensor.is_quantized else str(tensor.layout)
+        raise UsageError(f"input {name!r} is {kind}, and a file takes ordinary tensors. Give a dense one.")
+    if tensor.is_meta:
+        raise UsageError(f"input {name!r} is on the meta device and has no values. Give one with values.")
 
 
 def named_outputs(result: Any) -> dict[str, Tensor]:
@@ -192,7 +216,7 @@ def _part(key: Any) -> str | int:
 
 
 def _output_name(path: tuple[str | int, ...], index: int, count: int) -> str:
-    if all(isinstance(part, int) for part in path):
+    if all(isinstance(part, int) or not part for part in path):
         return "output" if count == 1 else f"output_{index}"
     first = f"output_{path[0]}" if isinstance(path[0], int) else path[0]
     return ".".join([first, *map(str, path[1:])])

@@ -6,6 +6,7 @@ such as "past + tokens".
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +48,7 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 class Axis:
     """One open axis.
 
-    name       its size, by name: "batch", "past + tokens"; None where nobody named it
+    name       its size, by name: "batch", "past + tokens"; None where it has no name
     asked      whether the caller asked for it; an axis that is open by default is fixed where the model needs that
     low, high  sizes that the caller wants it to take, both included
     """
@@ -94,7 +95,7 @@ def torch_shapes(plan: Plan) -> Any:
 
 
 def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, int]:
-    """The size that the examples have for each plain name of the plan.
+    """The size that the examples have for each plain name of the plan, also for t where an axis is called "2*t".
 
     Raises:
         UsageError: an axis that an input lacks, or one name for two sizes.
@@ -116,7 +117,23 @@ def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dic
             if sizes.setdefault(each.name, size) != size:
                 raise UsageError(_two_sizes(each.name, first[each.name], sizes[each.name], place, size))
             first.setdefault(each.name, place)
+    for tensor, axes in zip(tensors, plan, strict=True):
+        for axis, each in axes.items():
+            sizes |= _solved(each.name or "", tensor.shape[axis], sizes)
     return sizes
+
+
+def _solved(expression: str, value: int, sizes: Sizes) -> dict[str, int]:
+    """The size of the one name in a linear `expression` that has none yet: {"t": 4} for "2*t" and 8; else nothing."""
+    unknown = set(re.findall(r"[A-Za-z_]\w*", expression)) - set(sizes)
+    if len(unknown) != 1:
+        return {}
+    name = unknown.pop()
+    start, following = (value_of(expression, {**sizes, name: size}) for size in (0, 1))
+    if start is None or following is None or start == following:
+        return {}
+    size = (value - start) // (following - start)
+    return {name: size} if value_of(expression, {**sizes, name: size}) == value else {}
 
 
 def _two_sizes(name: str, place: str, size: int, other: str, other_size: int) -> str:
@@ -143,7 +160,8 @@ def resized(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor
 
 def other_sizes(plan: Plan, sizes: Sizes) -> list[dict[str, int]]:
     """Sizes to try a file at beside the examples': the smallest ones, then 3 for first axes and all else 3 longer."""
-    bounds = {each.name: each for open_axes in plan for each in open_axes.values()}
+    bounds = {name: Axis(name) for name in sizes}  # also for names that stand within expressions only
+    bounds |= {each.name: each for open_axes in plan for each in open_axes.values() if each.name}
     small = {name: 1 if bounds[name].low is None else bounds[name].low or 0 for name in sizes}
     rows = {open_axes[0].name for open_axes in plan if 0 in open_axes}
     wanted = {name: 3 if name in rows else size + 3 for name, size in sizes.items()}
@@ -165,6 +183,8 @@ def at_least_two(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[T
 
 def value_of(expression: str, sizes: Sizes) -> int | None:
     """The value of a size such as "batch" or "past + tokens"; None where it needs a name that has no size."""
+    if expression in sizes:  # also where it is a keyword of Python
+        return sizes[expression]
     try:
         return _value(ast.parse(expression, mode="eval").body, sizes)
     except (SyntaxError, ValueError, KeyError, ZeroDivisionError, RecursionError):
@@ -189,7 +209,7 @@ def _resize(tensor: Tensor, axis: int, size: int) -> Tensor:
 
 
 def named(plan: Plan, names: Sequence[str]) -> Plan:
-    """The plan with a name for every axis: x_axis1 where nobody gave one."""
+    """The plan with a name for every axis: x_axis1 where none was given."""
     return tuple(
         {axis: each if each.name else replace(each, name=f"{label}_axis{axis}") for axis, each in axes.items()}
         for label, axes in zip(names, plan, strict=True)

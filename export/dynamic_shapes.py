@@ -4,13 +4,14 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ShapesCollection
 from torch.utils import _pytree as pytree
 
 from edgefc.errors import UsageError
 from edgefc.export.adapter import Inputs
 from edgefc.export.axes import Axis, Plan
+from edgefc.export.examples import Args, arguments, said_by
 
 _FORM = (
     'Write one entry per argument, such as {"input_ids": {0: "batch", 1: "tokens"}}: a name, a torch.export.Dim, '
@@ -18,7 +19,25 @@ _FORM = (
 )
 
 
-def plan_of(dynamic_shapes: Any, model: Any, inputs: Inputs) -> Plan:
+def without_collection(dynamic_shapes: Any, model: nn.Module, args: Args) -> Any:
+    """dynamic_shapes as nested containers where it is a ShapesCollection, which knows tensors by identity.
+
+    Raises:
+        UsageError: the collection has a tensor that is not among `args`.
+    """
+    if not isinstance(dynamic_shapes, ShapesCollection):
+        return dynamic_shapes
+    positional, keyword = arguments(args)
+    try:
+        return dynamic_shapes.dynamic_shapes(model, positional, keyword)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise UsageError(
+            f"the ShapesCollection in dynamic_shapes does not fit args: {said_by(error)} Give it the tensors that are "
+            "in args, not copies."
+        ) from error
+
+
+def plan_of(dynamic_shapes: Any, inputs: Inputs) -> Plan:
     """One mapping of open axes per input.
 
     Entries are found by the names of the file's inputs, by forward's parameters, or by position, nested as the
@@ -27,9 +46,6 @@ def plan_of(dynamic_shapes: Any, model: Any, inputs: Inputs) -> Plan:
     Raises:
         UsageError: an entry for no argument, or of no form that torch.export takes.
     """
-    if isinstance(dynamic_shapes, ShapesCollection):
-        args, kwargs = inputs.rebuild(inputs.tensors)
-        dynamic_shapes = dynamic_shapes.dynamic_shapes(model, args, kwargs)  # type: ignore[no-untyped-call]
     by_name = _by_argument(inputs)
     given = _keyed(dynamic_shapes, list(by_name))
     found: dict[str, Mapping[int, Axis]] = {}
@@ -136,7 +152,7 @@ def _axis(name: str, axis: int, tensor: Tensor, given: Any) -> Axis | None:
             )
         return None
     if isinstance(given, Dim):
-        return Axis(given.__name__, asked=True, low=given.min, high=_bound(given.max))
+        return Axis(given.__name__, asked=True, low=given.min or None, high=_bound(given.max))  # 0 where nobody said
     if isinstance(given, type(Dim.AUTO)):
         return Axis(None, asked=given.type == Dim.DYNAMIC.type, low=given.min, high=_bound(given.max))
     raise UsageError(f"dynamic_shapes has {given!r} for axis {axis} of {name!r}. {_FORM}.")

@@ -13,6 +13,18 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def example_inputs(args: Args) -> Inputs:
+    """Positional and keyword arguments from a tensor, a sequence, or a mapping, with copies of the tensors.
+
+    Raises:
+        UsageError: anything else.
+    """
+    copied: Inputs = pytree.tree_map(
+        lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, arguments(args)
+    )
+    return copied
+
+
+def arguments(args: Args) -> Inputs:
     """Positional and keyword arguments from a tensor, a sequence, or a mapping.
 
     Raises:
@@ -29,8 +41,7 @@ def example_inputs(args: Args) -> Inputs:
             f"cannot run a model on args of type {type(args).__name__}. "
             "Give a tensor, a tuple of positional arguments or a dict of keyword arguments."
         )
-    copied: Inputs = pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, result)
-    return copied
+    return result
 
 
 def tensors(inputs: Any) -> list[Tensor]:

@@ -13,6 +13,7 @@ from torch import nn
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import passes
 from edgefc.export.axes import fixed_axes
+from edgefc.export.dynamic_shapes import without_collection
 from edgefc.export.examples import Args, example_inputs, said_by
 from edgefc.export.lowerings.prp import numbers_held
 from edgefc.export.masks import mask_with_infinity
@@ -122,6 +123,7 @@ def export(
         raise UsageError(f"cannot write {path}: the name of a model ends in .onnx. Choose one that does.")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     check_model(model)
+    dynamic_shapes = without_collection(dynamic_shapes, model, args)
     positional, keyword = example_inputs(args)
     with elapsed(f"exporting {type(model).__name__}") as stage, as_given(model) as given:
         stage("running it")

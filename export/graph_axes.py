@@ -13,11 +13,34 @@ from edgefc.export.preparing import FIX_BATCH
 
 
 class Specialised(ExportError):
-    """The graph would be right for some sizes of an open axis only; `why` is the part of the sentence that says so."""
+    """The graph would be right for some sizes of an open axis only.
 
-    def __init__(self, why: str, sentence: str) -> None:
+    why   the part of the sentence that says so
+    size  the name that the plan has for that axis
+    """
+
+    def __init__(self, why: str, size: str | None, sentence: str) -> None:
         super().__init__(sentence)
-        self.why = why
+        self.why, self.size = why, size
+
+
+def unified(names: Sequence[str], plan: Plan, graph: ir.Model) -> tuple[Plan, list[str]]:
+    """The plan with one name for axes whose sizes the model makes equal, and a sentence for each name that is gone."""
+    first: dict[str, str] = {}
+    renamed: dict[str, str] = {}
+    for open_axes, value in zip(plan, graph.graph.inputs, strict=True):
+        assert value.shape is not None
+        for axis, each in open_axes.items():
+            symbol = value.shape[axis]
+            if each.name and isinstance(symbol, ir.SymbolicDim) and symbol.value:
+                one = first.setdefault(symbol.value, each.name)
+                if one != each.name:
+                    renamed[each.name] = one
+    notes = [f"{other} is called {one}: the model needs one size for both" for other, one in renamed.items()]
+    return tuple(
+        {axis: replace(each, name=renamed.get(each.name or "", each.name)) for axis, each in open_axes.items()}
+        for open_axes in plan
+    ), notes
 
 
 def check_open(model: str, names: Sequence[str], plan: Plan, graph: ir.Model) -> None:
@@ -30,34 +53,37 @@ def check_open(model: str, names: Sequence[str], plan: Plan, graph: ir.Model) ->
         for axis in open_axes:
             assert value.shape is not None
             if isinstance(value.shape[axis], int):
-                raise _one_size(model, name, axis, f"it computes on size {value.shape[axis]} only")
+                raise _one_size(
+                    model, name, axis, open_axes[axis].name, f"it computes on size {value.shape[axis]} only"
+                )
 
 
-def violation(model: str, names: Sequence[str], text: str) -> Specialised | None:
+def violation(model: str, names: Sequence[str], plan: Plan, text: str) -> Specialised | None:
     """The error for what torch says of a size that the model fixes, or None where it says something else."""
     found = SIZE.search(text)
     if found is None or "onstraints violated" not in text:
         return None
-    return _one_size(model, names[int(found[1])], int(found[2]), "it computes on one size only")
+    index, axis = int(found[1]), int(found[2])
+    size = plan[index][axis].name if axis in plan[index] else None
+    return _one_size(model, names[index], axis, size, "it computes on one size only")
 
 
-def _one_size(model: str, name: str, axis: int, why: str) -> Specialised:
+def _one_size(model: str, name: str, axis: int, size: str | None, why: str) -> Specialised:
     hint = FIX_BATCH if axis == 0 else "Leave that axis out of dynamic_shapes (--dynamic)."
-    return Specialised(why, f"cannot export {model} with axis {axis} of {name} open: {why}. {hint}")
+    return Specialised(why, size, f"cannot export {model} with axis {axis} of {name} open: {why}. {hint}")
 
 
 def limited(model: str, names: Sequence[str], plan: Plan, guards: Guards, sizes: Sizes) -> tuple[Plan, list[str]]:
     """The plan with the bounds that the graph has for its open axes, and a sentence for each bound.
 
-    Guards against a size of 0 or 1 count for nothing here: most are about broadcasting and speed, and those sizes are
-    verified.
+    Guards against a size of 0 or 1 are ignored: most are about broadcasting and speed, and verify tries these sizes.
 
     Raises:
         Specialised: the graph is right only where a size has some property, such as being divisible by 4.
         ExportError: the bounds are narrower than the caller's.
     """
     bounds = {name: _bounds(model, names, plan, guards, name, sizes) for name in sizes}
-    notes = []
+    notes = list(guards.together(bounds, sizes))
     for name, (low, high) in bounds.items():
         if low > 2:
             notes.append(f"{name} is at least {low}: the file is not right for less")
@@ -78,8 +104,13 @@ def _bounds(
     try:
         return guards.bounds(name, sizes)
     except ValueError as error:
-        index, axis = next((i, axis) for i, found in enumerate(plan) for axis in found if found[axis].name == name)
-        raise _one_size(model, names[index], axis, f"the graph is right only where {error}") from None
+        index, axis = next(
+            (i, axis)
+            for i, found in enumerate(plan)
+            for axis in found
+            if name in re.split(r"\W+", found[axis].name or "")
+        )
+        raise _one_size(model, names[index], axis, name, f"the graph is right only where {error}") from None
 
 
 def _within(label: str, axis: int, asked: Axis, low: int, high: int | None) -> Axis:

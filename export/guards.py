@@ -4,9 +4,10 @@ A graph is silently wrong where a guard does not hold. Guards are expressions of
 "L['tensors'][0].size()[1] == min(512, L['tensors'][0].size()[1])", so they are evaluated, not read.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgefc.export.axes import Plan, Sizes, value_of
@@ -19,7 +20,7 @@ Shape = Sequence[int]
 
 
 class Guards:
-    """The guards of one traced graph, for examples of these shapes."""
+    """The guards of one traced graph. `shapes` are those that its inputs were traced with."""
 
     def __init__(self, texts: Sequence[str], names: Sequence[str], plan: Plan, shapes: Sequence[Shape]) -> None:
         self._texts, self._names, self._plan, self._shapes = texts, names, plan, shapes
@@ -27,7 +28,8 @@ class Guards:
     def bounds(self, name: str, sizes: Sizes) -> tuple[int, int | None]:
         """The least and the largest size of that name, None where there is none, other names being as in `sizes`.
 
-        Sizes of 0 and 1 are not looked at, because torch treats them apart, mostly for broadcasting: the least is 2.
+        Sizes of 0 and 1 are left out, because torch treats them as special cases, mostly of broadcasting. The least is
+        therefore 2.
 
         Raises:
             ValueError: the guards allow one size, or sizes with gaps; the message is the guard that does it.
@@ -47,6 +49,19 @@ class Guards:
             raise ValueError(broken(low - 1 if gap < low else high + 1))
         return low, high if high < _FAR else None
 
+    def together(self, bounds: Mapping[str, tuple[int, int | None]], sizes: Sizes) -> Iterator[str]:
+        """A sentence for each pair of names whose bounds, as those of bounds(), depend on each other."""
+        for one, other in itertools.combinations(bounds, 2):
+            ends = [self._ends(*bounds[name], sizes[name]) for name in (one, other)]
+            found = (self.broken({**sizes, one: a, other: b}) for a, b in itertools.product(*ends))
+            guard = next(filter(None, found), None)
+            if guard:
+                yield f"{one} and {other} depend on each other: the file is right only where {guard}"
+
+    @staticmethod
+    def _ends(low: int, high: int | None, here: int) -> tuple[int, int]:
+        return low, here + _NEAR if high is None else high
+
     def broken(self, sizes: Sizes) -> str | None:
         """The first guard that does not hold at these sizes, in words of the model's inputs; None if all hold."""
         shapes = [list(shape) for shape in self._shapes]
@@ -61,7 +76,7 @@ class Guards:
 
 
 def _holds(guard: str, shapes: Sequence[Shape]) -> bool:
-    """Whether a guard holds; one that cannot be evaluated does not concern sizes, or is taken to hold nowhere."""
+    """Whether a guard holds: True for one that does not mention sizes, False for one that cannot be evaluated."""
     if not SIZE.search(guard):
         return True
     text = SIZE.sub(lambda found: str(shapes[int(found[1])][int(found[2])]), guard)

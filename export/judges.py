@@ -75,6 +75,9 @@ def judge(
     if actual.shape != expected.shape:
         said = f"has shape {actual.shape} in onnxruntime and {expected.shape} in torch"
         return _Settled(replace(draft, failure=said, differs=True, excess=np.inf))
+    if actual.dtype != expected.dtype:
+        said = f"is {actual.dtype} in onnxruntime and {expected.dtype} in torch"
+        return _Settled(replace(draft, failure=said, differs=True, excess=np.inf))
     if not floats:
         return _ByCount(draft, actual, expected)
     if not same_not_finite(actual, expected):

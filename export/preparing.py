@@ -134,7 +134,7 @@ def _plan(adapter: Adapter, dynamic_batch: bool | None, dynamic_shapes: Any) -> 
             else axes.default_plan(inputs.names, inputs.tensors)
         )
     if dynamic_shapes is not None:
-        plan = axes.merged(plan, plan_of(dynamic_shapes, adapter.model, inputs))
+        plan = axes.merged(plan, plan_of(dynamic_shapes, inputs))
     return plan
 
 

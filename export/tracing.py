@@ -49,15 +49,19 @@ def trace(prepared: Prepared, given: Given, *, opset: int) -> Traced:
     Raises:
         ExportError: the model has no ONNX form, or computes on one size of an axis that was asked for.
     """
-    try:
-        return _trace(prepared, given, prepared.plan, opset)
-    except Specialised as error:
-        names = {each.name for open_axes in prepared.plan for each in open_axes.values() if not each.asked}
-        if not names:
-            raise ExportError(str(error)) from error
-        traced = _trace(prepared, given, axes.without(prepared.plan, names), opset)
-        note = f"{', '.join(sorted(map(str, names)))} fixed as in the examples: {error.why}"
-        return Traced(traced.graph, traced.plan, (*traced.notes, note))
+    plan, notes = prepared.plan, list[str]()
+    while True:
+        try:
+            traced = _trace(prepared, given, plan, opset)
+        except Specialised as error:
+            default = {each.name for open_axes in plan for each in open_axes.values() if not each.asked}
+            if not default:
+                raise ExportError(str(error)) from error
+            fixed = {error.size} & default or default
+            notes.append(f"{', '.join(sorted(map(str, fixed)))} fixed as in the examples: {error.why}")
+            plan = axes.without(plan, fixed)
+        else:
+            return Traced(traced.graph, traced.plan, (*traced.notes, *notes))
 
 
 def check_model(model: nn.Module) -> None:
@@ -99,16 +103,17 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
                 dynamic_shapes=axes.torch_shapes(plan),
             )  # fmt: skip
     except (Exception, SystemExit) as error:
-        raise _why(adapter, error) from error
+        raise _why(adapter, plan, error) from error
     assert program is not None
     graph = program.model
     kind, shapes = type(adapter.model).__name__, [example.shape for example in examples]
     graph_axes.check_open(kind, names, plan, graph)
+    plan, notes = graph_axes.unified(names, plan, graph)
     guards = Guards(captured[0]._guards_code, names, plan, shapes)
-    plan, notes = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
+    plan, more = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
     graph_axes.rename(graph, plan)
     _keep_weights(graph, given)
-    return Traced(graph, plan, tuple(notes))
+    return Traced(graph, plan, (*notes, *more))
 
 
 _parse_torchlib = _registration.ONNXRegistry.from_torchlib
@@ -144,7 +149,7 @@ def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
         yield captured
 
 
-def _why(adapter: Adapter, error: BaseException) -> ExportError:
+def _why(adapter: Adapter, plan: Plan, error: BaseException) -> ExportError:
     """One sentence from torch's pages: the innermost cause, and what to try."""
     root = error
     while root.__cause__ is not None:
@@ -157,13 +162,13 @@ def _why(adapter: Adapter, error: BaseException) -> ExportError:
             f"{text} Its submodule {scripted[0]} is compiled by torch.jit.script, which torch.export cannot trace. "
             "Put the Python module that it was made from in its place."
         )
-    text += " torch.export.export(model, args) shows the whole story."
-    return graph_axes.violation(name, adapter.inputs.names, str(error)) or ExportError(text)
+    text += " torch.export.export(model, args) shows the full traceback."
+    return graph_axes.violation(name, adapter.inputs.names, plan, str(error)) or ExportError(text)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep torch's exporter from talking of its own affairs; what concerns the user is raised."""
+    """Silence torch's exporter: its progress, warnings and printed graphs. Errors are still raised."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -74,6 +74,8 @@ class VerifyReport:
             verdict = "do not agree" if worst.differs else "were not compared"
             return f"torch and onnxruntime {verdict}: {self._failure()}"
         said = f"normalised mean squared error {worst.nmse:.1e}, bound {worst.bound:.0e}"
+        if worst.nmse > worst.bound:
+            said += ", over it by no more than rounding"
         if not worst.bound:
             said = f"{worst.differing:,} of {worst.size:,} entries differ"
         agree = f"torch and onnxruntime agree at {self._places()}: worst output {worst.name!r}, {said}"
@@ -149,7 +151,7 @@ def _finite_or_none(value: Any) -> Any:
 
 
 def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: bool = False) -> VerifyReport:
-    """Run the file and the model on the same inputs, on drawn ones, and on other batch sizes where the file allows it.
+    """Run the file and the model on the same inputs, on drawn ones, and at other sizes of the file's open axes.
 
     See edgefc.export.judges for what passes.
 

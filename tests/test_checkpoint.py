@@ -416,3 +416,35 @@ def test_the_matrix_of_an_adopted_seed_is_the_generators() -> None:
     p = generator.matrix(11, 6, 8, "gaussian").astype(np.float64) / np.sqrt(8)
     w, alpha = (scale.detach().double().numpy() for scale in (layer.out_scale, layer.in_scale))
     np.testing.assert_allclose(layer.dense().numpy(), w[:, None] * p * alpha, rtol=1e-5)
+
+
+def _moving(new: Tensor, old: Tensor) -> Tensor:
+    return old * 0.9 + new * (1 - 0.9)
+
+
+@pytest.mark.parametrize("how", ["ema", "swa", "every entry"])
+def test_averaged_buffers_are_refused(how: str) -> None:
+    """Averages of all buffers give other numbers than seeds: no layer computes with them."""
+    model = nn.Sequential(edgefc.CirculantLinear(8, 8), nn.ReLU(), edgefc.PRPLinear(8, 8))
+    if how == "every entry":
+        average: nn.Module = copy.deepcopy(model)
+        with torch.no_grad():
+            for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+                old.copy_(_moving(new, old))
+    else:
+        function = torch.optim.swa_utils.get_ema_multi_avg_fn(0.9) if how == "ema" else None
+        average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=function, use_buffers=True)
+        for _ in range(3):
+            average.update_parameters(model)
+    with pytest.raises(UsageError, match=r"were averaged or rounded: .*use_buffers=False"):
+        average(torch.randn(2, 8))
+
+
+def test_averaged_parameters_keep_the_seed() -> None:
+    model = nn.Sequential(edgefc.CirculantLinear(8, 8), nn.ReLU(), edgefc.PRPLinear(8, 8))
+    average = torch.optim.swa_utils.AveragedModel(model)
+    for _ in range(3):
+        average.update_parameters(model)
+    x = torch.randn(2, 8)
+
+    torch.testing.assert_close(average(x), model(x))

@@ -1,7 +1,7 @@
 """Open axes: which stay open, their names, what is said of the others, and that the file is right along them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ShapesCollection
 
 from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, PRPLinear, StructuredAttention
 from edgefc.errors import ExportError, UsageError
@@ -285,3 +285,91 @@ def test_bounds_by_guards(guards: list[str], expected: Any) -> None:
             found.bounds("steps", {"batch": 2, "steps": 8})
     else:
         assert found.bounds("steps", {"batch": 2, "steps": 8}) == expected
+
+
+class Difference(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = CirculantLinear(8, 8)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        y: Tensor = self.layer(a) - b
+        return y
+
+
+def test_two_names_for_one_size(tmp_path: Path) -> None:
+    shapes = {"a": {0: "n"}, "b": {0: "m"}}
+    report = export(Difference(), (torch.randn(4, 8), torch.randn(4, 8)), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+    assert report.notes == ("m is called n: the model needs one size for both",)
+    assert [info.shape for info in report.inputs] == [("n", 8), ("n", 8)]
+    assert {shape[0][0] for shape in report.verified.shapes} == {1, 3, 4}
+
+
+def test_a_dim_without_bounds_asks_for_no_size_of_zero(tmp_path: Path) -> None:
+    """torch writes a least size of 0 into it, and circulant layers cannot be run on that in onnxruntime."""
+    model = nn.Sequential(CirculantLinear(8, 8))
+    report = export(model, torch.randn(2, 3, 8), tmp_path / "m.onnx", dynamic_shapes=({0: Dim("b"), 1: Dim("t")},))
+
+    assert report.verified.shapes == (((2, 3, 8),), ((1, 1, 8),), ((3, 6, 8),))
+
+
+def test_a_shapes_collection(tmp_path: Path) -> None:
+    a, b = torch.randn(2, 4, 8), torch.randn(4, 8)
+    shapes = ShapesCollection()
+    shapes[a] = {0: "rows"}
+    report = export(Difference(), (a, b), tmp_path / "m.onnx", dynamic_shapes=shapes)
+    assert [info.shape for info in report.inputs] == [("rows", 4, 8), (4, 8)]
+
+    shapes[torch.randn(3)] = {0: "other"}
+    with pytest.raises(UsageError, match="ShapesCollection in dynamic_shapes does not fit args"):
+        export(Difference(), (a, b), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+
+class Branches(nn.Module):
+    """Another function where `condition` of its shape holds."""
+
+    def __init__(self, condition: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self.condition = condition
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.condition(x.shape) else x * 3
+
+
+def test_sizes_that_depend_on_each_other_are_told(tmp_path: Path) -> None:
+    shapes = {"x": {0: "rows", 1: "tokens"}}
+    model = Branches(lambda shape: shape[1] + 20 > shape[0])
+    notes = export(model, torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=shapes).notes
+    assert "rows and tokens depend on each other" in notes[0]
+
+    apart = Branches(lambda shape: shape[0] < 40 and shape[1] < 50)
+    notes = export(apart, torch.randn(2, 4), tmp_path / "n.onnx", dynamic_shapes=shapes).notes
+    assert notes == ("rows is at most 39", "tokens is at most 49")
+
+
+def test_an_axis_that_is_a_multiple_is_tried_at_other_sizes(tmp_path: Path) -> None:
+    shapes = {"x": {1: 2 * Dim("pairs")}}
+    report = export(nn.Flatten(), torch.randn(2, 4, 3), tmp_path / "m.onnx", dynamic_shapes=({1: 2 * Dim("pairs")},))
+    assert report.verified.shapes == (((2, 4, 3),), ((2, 2, 3),), ((2, 10, 3),))
+
+    with pytest.raises(ExportError, match=r"axis 1 of x open: the graph is right only where x.shape\[1\] != 10"):
+        export(Branches(lambda shape: shape[1] == 10), torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+
+class Steps(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([2 * x[:, step] for step in range(x.shape[1])], 1)
+
+
+def test_only_the_axis_that_cannot_be_open_is_fixed(tmp_path: Path) -> None:
+    shapes = {"x": (Dim.AUTO, Dim.AUTO, None)}
+    report = export(Steps(), torch.randn(2, 4, 8), tmp_path / "m.onnx", dynamic_shapes=shapes)
+
+    assert report.inputs[0].shape == ("x_axis0", 4, 8)
+    assert report.notes == ("x_axis1 fixed as in the examples: it computes on one size only",)
+
+
+def test_a_name_may_be_a_keyword_of_python(tmp_path: Path) -> None:
+    report = export(nn.Flatten(), torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=({0: "lambda"},))
+    assert [shape[0][0] for shape in report.verified.shapes] == [2, 1, 3]

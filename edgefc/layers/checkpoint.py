@@ -38,6 +38,7 @@ class Seeded(nn.Module):
     layer_config: Tensor
     seed_is_drawn: bool
     """Whether nobody chose the seed: a checkpoint without one is then refused."""
+    _known_seed: int | None = None
 
     def configuration(self) -> configuration.Configuration:
         """What else decides what the weights mean, by name; "layer" is the name of the class."""
@@ -48,6 +49,9 @@ class Seeded(nn.Module):
         """The seed in `stored_seed`, from 0 to 2**64 - 1; that of the constructor while the buffer is a meta tensor.
 
         While a tracer replaces the buffer, the seed in the buffer itself.
+
+        Raises:
+            UsageError: the buffers were averaged, as moving averages of a whole state dict do.
         """
         tensor = self.stored_seed
         if tensor.is_meta:
@@ -55,7 +59,11 @@ class Seeded(nn.Module):
         if is_stand_in(tensor):
             found = self._reading.behind_stand_in()
             return self._first_seed if found is None else found
-        return self._reading.of(tensor)
+        seed = self._reading.of(tensor)
+        if seed != self._known_seed:
+            self._check_not_averaged(seed)
+            self._known_seed = seed
+        return seed
 
     @seed.setter
     def seed(self, seed: int) -> None:
@@ -64,7 +72,7 @@ class Seeded(nn.Module):
         Raises:
             UsageError: not a whole number of 64 bits.
         """
-        chosen = check_seed(seed)
+        chosen = self._known_seed = check_seed(seed)
         if self.stored_seed.is_meta:
             self._first_seed = chosen
         else:
@@ -74,6 +82,7 @@ class Seeded(nn.Module):
     def _store_seed(self, seed: int | None, device: torch.device | str | None) -> None:
         """Register both buffers on `device`, or on the CPU in the place of the meta device, which would lose them."""
         self._first_seed, self.seed_is_drawn = (drawn(), True) if seed is None else (check_seed(seed), False)
+        self._known_seed = self._first_seed
         self._reading, self._ranks = Reading(), ranks.Agreement()
         where = torch.empty(0, device=device).device
         for name in BUFFERS:
@@ -135,6 +144,22 @@ class Seeded(nn.Module):
             state_dict.setdefault(config, self.layer_config)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reading.note(self.stored_seed)
+        self._known_seed = None
+
+    def _check_not_averaged(self, seed: int) -> None:
+        """Refuse a change of the buffers by arithmetic, which rounds a seed and damages the configuration."""
+        name, known = type(self).__name__, self._known_seed
+        rounded = known is not None and _is_rounded(seed, known)
+        try:
+            configuration.check(name, self.configuration(), self.layer_config)
+            damaged = False
+        except UsageError:
+            damaged = True
+        if rounded or damaged:
+            raise UsageError(
+                f"{SEED} and {CONFIGURATION} of a {name} were averaged or rounded: the seed {known} became {seed}. "
+                "Average the parameters only and copy the buffers, as AveragedModel(use_buffers=False) does."
+            )
 
     def _keep_seed(self, where: str) -> None:
         """For a checkpoint from before seeds were stored."""
@@ -178,6 +203,12 @@ def mark_drawn(module: nn.Module, seed: int) -> None:
     for part in module.modules():
         if isinstance(part, Seeded) and part.seed == seed:
             part.seed_is_drawn = True
+
+
+def _is_rounded(seed: int, known: int) -> bool:
+    """Whether `seed` is what float32 makes of `known`. Of two drawn seeds one in a million pairs is so close."""
+    signed, other = ((number + 2**63) % 2**64 - 2**63 for number in (seed, known))
+    return 0 < abs(signed - other) <= abs(other) >> 20
 
 
 def _checked(where: str, value: Any) -> Tensor:

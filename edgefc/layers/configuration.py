@@ -22,7 +22,7 @@ _WIDTH = 128  # one shape for nearly all of them, so that loaders which compare 
 
 
 def encoded(configuration: Configuration, device: torch.device) -> Tensor:
-    """The configuration as uint8 (256 k,)."""
+    """The configuration as uint8 (128 k,)."""
     text = json.dumps({"format": FORMAT, **configuration}, separators=(",", ":")).encode()
     text = text.ljust(-(-len(text) // _WIDTH) * _WIDTH)
     with torch.inference_mode(False):
