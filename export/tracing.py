@@ -23,6 +23,7 @@ from edgefc.export.adapter import Adapter
 from edgefc.export.autocast import without_autocast_regions
 from edgefc.export.axes import Plan
 from edgefc.export.examples import said_by
+from edgefc.export.experts import gathered_experts
 from edgefc.export.graph_axes import Specialised
 from edgefc.export.guards import Guards
 from edgefc.export.plain import plain_weights
@@ -93,7 +94,10 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     names, tensors = adapter.inputs.names, adapter.inputs.tensors
     examples = axes.at_least_two(plan, tensors, axes.sizes_of(plan, names, tensors))
     try:
-        with plain_weights(adapter.model), quiet(), without_autocast_regions(), _one_capture() as captured:
+        with (
+            plain_weights(adapter.model), quiet(), without_autocast_regions(), gathered_experts(adapter.model) as said,
+            _one_capture() as captured,
+        ):  # fmt: skip
             program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
@@ -108,7 +112,7 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     plan, notes = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
     graph_axes.rename(graph, plan)
     _keep_weights(graph, given)
-    return Traced(graph, plan, tuple(notes))
+    return Traced(graph, plan, (*said, *notes))
 
 
 _parse_torchlib = _registration.ONNXRegistry.from_torchlib

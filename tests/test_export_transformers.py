@@ -74,6 +74,17 @@ def llama() -> nn.Module:
     return model.eval()
 
 
+def mixtral() -> nn.Module:
+    """Two of four experts for each token."""
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        vocab_size=VOCABULARY, num_key_value_heads=2, num_local_experts=4, bos_token_id=0, eos_token_id=0, **SMALL
+    )
+    model = transformers.MixtralForCausalLM(config)
+    model.model.layers[0].self_attn.q_proj = edgefc.CirculantLinear(64, 64, bias=False, seed=1)
+    return model.eval()
+
+
 def tokens(batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed + 100 * batch + length)
     ids = torch.randint(1, VOCABULARY, (batch, length), generator=generator)
@@ -100,6 +111,7 @@ def nmse(found: NDArray[Any], wanted: Tensor) -> float:
         pytest.param(bert, ["last_hidden_state", "pooler_output"], id="bert"),
         pytest.param(gpt2, ["logits"], id="gpt2", marks=pytest.mark.slow),
         pytest.param(llama, ["logits"], id="llama", marks=pytest.mark.slow),
+        pytest.param(mixtral, ["logits"], id="mixtral", marks=pytest.mark.slow),
     ],
 )
 def test_text_of_any_length(tmp_path: Path, make: Callable[[], nn.Module], outputs: list[str]) -> None:
@@ -129,7 +141,7 @@ def test_a_cache_is_left_out_and_told(tmp_path: Path) -> None:
     report = export(gpt2(), tokens(2, 5), tmp_path / "m.onnx", verify=False)
 
     assert [info.name for info in report.outputs] == ["logits"]
-    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache of keys and values: the file is without it.")
+    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache: the file is without it.")
 
 
 @pytest.mark.slow
