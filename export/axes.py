@@ -144,7 +144,10 @@ def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dic
 def _two_sizes(name: str, place: str, size: int, other: str, other_size: int) -> str:
     text = f"{place} and {other} are both {name!r}, and the examples have sizes {size} and {other_size} there."
     if name == BATCH:
-        return f"{text} Give examples with one batch size, or fix it with dynamic_batch=False (--fixed-batch)."
+        return (
+            f"{text} Give examples with one batch size, or fix it with dynamic_batch=False (--fixed-batch); with that, "
+            "dynamic_shapes (--dynamic) names the axes that stay open."
+        )
     return f"{text} Give examples of one size, or two names."
 
 

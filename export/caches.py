@@ -95,7 +95,7 @@ def why_no_tensors(result: Any) -> str | None:
     cache = _cache(result)
     layers = cache_layers(cache)
     if not layers:
-        return "the model returned no cache" if cache is None else f"a {type(cache).__name__} does not become tensors"
+        return "the model returned no cache" if cache is None else f"its {type(cache).__name__} does not become tensors"
     kinds = sorted({type(layer).__name__ for layer in layers})
     if kinds == ["DynamicLayer"]:
         return None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import edgefc
 from edgefc.errors import UsageError
 from edgefc.export import export, verify
+from edgefc.export.caches import why_no_tensors
 from edgefc.runtime import Session
 
 transformers = pytest.importorskip("transformers")
@@ -255,6 +256,15 @@ def test_models_without_a_cache(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match=r"its layers are DynamicSlidingWindowLayer"):
         export(transformers.MistralForCausalLM(config).eval(), tokens(1, 3), tmp_path / "m.onnx", cache=True)
+
+
+def test_a_cache_is_offered_only_where_it_can_be_exported() -> None:
+    growing = transformers.DynamicCache()
+    growing.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
+    both = transformers.EncoderDecoderCache(growing, transformers.DynamicCache())
+
+    assert why_no_tensors({"logits": torch.ones(1), "past_key_values": growing}) is None
+    assert why_no_tensors((torch.ones(1), both)) == "its EncoderDecoderCache does not become tensors"
 
 
 @pytest.mark.slow
