@@ -66,6 +66,13 @@ def check_model(model: nn.Module) -> None:
         raise UsageError(f"cannot export a {type(model).__name__}. Give a torch.nn.Module.")
     if isinstance(model, torch.jit.ScriptModule):
         raise UsageError("cannot export a TorchScript model. Give the torch.nn.Module that it was made from.")
+    for name, module in model.named_modules():
+        if type(module).forward is nn.MultiheadAttention.forward and not isinstance(module.out_proj, nn.Linear):
+            raise ExportError(
+                f"{name or 'the model'} is a torch.nn.MultiheadAttention, and its out_proj a "
+                f"{type(module.out_proj).__name__}: torch reads the weight of out_proj and does not call the layer. "
+                "Use edgefc.StructuredAttention."
+            )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.dtype == torch.bfloat16:
             raise ExportError(

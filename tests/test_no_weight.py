@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, PRPLinear
-from edgefc.errors import UsageError
+from edgefc.errors import ExportError, UsageError
 from edgefc.export import export
 
 FAMILIES = (CirculantLinear, PRPLinear, EUGenLinear, BilinearLinear)
@@ -87,6 +87,18 @@ def test_what_stands_for_the_weight(family: Callable[..., nn.Module]) -> None:
     assert not isinstance(weight, Tensor) and "weight" not in layer.state_dict()
     with pytest.raises(UsageError, match=r"^linear was given the weight of a structured layer, which stores no dense"):
         nn.functional.linear(torch.randn(2, 6), weight)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_export_refuses_an_output_projection_that_torch_does_not_call(
+    tmp_path: Path, family: Callable[..., nn.Module]
+) -> None:
+    """EUGenLinear's weight may have the dense matrix's shape: torch would compute with it without a word."""
+    model = nn.TransformerEncoderLayer(16, 4, 24, batch_first=True)
+    model.self_attn.out_proj = family(16, 16, **({"features": 16} if family is EUGenLinear else {}))
+
+    with pytest.raises(ExportError, match=rf"^self_attn is a .* its out_proj a {family.__name__}: torch reads"):
+        export(model.eval(), torch.randn(2, 5, 16), tmp_path / "m.onnx")
 
 
 def test_an_output_projection_of_torchs_attention_is_refused() -> None:
