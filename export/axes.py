@@ -28,6 +28,7 @@ KNOWN_AXES: Mapping[str, Mapping[int, str]] = {
     "special_tokens_mask": {1: TOKENS},
     "labels": {1: TOKENS},
     "decoder_input_ids": {1: "decoder_tokens"},
+    "decoder_inputs_embeds": {1: "decoder_tokens"},
     "decoder_attention_mask": {1: "decoder_tokens"},
     "encoder_hidden_states": {1: "encoder_tokens"},
     "encoder_attention_mask": {1: "encoder_tokens"},
@@ -38,7 +39,7 @@ KNOWN_AXES: Mapping[str, Mapping[int, str]] = {
 Images (pixel_values) and spectrograms (input_features) keep their sizes: most models compute on one size only.
 """
 
-_RANKS = {"inputs_embeds": 3, "encoder_hidden_states": 3}
+_RANKS = {"inputs_embeds": 3, "decoder_inputs_embeds": 3, "encoder_hidden_states": 3}
 _OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
 }  # fmt: skip
@@ -64,15 +65,36 @@ Sizes = Mapping[str, int]
 
 
 def default_plan(names: Sequence[str], tensors: Sequence[Tensor]) -> Plan:
-    """The first axis of every input, and the axes of KNOWN_AXES."""
-    plan = []
+    """The first axis of every input, and the axes of KNOWN_AXES.
+
+    Inputs of one kind share their axes' names, as input_ids and attention_mask do, unless the examples' sizes differ.
+    Where several inputs hold tokens (query_input_ids, passage_input_ids), each has names of its own: query_tokens.
+    """
+    streams = _streams(names)
+    plan: list[dict[int, Axis]] = []
+    first: dict[str, int] = {}
     for name, tensor in zip(names, tensors, strict=True):
         axes = {0: Axis(BATCH, asked=True)} if tensor.ndim else {}
-        known = next((key for key in KNOWN_AXES if name == key or name.endswith(f"_{key}")), None)
+        known = _known(name)
         if known is not None and tensor.ndim == _RANKS.get(known, 2):
-            axes |= {axis: Axis(size) for axis, size in KNOWN_AXES[known].items()}
+            prefix = name.removesuffix(known)
+            for axis, size in KNOWN_AXES[known].items():
+                label = f"{prefix}{size}" if prefix in streams and len(streams) > 1 else size
+                if first.setdefault(label, tensor.shape[axis]) != tensor.shape[axis]:
+                    label = f"{name}_axis{axis}"
+                axes[axis] = Axis(label)
         plan.append(axes)
     return tuple(plan)
+
+
+def _known(name: str) -> str | None:
+    """The longest name of KNOWN_AXES that an input's name ends with, as a word: "input_ids" of "query_input_ids"."""
+    return max((key for key in KNOWN_AXES if name == key or name.endswith(f"_{key}")), key=len, default=None)
+
+
+def _streams(names: Sequence[str]) -> set[str]:
+    """The prefixes of inputs that are tokens of their own: "query_" and "passage_" of a model with two encoders."""
+    return {name.removesuffix(known) for name in names if (known := _known(name)) in ("input_ids", "inputs_embeds")}
 
 
 def merged(plan: Plan, other: Plan) -> Plan:
@@ -139,7 +161,10 @@ def _solved(expression: str, value: int, sizes: Sizes) -> dict[str, int]:
 def _two_sizes(name: str, place: str, size: int, other: str, other_size: int) -> str:
     text = f"{place} and {other} are both {name!r}, and the examples have sizes {size} and {other_size} there."
     if name == BATCH:
-        return f"{text} Give examples with one batch size, or fix it with dynamic_batch=False (--fixed-batch)."
+        return (
+            f"{text} Give examples with one batch size, or fix it with dynamic_batch=False (--fixed-batch); with that, "
+            "dynamic_shapes (--dynamic) names the axes that stay open."
+        )
     return f"{text} Give examples of one size, or two names."
 
 

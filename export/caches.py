@@ -73,13 +73,9 @@ def with_cache(model: nn.Module, inputs: Inputs) -> CachedAdapter:
         raise UsageError(f"{name} was given {parameter} beside cache=True (--cache), which makes it. Leave it out.")
     args, kwargs = inputs.rebuild(inputs.tensors)
     result = model(*args, **{**kwargs, "use_cache": True})
-    layers = next((found for leaf in _leaves(result) if (found := cache_layers(leaf)) is not None), None)
-    if not layers or any(type(layer).__name__ != "DynamicLayer" for layer in layers):
-        kinds = ", ".join(sorted({type(layer).__name__ for layer in layers or ()})) or "none"
-        raise UsageError(
-            f"{name} cannot be exported with its cache: its layers are {kinds}, and only DynamicLayer, keys and "
-            "values that grow, becomes tensors. Export it without cache=True (--cache)."
-        )
+    if (why := why_no_tensors(result)) is not None:
+        raise UsageError(f"{name} cannot be exported with its cache: {why}. Export it without cache=True (--cache).")
+    layers = cache_layers(_cache(result)) or []
     past = [tensor.detach().clone() for layer in layers for tensor in (layer.keys, layer.values)]
     return CachedAdapter(model, inputs, past, parameter)
 
@@ -91,7 +87,23 @@ def takes(model: nn.Module, keyword: str) -> bool:
 
 def returns_cache(result: Any) -> bool:
     """Whether there is a cache in what a model returned."""
-    return any(cache_layers(leaf) is not None for leaf in _leaves(result))
+    return _cache(result) is not None
+
+
+def why_no_tensors(result: Any) -> str | None:
+    """Why the cache in what a model returned cannot become inputs and outputs; None where it can."""
+    cache = _cache(result)
+    layers = cache_layers(cache)
+    if not layers:
+        return "the model returned no cache" if cache is None else f"its {type(cache).__name__} does not become tensors"
+    kinds = sorted({type(layer).__name__ for layer in layers})
+    if kinds == ["DynamicLayer"]:
+        return None
+    return f"its layers are {', '.join(kinds)}, and only DynamicLayer, keys and values that grow, becomes tensors"
+
+
+def _cache(result: Any) -> Any:
+    return next((leaf for leaf in _leaves(result) if cache_layers(leaf) is not None), None)
 
 
 def _leaves(result: Any) -> list[Any]:

@@ -72,10 +72,16 @@ def adapt(
         with given.run():
             result = adapter.call(*adapter.inputs.tensors)
     elif caches.returns_cache(result):
+        why = caches.why_no_tensors(result)
         adapter, result = _without_cache(given, adapter)
         notes.append(
-            f"{type(model).__name__} returns a cache of keys and values: the file is without it. "
-            "Pass cache=True (--cache) to have it as inputs and outputs, so that text can be generated"
+            f"{type(model).__name__} returns a cache: the file is without it. "
+            + (
+                "Pass cache=True (--cache) to have its keys and values as inputs and outputs, so that text can be "
+                "generated"
+                if why is None
+                else f"It cannot be exported: {why}"
+            )
         )
     return adapter, result, [*notes, *([note] if note else [])]
 

@@ -23,6 +23,7 @@ from edgefc.export.adapter import Adapter
 from edgefc.export.autocast import without_autocast_regions
 from edgefc.export.axes import Plan
 from edgefc.export.examples import said_by
+from edgefc.export.experts import gathered_experts
 from edgefc.export.graph_axes import Specialised
 from edgefc.export.guards import Guards
 from edgefc.export.plain import plain_weights
@@ -69,6 +70,13 @@ def check_model(model: nn.Module) -> None:
         raise UsageError(f"cannot export a {type(model).__name__}. Give a torch.nn.Module.")
     if isinstance(model, torch.jit.ScriptModule):
         raise UsageError("cannot export a TorchScript model. Give the torch.nn.Module that it was made from.")
+    for name, module in model.named_modules():
+        if type(module).forward is nn.MultiheadAttention.forward and not isinstance(module.out_proj, nn.Linear):
+            raise ExportError(
+                f"{name or 'the model'} is a torch.nn.MultiheadAttention, and its out_proj a "
+                f"{type(module.out_proj).__name__}: torch reads the weight of out_proj and does not call the layer. "
+                "Use edgefc.StructuredAttention."
+            )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.dtype == torch.bfloat16:
             raise ExportError(
@@ -97,7 +105,10 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     names, tensors = adapter.inputs.names, adapter.inputs.tensors
     examples = axes.at_least_two(plan, tensors, axes.sizes_of(plan, names, tensors))
     try:
-        with plain_weights(adapter.model), quiet(), without_autocast_regions(), _one_capture() as captured:
+        with (
+            plain_weights(adapter.model), quiet(), without_autocast_regions(), gathered_experts(adapter.model) as said,
+            _one_capture() as captured,
+        ):  # fmt: skip
             program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
@@ -113,7 +124,7 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     plan, more = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
     graph_axes.rename(graph, plan)
     _keep_weights(graph, given)
-    return Traced(graph, plan, (*notes, *more))
+    return Traced(graph, plan, (*said, *notes, *more))
 
 
 _parse_torchlib = _registration.ONNXRegistry.from_torchlib

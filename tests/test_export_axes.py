@@ -233,6 +233,64 @@ def test_scalars_have_no_axis_to_open(tmp_path: Path) -> None:
     assert shapes(report) == {"a": (), "b": (), "output": ()}
 
 
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        pytest.param(
+            {"input_ids": 11, "attention_mask": 11, "decoder_input_ids": 5, "decoder_attention_mask": 5},
+            ["tokens", "tokens", "decoder_tokens", "decoder_tokens"],
+            id="encoder and decoder",
+        ),
+        pytest.param(
+            {"query_input_ids": 4, "query_attention_mask": 4, "passage_input_ids": 4},
+            ["query_tokens", "query_tokens", "passage_tokens"],
+            id="two encoders, of one size by chance",
+        ),
+        pytest.param(
+            {"features_input_ids": 4, "features_attention_mask": 4}, ["tokens", "tokens"], id="in a dict of forward's"
+        ),
+        pytest.param(
+            {"input_ids": 8, "global_attention_mask": 8, "labels": 3},
+            ["tokens", "tokens", "labels_axis1"],
+            id="labels of another length",
+        ),
+    ],
+)
+def test_names_of_axes_that_are_open_by_default(sizes: Mapping[str, int], wanted: list[str]) -> None:
+    plan = axes.default_plan(list(sizes), [torch.zeros(2, size, dtype=torch.int64) for size in sizes.values()])
+
+    assert [found[1].name for found in plan] == wanted
+
+
+class Translator(nn.Module):
+    """Two sequences of tokens, each of its own length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.layer = nn.Embedding(50, 8), CirculantLinear(8, 8, seed=1)
+
+    def forward(self, input_ids: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        keys, queries = self.layer(self.embed(input_ids)), self.embed(decoder_input_ids)
+        return (queries @ keys.mT).softmax(-1) @ keys
+
+
+def test_an_encoder_and_a_decoder_have_lengths_of_their_own(tmp_path: Path) -> None:
+    model, path = Translator().eval(), tmp_path / "m.onnx"
+    ids = {"input_ids": torch.randint(50, (2, 11)), "decoder_input_ids": torch.randint(50, (2, 5))}
+
+    report = export(model, ids, path)
+
+    assert [info.shape for info in report.inputs] == [("batch", "tokens"), ("batch", "decoder_tokens")]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for rows, length, other in ((1, 1, 3), (3, 4, 20)):
+        sizes = {"input_ids": length, "decoder_input_ids": other}
+        feeds = {name: torch.randint(50, (rows, size)) for name, size in sizes.items()}
+        (found,) = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})
+        with torch.no_grad():
+            wanted = model(**feeds).double().numpy()
+        assert np.square(found - wanted).sum() < NMSE * np.square(wanted).sum()
+
+
 def test_values_of_sizes() -> None:
     assert axes.value_of("past + tokens", {"past": 3, "tokens": 4}) == 7
     assert axes.value_of("2*x", {"x": 3}) == 6

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import edgefc
 from edgefc.errors import UsageError
 from edgefc.export import export, verify
+from edgefc.export.caches import why_no_tensors
 from edgefc.runtime import Session
 
 transformers = pytest.importorskip("transformers")
@@ -74,6 +75,17 @@ def llama() -> nn.Module:
     return model.eval()
 
 
+def mixtral() -> nn.Module:
+    """Two of four experts for each token."""
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        vocab_size=VOCABULARY, num_key_value_heads=2, num_local_experts=4, bos_token_id=0, eos_token_id=0, **SMALL
+    )
+    model = transformers.MixtralForCausalLM(config)
+    model.model.layers[0].self_attn.q_proj = edgefc.CirculantLinear(64, 64, bias=False, seed=1)
+    return model.eval()
+
+
 def tokens(batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed + 100 * batch + length)
     ids = torch.randint(1, VOCABULARY, (batch, length), generator=generator)
@@ -100,6 +112,7 @@ def nmse(found: NDArray[Any], wanted: Tensor) -> float:
         pytest.param(bert, ["last_hidden_state", "pooler_output"], id="bert"),
         pytest.param(gpt2, ["logits"], id="gpt2", marks=pytest.mark.slow),
         pytest.param(llama, ["logits"], id="llama", marks=pytest.mark.slow),
+        pytest.param(mixtral, ["logits"], id="mixtral", marks=pytest.mark.slow),
     ],
 )
 def test_text_of_any_length(tmp_path: Path, make: Callable[[], nn.Module], outputs: list[str]) -> None:
@@ -130,7 +143,7 @@ def test_a_cache_is_left_out_and_told(tmp_path: Path) -> None:
     report = export(gpt2(), tokens(2, 5), tmp_path / "m.onnx", verify=False)
 
     assert [info.name for info in report.outputs] == ["logits"]
-    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache of keys and values: the file is without it.")
+    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache: the file is without it.")
 
 
 @pytest.mark.slow
@@ -244,6 +257,15 @@ def test_models_without_a_cache(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match=r"its layers are DynamicSlidingWindowLayer"):
         export(transformers.MistralForCausalLM(config).eval(), tokens(1, 3), tmp_path / "m.onnx", cache=True)
+
+
+def test_a_cache_is_offered_only_where_it_can_be_exported() -> None:
+    growing = transformers.DynamicCache()
+    growing.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
+    both = transformers.EncoderDecoderCache(growing, transformers.DynamicCache())
+
+    assert why_no_tensors({"logits": torch.ones(1), "past_key_values": growing}) is None
+    assert why_no_tensors((torch.ones(1), both)) == "its EncoderDecoderCache does not become tensors"
 
 
 @pytest.mark.slow

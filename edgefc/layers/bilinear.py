@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edgefc.layers import kronecker
 from edgefc.layers.factors import check_terms, choose_factors, glorot_uniform_
+from edgefc.layers.no_weight import no_weight
 from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.trained import trained_linear
 
@@ -37,6 +38,8 @@ class BilinearLinear(nn.Module):
     Raises:
         ShapeError: a size or a number of terms below 1, or factors whose product is below the size.
     """
+
+    weight = property(no_weight)
 
     def __init__(
         self,

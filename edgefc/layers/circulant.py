@@ -33,6 +33,7 @@ from edgefc.layers.circulant_blocks import (
     transform,
 )
 from edgefc.layers.configuration import Configuration
+from edgefc.layers.no_weight import no_weight
 from edgefc.layers.seed_reading import is_stand_in
 from edgefc.layers.symbolic import check_width, layer_node, sizes, zero_bias
 from edgefc.layers.trained import trained_linear
@@ -63,6 +64,8 @@ class CirculantLinear(Seeded):
         UsageError: a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another
             configuration.
     """
+
+    weight = property(no_weight)
 
     def __init__(
         self,

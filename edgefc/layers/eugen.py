@@ -28,6 +28,7 @@ from edgefc.layers.checkpoint import Seeded
 from edgefc.layers.configuration import Configuration
 from edgefc.layers.effective import effective_tensors, make_plain
 from edgefc.layers.kept import Kept
+from edgefc.layers.no_weight import not_fused
 from edgefc.layers.symbolic import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.trained import TrainedLinear, trained_linear
 
@@ -91,6 +92,7 @@ class EUGenLinear(Seeded):
         self._store_seed(seed, device)
         width = self.order * self.features
         self.weight = nn.Parameter(torch.empty(self.out_features, width, device=device, dtype=dtype))
+        self.register_forward_pre_hook(not_fused)  # weight has another meaning than nn.Linear's
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         stored = None if self.kind == "random" else torch.empty(self._shape, device=device, dtype=dtype)
         if self.kind == "trained" and stored is not None:

@@ -31,6 +31,7 @@ from edgefc.layers import prp_matrices
 from edgefc.layers.checkpoint import Seeded
 from edgefc.layers.configuration import Configuration
 from edgefc.layers.low_rank import nearest_low_rank
+from edgefc.layers.no_weight import no_weight
 from edgefc.layers.scales import nearest_scales
 from edgefc.layers.symbolic import Attribute, check_width, is_size, layer_node, sizes, zero_bias
 from edgefc.layers.trained import trained_linear
@@ -65,6 +66,8 @@ class PRPLinear(Seeded):
     """
 
     projection: Tensor | None
+
+    weight = property(no_weight)
 
     def __init__(
         self,

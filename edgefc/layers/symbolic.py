@@ -81,12 +81,18 @@ def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:
 
 
 def check_floating(layer: nn.Module, x: Tensor) -> None:
-    """Refuse inputs that are no tensor or hold whole numbers.
+    """Refuse inputs that are no tensor, are nested or hold whole numbers.
 
     Raises:
         UsageError: with the type.
     """
     check_tensor(layer, x)
+    if x.is_nested:  # nn.TransformerEncoder makes them for the fused kernels of its layers
+        raise UsageError(
+            f"{type(layer).__name__} was given a nested tensor, and it takes ordinary ones. nn.TransformerEncoder "
+            "makes nested tensors of padded batches in eval mode: build it with enable_nested_tensor=False, or set "
+            "encoder.use_nested_tensor = False."
+        )
     if not x.is_floating_point():
         raise UsageError(
             f"{type(layer).__name__} takes floating-point inputs and was given {x.dtype}. Convert: x.float()."
