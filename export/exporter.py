@@ -18,7 +18,7 @@ from edgefc.export.examples import Args, example_inputs, said_by
 from edgefc.export.lowerings.prp import numbers_held
 from edgefc.export.masks import mask_with_infinity
 from edgefc.export.options import Options
-from edgefc.export.preparing import prepare
+from edgefc.export.preparing import prepare, refresh
 from edgefc.export.state import as_given
 from edgefc.export.tracing import check_model, quiet, trace
 from edgefc.export.verifier import VerifyReport, compare
@@ -125,6 +125,7 @@ def export(
     check_model(model)
     dynamic_shapes = without_collection(dynamic_shapes, model, args)
     positional, keyword = example_inputs(args)
+    refresh(model)
     with elapsed(f"exporting {type(model).__name__}") as stage, as_given(model) as given:
         stage("running it")
         prepared = prepare(

@@ -14,6 +14,7 @@ from edgefc.export.axes import Plan
 from edgefc.export.dynamic_shapes import plan_of
 from edgefc.export.examples import said_by
 from edgefc.export.state import Given, check_has_values, note_on_state
+from edgefc.layers.checkpoint import Seeded
 
 FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
 
@@ -26,6 +27,13 @@ class Prepared:
     plan: Plan
     outputs: tuple[str, ...]
     notes: tuple[str, ...]
+
+
+def refresh(model: nn.Module) -> None:
+    """Let layers make what they keep of their seeds, where a seed has changed since their last run."""
+    for module in model.modules():
+        if isinstance(module, Seeded):
+            module.refresh()
 
 
 def prepare(

@@ -20,7 +20,7 @@ from edgefc.export.drawn import drawn_inputs
 from edgefc.export.examples import Args, example_inputs
 from edgefc.export.judges import SHARE, Judge, judge
 from edgefc.export.measures import NMSE_BOUND, NMSE_BOUND_DFT, Comparison, float_bound, nmse
-from edgefc.export.preparing import adapt
+from edgefc.export.preparing import adapt, refresh
 from edgefc.export.rounding import magnified_rounding
 from edgefc.export.running import feeds_of, open_session, run_session, torch_outputs
 from edgefc.export.state import Given, as_given
@@ -167,6 +167,7 @@ def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: b
         CheckFailed: the torch model gives other outputs each time it runs.
     """
     positional, keyword = example_inputs(args)
+    refresh(model)
     session = open_session(Path(path))
     cached = any(entry.name.startswith("past_key_values.") for entry in session.get_inputs())
     with elapsed(f"verifying {Path(path).name}"), as_given(model) as given:

@@ -85,7 +85,7 @@ def test_memory_and_undefined_behaviour(tmp_path: Path, compiled: Callable[..., 
     program = compiled(
         "clang++", (f"-fsanitize=fuzzer-no-link,{checks}",), (f"-fsanitize=fuzzer,{checks}", "-DEDGEFC_LIBFUZZER")
     )
-    bounds = [f"-max_total_time={seconds}", f"-seed={SEED}", "-max_len=64", "-len_control=0", "-rss_limit_mb=1024"]
+    bounds = [f"-max_total_time={seconds}", f"-seed={SEED}", "-max_len=64", "-len_control=0", "-rss_limit_mb=2048"]
 
     said = bounded(
         [program, *bounds, "-print_final_stats=1", f"-artifact_prefix={tmp_path}/"], tmp_path, float(seconds)

@@ -79,6 +79,9 @@ class Seeded(nn.Module):
             with torch.no_grad():
                 self.stored_seed.copy_(tensor_of(chosen, torch.device("cpu")))
 
+    def refresh(self) -> None:
+        """Make again what the layer keeps of its seed, where the seed has changed since. Nothing by default."""
+
     def _store_seed(self, seed: int | None, device: torch.device | str | None) -> None:
         """Register both buffers on `device`, or on the CPU in the place of the meta device, which would lose them."""
         self._first_seed, self.seed_is_drawn = (drawn(), True) if seed is None else (check_seed(seed), False)

@@ -223,6 +223,11 @@ class CirculantLinear(Seeded):
             self._redraw(self.kernel)
         return self.kernel
 
+    def refresh(self) -> None:
+        """Draw a frozen kernel again where the seed has changed: for ONNX it is a weight, so export calls this."""
+        if self._is_drawn and not self.kernel.is_meta:
+            self._current_kernel()
+
     def _redraw(self, like: Tensor) -> None:
         self._drawn_from = self.seed
         self.kernel = self._draw(like, self._drawn_from)
