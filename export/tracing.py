@@ -71,7 +71,8 @@ def check_model(model: nn.Module) -> None:
     if isinstance(model, torch.jit.ScriptModule):
         raise UsageError("cannot export a TorchScript model. Give the torch.nn.Module that it was made from.")
     for name, module in model.named_modules():
-        if type(module).forward is nn.MultiheadAttention.forward and not isinstance(module.out_proj, nn.Linear):
+        attends = isinstance(module, nn.MultiheadAttention) and type(module).forward is nn.MultiheadAttention.forward
+        if attends and not isinstance(module.out_proj, nn.Linear):
             raise ExportError(
                 f"{name or 'the model'} is a torch.nn.MultiheadAttention, and its out_proj a "
                 f"{type(module.out_proj).__name__}: torch reads the weight of out_proj and does not call the layer. "
