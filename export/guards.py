@@ -26,7 +26,7 @@ class Guards:
         self._texts, self._names, self._plan, self._shapes = texts, names, plan, shapes
 
     def bounds(self, name: str, sizes: Sizes) -> tuple[int, int | None]:
-        """The least and the largest size of that name, None where there is none, other names being as in `sizes`.
+        """The smallest and the largest valid size of that name, with other names as in `sizes`; None is no upper limit.
 
         Sizes of 0 and 1 are left out, because torch treats them as special cases, mostly of broadcasting. The least is
         therefore 2.

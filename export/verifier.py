@@ -281,7 +281,7 @@ def _differs(one: NDArray[Any], other: NDArray[Any], bound: float) -> bool:
 def _drawn(
     given: Given, adapter: Adapter, example: list[NDArray[Any]]
 ) -> tuple[tuple[tuple[Tensor, ...], list[NDArray[Any]]] | None, str | None]:
-    """Drawn inputs and what torch makes of them; or why there are none."""
+    """Drawn inputs and the outputs of torch for them, or the reason why no inputs were drawn."""
     inputs = drawn_inputs(adapter.inputs.tensors)
     if inputs is None:
         return None, "they are only masks and constant integers"
