@@ -16,6 +16,7 @@ Exit code 1, with the first layer that differs, when an output does not pass, or
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 
@@ -34,13 +35,16 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.export import verify
     from edgefc.export.source import load_model
     from edgefc.files import check_writable, write_text
+    from edgefc.screen import out, reported
 
     if args.json is not None:
         check_writable(args.json, args.model, *([args.weights] if args.weights else []))
     model, inputs = load_model(args.source, args.weights, args.input, allow_nonfinite=args.allow_nonfinite)
     report = verify(args.model, model, inputs, allow_nonfinite=args.allow_nonfinite)
-    if args.json:
-        write_text(args.json, json.dumps(report.record(), indent=2) + "\n")
+    if report.holds:
+        out(f"{args.model}: {report.sentence()}")
+    with nullcontext() if report.holds else reported("edgefc verify"):
+        if args.json is not None:
+            write_text(args.json, json.dumps(report.record(), indent=2) + "\n")
     report.raise_if_failed(args.model.name)
-    print(f"{args.model}: {report.sentence()}")
     return 0
