@@ -116,17 +116,15 @@ def run(body: Callable[[], int]) -> int:
     A reader of stdout that has gone (a closed pipe) is no error.
     """
     _open_closed()
-    before, _state.failure, _state.running = warnings.formatwarning, None, True
-    warnings.formatwarning = _warning
-    if isinstance(logging.lastResort, logging.Handler):
-        logging.lastResort.setFormatter(_Formatter())
+    _state.failure, _state.running = None, True
     try:
-        return _settled(body())
+        with _made_visible():
+            return _settled(body())
     except SystemExit as end:
         end.code = _settled(end.code)
         raise
     finally:
-        warnings.formatwarning, _state.failure, _state.running = before, None, False
+        _state.failure, _state.running = None, False
 
 
 @contextmanager
@@ -235,6 +233,21 @@ def _open_closed() -> None:
                 os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
+@contextmanager
+def _made_visible() -> Iterator[None]:
+    """What Python itself prints on stderr: warnings, and log records of libraries that no handler takes."""
+    warn, warnings.formatwarning = warnings.formatwarning, _warning
+    last = logging.lastResort
+    if last is not None:
+        last.setFormatter(_Formatter())
+    try:
+        yield
+    finally:
+        warnings.formatwarning = warn
+        if last is not None:
+            last.setFormatter(None)
+
+
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
@@ -242,7 +255,5 @@ def _warning(
 
 
 class _Formatter(logging.Formatter):
-    """For log records of libraries that no handler takes, which Python prints on stderr."""
-
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))

@@ -50,11 +50,11 @@ def _parts(sizes: Sequence[int], keys: int, room: int | None) -> Iterator[list[i
 
 def _stacked(cells: Sequence[Sequence[str]], room: int) -> Iterator[str]:
     """A line for each cell, behind its column's name, or below it where both do not fit in a line."""
-    for row in cells[1:]:
+    for index, row in enumerate(cells[1:]):
+        yield from [""] if index else []
         for name, cell in zip(cells[0], row, strict=True):
             line = f"{name}: {cell}" if name else cell
-            yield from (line,) if width(line) <= room else (f"{name}:", cell)
-        yield ""
+            yield from [line] if width(line) <= room or not name else [f"{name}:", cell]
 
 
 def _wide(sizes: Sequence[int]) -> int:
