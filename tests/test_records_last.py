@@ -16,7 +16,6 @@ from tests import onnx_models as models
 from tests.test_profile_turns import Recorded, recorded  # noqa: F401  a fixture
 
 FULL = "cannot write r.json: No space left on device. Choose a place that can be written."
-TINY = "tests.cli_models:tiny_and_inputs"
 
 
 class Disk:
@@ -52,7 +51,6 @@ def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Disk:
         ("devices", "rock-5b"),
         ("devices check local", "onnxruntime"),
         ("estimate a.onnx --device pi5", "latency "),
-        (f"export {TINY} -o tiny.onnx --force", "verified           torch and onnxruntime agree"),
     ],
 )
 def test_the_finding_is_there(disk: Disk, capsys: pytest.CaptureFixture[str], command: str, said: str) -> None:
@@ -61,21 +59,6 @@ def test_the_finding_is_there(disk: Disk, capsys: pytest.CaptureFixture[str], co
     out, err = capsys.readouterr()
     assert code == 2 and said in out
     assert err == f"edgefc {command.split()[0]}: {FULL}\n"
-
-
-def test_verify(disk: Disk, capsys: pytest.CaptureFixture[str]) -> None:
-    """That a file differs matters more than that its record could not be written: exit code 1, and both sentences."""
-    main(["export", TINY, "-o", "tiny.onnx", "--no-verify"])
-    capsys.readouterr()
-
-    held = main(["verify", "tiny.onnx", TINY, "--json", "r.json"])
-    first = capsys.readouterr()
-    differs = main(["verify", "tiny.onnx", "tests.cli_models:dense", "--json", "r.json"])
-    second = capsys.readouterr()
-
-    assert held == 2 and "torch and onnxruntime agree" in first.out and first.err == f"edgefc verify: {FULL}\n"
-    assert differs == 1 and second.out == ""
-    assert second.err.startswith(f"edgefc verify: {FULL}\nedgefc verify: tiny.onnx") and second.err.count("\n") == 2
 
 
 def test_profile_goes_on_when_the_disk_is_full(
