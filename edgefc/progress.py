@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
-from tqdm.utils import disp_trim
 
 from edgefc.screen import Stderr, err, visible
 
@@ -33,11 +32,6 @@ class Bar(tqdm):  # type: ignore[misc]
         texts = {name: visible(found[name] or "", _STDERR.encoding) for name in ("prefix", "postfix")}
         # A line that fills a terminal may wrap, so one column stays free.
         return {**found, **texts, "ncols": found["ncols"] or (max(1, room - 1) if room else None)}
-
-    def __str__(self) -> str:
-        """tqdm does not cut lines that hold no bar."""
-        room = self.format_dict["ncols"]
-        return str(disp_trim(super().__str__(), room) if room else super().__str__())
 
 
 def note(*lines: str) -> None:

@@ -82,7 +82,6 @@ def out(*lines: object) -> None:
         if not _state.running:
             raise
         _state.failure = error
-        _discard(sys.stdout)
 
 
 def err(*lines: object) -> None:
