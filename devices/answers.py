@@ -18,6 +18,7 @@ from edgefc.runtime import probe_run
 from edgefc.runtime.inputs import BROKEN
 from edgefc.runtime.parts import Environment, Heat, Memory, Part
 from edgefc.runtime.signature import Array
+from edgefc.screen import visible
 
 _LONGEST_TEXT = 300
 _CLOCKS = 1.02  # two clocks agree to this factor, or one of them is broken
@@ -145,7 +146,7 @@ def _json(found: Any) -> bytes:
 def _printable(found: Any) -> None:
     """No text that a terminal would obey, none that is longer than any that an honest device has."""
     if isinstance(found, str):
-        if not found.isprintable():
+        if visible(found) != found:
             raise ValueError("a text with control characters")
     elif isinstance(found, dict):
         for key, value in found.items():

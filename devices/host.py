@@ -13,9 +13,10 @@ from edgefc.devices.agent import PROTOCOL
 from edgefc.devices.lines import Ended, Silent
 from edgefc.devices.pack import pack
 from edgefc.devices.transports.base import Transport
-from edgefc.devices.wire import Garbled, Wire, printable
+from edgefc.devices.wire import Garbled, Wire
 from edgefc.errors import DeviceError, shortened
 from edgefc.progress import Told
+from edgefc.screen import visible
 
 SILENCE_S = 30.0  # the agent says something every two seconds while it works
 START_S = 60.0  # Python on an old board, or under emulation
@@ -180,7 +181,7 @@ class Board:
     def _text(self, found: Any) -> str:
         if not isinstance(found, str):
             self._lost(Garbled("no text where one belongs"))
-        return printable(found[:_LONGEST_TEXT])
+        return visible(found[:_LONGEST_TEXT].strip())
 
 
 def _digest(file: IO[bytes]) -> tuple[str, int]:

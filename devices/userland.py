@@ -11,7 +11,6 @@ unpacked by this machine's dpkg and never configured, which emulated takes four 
 Nothing stays mounted: every command gets its own /proc in a mount namespace that ends with it.
 """
 
-import argparse
 import fcntl
 import json
 import os
@@ -26,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgefc.errors import DeviceError, UsageError, shortened
+from edgefc.screen import Parser, err, out, run
 
 SUITE, PYTHON = "bookworm", "3.11"
 REQUIRED = {  # Debian package: the program of it that is used
@@ -181,7 +181,7 @@ def _install(target: Path) -> list[str]:
 def _step(what: str, argv: Sequence[str], log: Path) -> None:
     """Run one step, its output at the end of the log."""
     start = time.monotonic()
-    print(f"arm64 folder: {what} ...", file=sys.stderr, flush=True)
+    err(f"arm64 folder: {what} ...")
     with log.open("ab") as output:
         try:
             done = subprocess.run(  # noqa: S603  no shell; only names of this file
@@ -192,7 +192,7 @@ def _step(what: str, argv: Sequence[str], log: Path) -> None:
     if done:
         last = shortened(log.read_text(errors="replace").strip().rpartition("\n")[2])
         raise DeviceError(f"the arm64 folder could not be made: {what}: exit {done}, {last!r}. {log} has more.")
-    print(f"arm64 folder: {what}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    err(f"arm64 folder: {what}: {time.monotonic() - start:.0f} s")
 
 
 def _absent() -> str | None:
@@ -251,24 +251,22 @@ def _alone(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("arm64 folder: another process is making it; waiting ...", file=sys.stderr, flush=True)
+            err("arm64 folder: another process is making it; waiting ...")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the folder and print where it is."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edgefc.devices.userland", description=(__doc__ or "").split(": ")[0]
-    )
+    parser = Parser(prog="python -m edgefc.devices.userland", description=(__doc__ or "").split(": ")[0])
     parser.add_argument("--folder", type=Path, default=place(), metavar="DIR", help="default: %(default)s")
     try:
-        print(build(parser.parse_args(argv).folder.absolute()))
+        out(build(parser.parse_args(argv).folder.absolute()))
     except DeviceError as error:
-        print(f"edgefc: {error}", file=sys.stderr)
+        err(f"edgefc: {error}")
         return error.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

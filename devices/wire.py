@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from edgefc.devices.lines import Ended, Lines, write
+from edgefc.screen import visible
 
 BEAT_S = 10.0
 ENDING_S = 15.0  # the agent ends its children and removes its folder meanwhile
@@ -86,22 +87,17 @@ class Wire:
     def _read_stderr(self, pipe: Any) -> None:
         with suppress(OSError, ValueError):
             for line in iter(lambda: pipe.readline(_STDERR_LINE), b""):
-                self._said.append(printable(line.decode(errors="replace")))
+                self._said.append(visible(line.decode(errors="replace").strip()))
 
 
 def parsed(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line, parse_constant=_refused)
     except (ValueError, RecursionError):
-        raise Garbled(f"the line {printable(line[:80].decode(errors='replace'))!r}") from None
+        raise Garbled(f"the line {line[:80].decode(errors='replace').strip()!r}") from None
     if not isinstance(found, dict):
         raise Garbled(f"a {type(found).__name__} instead of an object")
     return found
-
-
-def printable(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 def _refused(name: str) -> NoReturn:

@@ -3,22 +3,32 @@
 A command module has a docstring (first line: usage; then what --help prints), add_arguments(parser)
 and run(args) -> exit code. Nothing heavy is imported before run().
 
-Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted.
+Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted. A stdout that cannot be written, such as a
+file on a full disk, makes 0 a 2; a closed pipe changes nothing. A record that was asked for is written all the same.
 """
 
 import argparse
 import importlib
 import pkgutil
-import sys
 from collections.abc import Sequence
 
 import edgefc
 import edgefc.commands
 from edgefc.errors import EdgefcError
+from edgefc.screen import Parser, err, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; an EdgefcError becomes one line on stderr.
+    """Run one subcommand and return its exit code.
+
+    Raises:
+        SystemExit: after --help and --version, and where the arguments do not parse.
+    """
+    return run(lambda: _command(argv))
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    """An EdgefcError becomes one line on stderr.
 
     Code of the user's that ends the process with exit code 0, in a place that no command expects, is an error too.
     """
@@ -26,23 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except SystemExit as error:
-        if error.code not in (None, 0):  # rich, on a pipe that closed early, among others
+        if error.code not in (None, 0):
             raise
-        print(f"edgefc {args.command}: the model's code ended the process: SystemExit: {error}.", file=sys.stderr)
+        err(f"edgefc {args.command}: the model's code ended the process: SystemExit: {error}.")
         return EdgefcError.exit_code
     except EdgefcError as error:
-        print(f"edgefc {args.command}: {error}", file=sys.stderr)
+        err(f"edgefc {args.command}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"edgefc {args.command}: interrupted", file=sys.stderr)
+        err(f"edgefc {args.command}: interrupted")
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgefc", description=edgefc.__doc__, allow_abbrev=False)
+    parser = Parser(prog="edgefc", description=edgefc.__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"edgefc {edgefc.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for found in pkgutil.iter_modules(edgefc.commands.__path__):

@@ -16,6 +16,7 @@ from edgefc.errors import UsageError
 from edgefc.export.examples import said_by
 from edgefc.export.weights import load_weights
 from edgefc.files import exists
+from edgefc.screen import err
 
 _FORM = "Write package.module:factory or path/to/file.py:factory, where factory() returns a model"
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool")}
@@ -40,7 +41,7 @@ def load_model(
         )
     if weights is not None:
         for note in load_weights(model, weights, allow_nonfinite=allow_nonfinite):
-            print(f"{weights}: {note}", file=sys.stderr)
+            err(f"{weights}: {note}")
     if inputs:
         args = tuple(parse_input(text) for text in inputs)
     if args is None:

@@ -4,6 +4,7 @@
     profiler.py   profile(): load, first run, steady state and memory of one or more models
     runner.py     where the probes run: on this machine, or on a device
     record.py     Record: what profile() returns, and its file format (parts.py has its sections)
+    record_file.py  RecordFile: the file of a record that grows while models are measured
     table.py      show(): a record for people
     native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
     probe_*.py    child processes of profile(); they import the standard library, numpy and onnxruntime only
@@ -12,7 +13,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# Imported on first use: a probe that counts bytes must not carry pydantic and rich.
+# Imported on first use: a probe that counts bytes must not carry pydantic.
 _NAMES = {
     "Session": "edgefc.runtime.session",
     "profile": "edgefc.runtime.profiler",

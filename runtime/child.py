@@ -88,7 +88,7 @@ def answer(function: Callable[[dict[str, Any]], Any]) -> None:
         reply = {"answer": function(question)}
     except errors.EdgefcError as error:
         reply = {"error": type(error).__name__, "text": str(error)}
-    print("\n" + json.dumps(reply))  # a line of its own, whatever a library printed before
+    print("\n" + json.dumps(reply))  # noqa: T201  a line of its own, whatever a library printed before
 
 
 def _unpacked(stdout: str, about: str) -> Any:

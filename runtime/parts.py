@@ -104,7 +104,10 @@ class WeightsFile(Part):
 
 
 class ModelFile(Part):
-    """An .onnx file, and the files beside it that hold its weights."""
+    """An .onnx file, and the files beside it that hold its weights.
+
+    name is the file's, preceded by folders only where another model's file has the same name (names.py).
+    """
 
     name: str
     file_bytes: int

@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
-from tqdm import tqdm
-
+from edgefc.progress import Bar
 from edgefc.runtime import doubts
 from edgefc.runtime.derive import launches_of, not_compared, speeds_of, steady_of
 from edgefc.runtime.inputs import Ranges, Shapes
+from edgefc.runtime.names import distinct
 from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, Heap, Launches, Memory, Speed, Steady
 from edgefc.runtime.places import Placed, Places, Tried, checked, null_file, placed
 from edgefc.runtime.record import SCHEMA_VERSION, Record
@@ -119,7 +119,9 @@ class _Profiler:
     ) -> None:  # fmt: skip
         self.request, self.config, self.tried, self.keep = request, config, tried, keep
         self.runner, self.places, self.bar = where
-        self.files = [model_file(str(model.path)) for model in request.models]
+        paths = [str(model.path) for model in request.models]
+        names = distinct(paths)
+        self.files = [model_file(path, name) for path, name in zip(paths, names, strict=True)]
         self.versions = [other_versions(Path(model.path)) for model in request.models]
         self.environment = Environment(**self.runner.environment())
         self.baselines: list[Baseline] = []
@@ -233,5 +235,5 @@ def _bar(request: Request, progress: bool | None, runner: Runner) -> Iterator[An
     each_cell = len(request.models) * (request.launches + memory) + request.processes
     total = len(request.threads) * (request.processes + NULL_LAUNCHES * memory + len(request.batches) * each_cell)
     hidden = None if progress is None else not progress
-    with tqdm(total=total, unit="process", desc=runner.name, leave=False, disable=hidden) as bar:
+    with Bar(total=total, unit="process", desc=runner.name, leave=False, disable=hidden) as bar:
         yield bar

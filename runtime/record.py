@@ -9,7 +9,8 @@
     speeds        per thread count and batch: the first model's time over each other one's, so above 1 is faster
     unfinished    null, or why cells are missing: the link to a device was lost, say
 
-A record names no machine, user or folder, but for the sentence of a failure, which may quote one. Units end the names.
+A record names no machine, user or folder, with two exceptions: the sentence of a failure may quote one, and models
+whose files have one name are called by as many of their folders, as given, as tell them apart. Units end the names.
 A value that could not be had is null and says why.
 
 Format history (schema_version):

@@ -17,6 +17,7 @@ from edgefc.errors import UsageError
 from edgefc.runtime import failures
 from edgefc.runtime.external import weight_files
 from edgefc.runtime.inputs import Ranges, Shapes
+from edgefc.runtime.names import plain
 from edgefc.runtime.native import check_activations, check_mode
 from edgefc.runtime.parts import Config, ModelFile, WeightsFile
 from edgefc.runtime.presets import settings
@@ -175,9 +176,9 @@ def config_of(request: Request, chosen: dict[str, str | bool | int], called: str
     )
 
 
-def model_file(path: str) -> ModelFile:
-    weights = tuple(WeightsFile.of(_digest(file)) for file in weight_files(Path(path)))
-    return ModelFile(**_digest(Path(path)), weights=weights)
+def model_file(path: str, name: str) -> ModelFile:
+    weights = tuple(WeightsFile.of({"name": plain(file.name), **_digest(file)}) for file in weight_files(Path(path)))
+    return ModelFile(name=name, **_digest(Path(path)), weights=weights)
 
 
 def _digest(path: Path) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def _digest(path: Path) -> dict[str, Any]:
         while part := file.read(1 << 20):
             digest.update(part)
             size += len(part)
-    return {"name": path.name, "file_bytes": size, "sha256": digest.hexdigest()}
+    return {"file_bytes": size, "sha256": digest.hexdigest()}
 
 
 @contextmanager
@@ -200,7 +201,7 @@ def inputs_file(inputs: Inputs) -> Iterator[tuple[str | None, str]]:
             _write_npz(path, inputs)
             yield path, "given"
     else:
-        yield os.fspath(inputs), Path(inputs).name
+        yield os.fspath(inputs), plain(Path(inputs).name)
 
 
 def _write_npz(path: str, inputs: Mapping[str, Any]) -> None:

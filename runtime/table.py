@@ -4,45 +4,33 @@ A speed stands beside the model of the same device only. Where times of an emula
 row says so, and so does a line below it.
 """
 
-import sys
 from collections.abc import Iterator
-from typing import TextIO
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from edgefc.runtime.names import numbered
 from edgefc.runtime.parts import Cell, Config, Speed
 from edgefc.runtime.record import Record
+from edgefc.screen import out
+from edgefc.tables import print_table
 
 _SPEED = "speed vs first (higher is better)"
-_COLUMNS = ("model", "batch", "threads", "median", "p90", "spread", "load", "first run", "peak memory", "file", _SPEED)
-_LEFT = ("device", "model")
-_WIDE = 10_000  # columns: nothing is cut or folded; a narrow terminal wraps lines itself
+_COLUMNS = ("batch", "threads", "median", "p90", "spread", "load", "first run", "peak memory", "file", _SPEED)
 
 
-def show(*records: Record, file: TextIO | None = None) -> None:
-    """Print the records as one table to `file`, stdout when left out."""
-    file = file or sys.stdout
-    console = Console(file=file, width=_WIDE, highlight=False, markup=False, emoji=False)
-    console.print(_table(records))
+def show(*records: Record) -> None:
+    """Print the records as one table on stdout."""
+    several = _with_device(records)
+    rows = [
+        ((_device(record), *_row(record, cell)) if several else tuple(_row(record, cell)))
+        for record in records
+        for cell in record.cells
+    ]
+    names = ("device", "model") if several else ("model",)
+    print_table((*names, *_COLUMNS), rows, left=len(names), keys=len(names) + 2)
+    out()
     lines = [line for record in records for line in _doubts(record, _prefix(record, records))]
     lines += [line for record in records for line in _not_compared(record, _prefix(record, records))]
     lines += [line for record in records for line in _caption(record, _prefix(record, records))]
-    for line in (*lines, *_legend(records)):
-        console.print(Text(line))
-
-
-def _table(records: tuple[Record, ...]) -> Table:
-    table = Table(box=box.SIMPLE)
-    several = _with_device(records)
-    for column in (*(("device",) if several else ()), *_COLUMNS):
-        table.add_column(column, justify="left" if column in _LEFT else "right", overflow="fold")
-    for record in records:
-        for cell in record.cells:
-            table.add_row(*map(Text, (*((_device(record),) if several else ()), *_row(record, cell))))
-    return table
+    out(*lines, *_legend(records))
 
 
 def _with_device(records: tuple[Record, ...]) -> bool:
@@ -73,9 +61,15 @@ def _row(record: Record, cell: Cell) -> Iterator[str]:
 
 
 def name_of(record: Record, model: int) -> str:
-    """The file's name, and what this model was given apart from the others: "m.onnx native=off"."""
-    own = record.config.model_settings[model]
-    return " ".join([record.models[model].name, *(f"{name}={value}" for name, value in own.items())])
+    """The file's name, and what this model was given apart from the others: "m.onnx native=off".
+
+    Where the record has a model twice, the second is "m.onnx (2)".
+    """
+    named = [
+        " ".join([file.name, *(f"{name}={value}" for name, value in own.items())])
+        for file, own in zip(record.models, record.config.model_settings, strict=True)
+    ]
+    return numbered(named)[model]
 
 
 def _same(speed: Speed, cell: Cell) -> bool:

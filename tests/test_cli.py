@@ -192,6 +192,34 @@ def test_verify(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert {"name", "rows", "shape", "nmse", "largest_difference", "bound", "holds"} < set(record["outputs"][0])
 
 
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> str:
+    """For records; the sentence on it."""
+
+    def refuse(path: object, _text: str) -> None:
+        raise UsageError(f"cannot write {path}: No space left on device.")
+
+    monkeypatch.setattr("edgefc.files.write_text", refuse)
+    return "cannot write v.json: No space left on device."
+
+
+def test_a_full_disk_loses_no_verdict(folder: Path, full_disk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """That a file differs matters more than that its record could not be written: exit code 1, and both sentences."""
+    for source, code in ((TINY, 2), ("tests.cli_models:dense", 1)):
+        assert main(["verify", "tiny.onnx", source, "--json", "v.json"]) == code
+        out, err = capsys.readouterr()
+        assert err.startswith(f"edgefc verify: {full_disk}\n") and err.count("\n") == (1 if code == 2 else 2)
+        assert ("torch and onnxruntime agree" in out) == (code == 2)
+        assert ("edgefc verify: tiny.onnx" in err) == (code == 1)
+
+
+def test_a_full_disk_loses_no_report(folder: Path, full_disk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["export", TINY, "-o", "tiny.onnx", "--force", "--no-verify", "--json", "v.json"])
+
+    out, err = capsys.readouterr()
+    assert code == 2 and "  circulant body     matmul" in out and err == f"edgefc export: {full_disk}\n"
+
+
 def test_what_was_done_to_weights_is_printed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     torch.save(
         {

@@ -1,11 +1,17 @@
 """What long work shows: something on a terminal, nothing elsewhere."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 import time
+from typing import Any
 
 import pytest
 
-from edgefc.progress import elapsed, steps, transfer
+from edgefc.progress import Bar, elapsed, note, steps, transfer
 
 
 class Terminal(io.StringIO):
@@ -43,3 +49,63 @@ def test_nothing_else_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     work()
 
     assert quiet.getvalue() == "" and capsys.readouterr().out == ""
+
+
+HOSTILE = "pi\x1b[2J\n層"
+
+
+def drawn(columns: int, encoding: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What bars with texts of others write on a real terminal."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with monkeypatch.context() as patch, open(terminal, "w", encoding=encoding, errors="strict") as stream:
+        patch.setattr("sys.stderr", stream)
+        with Bar(total=3, desc=HOSTILE, unit="process", leave=False, mininterval=0) as bar:
+            bar.set_postfix_str(HOSTILE)
+            bar.update()
+            note(HOSTILE)
+        with elapsed(HOSTILE) as tell:
+            tell(HOSTILE)
+        print("END", file=stream, flush=True)
+        said = b""
+        while not said.endswith(b"END\r\n"):
+            said += os.read(controller, 1 << 16)
+    os.close(controller)
+    return said.decode(encoding).removesuffix("END\r\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "encoding"), [(0, "utf-8"), (80, "utf-8"), (1, "utf-8"), (20, "cp1252"), (80, "ascii")]
+)
+def test_terminals_of_any_width_and_encoding(columns: int, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = drawn(columns, encoding, monkeypatch)
+
+    shown = r"pi\x1b[2J\n" + ("層" if encoding == "utf-8" else r"\u5c64")
+    assert f"{shown}\r\n" in said and "\x1b" not in said
+    assert ("█" in said or "▌" in said) == (encoding == "utf-8" and columns in (0, 80))
+    lines = [line.removesuffix("\r\n") for line in said.replace(f"{shown}\r\n", "").split("\r")]
+    if columns:
+        assert max(map(len, lines)) <= max(1, columns - 1)
+
+
+class Gone(Terminal):
+    def write(self, text: str = "") -> int:
+        raise OSError(5, "Input/output error")
+
+    flush = write  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("stream", [Gone(), None, "closed"])
+def test_a_terminal_that_has_gone_stops_no_work(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
+    if stream == "closed":
+        stream = Terminal()
+        stream.close()
+    monkeypatch.setattr("sys.stderr", stream)
+
+    assert list(steps(range(3), "fitting")) == [0, 1, 2]
+    with Bar(total=3, disable=False) as bar:
+        bar.update()
+        bar.set_postfix_str("x")
+        note("y")
+    with elapsed("pi") as tell:
+        tell("z")

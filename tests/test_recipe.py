@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from edgefc.errors import CheckFailed, UsageError
+from edgefc.files import write_text
 from edgefc.recipes import harness
 from edgefc.recipes.fit import draws, fit
 from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Job, Metric, Outcome, Recipe
@@ -91,6 +92,23 @@ def test_what_the_folder_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "| small one | 6 | 12 | 11.00 ± 1.00 | 3 |" in table
     assert all(sentence in out and sentence in table for sentence in results.sentences)
     assert str(tmp_path) not in (folder / "summary.json").read_text() + table
+
+
+def test_a_full_disk_loses_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is printed before summary.json is written."""
+
+    def refuse(path: Path, text: str) -> None:
+        if path.name == "summary.json":
+            raise UsageError("no space")
+        write_text(path, text)
+
+    monkeypatch.setattr(harness, "write_text", refuse)
+
+    with pytest.raises(UsageError, match="no space"):
+        harness.run(TOY, tmp_path / "a", 3)
+    assert "small one" in capsys.readouterr().out
 
 
 def test_finished_trainings_are_taken_up(tmp_path: Path, jobs: tuple[Recipe, list[Job]]) -> None:

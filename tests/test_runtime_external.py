@@ -32,7 +32,7 @@ def external(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_weights_beside_the_model_count_as_its_size(external: Path) -> None:
-    found = model_file(str(external))
+    found = model_file(str(external), "m.onnx")
 
     assert [file.name for file in found.weights] == ["m.data"]
     assert found.weights[0].file_bytes >= 64 * 64 * 4 > found.file_bytes
@@ -101,7 +101,7 @@ def test_a_linked_snapshot_in_every_command(tmp_path: Path, monkeypatch: pytest.
 
     assert [layer.stored for layer in found.layers] == [1200]
     assert found.data_bytes == (blobs / "b").stat().st_size >= 4 * (1200 + 2400)
-    assert model_file(str(snapshot / "m.onnx")).weights[0].file_bytes == found.data_bytes
+    assert model_file(str(snapshot / "m.onnx"), "m.onnx").weights[0].file_bytes == found.data_bytes
     assert verify(snapshot / "m.onnx", model, x).holds
     assert work_of(snapshot / "m.onnx", 2).file_bytes == found.file_bytes + found.data_bytes
 

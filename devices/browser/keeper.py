@@ -40,7 +40,7 @@ def main(folder: str, command: list[str]) -> int:
 
 def _ended(browser: "subprocess.Popen[bytes]") -> None:
     """Tell the parent, which then closes stdin."""
-    print(browser.wait(), flush=True)
+    print(browser.wait(), flush=True)  # noqa: T201  for the process that started this one
 
 
 def _kill(browser: "subprocess.Popen[bytes]") -> None:

@@ -1,7 +1,6 @@
 """`edgefc devices serve`: measure in a browser that a person opens, here or on a phone in the same network."""
 
 import socket
-import sys
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +12,7 @@ from edgefc.runtime.profiler import profile
 from edgefc.runtime.record import Record
 from edgefc.runtime.request import Counts, Paths, counts, models_of
 from edgefc.runtime.table import bytes_text, name_of, time_text
+from edgefc.screen import err
 
 HOST = "127.0.0.1"
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  bound only when a user names it
@@ -72,7 +72,7 @@ def _announce(server: Server, host: str) -> None:
     if host in (HOST, "localhost", _EVERYWHERE):
         say += [f"A phone on USB has them: adb reverse tcp:{server.port} tcp:{server.port}, then open there:"]
         say += [f"    {server.url()}"]
-    print("\n".join(say), file=sys.stderr, flush=True)
+    err(*say)
 
 
 def _address() -> str:

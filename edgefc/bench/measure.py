@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from edgefc.bench import plan
 from edgefc.bench.check import Check
@@ -18,6 +17,7 @@ from edgefc.bench.models import Rival
 from edgefc.bench.plan import Case
 from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOut, Row
 from edgefc.errors import CheckFailed, EdgefcError, UsageError
+from edgefc.progress import Bar
 from edgefc.runtime import profile
 from edgefc.runtime.machine import environment
 from edgefc.runtime.parts import Cell, Environment, Memory
@@ -144,7 +144,7 @@ class _Bench:
     def _bars(self) -> Iterator[tuple[Case, Any]]:
         """Each case with the bar: a tick per layer that is written, and per row."""
         counts = [len(c.rivals) + len(c.entries) + 2 + len(self.config.batches) * _about(c) for c in self.cases]
-        with tqdm(total=sum(counts), unit="layer", leave=False, disable=self.silent) as bar:
+        with Bar(total=sum(counts), unit="layer", leave=False, disable=self.silent) as bar:
             done = 0
             for case, count in zip(self.cases, counts, strict=True):
                 bar.set_description(f"{case.n} to {case.m}" if case.block is None else plan.name_of(case.block))

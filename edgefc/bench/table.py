@@ -4,29 +4,25 @@ from collections.abc import Iterator, Sequence
 
 from edgefc.bench.record import BenchRecord, LeftOut, Row
 from edgefc.runtime.table import bytes_text, time_text
+from edgefc.screen import out
 from edgefc.tables import print_table
 
 _COLUMNS = (
     "layer", "kernel", "", "time", "error", "over dense", "GB/s", "of limit", "GFLOP/s", "of limit", "stored",
     "held", "load",
 )  # fmt: skip
-_LEFT = 3
+_LEFT, _KEYS = 3, 2
 BEST, SLOWER, DENSE = "fastest", "slower than dense", "dense"
 
 
 def show(record: BenchRecord) -> None:
     """Print the record on stdout; what matters most comes last."""
     for rows in record.groups():
-        print(f"\n{size_text(rows[0])}, {threads_text(record)}\n")
-        print_table(
-            _COLUMNS, [_cells(row, rows, record) for row in sorted(rows, key=lambda row: row.median_ns)], left=_LEFT
-        )
-    print()
-    for line in (*_left_out(record), *_doubts(record), *_caption(record), *_notes(record)):
-        print(line)
-    print()
-    for rows in record.groups():
-        print(winner(rows))
+        out("", f"{size_text(rows[0])}, {threads_text(record)}", "")
+        cells = [_cells(row, rows, record) for row in sorted(rows, key=lambda row: row.median_ns)]
+        print_table(_COLUMNS, cells, left=_LEFT, keys=_KEYS)
+    out("", *_left_out(record), *_doubts(record), *_caption(record), *_notes(record))
+    out("", *map(winner, record.groups()))
 
 
 def size_text(row: Row) -> str:

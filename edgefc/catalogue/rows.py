@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from edgefc.catalogue import Called, Entry, entries
 from edgefc.export import export
 from edgefc.export.inspector import inspect
+from edgefc.progress import Bar
 from edgefc.recipes.measured import summary
 
 COLUMNS = (
@@ -42,7 +42,7 @@ class Row:
 def rows() -> list[Row]:
     """Every entry of the catalogue, exported one by one."""
     with TemporaryDirectory() as folder:
-        return [_row(entry, Path(folder)) for entry in tqdm(entries(), desc="exporting", unit="layer", disable=None)]
+        return [_row(entry, Path(folder)) for entry in Bar(entries(), desc="exporting", unit="layer")]
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -43,9 +43,9 @@ or three minutes. When stopped, what was finished is shown, and is in the file o
 """
 
 import argparse
-import sys
 
 from edgefc.commands.profile import counts
+from edgefc.screen import err
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,49 +76,28 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.plot)
     if args.json is not None:
         check_writable(args.json, *([args.plot] if args.plot else []))
-    kept = _Kept(args.json)
+    from edgefc.bench.record import BenchRecord
+    from edgefc.bench.table import show
+    from edgefc.runtime.record_file import RecordFile
+
+    file = RecordFile[BenchRecord](args.json)
     try:
         record = bench(
-            args.n, args.batch, m=args.m, layers=args.layers, threads=args.threads, time_s=args.time, keep=kept
+            args.n, args.batch, m=args.m, layers=args.layers, threads=args.threads, time_s=args.time, keep=file.keep
         )
     except (KeyboardInterrupt, EdgefcError):
-        kept.tell()
+        if file.newest is not None:
+            show(file.newest)
+            where = f"; they are in {file.path}" if file.kept else "; --json keeps them" if file.path is None else ""
+            err(f"{len(file.newest.rows)} rows were finished{where}")
         raise
-    kept(record)
-    from edgefc.bench.table import show
-
     show(record)
-    if args.plot is not None:
-        picture.draw(record, args.plot)
+    try:
+        file.write(record)
+    finally:
+        if args.plot is not None:
+            picture.draw(record, args.plot)
     return 0
-
-
-class _Kept:
-    """What is finished, in the file too where there is one."""
-
-    def __init__(self, path: str | None) -> None:
-        from edgefc.bench.record import BenchRecord
-
-        self.path = path
-        self.record: BenchRecord | None = None
-
-    def __call__(self, record: "object") -> None:
-        from edgefc.bench.record import BenchRecord
-
-        assert isinstance(record, BenchRecord)
-        self.record = record
-        if self.path is not None:
-            record.write(self.path)
-
-    def tell(self) -> None:
-        """After an interrupt or a failure."""
-        from edgefc.bench.table import show
-
-        if self.record is None:
-            return
-        show(self.record)
-        where = f"; they are in {self.path}" if self.path else "; --json would have kept them"
-        print(f"{len(self.record.rows)} rows were finished{where}", file=sys.stderr)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -47,11 +47,12 @@ def run(args: argparse.Namespace) -> int:
         for package in ("torch", "sklearn.datasets", "scipy.stats", "onnx", "onnxscript", "onnx_ir", "safetensors"):
             importlib.import_module(package)
     from edgefc.demo.run import demo
+    from edgefc.screen import out
 
     demo(args.output, args.seeds)
     folder = args.output
     files = [shlex.quote(str(folder / name)) for name in ("circulant.onnx", "circulant.safetensors")]
-    print(f"To check again: edgefc verify {files[0]} edgefc.demo.models:circulant --weights {files[1]}")
+    out(f"To check again: edgefc verify {files[0]} edgefc.demo.models:circulant --weights {files[1]}")
     return 0
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefc.commands.profile import add_options, options_of
+from edgefc.screen import out
 
 if TYPE_CHECKING:
     from edgefc.devices.inventory import Transport
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         from edgefc.devices import inventory
 
         inventory.remove(args.name)
-        print(f"{args.name} is forgotten.")
+        out(f"{args.name} is forgotten.")
         return 0
     if args.action == "check":
         return _check(args.name, args.json)
@@ -95,9 +96,9 @@ def _serve(args: argparse.Namespace) -> int:
     if args.json is not None:
         check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
     record = serve(args.models, host=args.host, port=args.port, **options_of(args))
+    show(record)
     if args.json is not None:
         record.write(args.json)
-    show(record)
     return 0
 
 
@@ -107,7 +108,7 @@ def _add(args: argparse.Namespace) -> int:
     transport: Transport = "ssh" if args.ssh is not None else "adb" if args.adb is not None else "emulated"
     address = getattr(args, transport)
     inventory.add(args.name, inventory.Device(profile=args.profile, transport=transport, address=address))
-    print(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
+    out(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
     return 0
 
 
@@ -128,12 +129,12 @@ def _check(name: str, path: Path | None) -> int:
         found = check_browser(name)
     else:
         found = check(transport(name), inventory.device(name).profile)
-    if path is not None:
-        write_text(path, json.dumps(as_json(found), indent=2) + "\n")
     rows = [(line.what, line.state, line.found, line.mend) for line in found.lines]
     print_table((name, "", "found", "what mends it"), rows, left=4)
     for note in found.notes:
-        print(f"note: {note}")
+        out(f"note: {note}")
+    if path is not None:
+        write_text(path, json.dumps(as_json(found), indent=2) + "\n")
     return 0 if found.complete else 1
 
 
@@ -146,10 +147,10 @@ def _provision(name: str, wheels: Path | None) -> int:
         raise UsageError(f"no folder {wheels}. Name one that holds wheels of numpy and onnxruntime.")
     found = provision(transport(name), wheels=wheels)
     for sentence in found.done:
-        print(f"put there: {sentence}")
+        out(f"put there: {sentence}")
     for sentence in found.lacking:
-        print(f"still lacking: {sentence}")
-    print(f"{name} is ready: edgefc profile MODEL --device {name}")
+        out(f"still lacking: {sentence}")
+    out(f"{name} is ready: edgefc profile MODEL --device {name}")
     return 0
 
 
@@ -162,19 +163,19 @@ def _list(path: Path | None) -> int:
         check_writable(path)
     kinds = [profile.load(key) for key in profile.names()]
     mine = inventory.devices()
+    print_table(("profile", "device", "kind", "cores", "GHz", "memory GiB", "estimate"), map(_row, kinds), left=4)
+    out()
+    if mine:
+        rows = [(name, each.profile or "", each.transport, each.address) for name, each in mine.items()]
+        print_table(("your device", "profile", "by", "address"), rows, left=4)
+    else:
+        out("You have written down no device yet: edgefc devices add NAME --profile KEY --ssh ALIAS")
     if path is not None:
         content = {
             "profiles": [each.model_dump(exclude_none=True) for each in kinds],
             "devices": {name: device.model_dump() for name, device in mine.items()},
         }
         write_text(path, json.dumps(content, indent=2) + "\n")
-    print_table(("profile", "device", "kind", "cores", "GHz", "memory GiB", "estimate"), map(_row, kinds), left=4)
-    print()
-    if not mine:
-        print("You have written down no device yet: edgefc devices add NAME --profile KEY --ssh ALIAS")
-        return 0
-    rows = [(name, each.profile or "", each.transport, each.address) for name, each in mine.items()]
-    print_table(("your device", "profile", "by", "address"), rows, left=4)
     return 0
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefc.commands.profile import add_inputs, inputs_of
+from edgefc.screen import out
 
 if TYPE_CHECKING:
     from edgefc.devices.estimate import Calibration, Estimate
@@ -53,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     rates, calibration = of_profile(_profile(args.device)), Calibration.read()
     work = work_of(args.model, args.batch, **inputs_of(args))
     found = estimate(work, rates, threads=args.threads, calibration=calibration)
+    _show(found, calibration, every=args.all)
     if args.json is not None:
         content = {"estimate": dataclasses.asdict(found), "calibration": calibration.model_dump()}
         write_text(args.json, json.dumps(content, indent=2) + "\n")
-    _show(found, calibration, every=args.all)
     return 0
 
 
@@ -84,11 +85,11 @@ def _show(found: "Estimate", calibration: "Calibration", *, every: bool) -> None
         return time_text(seconds * 1e9)
 
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
-    print(f"ESTIMATE, not measured: {found.file} on {found.device}, batch {found.batch}, {threads}, portable bodies")
-    print(f"latency {time(found.seconds)} (band {time(found.low_seconds)} to {time(found.high_seconds)})")
+    out(f"ESTIMATE, not measured: {found.file} on {found.device}, batch {found.batch}, {threads}, portable bodies")
+    out(f"latency {time(found.seconds)} (band {time(found.low_seconds)} to {time(found.high_seconds)})")
     room = {None: "", True: "", False: ", MORE THAN THE DEVICE HAS"}[found.fits]
-    print(f"memory above onnxruntime's own {bytes_text(found.memory_bytes)}{room}")
-    print()
+    out(f"memory above onnxruntime's own {bytes_text(found.memory_bytes)}{room}")
+    out()
     rows = [
         (each.layer or "(the model itself)", time(each.seconds), f"{100 * each.seconds / found.seconds:.0f} %",
          f"{each.flop:,}", bytes_text(each.weight_bytes), bytes_text(each.held_bytes), each.bound)
@@ -96,15 +97,15 @@ def _show(found: "Estimate", calibration: "Calibration", *, every: bool) -> None
     ]  # fmt: skip
     shown, more = first_rows(rows, every)
     print_table(("layer", "time", "share", "operations", "read", "held", "mostly bound by"), shown)
-    print(more, end="\n\n" if more else "\n")
+    out(*([more] if more else []), "")
     off, held = calibration.latency, calibration.memory
-    print(f"The band: of {off.cells} cells on {calibration.machine}, 80 % of the estimates were {off.p10:.2f} to "
-          f"{off.p90:.2f} times the measured latency (all: {off.least:.2f} to {off.most:.2f}), and of {held.cells}, "
-          f"80 % {held.p10:.2f} to {held.p90:.2f} times the measured memory.")  # fmt: skip
+    out(f"The band: of {off.cells} cells on {calibration.machine}, 80 % of the estimates were {off.p10:.2f} to "
+        f"{off.p90:.2f} times the measured latency (all: {off.least:.2f} to {off.most:.2f}), and of {held.cells}, "
+        f"80 % {held.p10:.2f} to {held.p90:.2f} times the measured memory.")  # fmt: skip
     if found.extrapolated:
-        print("No estimate was checked on this device: it is extrapolated, and may be off by more than the band says.")
+        out("No estimate was checked on this device: it is extrapolated, and may be off by more than the band says.")
     if found.threads > 1:
-        print("More than one thread was not checked anywhere: the work is taken to divide evenly.")
+        out("More than one thread was not checked anywhere: the work is taken to divide evenly.")
 
 
 def _count(text: str) -> int:

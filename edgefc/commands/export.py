@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefc.screen import out
+
 if TYPE_CHECKING:
     from edgefc.export.exporter import ExportReport, TensorInfo
 
@@ -86,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
         verify=not args.no_verify,
         allow_nonfinite=args.allow_nonfinite,
     )
-    if args.json:
+    _show(args.output, report)
+    if args.json is not None:
         record = {**dataclasses.asdict(report), "verified": report.verified and report.verified.record()}
         write_text(args.json, json.dumps(record, indent=2, default=str) + "\n")
-    _show(args.output, report)
     return 0
 
 
@@ -126,19 +128,19 @@ def _joined(given: list[dict[str, dict[int, str]]]) -> dict[str, dict[int, str]]
 
 def _show(output: Path, report: "ExportReport") -> None:
     data = f" + {report.data_bytes:,} of weights" if report.data_bytes else ""
-    print(f"{output}: {report.file_bytes:,} bytes{data}")
-    print(f"  structured layers  {len(report.layers)}{f' ({_first(report.layers)})' if report.layers else ''}")
-    print(f"  inputs             {_first([_described(info) for info in report.inputs])}")
-    print(f"  outputs            {_first([_described(info) for info in report.outputs])}")
+    out(f"{output}: {report.file_bytes:,} bytes{data}")
+    out(f"  structured layers  {len(report.layers)}{f' ({_first(report.layers)})' if report.layers else ''}")
+    out(f"  inputs             {_first([_described(info) for info in report.inputs])}")
+    out(f"  outputs            {_first([_described(info) for info in report.outputs])}")
     if report.fixed:
-        print(f"  fixed sizes        {_first(report.fixed)}")
+        out(f"  fixed sizes        {_first(report.fixed)}")
     if report.circulant:
-        print(f"  circulant body     {report.circulant}")
+        out(f"  circulant body     {report.circulant}")
     if report.prp:
-        print(f"  PRP body           {report.prp}: {report.prp_reason}")
+        out(f"  PRP body           {report.prp}: {report.prp_reason}")
     for note in report.notes:
-        print(f"  note               {note}")
-    print(f"  verified           {report.verified.sentence() if report.verified else 'no, as asked'}")
+        out(f"  note               {note}")
+    out(f"  verified           {report.verified.sentence() if report.verified else 'no, as asked'}")
 
 
 def _first(items: Sequence[str]) -> str:

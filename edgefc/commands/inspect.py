@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefc.screen import out
+
 if TYPE_CHECKING:
     from edgefc.export.inspector import Inspection, Layer
 
@@ -35,21 +37,25 @@ def run(args: argparse.Namespace) -> int:
     with needs_extra("torch", "edgefc inspect"):
         from edgefc.export.inspector import inspect
 
-    if args.json:
+    if args.json is not None:
         check_writable(args.json, args.model)
     found = inspect(args.model)
-    if args.json:
+    _show(found, every=args.all)
+    if args.json is not None:
         write_text(args.json, json.dumps(dataclasses.asdict(found), indent=2) + "\n")
-    data = f" + {found.data_bytes:,} of weights" if found.data_bytes else ""
-    print(f"{found.file}: {found.file_bytes:,} bytes{data}, opset {found.opset}")
-    if found.layers:
-        _show_structured(found, every=args.all)
-    else:
-        print(f"It holds no structured layer{found.why_none}; {found.numbers:,} numbers are stored.")
-    if found.parts:
-        print()
-        _show_parts(found, every=args.all)
     return 0
+
+
+def _show(found: "Inspection", *, every: bool) -> None:
+    data = f" + {found.data_bytes:,} of weights" if found.data_bytes else ""
+    out(f"{found.file}: {found.file_bytes:,} bytes{data}, opset {found.opset}")
+    if found.layers:
+        _show_structured(found, every=every)
+    else:
+        out(f"It holds no structured layer{found.why_none}; {found.numbers:,} numbers are stored.")
+    if found.parts:
+        out()
+        _show_parts(found, every=every)
 
 
 def _show_structured(found: "Inspection", *, every: bool) -> None:
@@ -58,11 +64,11 @@ def _show_structured(found: "Inspection", *, every: bool) -> None:
     rows = [(layer.name, layer.op, layer.shape, layer.detail, *_sizes([layer])) for layer in found.layers]
     columns = ("layer", "op", "dense shape", "", "stored", "bytes", "dense bytes", "fewer")
     shown, more = first_rows(rows, every)
-    print_table(columns, [*shown, ("total", "", "", "", *_sizes(found.layers))], left=4, total=True)
+    print_table(columns, [*shown, ("total", "", "", "", *_sizes(found.layers))], left=4)
     if more:
-        print(more)
+        out(more)
     inside = f" In local functions: {found.function_numbers:,}." if found.function_numbers else ""
-    print(f"Other numbers in the file: {found.other_numbers:,}.{inside}")
+    out(f"Other numbers in the file: {found.other_numbers:,}.{inside}")
 
 
 def _show_parts(found: "Inspection", *, every: bool) -> None:
@@ -78,9 +84,9 @@ def _show_parts(found: "Inspection", *, every: bool) -> None:
     share = f"{100 * sum(part.share for part in found.parts):.1f} %"
     total = ("total", "", "", "", f"{found.numbers:,}", f"{stored:,}", share)
     columns = ("every layer", "op", "largest weight", "structured layers that fit", "numbers", "bytes", "share")
-    print_table(columns, [*shown, total], left=4, total=True)
+    print_table(columns, [*shown, total], left=4)
     if more:
-        print(more)
+        out(more)
 
 
 def _sizes(layers: "Sequence[Layer]") -> tuple[str, str, str, str]:

@@ -30,12 +30,14 @@ which edgefc.runtime.Report.read reads.
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from edgefc.screen import err, reported
+
 if TYPE_CHECKING:
-    from edgefc.runtime.record import Record, Report
+    from edgefc.runtime.record import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,49 +123,54 @@ def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
     """What was finished is shown and written, also when the device is lost or Ctrl-C is pressed."""
     from edgefc.errors import EdgefcError
     from edgefc.runtime.profiler import profile
+    from edgefc.runtime.record import Record
+    from edgefc.runtime.record_file import RecordFile
+    from edgefc.runtime.table import show
 
-    kept: list[Record] = []
-
-    def keep(record: "Record") -> None:
-        kept.append(record)
-        if args.json is not None:
-            record.write(args.json)
-
+    file = RecordFile[Record](args.json)
     try:
-        keep(profile(args.models, device=args.device[0], keep=keep, **options))
+        record = profile(args.models, device=args.device[0], keep=file.keep, **options)
     except (EdgefcError, KeyboardInterrupt) as error:
-        if kept:
-            part = kept[-1].model_copy(update={"unfinished": str(error) or "it was interrupted"})
-            _tell([part], part, args.json)
+        if file.newest is not None:
+            part = file.newest.model_copy(update={"unfinished": str(error) or "it was interrupted"})
+            show(part)
+            with reported("edgefc profile"):
+                file.write(part)
         raise
-    _tell(kept[-1:], kept[-1], args.json)
+    show(record)
+    file.write(record)
     return 0
 
 
 def _several(args: argparse.Namespace, options: dict[str, Any]) -> int:
     from edgefc.devices.many import Interrupted, profile_many
     from edgefc.errors import DeviceError
+    from edgefc.runtime.record import Report
+    from edgefc.runtime.record_file import RecordFile
 
+    file = RecordFile[Report](args.json)
     try:
         report = profile_many(args.models, args.device, **options)
     except Interrupted as error:
-        _tell(error.report.records, error.report, args.json)
+        _show(error.report)
+        with reported("edgefc profile"):
+            file.write(error.report)
         raise
-    _tell(report.records, report, args.json)
-    for failure in report.failures:
-        said = failure.sentence
-        prefix = "" if said.startswith(failure.device) else f"{failure.device}: "
-        print(f"edgefc profile: {prefix}{said}", file=sys.stderr)
+    _show(report)
+    with reported("edgefc profile") if report.failures else nullcontext():
+        file.write(report)
     return DeviceError.exit_code if report.failures else 0
 
 
-def _tell(records: Sequence["Record"], whole: "Record | Report", path: str | None) -> None:
+def _show(report: "Report") -> None:
     from edgefc.runtime.table import show
 
-    if path is not None:
-        whole.write(path)
-    if records:
-        show(*records)
+    if report.records:
+        show(*report.records)
+    for failure in report.failures:
+        said = failure.sentence
+        prefix = "" if said.startswith(failure.device) else f"{failure.device}: "
+        err(f"edgefc profile: {prefix}{said}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -33,14 +33,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edgefc.export import verify
     from edgefc.export.source import load_model
-    from edgefc.files import check_writable, write_text
+    from edgefc.files import check_writable
+    from edgefc.screen import out, reported
 
     if args.json is not None:
         check_writable(args.json, args.model, *([args.weights] if args.weights else []))
     model, inputs = load_model(args.source, args.weights, args.input, allow_nonfinite=args.allow_nonfinite)
     report = verify(args.model, model, inputs, allow_nonfinite=args.allow_nonfinite)
-    if args.json:
-        write_text(args.json, json.dumps(report.record(), indent=2) + "\n")
-    report.raise_if_failed(args.model.name)
-    print(f"{args.model}: {report.sentence()}")
+    record = json.dumps(report.record(), indent=2) + "\n"
+    if not report.holds:
+        with reported("edgefc verify"):
+            _write(args.json, record)
+        report.raise_if_failed(args.model.name)
+    out(f"{args.model}: {report.sentence()}")
+    _write(args.json, record)
     return 0
+
+
+def _write(path: Path | None, record: str) -> None:
+    from edgefc.files import write_text
+
+    if path is not None:
+        write_text(path, record)

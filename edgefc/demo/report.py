@@ -6,6 +6,7 @@ from statistics import mean, median, stdev
 
 from edgefc.demo.results import File, Latency, Results
 from edgefc.files import staged
+from edgefc.screen import out
 from edgefc.tables import markdown_table, print_table
 
 PLOT = "accuracy-size.png"
@@ -48,9 +49,7 @@ def notes(results: Results) -> list[str]:
 def show(results: Results) -> None:
     """Print the table and its notes on stdout."""
     print_table(columns(results), rows(results))
-    print()
-    for note in notes(results):
-        print(note)
+    out("", *notes(results))
 
 
 def markdown(results: Results) -> str:

@@ -10,7 +10,6 @@ table.md              the table and its notes
 accuracy-size.png     with matplotlib only
 """
 
-import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -19,7 +18,6 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
 from torch import nn
-from tqdm import tqdm
 
 import edgefc
 from edgefc import files
@@ -31,8 +29,10 @@ from edgefc.demo.results import SCHEMA_VERSION, File, Latency, Recipe, Results, 
 from edgefc.demo.train import RECIPE, train
 from edgefc.export import export
 from edgefc.files import staged, write_text
+from edgefc.progress import Bar
 from edgefc.runtime import Record, profile
 from edgefc.runtime.parts import Cell
+from edgefc.screen import err, out
 
 BATCHES = (1, 64)
 MEASURING: dict[str, Any] = {"min_time_s": 1.0}
@@ -73,10 +73,11 @@ def demo(folder: Path, seeds: int) -> Results:
         memory_noise_bytes=_memory_noise(record), files=tuple(_files(record, models)), sentences=(),
     )  # fmt: skip
     results = results.model_copy(update={"sentences": sentences(results)})
+    report.show(results)
+    record.write(folder / "record.json")
     write_text(folder / "results.json", results.model_dump_json(indent=2) + "\n")
     write_text(folder / "table.md", report.markdown(results))
-    report.show(results)
-    print(report.plot(results, folder))
+    out(report.plot(results, folder))
     return results
 
 
@@ -89,7 +90,7 @@ def trained(folder: Path, seeds: int, recipe: Recipe, fingerprint: str) -> tuple
     """The models of the exported seed, and all results; the seed runs slowest, so early seeds are whole."""
     models, trainings = {}, []
     taken, started = 0, time.perf_counter()
-    with tqdm(total=seeds * len(KINDS) * recipe.epochs, desc="training", unit="epoch", disable=None) as bar:
+    with Bar(total=seeds * len(KINDS) * recipe.epochs, desc="training", unit="epoch") as bar:
         try:
             for seed in range(seeds):
                 split = digits(seed)
@@ -106,10 +107,10 @@ def trained(folder: Path, seeds: int, recipe: Recipe, fingerprint: str) -> tuple
                     if seed == EXPORTED_SEED:
                         models[kind] = found[0]
         except KeyboardInterrupt:
-            _say(f"{len(trainings)} trainings are kept in {folder}; the same command goes on from there")
+            err(f"{len(trainings)} trainings are kept in {folder}; the same command goes on from there")
             raise
     again = f"; {taken} of them earlier, and taken up from {folder}" if taken else ""
-    _say(f"trained {len(trainings)} models in {time.perf_counter() - started:.0f} s{again}")
+    err(f"trained {len(trainings)} models in {time.perf_counter() - started:.0f} s{again}")
     return models, trainings
 
 
@@ -119,9 +120,9 @@ def _exported(folder: Path, models: dict[str, nn.Module]) -> None:
     for kind, model in models.items():
         with staged(folder / f"{kind}.safetensors") as beside:
             save_file(model.state_dict(), beside / f"{kind}.safetensors")
-    for file in tqdm(FILES, desc="exporting", unit="file", disable=None):
+    for file in Bar(FILES, desc="exporting", unit="file"):
         export(models[file.kind], example_digits(), folder / f"{file.name}.onnx", prp=file.prp)
-    _say(f"exported and verified {len(FILES)} files in {time.perf_counter() - started:.0f} s")
+    err(f"exported and verified {len(FILES)} files in {time.perf_counter() - started:.0f} s")
 
 
 def _measured(folder: Path) -> Record:
@@ -130,8 +131,7 @@ def _measured(folder: Path) -> Record:
     record = profile(
         [folder / f"{file.name}.onnx" for file in FILES], batch=BATCHES, threads=1, native="off", **MEASURING
     )
-    record.write(folder / "record.json")
-    _say(f"measured load, memory and latency in {time.perf_counter() - started:.0f} s")
+    err(f"measured load, memory and latency in {time.perf_counter() - started:.0f} s")
     return record
 
 
@@ -164,7 +164,3 @@ def _latency(record: Record, cell: Cell) -> Latency:
 def _memory_noise(record: Record) -> int | None:
     peaks = [memory.peak_bytes for baseline in record.baselines for memory in baseline.memory]
     return max(peaks) - min(peaks) if peaks else None
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -10,7 +10,6 @@ plot.png              the metric over the number of parameters, or the pictures 
 
 import math
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ from typing import NamedTuple
 
 import torch
 from pydantic import ValidationError
-from tqdm import tqdm
 
 import edgefc
 from edgefc.errors import CheckFailed
 from edgefc.files import claim, write_text
+from edgefc.progress import Bar
 from edgefc.recipes import findings, pictures, report
 from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Data, Job, Outcome, Recipe
 from edgefc.recipes.results import SCHEMA_VERSION, ArmPart, Machine, MetricPart, Results, Run
@@ -33,6 +32,7 @@ from edgefc.recipes.sizes import numbers
 from edgefc.recipes.sources import fingerprint
 from edgefc.runtime.machine import environment
 from edgefc.runtime.parts import Part
+from edgefc.screen import err, out
 
 QUICK_SEEDS = 2
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scikit-image")
@@ -71,11 +71,11 @@ def run(
         recipe, loaded, _Place(folder / "trained", mark), seeds or (QUICK_SEEDS if quick else recipe.seeds), quick
     )
     results = _results(recipe, loaded, arms, versions, mark, own_data=data is not None, quick=quick)
+    report.show(results)
     write_text(folder / "summary.json", results.model_dump_json(indent=1) + "\n")
     write_text(folder / "table.md", report.markdown(results))
-    report.show(results)
     original = recipe.original(loaded) if recipe.original else None
-    print(pictures.plot(results, folder, original))
+    out(pictures.plot(results, folder, original))
     return results
 
 
@@ -100,7 +100,7 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
         grids = {name: (rates[len(rates) // 2],) for name, rates in grids.items()}
     total = sum(seeds + (len(rates) * len(TUNING_SEEDS) if len(rates) > 1 else 0) for rates in grids.values())
     done = 0
-    with tqdm(total=total, desc=recipe.name, unit="training", disable=None) as bar:
+    with Bar(total=total, desc=recipe.name, unit="training") as bar:
 
         def one(arm: Arm, seed: int, rate: float, tuning: bool) -> _Kept:
             nonlocal done
@@ -118,7 +118,7 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
                 for arm in arms:
                     found[arm.name].append(one(arm, seed, rates[arm.name], False))
         except KeyboardInterrupt:
-            print(f"{done} trainings are kept in {place.folder}; the same command goes on from there", file=sys.stderr)
+            err(f"{done} trainings are kept in {place.folder}; the same command goes on from there")
             raise
     return [
         ArmPart(

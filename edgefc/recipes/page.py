@@ -3,9 +3,12 @@
 python -m edgefc.recipes.page > edgefc/recipes/README.md
 """
 
+import sys
+
 from edgefc.recipes.measured import measured
 from edgefc.recipes.report import markdown
 from edgefc.recipes.results import Results
+from edgefc.screen import out, run
 
 HEAD = """\
 # Recipes
@@ -30,5 +33,11 @@ def _section(results: Results) -> str:
     return f"## {results.recipe}\n\n{results.paper}\n\n    edgefc recipe {results.recipe}\n\n{markdown(results)}"
 
 
+def main() -> int:
+    """Print the page."""
+    out(*page().rstrip("\n").split("\n"))
+    return 0
+
+
 if __name__ == "__main__":
-    print(page(), end="")
+    sys.exit(run(main))

@@ -3,6 +3,7 @@
 from statistics import mean
 
 from edgefc.recipes.results import ArmPart, Results
+from edgefc.screen import out
 from edgefc.tables import markdown_table, print_table
 
 
@@ -39,12 +40,9 @@ def spread(results: Results, arm: ArmPart) -> str:
 
 def show(results: Results) -> None:
     """Print the table and its notes on stdout."""
-    print(results.question)
-    print()
+    out(results.question, "")
     print_table(columns(results), rows(results))
-    print()
-    for sentence in results.sentences:
-        print(sentence)
+    out("", *results.sentences)
 
 
 def markdown(results: Results) -> str:

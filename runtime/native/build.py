@@ -6,7 +6,6 @@ library. Processors that have no variant of their own run the portable one, whic
 Only the standard library: setup.py runs this file before edgefc is installed.
 """
 
-import argparse
 import os
 import platform
 import shlex
@@ -136,23 +135,29 @@ def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
         raise NoLibrary(f"the compiler {command[0]} cannot be started: {error.strerror}.") from None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
+def main() -> int:
+    from edgefc.screen import Parser, err, out  # setup.py runs this file where edgefc is not installed
+
+    parser = Parser(
         prog="python -m edgefc.runtime.native.build", allow_abbrev=False,
         description="Compile the native kernels. Other arguments are given to the compiler. Progress is on stderr.",
     )  # fmt: skip
     parser.add_argument("--target", choices=TARGETS, help="the machine to compile for; without it, this one")
     args, extra = parser.parse_known_args()
     try:
-        print(build(place(args.target), extra=tuple(extra), target=args.target, tell=show))
+        out(build(place(args.target), extra=tuple(extra), target=args.target, tell=err))
     except NoLibrary as error:
-        sys.exit(f"edgefc: no native kernels: {error}")
+        err(*f"edgefc: no native kernels: {error}".split("\n"))
+        return 1
+    return 0
 
 
 def show(line: str) -> None:
-    """A line of progress, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """A line of progress, on stderr, for setup.py."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201, TID251
 
 
 if __name__ == "__main__":
-    main()
+    from edgefc.screen import run
+
+    sys.exit(run(main))

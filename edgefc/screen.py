@@ -1,0 +1,258 @@
+"""The only place that writes to stdout and stderr. Other modules call out() and err(), with one line per argument.
+
+Text of files, factories, devices and arguments is printed as visible() shows it: it can hold what a terminal obeys,
+line breaks, and characters that the terminal's encoding lacks. In a program that run() runs, a stdout that cannot be
+written does not end the work, so that records are still written; it is reported at the end.
+
+Standard library only, from Python 3.9.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import Any, NoReturn, TextIO
+
+from edgefc.errors import EdgefcError
+
+_EXIT_CODE = 2  # of a program whose stdout could not be written
+# Unicode's default-ignorable characters that Python calls printable: most terminals show nothing for them.
+_UNSEEN = frozenset(
+    chr(code)
+    for first, last in (
+        (0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164), (0xFE00, 0xFE0F),
+        (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
+    )
+    for code in range(first, last + 1)
+)  # fmt: skip
+
+
+def visible(text: object, encoding: str = "utf-8") -> str:
+    r"""The text in one line of printable characters that the encoding has; others become escapes, such as \x1b.
+
+    Escaped are control characters (line breaks and tabs too), all separators but the space, bidirectional controls,
+    zero-width characters and lone surrogates.
+    """
+    said = str(text)
+    if said.isascii() and said.isprintable():
+        return said
+    return "".join(letter if _shows(letter, encoding) else ascii(letter)[1:-1] for letter in said)
+
+
+@lru_cache(4096)
+def _shows(letter: str, encoding: str) -> bool:
+    if not letter.isprintable() or letter in _UNSEEN:
+        return False
+    try:
+        letter.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def width(text: str) -> int:
+    """The columns that a terminal takes for a visible text: 2 of wide characters, none of combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(letter) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in unicodedata.normalize("NFC", text)
+    )
+
+
+def out(*lines: object) -> None:
+    """Print lines on stdout; an empty one without an argument.
+
+    Raises:
+        OSError: stdout cannot be written; not within run(), which reports it at the end.
+    """
+    if _state.failure is not None:
+        return
+    try:
+        _write(sys.stdout, lines or ("",))
+    except OSError as error:
+        if not _state.running:
+            raise
+        _state.failure = error
+
+
+def err(*lines: object) -> None:
+    """Print lines on stderr. There is no place to report that it cannot be written, so that is ignored."""
+    try:
+        _write(sys.stderr, lines or ("",))
+    except OSError:
+        _discard(sys.stderr)
+
+
+def encoding() -> str:
+    """That of stdout."""
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def room() -> int | None:
+    """The columns of the terminal that stdout is; None where it is none, or one that tells no width."""
+    return _columns(sys.stdout)
+
+
+def _columns(stream: TextIO | None) -> int | None:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None if stream is not None else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def run(body: Callable[[], int]) -> int:
+    """The exit code of a program: that of `body`, or 2 where it is 0 and stdout could not be written.
+
+    A reader of stdout that has gone (a closed pipe) is no error.
+    """
+    _open_closed()
+    _state.failure, _state.running = None, True
+    try:
+        with _made_visible():
+            return _settled(body())
+    except SystemExit as end:
+        end.code = _settled(end.code)
+        raise
+    finally:
+        _state.failure, _state.running = None, False
+
+
+@contextmanager
+def reported(program: str) -> Iterator[None]:
+    """Print an EdgefcError of the block and go on: something that matters more is reported after it."""
+    try:
+        yield
+    except EdgefcError as error:
+        err(f"{program}: {error}")
+
+
+class Parser(argparse.ArgumentParser):
+    """ArgumentParser that prints by this module: its errors quote arguments."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.color = False  # Python 3.14 and later colour the help, whatever the output is
+
+    def error(self, message: str) -> NoReturn:
+        err(*self.format_usage().rstrip("\n").split("\n"), f"{self.prog}: error: {message}")
+        self.exit(2)
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        if message:  # help and version
+            out(*message.rstrip("\n").split("\n"))
+
+
+class Stderr:
+    """stderr for a library that draws on it: what cannot be written is dropped."""
+
+    encoding = property(lambda self: getattr(sys.stderr, "encoding", None) or "ascii")
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            if sys.stderr is not None:
+                sys.stderr.write(text)
+
+    def flush(self) -> None:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+        except (OSError, ValueError):
+            _discard(sys.stderr)
+
+    def isatty(self) -> bool:
+        return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+    def columns(self) -> int | None:
+        return _columns(sys.stderr)
+
+
+class _State:
+    """Of the program that run() runs: whether there is one, and why stdout could not be written."""
+
+    running = False
+    failure: OSError | None = None
+
+
+_state = _State()
+
+
+def _write(stream: TextIO | None, lines: tuple[object, ...]) -> None:
+    if stream is None or stream.closed:
+        raise OSError(errno.EBADF, "it is closed")
+    known = getattr(stream, "encoding", None) or "utf-8"
+    stream.write("".join(f"{visible(line, known)}\n" for line in lines))
+    stream.flush()
+
+
+def _settled(code: int | str | None) -> int:
+    """The exit code, once everything was flushed and a failure of stdout was reported."""
+    if isinstance(code, str):  # of sys.exit("...")
+        err(code)
+        code = 1
+    if sys.stdout is not None:
+        with suppress(ValueError):  # closed by the model's code
+            try:
+                sys.stdout.flush()  # what other code printed
+            except OSError as error:
+                _state.failure = _state.failure or error
+                _discard(sys.stdout)
+    failure = _state.failure
+    if failure is None or isinstance(failure, BrokenPipeError):
+        return code or 0
+    err(f"edgefc: cannot write to stdout: {failure.strerror or failure}. Send it to a place that can be written.")
+    return code or _EXIT_CODE
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Let what a stream still holds go nowhere: Python flushes it at exit, and would report the failure again."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+        finally:
+            os.close(nowhere)
+
+
+def _open_closed() -> None:
+    """Open descriptors 0 to 2 where they are closed: a file that took such a number would get others' output."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+@contextmanager
+def _made_visible() -> Iterator[None]:
+    """What Python itself prints on stderr: warnings, and log records of libraries that no handler takes."""
+    warn, warnings.formatwarning = warnings.formatwarning, _warning
+    last = logging.lastResort
+    if last is not None:
+        last.setFormatter(_Formatter())
+    try:
+        yield
+    finally:
+        warnings.formatwarning = warn
+        if last is not None:
+            last.setFormatter(None)
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return visible(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
