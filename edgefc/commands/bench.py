@@ -84,10 +84,10 @@ def run(args: argparse.Namespace) -> int:
     except (KeyboardInterrupt, EdgefcError):
         kept.tell()
         raise
-    kept(record)
     from edgefc.bench.table import show
 
     show(record)
+    kept(record)
     if args.plot is not None:
         picture.draw(record, args.plot)
     return 0
@@ -101,14 +101,16 @@ class _Kept:
 
         self.path = path
         self.record: BenchRecord | None = None
+        self.written = False
 
     def __call__(self, record: "object") -> None:
         from edgefc.bench.record import BenchRecord
 
         assert isinstance(record, BenchRecord)
-        self.record = record
+        self.record, self.written = record, False
         if self.path is not None:
             record.write(self.path)
+            self.written = True
 
     def tell(self) -> None:
         """After an interrupt or a failure."""
@@ -117,7 +119,7 @@ class _Kept:
         if self.record is None:
             return
         show(self.record)
-        where = f"; they are in {self.path}" if self.path else "; --json would have kept them"
+        where = f"; they are in {self.path}" if self.written else "" if self.path else "; --json would have kept them"
         print(f"{len(self.record.rows)} rows were finished{where}", file=sys.stderr)
 
 
