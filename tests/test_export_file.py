@@ -1,6 +1,7 @@
 """What stands in an exported file beside the numbers: names, versions, bodies, weights, and nothing of the machine."""
 
 import getpass
+import hashlib
 import os
 import shutil
 import subprocess
@@ -219,13 +220,18 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 1024), CirculantLinear(1024, 1024), nn.Linear(1024, 4))
     report = export(model, models.rows(2), tmp_path / "one" / "large.onnx")
-    assert report.data_bytes == (tmp_path / "one" / "large.onnx.data").stat().st_size
+    assert report.data is not None and report.data.parent == tmp_path / "one"
+    assert report.data_bytes == report.data.stat().st_size
     return tmp_path / "one" / "large.onnx"
 
 
 def test_large_weights_lie_beside_the_file(large: Path, tmp_path: Path) -> None:
-    """Each begins on a page, so that the runtime can map it; small ones stay in the file, named without a path."""
-    assert sorted(path.name for path in large.parent.iterdir()) == ["large.onnx", "large.onnx.data"]
+    """Each begins on a page, so that the runtime can map it; small ones stay in the file, named without a path.
+
+    The name of the weights has the first digits of their SHA-256.
+    """
+    (data,) = (path for path in large.parent.iterdir() if path != large)
+    assert data.name == f"large-{hashlib.sha256(data.read_bytes()).hexdigest()[:12]}.onnx.data"
     entries = [
         {entry.key: entry.value for entry in tensor.external_data}
         for tensor in onnx.load(large, load_external_data=False).graph.initializer
@@ -233,7 +239,7 @@ def test_large_weights_lie_beside_the_file(large: Path, tmp_path: Path) -> None:
     ]
 
     assert len(entries) == 5
-    assert {entry["location"] for entry in entries} == {"large.onnx.data"}
+    assert {entry["location"] for entry in entries} == {data.name}
     assert all(int(entry["offset"]) % 4096 == 0 for entry in entries)
     assert all(traces(path.read_bytes()) == [] for path in large.parent.iterdir())
 
