@@ -98,7 +98,7 @@ def staging(place: Place) -> Iterator[Path]:
 def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The path of a temporary file for the block to write; when the block succeeds, it takes the place of `path`.
 
-    Its name ends as that of `path`. Where the block writes no file, nothing changes.
+    Its name ends as that of `path`.
 
     Raises:
         UsageError: the file or its folder cannot be written.
@@ -107,9 +107,8 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     with staging(place) as folder, writing(place):
         file = folder / Path(path).name
         yield file
-        if file.exists():
-            finish(file, place.target)
-            os.replace(file, place.target)
+        finish(file, place.target)
+        os.replace(file, place.target)
 
 
 def finish(file: Path, target: Path) -> None:
@@ -167,7 +166,7 @@ def check_writable(path: str | os.PathLike[str], *others: str | os.PathLike[str]
     for other in others:
         if os.path.realpath(path) == os.path.realpath(other):
             raise UsageError(f"cannot write {path}: this command uses that file already. Choose another name.")
-    with staged(path):
+    with staging(place_of(path)):
         pass
 
 
