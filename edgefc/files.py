@@ -113,17 +113,23 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def finish(file: Path, target: Path) -> None:
     """Flush a file to the disk, and give it the permissions of the target where that exists."""
-    with suppress(PermissionError):  # a umask that takes the right to read and write
-        descriptor = os.open(file, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    _flush(file)
     with suppress(FileNotFoundError):
         bits = stat.S_IMODE(target.stat().st_mode) & 0o777
         if bits != stat.S_IMODE(file.stat().st_mode):
             with suppress(PermissionError):  # a file system without permissions
                 file.chmod(bits)
+
+
+def _flush(file: Path) -> None:
+    try:
+        descriptor = os.open(file, os.O_RDWR)
+    except PermissionError:  # a umask that takes the right to read and write
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

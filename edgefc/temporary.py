@@ -40,9 +40,11 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
     try:
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        try:
+            shutil.rmtree(made, ignore_errors=True)
+        finally:  # also when a signal interrupts this: the next call removes the rest
+            if lock is not None:
+                os.close(lock)
 
 
 @contextmanager
@@ -68,10 +70,12 @@ def alone(path: Path, limit_s: float = 60.0) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.rmdir()
-        if lock >= 0:
-            os.close(lock)
+        try:
+            with suppress(OSError):
+                path.rmdir()
+        finally:  # also when a signal interrupts this: the lock would be held as long as the process lives
+            if lock >= 0:
+                os.close(lock)
 
 
 def _lock_of(path: Path) -> int | None:
