@@ -87,6 +87,7 @@ def staging(place: Place) -> Iterator[Path]:
             with writing(place):
                 place.target.parent.mkdir(parents=True, exist_ok=True)
                 folder = stack.enter_context(temporary.folder(TEMPORARY, place.target.parent))
+                folder.chmod(0o700)  # whatever the umask is
             yield folder
     finally:
         for parent in made:  # innermost first; those that hold a file stay

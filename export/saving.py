@@ -17,7 +17,7 @@ from edgefc.errors import ExportError, UsageError
 from edgefc.export.beside import data_name, sweep, weights_named
 from edgefc.export.examples import said_by
 from edgefc.files import TEMPORARY, Place, finish, writing
-from edgefc.temporary import alone
+from edgefc.locks import alone
 
 _LARGEST_PROTOBUF = 1 << 31
 
