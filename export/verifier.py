@@ -120,12 +120,11 @@ class VerifyReport:
         if not self.outputs:
             raise CheckFailed(f"{file} cannot be verified: it has no outputs.")
         if self.worst.differs:
-            where = f"is {self.parts_at!r}" if self.parts_at else "was not found: no layer could be compared"
-            if self.not_searched:
-                where = f"was not searched for: {self.not_searched}"
+            found = f"is {self.parts_at!r}" if self.parts_at else "was not found: no layer could be compared"
+            where = f"was not searched for: {self.not_searched}" if self.not_searched else found
             raise CheckFailed(
-                f"{file} does not compute what the torch model computes: {self._failure()}; the first layer that differs "
-                f"{where}."
+                f"{file} does not compute what the torch model computes: {self._failure()}; "
+                f"the first layer that differs {where}."
             )
         raise CheckFailed(
             f"{file} cannot be verified: {self._failure()}. If the model is meant to give this, pass "

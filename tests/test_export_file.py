@@ -3,9 +3,11 @@
 import getpass
 import hashlib
 import os
+import random
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,8 @@ from torch import nn
 import edgefc
 import edgefc.export.exporter
 from edgefc import CirculantLinear, PRPLinear
-from edgefc.export import export
+from edgefc.errors import CheckFailed, UsageError
+from edgefc.export import export, verify
 from tests import cli_models as models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,3 +258,101 @@ def test_both_files_move_together(large: Path, tmp_path: Path) -> None:
 def test_small_weights_stay_in_the_file(exported: Path) -> None:
     assert [path.name for path in exported.parent.iterdir()] == ["tiny.onnx"]
     assert edgefc.export.exporter.EXTERNAL_FROM_BYTES == 32 * 2**20
+
+
+def twice(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 512), nn.Linear(512, 4)).eval()
+
+
+def is_model(path: Path, model: nn.Module) -> bool:
+    return models.nmse(models.answers(path, models.rows(3))[0], model(models.rows(3))) < 1e-10
+
+
+def test_another_model_in_the_place_of_one_in_two_files(large: Path) -> None:
+    for seed in (1, 1, 2):
+        report = export(twice(seed), models.rows(2), large)
+        assert report.data is not None
+        assert sorted(large.parent.iterdir()) == sorted([large, report.data])
+        assert is_model(large, twice(seed))
+        assert not [note for note in report.notes if "stays" in note]
+
+    assert export(CirculantLinear(8, 8), models.rows(2), large).data is None
+    assert list(large.parent.iterdir()) == [large]
+
+
+def test_a_refused_model_leaves_both_files(large: Path) -> None:
+    before = models.files(large.parent)
+    wrong = nn.Sequential(models.OtherInTheFile(), nn.Linear(8, 512))
+
+    with pytest.raises(CheckFailed):
+        export(wrong, models.rows(2), large)
+
+    assert models.files(large.parent) == before
+
+
+def test_a_model_that_stays_is_told(large: Path) -> None:
+    shutil.copy(large, large.with_name("copy.onnx"))
+
+    report = export(twice(1), models.rows(2), large, verify=False)
+
+    assert report.notes[-1].endswith(".onnx.data stays: copy.onnx names it") and len(report.notes) == 1
+
+
+def test_a_full_disk(large: Path) -> None:
+    """As a limit on the size of files; export() raises one sentence, and no OSError."""
+    resource = pytest.importorskip("resource")
+    before, old = models.files(large.parent), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for model in (twice(1), CirculantLinear(8, 8)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+        try:
+            with pytest.raises(UsageError, match=r"cannot write .*large\.onnx: File too large\. Make room there"):
+                export(model, models.rows(2), large)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+    assert models.files(large.parent) == before
+
+
+def test_export_to_a_link(large: Path, tmp_path: Path) -> None:
+    """The link stays, its target is the new model, and both paths run; the weights lie beside the target."""
+    (tmp_path / "current.onnx").symlink_to("one/large.onnx")
+
+    report = export(twice(1), models.rows(2), tmp_path / "current.onnx")
+
+    assert os.readlink(tmp_path / "current.onnx") == "one/large.onnx"
+    assert report.data is not None and report.data.parent == large.parent and not report.data.is_symlink()
+    for path in (large, tmp_path / "current.onnx"):
+        assert is_model(path, twice(1)) and verify(path, twice(1), models.rows(2)).holds
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["current.onnx", report.data.name, "one"])
+
+
+_LOOP = """
+import sys
+import edgefc.export.exporter as exporter
+from tests import cli_models as models
+from tests.test_export_file import twice
+exporter.EXTERNAL_FROM_BYTES = 1024
+print("ready", flush=True)
+while True:
+    for seed in (1, 2):
+        exporter.export(twice(seed), models.rows(2), sys.argv[1], verify=seed == 2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_a_random_moment(large: Path, seed: int) -> None:
+    """The model is one of the two, whole; the next export leaves two files."""
+    export(twice(1), models.rows(2), large)
+    moment = random.Random(seed).uniform(0.1, 1.5)
+    command = [sys.executable, "-c", _LOOP, str(large)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    time.sleep(moment)
+    process.kill()
+    process.communicate()
+
+    assert is_model(large, twice(1)) or is_model(large, twice(2))
+    report = export(twice(3), models.rows(2), large)
+    assert sorted(large.parent.iterdir()) == sorted([large, report.data or large]) and is_model(large, twice(3))

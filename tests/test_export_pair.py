@@ -8,10 +8,12 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx_ir as ir
@@ -27,13 +29,16 @@ from tests.cli_models import files
 N = 32  # a weight of 4 KiB: those of a kilobyte stay in the graph
 
 
+with TemporaryDirectory() as _folder:
+    _MATMUL = ir.load(onnx_models.matmul(Path(_folder) / "m.onnx", N, N))
+
+
 def save(path: Path, value: float, *, large: bool = True) -> tuple[str, ...]:
     """A model that multiplies by a matrix full of `value`; the notes."""
     place = place_of(path)
     with staging(place) as folder:
-        made = ir.load(onnx_models.matmul(folder / "made", N, N))
+        made = ir.from_proto(ir.to_proto(_MATMUL))
         made.graph.initializers["w"].const_value = ir.tensor(np.full((N, N), value, np.float32), name="w")
-        made = ir.from_proto(ir.to_proto(made))
         return publish(write(made, folder, place, external_from_bytes=1 if large else 1 << 30), place)
 
 
@@ -341,7 +346,7 @@ def outcome_of(model: Path) -> str:
     return ""
 
 
-@pytest.mark.parametrize("make", [plain, through_a_link])
+@pytest.mark.parametrize("make", [pytest.param(plain, marks=pytest.mark.slow), through_a_link])
 @pytest.mark.parametrize("act", [refuse, interrupt])
 def test_a_failure_at_any_step(tmp_path: Path, make: Callable[[Path], Path], act: Callable[[], None]) -> None:
     """Before the graph's rename everything is as it was; afterwards the new model is there."""
@@ -369,7 +374,7 @@ def test_a_failure_at_any_step(tmp_path: Path, make: Callable[[Path], Path], act
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize("make", [plain, through_a_link])
+@pytest.mark.parametrize("make", [pytest.param(plain, marks=pytest.mark.slow), through_a_link])
 def test_an_end_at_any_step(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     """As by SIGKILL: nothing is tidied up. The next export leaves nothing of it."""
     (tmp_path / "counted").mkdir()
@@ -423,6 +428,64 @@ def test_several_exports_to_one_name_at_the_same_time(tmp_path: Path) -> None:
         reader.result()
 
     assert len(names(tmp_path)) == 2 and value(m) in {0, 1, 2, 3, 4, 6, 8}
+
+
+# Disks without room.
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_with_less_and_less_room(small_disk: Path) -> None:
+    """The old model stays, and nothing else, until the new one fits."""
+    m, filling = small_disk / "m.onnx", small_disk / "filling"
+    save(m, 1)
+    outcomes = []
+    for kib in range(64, -4, -4):
+        filling.write_bytes(b"x" * 1024 * min(kib, shutil.disk_usage(small_disk).free // 1024))
+        before = files(small_disk)
+        said = outcome_of(m)
+        outcomes.append(value(m))
+        if value(m) == 1:
+            assert said == f"cannot write {m}: No space left on device. Make room there, or choose another place."
+            assert files(small_disk) == before
+        filling.unlink()
+    assert outcomes[0] == 1 and outcomes[-1] == 2 and outcomes == sorted(outcomes)
+    assert names(small_disk) == sorted(["m.onnx", data_name(2)])
+
+
+def test_a_disk_that_is_read_only(small_disk: Path) -> None:
+    save(small_disk / "m.onnx", 1)
+    before = files(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+    with pytest.raises(UsageError, match=r"cannot write .*: Read-only file system. Choose a place that can be written"):
+        save(small_disk / "m.onnx", 2)
+
+    assert files(small_disk) == before
+
+
+@pytest.mark.parametrize("limit", [0, 100, 2000, 4095])
+def test_a_limit_on_the_size_of_files(m: Path, limit: int) -> None:
+    resource = pytest.importorskip("resource")
+    before, old = files(m.parent), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        said = outcome_of(m)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+    assert said == f"cannot write {m}: File too large. Make room there, or choose another place."
+    assert files(m.parent) == before
 
 
 # Links to a model in two files.
