@@ -20,6 +20,7 @@ from edgefc.files import TEMPORARY, Place, finish, writing
 from edgefc.locks import alone
 
 _LARGEST_PROTOBUF = 1 << 31
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,13 @@ def write(model: ir.Model, folder: Path, place: Place, *, external_from_bytes: i
 
 def _write_data(model: ir.Model, folder: Path, target: Path) -> Path | None:
     """The name is known once the file is written: until then it is `weights`. None where every tensor is small."""
-    ir.external_data.unload_from_model(model, folder, "weights", size_threshold_bytes=1024, alignment=4096)
     values = [value for graph in model.graphs() for value in graph.initializers.values()]
+    try:
+        ir.external_data.unload_from_model(model, folder, "weights", size_threshold_bytes=1024, alignment=4096)
+    except OSError as error:
+        if error.errno is None:  # numpy says how many bytes were not written, and not why
+            _fill(folder / "zeros", sum(value.const_value.nbytes for value in values if value.const_value is not None))
+        raise
     if not any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
         (folder / "weights").unlink(missing_ok=True)
         return None
@@ -69,6 +75,13 @@ def _write_data(model: ir.Model, folder: Path, target: Path) -> Path | None:
                 shape=tensor.shape, name=tensor.name, base_dir=folder,
             )  # fmt: skip
     return data
+
+
+def _fill(file: Path, size: int) -> None:
+    """Write so many zeros: the system refuses them for the reason for which it refused the weights."""
+    with file.open("wb") as out:
+        for start in range(0, size, _PIECE):
+            out.write(bytes(min(_PIECE, size - start)))
 
 
 def publish(written: Written, place: Place) -> tuple[str, ...]:
