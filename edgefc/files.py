@@ -88,11 +88,22 @@ def staging(place: Place) -> Iterator[Path]:
                 place.target.parent.mkdir(parents=True, exist_ok=True)
                 folder = stack.enter_context(temporary.folder(TEMPORARY, place.target.parent))
                 folder.chmod(0o700)  # whatever the umask is
-            yield folder
+            try:
+                yield folder
+            finally:
+                _allow_removing(folder)
     finally:
         for parent in made:  # innermost first; those that hold a file stay
             with suppress(OSError):
                 parent.rmdir()
+
+
+def _allow_removing(folder: Path) -> None:
+    """A umask may have taken the right to look into the folders that a library made there."""
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                entry.chmod(0o700)
 
 
 @contextmanager

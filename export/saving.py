@@ -110,11 +110,16 @@ def publish(written: Written, place: Place) -> tuple[str, ...]:
             if written.graph.exists():  # else it was moved, and the interrupt came right after
                 for path in made:
                     with suppress(OSError):
-                        path.unlink()
+                        _unmake(path, target)
             raise
         new = None if written.data is None else written.data.name
         folders = dict.fromkeys((folder, *(link.parent for link in place.links)))
         return tuple(note for each in folders for note in sweep(target, each, old, new))
+
+
+def _unmake(path: Path, target: Path) -> None:
+    if os.path.realpath(path) == str(target.parent / path.name):  # else somebody else was faster
+        path.unlink()
 
 
 def _link(name: str, place: Place, made: list[Path]) -> None:
@@ -126,8 +131,8 @@ def _link(name: str, place: Place, made: list[Path]) -> None:
         if os.path.lexists(at):
             raise UsageError(f"cannot write {place}: {at} exists and is not a link to its weights. Remove {at.name}.")
         with writing(f"{place}, which needs a link to its weights beside {link}"):
+            made.append(at)
             at.symlink_to(os.path.relpath(folder / name, link.parent))
-        made.append(at)
 
 
 def _put(data: Path, to: Path, place: Place, made: list[Path]) -> None:

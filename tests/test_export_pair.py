@@ -297,11 +297,13 @@ CALLS = ["fsync", "replace", "unlink", "rmdir", "symlink"]
 
 @contextmanager
 def at_call(call: str, number: int, act: Callable[[], None]) -> Iterator[list[int]]:
-    """Within the block the number-th call of os.<call> first does `act`. Yields the count of calls."""
+    """Within the block the number-th call of os.<call> does `act` instead, or afterwards. Yields the count of calls."""
     real, count = getattr(os, call), [0]
 
     def counted(*args: object, **options: object) -> object:
         count[0] += 1
+        if count[0] == number and act is interrupt_after:
+            real(*args, **options)
         if count[0] == number:
             act()
         return real(*args, **options)
@@ -311,10 +313,17 @@ def at_call(call: str, number: int, act: Callable[[], None]) -> Iterator[list[in
         yield count
 
 
-def calls(path: Path, call: str) -> int:
-    with at_call(call, 0, lambda: None) as count:
-        save(path, 2)
-    return count[0]
+Case = Callable[[Path], Path]
+
+
+def steps(folder: Path, make: Case) -> Iterator[tuple[str, int, Path]]:
+    """Each call that replacing a model makes, and a model, with the value 1, to replace."""
+    for call in CALLS:
+        path = make(folder / f"{call}-0")
+        with at_call(call, 0, lambda: None) as count:
+            save(path, 2)
+        for number in range(1, count[0] + 1):
+            yield call, number, make(folder / f"{call}-{number}")
 
 
 def refuse() -> None:
@@ -325,9 +334,13 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+def interrupt_after() -> None:
+    raise KeyboardInterrupt
+
+
 def through_a_link(folder: Path) -> Path:
     """A link in another folder; the model has the value 1."""
-    (folder / "other").mkdir()
+    (folder / "other").mkdir(parents=True)
     (folder / "other" / "current.onnx").symlink_to("../store/m.onnx")
     save(folder / "other" / "current.onnx", 1)
     return folder / "other" / "current.onnx"
@@ -347,18 +360,12 @@ def outcome_of(model: Path) -> str:
 
 
 @pytest.mark.parametrize("make", [pytest.param(plain, marks=pytest.mark.slow), through_a_link])
-@pytest.mark.parametrize("act", [refuse, interrupt])
-def test_a_failure_at_any_step(tmp_path: Path, make: Callable[[Path], Path], act: Callable[[], None]) -> None:
+@pytest.mark.parametrize("act", [refuse, interrupt, interrupt_after])
+def test_a_failure_at_any_step(tmp_path: Path, make: Case, act: Callable[[], None]) -> None:
     """Before the graph's rename everything is as it was; afterwards the new model is there."""
-    (tmp_path / "counted").mkdir()
-    model = make(tmp_path / "counted")
-    steps = [(call, number + 1) for call in CALLS for number in range(calls(model, call))]
-    assert {call for call, _ in steps} >= {"fsync", "replace", "unlink"}
     outcomes = set()
-    for call, number in steps:
+    for call, number, model in steps(tmp_path, make):
         case = tmp_path / f"{call}-{number}"
-        case.mkdir()
-        model = make(case)
         before = files(case)
         with at_call(call, number, act):
             said = outcome_of(model)
@@ -371,20 +378,16 @@ def test_a_failure_at_any_step(tmp_path: Path, make: Callable[[Path], Path], act
         assert len([name for name in files(case) if name.endswith(".data")]) == (1 if make is plain else 2)
         assert not [name for name in files(case) if ".edgefc-tmp-" in name and act is refuse]
     assert {("fsync", 1.0), ("replace", 1.0), ("unlink", 2.0)} <= outcomes
+    assert (("replace", 2.0) in outcomes) == (act is interrupt_after)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("make", [pytest.param(plain, marks=pytest.mark.slow), through_a_link])
-def test_an_end_at_any_step(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_an_end_at_any_step(tmp_path: Path, make: Case) -> None:
     """As by SIGKILL: nothing is tidied up. The next export leaves nothing of it."""
-    (tmp_path / "counted").mkdir()
-    model = make(tmp_path / "counted")
-    steps = [(call, number + 1) for call in CALLS for number in range(calls(model, call))]
     found = set()
-    for call, number in steps:
+    for call, number, model in steps(tmp_path, make):
         case = tmp_path / f"{call}-{number}"
-        case.mkdir()
-        model = make(case)
         child = os.fork()
         if not child:
             try:
