@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import onnx
 import onnx_ir as ir
 from torch import nn
 
-from edgefc.errors import ExportError, UsageError
+from edgefc.errors import UsageError
 from edgefc.export import passes
 from edgefc.export.axes import fixed_axes
 from edgefc.export.dynamic_shapes import without_collection
-from edgefc.export.examples import Args, example_inputs, said_by
+from edgefc.export.examples import Args, example_inputs
 from edgefc.export.lowerings.prp import numbers_held
 from edgefc.export.masks import mask_with_infinity
 from edgefc.export.options import Options
 from edgefc.export.preparing import prepare, refresh
+from edgefc.export.saving import publish, write
 from edgefc.export.state import as_given
 from edgefc.export.tracing import check_model, quiet, trace
 from edgefc.export.verifier import VerifyReport, compare
-from edgefc.files import staged
+from edgefc.files import place_of, staging
 from edgefc.progress import elapsed
 
 OPSETS = range(18, 24)
@@ -50,6 +50,7 @@ class ExportReport:
     """What was written.
 
     file_bytes, data_bytes  sizes of the graph and of the weights beside it
+    data                    the file of those weights, `<stem>-<hash>.onnx.data`; None where they are in the graph
     layers                  names of the structured layers
     inputs, outputs         their names, types and shapes; an open axis has a name in place of a size
     fixed                   a sentence for each axis of an input whose size the file fixes
@@ -61,6 +62,7 @@ class ExportReport:
     opset: int
     file_bytes: int
     data_bytes: int
+    data: Path | None
     layers: tuple[str, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -94,7 +96,8 @@ def export(
     Args:
         model: any module that torch.export can trace; it is run and exported in eval mode, and put back into its mode.
         args: example inputs: a tensor, a sequence of positional ones, or a mapping of keyword ones.
-        path: the .onnx file; large weights go beside it, into path + ".data".
+        path: the .onnx file; large weights go into a file beside it, whose name has a hash of them.
+            A symbolic link stays, and the file that it leads to is written.
         dynamic_batch: True keeps open the first axis of every input, which must be one size for all, and the token
             axes of inputs that have the names of transformers models (axes.KNOWN_AXES). False fixes them. Without it
             they are open unless dynamic_shapes says which axes are.
@@ -148,26 +151,27 @@ def export(
     if flat:
         passes.inline(traced)
     passes.stamp(traced)
-    with staged(path) as folder:
-        file = folder / Path(path).name
-        _save(traced, file)
-        sizes = {item.name: item.stat().st_size for item in folder.iterdir()}
-        report = None
+    place, report = place_of(path), None
+    with staging(place) as folder:
+        written = write(traced, folder, place, external_from_bytes=EXTERNAL_FROM_BYTES)
+        sizes = [0 if file is None else file.stat().st_size for file in (written.graph, written.data)]
         if verify:
             with elapsed(f"verifying {Path(path).name}"), as_given(model) as given:
-                report = compare(file, given, subject, result.plan, allow_nonfinite=allow_nonfinite)
+                report = compare(written.graph, given, subject, result.plan, allow_nonfinite=allow_nonfinite)
             report.raise_if_failed(Path(path).name)
+        kept = publish(written, place)
     inputs = tuple(map(_tensor_info, traced.graph.inputs))
     return ExportReport(
         path=Path(path),
         opset=opset,
-        file_bytes=sizes[file.name],
-        data_bytes=sizes.get(f"{file.name}.data", 0),
+        file_bytes=sizes[0],
+        data_bytes=sizes[1],
+        data=None if written.data is None else place.folder / written.data.name,
         layers=layers,
         inputs=inputs,
         outputs=tuple(map(_tensor_info, traced.graph.outputs)),
         fixed=fixed_axes(subject.inputs.names, [info.shape for info in inputs]),
-        notes=(*prepared.notes, *result.notes),
+        notes=(*prepared.notes, *result.notes, *kept),
         circulant=circulant if "CirculantLinear" in ops else None,
         prp=body if "PRPLinear" in ops else None,
         prp_reason=reason if "PRPLinear" in ops else None,
@@ -220,16 +224,3 @@ def _held_bytes(node: ir.Node) -> int:
     scale = node.inputs[1]
     dtype = ir.DataType.FLOAT if scale is None or scale.dtype is None else scale.dtype
     return numbers_held({name: attribute.value for name, attribute in node.attributes.items()}) * int(dtype.itemsize)
-
-
-def _save(model: ir.Model, file: Path) -> None:
-    tensors = [value.const_value for value in model.graph.initializers.values()]
-    total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-    if total >= EXTERNAL_FROM_BYTES:
-        ir.save(model, file, external_data=f"{file.name}.data", size_threshold_bytes=1024, alignment=4096)
-    else:
-        ir.save(model, file)
-    try:
-        onnx.checker.check_model(str(file), full_check=total < 2**31)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"torch's graph is no valid ONNX: {said_by(error)}. Try another opset.") from error

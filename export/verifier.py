@@ -25,6 +25,7 @@ from edgefc.export.rounding import magnified_rounding
 from edgefc.export.running import feeds_of, open_session, run_session, torch_outputs
 from edgefc.export.state import Given, as_given
 from edgefc.export.variants import plan_of_file, variants
+from edgefc.files import writing
 from edgefc.progress import elapsed
 
 _ROUNDING_RUNS = (4, 8, 16)
@@ -43,12 +44,14 @@ class VerifyReport:
         parts_at: the first layer whose output differs, where one was found.
         constant: outputs that were the same for the example and for drawn inputs, bit for bit.
         not_varied: why no drawn inputs were tried; None where they were.
+        not_searched: why the first layer that differs was not searched for; None where it was, or where none differs.
     """
 
     outputs: tuple[Comparison, ...]
     parts_at: str | None = None
     constant: tuple[str, ...] = ()
     not_varied: str | None = None
+    not_searched: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -117,10 +120,12 @@ class VerifyReport:
         if not self.outputs:
             raise CheckFailed(f"{file} cannot be verified: it has no outputs.")
         if self.worst.differs:
-            where = (
-                f"the first layer that differs is {self.parts_at!r}" if self.parts_at else "no layer could be compared"
+            found = f"is {self.parts_at!r}" if self.parts_at else "was not found: no layer could be compared"
+            where = f"was not searched for: {self.not_searched}" if self.not_searched else found
+            raise CheckFailed(
+                f"{file} does not compute what the torch model computes: {self._failure()}; "
+                f"the first layer that differs {where}."
             )
-            raise CheckFailed(f"{file} does not compute what the torch model computes: {self._failure()}; {where}.")
         raise CheckFailed(
             f"{file} cannot be verified: {self._failure()}. If the model is meant to give this, pass "
             "allow_nonfinite=True (--allow-nonfinite)."
@@ -200,7 +205,12 @@ def compare(file: Path, given: Given, adapter: Adapter, plan: Plan, *, allow_non
     if report.holds or not report.outputs or not report.worst.differs:
         return report
     shown = drawn[0] if drawn and report.worst.drawn else inputs
-    return dataclasses.replace(report, parts_at=first_layer_off(file, given, adapter, shown, run.bound))
+    try:
+        with writing("temporary files"):
+            parts_at, not_searched = first_layer_off(file, given, adapter, shown, run.bound), None
+    except UsageError as error:  # the verdict is more than the place
+        parts_at, not_searched = None, str(error).rstrip(".")
+    return dataclasses.replace(report, parts_at=parts_at, not_searched=not_searched)
 
 
 class _Run:

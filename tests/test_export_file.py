@@ -1,10 +1,13 @@
 """What stands in an exported file beside the numbers: names, versions, bodies, weights, and nothing of the machine."""
 
 import getpass
+import hashlib
 import os
+import random
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,8 @@ from torch import nn
 import edgefc
 import edgefc.export.exporter
 from edgefc import CirculantLinear, PRPLinear
-from edgefc.export import export
+from edgefc.errors import CheckFailed, UsageError
+from edgefc.export import export, verify
 from tests import cli_models as models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,20 +216,35 @@ def test_no_prp_layer_has_no_prp_body(tmp_path: Path) -> None:
     assert (report.circulant, report.prp, report.prp_reason) == ("matmul", None, None)
 
 
-@pytest.fixture
-def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with its weights beside it: what is large is set to a kilobyte."""
-    monkeypatch.setattr(edgefc.export.exporter, "EXTERNAL_FROM_BYTES", 1024)
+@pytest.fixture(scope="module")
+def exported_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with its weights beside it."""
+    path = tmp_path_factory.mktemp("large") / "large.onnx"
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 1024), CirculantLinear(1024, 1024), nn.Linear(1024, 4))
-    report = export(model, models.rows(2), tmp_path / "one" / "large.onnx")
-    assert report.data_bytes == (tmp_path / "one" / "large.onnx.data").stat().st_size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edgefc.export.exporter, "EXTERNAL_FROM_BYTES", 1024)
+        report = export(model, models.rows(2), path)
+    assert report.data is not None and report.data.parent == path.parent
+    assert report.data_bytes == report.data.stat().st_size
+    return path
+
+
+@pytest.fixture
+def large(exported_large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy, in a folder of its own; what is large is set to a kilobyte."""
+    monkeypatch.setattr(edgefc.export.exporter, "EXTERNAL_FROM_BYTES", 1024)
+    shutil.copytree(exported_large.parent, tmp_path / "one")
     return tmp_path / "one" / "large.onnx"
 
 
 def test_large_weights_lie_beside_the_file(large: Path, tmp_path: Path) -> None:
-    """Each begins on a page, so that the runtime can map it; small ones stay in the file, named without a path."""
-    assert sorted(path.name for path in large.parent.iterdir()) == ["large.onnx", "large.onnx.data"]
+    """Each begins on a page, so that the runtime can map it; small ones stay in the file, named without a path.
+
+    The name of the weights has the first digits of their SHA-256.
+    """
+    (data,) = (path for path in large.parent.iterdir() if path != large)
+    assert data.name == f"large-{hashlib.sha256(data.read_bytes()).hexdigest()[:12]}.onnx.data"
     entries = [
         {entry.key: entry.value for entry in tensor.external_data}
         for tensor in onnx.load(large, load_external_data=False).graph.initializer
@@ -233,7 +252,7 @@ def test_large_weights_lie_beside_the_file(large: Path, tmp_path: Path) -> None:
     ]
 
     assert len(entries) == 5
-    assert {entry["location"] for entry in entries} == {"large.onnx.data"}
+    assert {entry["location"] for entry in entries} == {data.name}
     assert all(int(entry["offset"]) % 4096 == 0 for entry in entries)
     assert all(traces(path.read_bytes()) == [] for path in large.parent.iterdir())
 
@@ -249,3 +268,96 @@ def test_both_files_move_together(large: Path, tmp_path: Path) -> None:
 def test_small_weights_stay_in_the_file(exported: Path) -> None:
     assert [path.name for path in exported.parent.iterdir()] == ["tiny.onnx"]
     assert edgefc.export.exporter.EXTERNAL_FROM_BYTES == 32 * 2**20
+
+
+def twice(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 512), nn.Linear(512, 4)).eval()
+
+
+def is_model(path: Path, model: nn.Module) -> bool:
+    return models.nmse(models.answers(path, models.rows(3))[0], model(models.rows(3))) < 1e-10
+
+
+def test_another_model_in_the_place_of_one_in_two_files(large: Path) -> None:
+    """The report says which weights stay."""
+    shutil.copy(large, large.with_name("copy.onnx"))
+
+    report = export(twice(1), models.rows(2), large, verify=False)
+
+    assert report.data is not None and is_model(large, twice(1))
+    assert len(list(large.parent.iterdir())) == 4
+    assert len(report.notes) == 1 and report.notes[0].endswith(".onnx.data stays: copy.onnx names it")
+    large.with_name("copy.onnx").unlink()
+    report = export(CirculantLinear(8, 8), models.rows(2), large, verify=False)
+    assert (report.data, report.data_bytes, report.notes) == (None, 0, ())
+    assert list(large.parent.iterdir()) == [large]
+
+
+def test_a_refused_model_leaves_both_files(large: Path) -> None:
+    before = models.files(large.parent)
+    wrong = nn.Sequential(models.OtherInTheFile(), nn.Linear(8, 512))
+
+    with pytest.raises(CheckFailed):
+        export(wrong, models.rows(2), large)
+
+    assert models.files(large.parent) == before
+
+
+def test_a_full_disk(large: Path) -> None:
+    """As a limit on the size of files; export() raises one sentence, and no OSError."""
+    resource = pytest.importorskip("resource")
+    before, old = models.files(large.parent), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with pytest.raises(UsageError, match=r"cannot write .*large\.onnx: File too large\. Make room there"):
+            export(twice(1), models.rows(2), large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+    assert models.files(large.parent) == before
+
+
+def test_export_to_a_link(large: Path, tmp_path: Path) -> None:
+    """The link stays, its target is the new model, and both paths run; the weights lie beside the target."""
+    (tmp_path / "current.onnx").symlink_to("one/large.onnx")
+
+    report = export(twice(1), models.rows(2), tmp_path / "current.onnx", verify=False)
+
+    assert os.readlink(tmp_path / "current.onnx") == "one/large.onnx"
+    assert report.data is not None and report.data.parent == large.parent and not report.data.is_symlink()
+    for path in (large, tmp_path / "current.onnx"):
+        assert is_model(path, twice(1))
+    assert verify(tmp_path / "current.onnx", twice(1), models.rows(2)).holds
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["current.onnx", report.data.name, "one"])
+
+
+_LOOP = """
+import sys
+import edgefc.export.exporter as exporter
+from tests import cli_models as models
+from tests.test_export_file import twice
+exporter.EXTERNAL_FROM_BYTES = 1024
+print("ready", flush=True)
+while True:
+    for seed in (1, 2):
+        exporter.export(twice(seed), models.rows(2), sys.argv[1], verify=seed == 2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_a_random_moment(large: Path, seed: int) -> None:
+    """The model is one of the two, whole; the next export leaves two files."""
+    export(twice(1), models.rows(2), large)
+    moment = random.Random(seed).uniform(0.1, 1.5)
+    command = [sys.executable, "-c", _LOOP, str(large)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    time.sleep(moment)
+    process.kill()
+    process.communicate()
+
+    assert is_model(large, twice(1)) or is_model(large, twice(2))
+    report = export(twice(3), models.rows(2), large)
+    assert sorted(large.parent.iterdir()) == sorted([large, report.data or large]) and is_model(large, twice(3))

@@ -89,11 +89,12 @@ def test_a_linked_snapshot_in_every_command(tmp_path: Path, monkeypatch: pytest.
     """Exported with weights beside it, moved into a cache of blobs and links, and read by those links."""
     monkeypatch.setattr(edgefc.export.exporter, "EXTERNAL_FROM_BYTES", 1)
     model, x = nn.Sequential(edgefc.CirculantLinear(8, 600), nn.Linear(600, 4)).eval(), torch.randn(2, 8)
-    export(model, x, tmp_path / "m.onnx", verify=False)
+    data = export(model, x, tmp_path / "m.onnx", verify=False).data
+    assert data is not None
     snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
     snapshot.mkdir(parents=True)
     blobs.mkdir()
-    for name, blob in (("m.onnx", "a"), ("m.onnx.data", "b")):
+    for name, blob in (("m.onnx", "a"), (data.name, "b")):
         (tmp_path / name).rename(blobs / blob)
         (snapshot / name).symlink_to(f"../../blobs/{blob}")
 

@@ -239,12 +239,17 @@ def noise(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(500))
 
 
+def data_of(path: Path) -> Path:
+    (data,) = path.parent.glob("deep-*.onnx.data")
+    return data
+
+
 def weights_gone(path: Path) -> None:
-    path.with_name("deep.onnx.data").unlink()
+    data_of(path).unlink()
 
 
 def weights_cut(path: Path) -> None:
-    path.with_name("deep.onnx.data").write_bytes(b"short")
+    data_of(path).write_bytes(b"short")
 
 
 BROKEN = [empty, cut, noise, weights_gone, weights_cut]

@@ -39,8 +39,8 @@ def draw(record: BenchRecord, path: str | Path) -> None:
     """Write the picture, .svg or .png by its name."""
     check_format(path)
     figure = _figure(record)
-    with staged(path) as folder:
-        figure.savefig(folder / Path(path).name, dpi=150)
+    with staged(path) as file:
+        figure.savefig(file, dpi=150)
 
 
 def _figure(record: BenchRecord) -> Figure:

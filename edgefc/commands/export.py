@@ -14,7 +14,8 @@ The first axis of every input stays open, and so do the token axes of inputs tha
     edgefc export train.py:detector --dynamic image:2=height,image:3=width -o detector.onnx
 
 Afterwards the file is run in onnxruntime against the torch model; a file that differs is not written.
-Weights of 32 MiB and more go beside the file, into model.onnx.data.
+Weights of 32 MiB and more go into a file beside it, model-0123456789ab.onnx.data: the digits are a hash of them. When a
+model is replaced, its weights are removed, unless another .onnx file there names them.
 """
 
 import argparse
@@ -64,11 +65,10 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.errors import UsageError
     from edgefc.export import export
     from edgefc.export.source import load_model
-    from edgefc.files import check_writable, exists, write_text
+    from edgefc.files import check_writable, exists, place_of, write_text
 
-    for place in (args.output, Path(f"{args.output}.data")):
-        if exists(place) and not args.force:
-            raise UsageError(f"{place} exists. Choose another name, or replace it with --force.")
+    if exists(place_of(args.output).target) and not args.force:
+        raise UsageError(f"{args.output} exists. Choose another name, or replace it with --force.")
     check_writable(args.output, *([args.weights] if args.weights else []))
     if args.json is not None:
         check_writable(args.json, args.output, *([args.weights] if args.weights else []))
@@ -127,7 +127,7 @@ def _joined(given: list[dict[str, dict[int, str]]]) -> dict[str, dict[int, str]]
 
 
 def _show(output: Path, report: "ExportReport") -> None:
-    data = f" + {report.data_bytes:,} of weights" if report.data_bytes else ""
+    data = f" + {report.data_bytes:,} of weights in {report.data.name}" if report.data else ""
     out(f"{output}: {report.file_bytes:,} bytes{data}")
     out(f"  structured layers  {len(report.layers)}{f' ({_first(report.layers)})' if report.layers else ''}")
     out(f"  inputs             {_first([_described(info) for info in report.inputs])}")

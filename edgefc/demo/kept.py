@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from edgefc.demo import data, models, train
@@ -37,9 +37,13 @@ def fingerprint(recipe: Recipe, versions: Mapping[str, str]) -> str:
 def keep(folder: Path, model: nn.Module, training: Training, mark: str) -> None:
     """Write one finished training, whole or not at all; `mark` is the fingerprint."""
     header = {"training": training.model_dump_json(), "fingerprint": mark}
-    path = _path(folder, training.kind, training.seed)
-    with staged(path) as beside:
-        save_file(model.state_dict(), beside / path.name, metadata=header)
+    write(_path(folder, training.kind, training.seed), model, header)
+
+
+def write(path: Path, model: nn.Module, header: dict[str, str] | None = None) -> None:
+    """Write the weights of a model as safetensors."""
+    with staged(path) as file:
+        file.write_bytes(save(model.state_dict(), header))  # save_file raises no OSError on a full disk
 
 
 def take_up(

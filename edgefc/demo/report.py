@@ -75,8 +75,8 @@ def plot(results: Results, folder: Path) -> str:
     for file in results.files:
         _mark(axes, file, results.percents(file.kind))
     axes.legend()
-    with staged(folder / PLOT) as beside:
-        figure.savefig(beside / PLOT, dpi=150)
+    with staged(folder / PLOT) as picture:
+        figure.savefig(picture, dpi=150)
     return f"{PLOT} shows accuracy over file size."
 
 

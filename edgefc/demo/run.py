@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import save_file
 from torch import nn
 
 import edgefc
@@ -28,7 +27,7 @@ from edgefc.demo.models import EXPORTED_SEED, KINDS, example_digits, numbers
 from edgefc.demo.results import SCHEMA_VERSION, File, Latency, Recipe, Results, Training
 from edgefc.demo.train import RECIPE, train
 from edgefc.export import export
-from edgefc.files import staged, write_text
+from edgefc.files import write_text
 from edgefc.progress import Bar
 from edgefc.runtime import Record, profile
 from edgefc.runtime.parts import Cell
@@ -73,7 +72,7 @@ def demo(folder: Path, seeds: int) -> Results:
         memory_noise_bytes=_memory_noise(record), files=tuple(_files(record, models)), sentences=(),
     )  # fmt: skip
     results = results.model_copy(update={"sentences": sentences(results)})
-    report.show(results)
+    report.show(results)  # before anything is written, which a full disk refuses
     record.write(folder / "record.json")
     write_text(folder / "results.json", results.model_dump_json(indent=2) + "\n")
     write_text(folder / "table.md", report.markdown(results))
@@ -118,8 +117,7 @@ def _exported(folder: Path, models: dict[str, nn.Module]) -> None:
     """Weights and .onnx files; export() runs each file against its model before it takes its place."""
     started = time.perf_counter()
     for kind, model in models.items():
-        with staged(folder / f"{kind}.safetensors") as beside:
-            save_file(model.state_dict(), beside / f"{kind}.safetensors")
+        kept.write(folder / f"{kind}.safetensors", model)
     for file in Bar(FILES, desc="exporting", unit="file"):
         export(models[file.kind], example_digits(), folder / f"{file.name}.onnx", prp=file.prp)
     err(f"exported and verified {len(FILES)} files in {time.perf_counter() - started:.0f} s")

@@ -71,7 +71,7 @@ def run(
         recipe, loaded, _Place(folder / "trained", mark), seeds or (QUICK_SEEDS if quick else recipe.seeds), quick
     )
     results = _results(recipe, loaded, arms, versions, mark, own_data=data is not None, quick=quick)
-    report.show(results)
+    report.show(results)  # before anything is written, which a full disk refuses
     write_text(folder / "summary.json", results.model_dump_json(indent=1) + "\n")
     write_text(folder / "table.md", report.markdown(results))
     original = recipe.original(loaded) if recipe.original else None

@@ -17,9 +17,8 @@ _COLUMNS = 4
 
 def keep(folder: Path, arm: str, picture: Tensor) -> None:
     """Write the picture of an arm, (h, w) or (h, w, 3), values outside 0..1 cut."""
-    path = _path(folder, arm)
-    with staged(path) as beside:
-        imsave(beside / path.name, _colours(picture))
+    with staged(_path(folder, arm)) as file:
+        imsave(file, _colours(picture))
 
 
 def plot(results: Results, folder: Path, original: Tensor | None = None) -> str:
@@ -31,8 +30,8 @@ def plot(results: Results, folder: Path, original: Tensor | None = None) -> str:
     if original is not None:
         shown.insert(0, ("original", _colours(original)))
     figure = _side_by_side(shown) if shown else _scatter(results)
-    with staged(folder / PLOT) as beside:
-        figure.savefig(beside / PLOT, dpi=120, metadata={"Software": None})
+    with staged(folder / PLOT) as file:
+        figure.savefig(file, dpi=120, metadata={"Software": None})
     what = "the pictures of seed 0" if shown else f"{results.metric.name} over parameters"
     return f"{folder / PLOT} shows {what}."
 
