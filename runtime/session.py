@@ -13,10 +13,11 @@ from typing import Any
 import onnxruntime as ort
 
 from edgefc.errors import UsageError
+from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
-from edgefc.runtime.external import ends_when_empty, versions_of
-from edgefc.runtime.presets import session_options, settings
+from edgefc.runtime.operators import ends_when_empty, versions_of
+from edgefc.runtime.presets import CPU_ONLY, session_options, settings
 from edgefc.runtime.signature import Array, Port, check_feeds, listed, near, port_of
 
 _NO_INT8 = (
@@ -49,7 +50,7 @@ class Session:
     Raises:
         UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
             native="on" or activations="int8" for a file with another version of the domain edgefc.
-        ModelError: the file is no model that onnxruntime loads.
+        ModelError: the file is no model that onnxruntime loads, or edgefc.modelfile.admission refuses it.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Session:
             if chosen is None:
                 raise UsageError(_NO_INT8)
             self.settings["edgefc.activations"] = activations
-        failures.check_file(self.path)
+        admit(self.path)
         others = other_versions(self.path)
         if others and (native == "on" or activations == "int8"):
             asked = "native is 'on'" if native == "on" else "activations is 'int8'"
@@ -137,7 +138,7 @@ class Session:
         options = session_options(self.settings)
         if chosen is not None:
             options.register_custom_ops_library(chosen[0])
-        return ort.InferenceSession(os.fspath(self.path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(os.fspath(self.path), options, **CPU_ONLY)
 
     def _wanted(self, outputs: Sequence[str] | None) -> list[str]:
         known = [port.name for port in self.outputs]

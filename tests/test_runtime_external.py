@@ -16,8 +16,8 @@ from edgefc.devices.work import work_of
 from edgefc.errors import ModelError
 from edgefc.export import export, verify
 from edgefc.export.inspector import inspect
+from edgefc.modelfile.weights import weight_files
 from edgefc.runtime import Session
-from edgefc.runtime.external import weight_files
 from edgefc.runtime.request import model_file
 from tests import links, store_models
 from tests import onnx_models as models
