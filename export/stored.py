@@ -14,7 +14,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 from edgefc.errors import shortened
-from edgefc.modelfile.places import BITS, place
+from edgefc.modelfile.places import BITS, Folder
 
 # What passes a weight on to the node that computes with it: the same numbers in another form.
 _PASSING = {"DequantizeLinear", "QuantizeLinear", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
@@ -58,7 +58,7 @@ class Reader:
     def __init__(self, model: onnx.ModelProto, file: Path) -> None:
         self.weights: list[Weight] = []
         self.edgefc_nodes: list[NodeProto] = []
-        self._file, self._function, self._uses = file, "", 0
+        self._folder, self._function, self._uses = Folder(file), "", 0
         self._graph(model.graph, ChainMap())
         for function in model.functions:
             self._function = f"{text(function.domain)}::{text(function.name)}"
@@ -101,7 +101,8 @@ class Reader:
                 if self._uses > _MOST_USES:
                     raise ValueError(f"its nodes pass its weights on more than {_MOST_USES:,} times")
         if passing:
-            scope.update(dict.fromkeys(node.output, list(reached.values())))
+            passed_on = list(reached.values())
+            scope.update((name, passed_on) for name in node.output)
 
     def _attribute(self, attribute: AttributeProto, node: NodeProto | None, constant: bool = False) -> list[Weight]:
         """The weights that an attribute holds."""
@@ -117,7 +118,7 @@ class Reader:
     def _dense(self, tensor: TensorProto) -> Weight:
         shape, numbers = _shape(tensor.dims, tensor.name)
         if tensor.data_location == TensorProto.EXTERNAL:
-            stored = _beside(self._file, tensor, numbers)
+            stored = _beside(self._folder, tensor, numbers)
         else:
             stored = _stored(tensor, numbers)
         return self._add(Weight(text(tensor.name), tensor.data_type, shape, numbers, stored))
@@ -157,10 +158,10 @@ def _shape(dims: Iterable[int], name: str | bytes) -> tuple[tuple[int, ...], int
     return shape, math.prod(shape)
 
 
-def _beside(file: Path, tensor: TensorProto, numbers: int) -> int:
+def _beside(folder: Folder, tensor: TensorProto, numbers: int) -> int:
     """How many bytes a tensor has in another file."""
     entries = [(_bytes(entry.key), _bytes(entry.value)) for entry in tensor.external_data]
-    return place(file, text(tensor.name), entries, _nominal(tensor, numbers)).length or 0
+    return folder.place(text(tensor.name), entries, _nominal(tensor, numbers)).length or 0
 
 
 def _bytes(value: str | bytes) -> bytes:

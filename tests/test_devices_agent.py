@@ -76,11 +76,11 @@ def test_shapes_and_ranges_reach_a_board(transport: LocalTransport, tmp_path: Pa
 def test_errors_there_name_files_here(transport: LocalTransport, tmp_path: Path) -> None:
     good = models.matmul(tmp_path / "good.onnx")
     bad = tmp_path / "bad.onnx"
-    bad.write_bytes(good.read_bytes()[:90])
+    bad.write_bytes(good.read_bytes().replace(b"MatMul", b"MatNul"))
 
     remote = Remote(transport)
     try:
-        with pytest.raises(ModelError, match=rf"^pi: cannot load {bad}: it is no ONNX file"):
+        with pytest.raises(ModelError, match=rf"^pi: cannot load {bad}: .*MatNul"):
             remote.run([bad])
         with pytest.raises(UsageError, match=r"^pi: the model has no input 'z'"):
             remote.run([good], {"z": np.ones(3)})

@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-_LONGEST = 80  # characters of a location in a message
+_LONGEST = 80  # characters of a name in a message
+_AGAIN = "Export it again"
 
 BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
@@ -35,31 +36,39 @@ class Place:
     length: int | None
 
 
-def place(model: Path, name: str, entries: Iterable[tuple[bytes, bytes]], size: int | None) -> Place:
-    """Where onnxruntime reads the data of tensor `name`.
+class Folder:
+    """The files that may hold weights of one model. Each is looked at once."""
 
-    Args:
-        entries: keys and values of its external_data, in order.
-        size: how many bytes the tensor has; None where its type has no size.
+    def __init__(self, model: Path) -> None:
+        self._model = model
+        self._sizes: dict[str, int] = {}
 
-    Raises:
-        ValueError: onnxruntime would not read it, in words that go on from "its file cannot be used: ".
-    """
-    pairs = list(entries)
-    told = dict(pairs)
-    if sum(key == b"location" for key, _ in pairs) > 1:
-        raise ValueError(f"tensor {_shown(name)} names two files for its weights")
-    location = _location(told.get(b"location", b""), name)
-    if not is_inside(model, location):
-        raise ValueError(f"its weights {_shown(location)} lie outside its folder")
-    file_size = _size(model, location)
-    offset, length = (_whole(told.get(key, b"0"), name) for key in (b"offset", b"length"))
-    if size is not None:
-        if length and length != size:
-            raise ValueError(f"tensor {_shown(name)} has {length} bytes in its weights file and needs {size}")
-        if offset + size > file_size:
-            raise ValueError(f"tensor {_shown(name)} ends behind the end of its weights file {_shown(location)}")
-    return Place(location, model.parent / location, offset, size if size is not None else length or None)
+    def place(self, name: str, entries: Iterable[tuple[bytes, bytes]], size: int | None) -> Place:
+        """Where onnxruntime reads the data of tensor `name`.
+
+        Args:
+            entries: keys and values of its external_data, in order.
+            size: how many bytes the tensor has; None where its type has no size.
+
+        Raises:
+            ValueError: onnxruntime would not read it. The text says why, and what would work, without a full stop.
+        """
+        pairs = list(entries)
+        told = dict(pairs)
+        if sum(key == b"location" for key, _ in pairs) > 1:
+            raise ValueError(f"tensor {_shown(name)} names two files for its weights. {_AGAIN}")
+        location = _location(told.get(b"location", b""), name)
+        offset, length = (_whole(told.get(key, b"0"), name) for key in (b"offset", b"length"))
+        if location not in self._sizes:
+            self._sizes[location] = _size(self._model, location)
+        if size is not None and length and length != size:
+            raise ValueError(f"tensor {_shown(name)} has {length} bytes in its weights file and needs {size}. {_AGAIN}")
+        if offset + (size or length) > self._sizes[location]:
+            raise ValueError(
+                f"tensor {_shown(name)} ends behind the end of its weights file {_shown(location)}. "
+                "Copy both files again"
+            )
+        return Place(location, self._model.parent / location, offset, size if size is not None else length or None)
 
 
 def is_inside(model: Path, location: str) -> bool:
@@ -73,34 +82,37 @@ def is_inside(model: Path, location: str) -> bool:
 
 def _location(given: bytes, name: str) -> str:
     if not given:
-        raise ValueError(f"tensor {_shown(name)} names no file for its weights")
-    try:
-        location = given.decode()
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"the name of its weights file, {_shown(given.decode(errors='replace'))}, is not UTF-8"
-        ) from None
+        raise ValueError(f"tensor {_shown(name)} names no file for its weights. {_AGAIN}")
+    location = given.decode(errors="replace")
+    if location.encode() != given:
+        raise ValueError(f"the name of its weights file, {_shown(location)}, is not UTF-8. Save it with another name")
     if "\0" in location:
-        raise ValueError(f"the name of its weights file, {_shown(location)}, holds a NUL")
+        raise ValueError(f"the name of its weights file, {_shown(location)}, holds a NUL. Save it with another name")
     return location
 
 
 def _size(model: Path, location: str) -> int:
+    """Of a file that may hold weights."""
+    shown = _shown(location)
+    if not is_inside(model, location):
+        raise ValueError(f"its weights {shown} lie outside its folder. Save it with them beside it")
     try:
         found = os.stat(os.path.join(model.parent, location))  # not by a Path, which drops a final slash
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"its weights file {_shown(location)} is not there") from None
+        raise ValueError(f"its weights file {shown} is not there. Put it beside the model") from None
     except OSError as error:
-        raise ValueError(f"its weights file {_shown(location)} cannot be used: {error.strerror or error}") from None
+        why = error.strerror or error
+        raise ValueError(f"its weights file {shown} cannot be used: {why}. Save it with another name") from None
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"its weights {_shown(location)} are no regular file")
+        raise ValueError(f"its weights {shown} are no regular file. Save it with a file beside it")
     return found.st_size
 
 
 def _whole(text: bytes, name: str) -> int:
     """onnxruntime takes digits alone, below 2^63."""
     if not (text.isdigit() and len(text) < 64 and int(text) < 1 << 63):
-        raise ValueError(f"tensor {_shown(name)} lies at {_shown(text.decode(errors='replace'))} of its weights file")
+        shown = _shown(text.decode(errors="replace"))
+        raise ValueError(f"tensor {_shown(name)} has {shown} for an offset or a length. {_AGAIN}")
     return int(text)
 
 

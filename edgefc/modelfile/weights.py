@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgefc.errors import ModelError
-from edgefc.modelfile.places import BITS, Place, place
+from edgefc.modelfile.places import BITS, Folder, Place
 from edgefc.modelfile.protobuf import DEEPEST, Malformed, Message, Source, fields, inside, opened, strings, varints
 
 # What lies in which field of which message. Fields that hold one message are apart: all their occurrences are one.
@@ -61,6 +61,7 @@ def places(source: Source, path: Path) -> Iterator[Place]:
         Malformed: the file is no protobuf message.
         ModelError: onnxruntime would not read a tensor.
     """
+    folder = Folder(path)
     for tensor in _external(source, "model", source.whole, 0):
         dims, dtype = list(varints(source, tensor, _DIMS)), list(varints(source, tensor, _TYPE))
         name = strings(source, tensor, _NAME).get(_NAME, b"").decode(errors="replace")
@@ -68,9 +69,9 @@ def places(source: Source, path: Path) -> Iterator[Place]:
         bits = BITS.get(dtype[-1] & 0xFFFFFFFF) if dtype else None
         size = None if bits is None or len(dims) > 255 else -(-math.prod(dims) * bits // 8)
         try:
-            yield place(path, name, ((each.get(1, b""), each.get(2, b"")) for each in entries), size)
+            yield folder.place(name, ((each.get(1, b""), each.get(2, b"")) for each in entries), size)
         except ValueError as error:
-            raise ModelError(f"cannot load {path}: {error}. Save it with its weights beside it.") from None
+            raise ModelError(f"cannot load {path}: {error}.") from None
 
 
 def is_ort_format(path: Path) -> bool:
