@@ -131,10 +131,11 @@ def varints(source: Source, message: Message, number: int) -> Iterator[int]:
     """The values of one field, each in a field of its own or several packed into one."""
     for field in fields(source, message):
         if field.number == number:
-            yield from [field.value] if field.value >= 0 else _packed(source.read(field.start, field.end))
+            yield from [field.value] if field.value >= 0 else packed(source.read(field.start, field.end))
 
 
-def _packed(data: bytes) -> Iterator[int]:
+def packed(data: bytes) -> Iterator[int]:
+    """The varints that bytes hold one after another."""
     at = 0
     while at < len(data):
         value, at = _varint(data, at)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgefc.errors import ModelError
 from edgefc.modelfile.places import BITS, Folder, Place
-from edgefc.modelfile.protobuf import DEEPEST, Malformed, Message, Source, fields, inside, opened, strings, varints
+from edgefc.modelfile.protobuf import DEEPEST, Field, Malformed, Message, Source, fields, opened, packed, strings
 
 # What lies in which field of which message. Fields that hold one message are apart: all their occurrences are one.
 _ONE: dict[str, dict[int, str]] = {
@@ -28,8 +29,8 @@ _MANY: dict[str, dict[int, str]] = {
     "node": {5: "attribute"},
     "attribute": {10: "tensor", 11: "graph", 23: "sparse"},
 }
-_DIMS, _TYPE, _NAME, _DATA, _LOCATION = 1, 2, 8, 13, 14  # of a TensorProto
 _EXTERNAL = 1  # TensorProto.DataLocation
+_LONGEST_SHAPE = 255  # sizes; onnxruntime checks the size of a tensor with more
 _SMALL = 1 << 14  # bytes of a message that is searched for a key rather than read
 
 
@@ -62,16 +63,15 @@ def places(source: Source, path: Path) -> Iterator[Place]:
         ModelError: onnxruntime would not read a tensor.
     """
     folder = Folder(path)
-    for tensor in _external(source, "model", source.whole, 0):
-        dims, dtype = list(varints(source, tensor, _DIMS)), list(varints(source, tensor, _TYPE))
-        name = strings(source, tensor, _NAME).get(_NAME, b"").decode(errors="replace")
-        entries = [strings(source, entry, 1, 2) for entry in inside(source, tensor, _DATA)]
-        bits = BITS.get(dtype[-1] & 0xFFFFFFFF) if dtype else None
-        size = None if bits is None or len(dims) > 255 else -(-math.prod(dims) * bits // 8)
-        try:
-            yield folder.place(name, ((each.get(1, b""), each.get(2, b"")) for each in entries), size)
-        except ValueError as error:
-            raise ModelError(f"cannot load {path}: {error}.") from None
+    for message in _tensors(source, "model", source.whole, 0):
+        tensor = _Tensor()
+        for each in fields(source, message):
+            tensor.take(source, each)
+        if tensor.is_external:
+            try:
+                yield folder.place(tensor.name.decode(errors="replace"), tensor.entries, tensor.size)
+            except ValueError as error:
+                raise ModelError(f"cannot load {path}: {error}.") from None
 
 
 def is_ort_format(path: Path) -> bool:
@@ -83,12 +83,43 @@ def no_onnx(path: Path) -> ModelError:
     return ModelError(f"cannot load {path}: it is no ONNX file, or was cut short. Export it or copy it again.")
 
 
-def _external(source: Source, kind: str, message: Message, depth: int) -> Iterator[Message]:
+@dataclass
+class _Tensor:
+    """What a TensorProto says of its data. The last value of a field counts, as protobuf reads it."""
+
+    name: bytes = b""
+    dtype: int = 0
+    dims: list[int] = field(default_factory=list)
+    is_external: bool = False
+    entries: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def take(self, source: Source, each: Field) -> None:
+        number, start, end, value = each
+        if number == 1:
+            self.dims += [value] if value >= 0 else packed(source.read(start, end))
+        elif number == 2 and value >= 0:
+            self.dtype = value & 0xFFFFFFFF
+        elif number == 8 and value < 0:
+            self.name = source.read(start, end)
+        elif number == 13 and value < 0:
+            told = strings(source, ((start, end),), 1, 2)
+            self.entries.append((told.get(1, b""), told.get(2, b"")))
+        elif number == 14 and value & 0xFFFFFFFF in (0, _EXTERNAL):  # protobuf passes over other values
+            self.is_external = value & 0xFFFFFFFF == _EXTERNAL
+
+    @property
+    def size(self) -> int | None:
+        """In bytes; None where the type has no size."""
+        bits = BITS.get(self.dtype)
+        return None if bits is None or len(self.dims) > _LONGEST_SHAPE else -(-math.prod(self.dims) * bits // 8)
+
+
+def _tensors(source: Source, kind: str, message: Message, depth: int) -> Iterator[Message]:
+    """Those that may have data in another file."""
     if depth > DEEPEST:
         raise Malformed(f"messages are nested more than {DEEPEST} deep")
     if kind == "tensor":
-        if _is_external(source, message):
-            yield message
+        yield message
         return
     one, many = _ONE.get(kind, {}), _MANY.get(kind, {})
     parts: dict[int, Message] = {}
@@ -98,12 +129,6 @@ def _external(source: Source, kind: str, message: Message, depth: int) -> Iterat
         if number in one:
             parts[number] = (*parts.get(number, ()), (start, end))
         elif number in many and (end - start > _SMALL or b"location" in source.read(start, end)):
-            yield from _external(source, many[number], ((start, end),), depth + 1)
+            yield from _tensors(source, many[number], ((start, end),), depth + 1)
     for number, part in parts.items():
-        yield from _external(source, one[number], part, depth + 1)
-
-
-def _is_external(source: Source, tensor: Message) -> bool:
-    """By the last value of data_location that has a meaning, as protobuf reads it."""
-    told = [each.value & 0xFFFFFFFF for each in fields(source, tensor) if each.number == _LOCATION and each.value >= 0]
-    return next((value == _EXTERNAL for value in reversed(told) if value in (0, _EXTERNAL)), False)
+        yield from _tensors(source, one[number], part, depth + 1)
