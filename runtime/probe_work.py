@@ -66,7 +66,7 @@ def _options(folder: Path) -> Any:
 
 
 def _events(profile: Path) -> list[dict[str, Any]]:
-    events = json.loads(profile.read_text(encoding="utf-8"))
+    events = json.loads(profile.read_text(encoding="utf-8", errors="replace"))  # as graph.py reads names
     seen = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
     return [
         {

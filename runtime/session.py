@@ -12,7 +12,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from edgefc.errors import UsageError
+from edgefc.errors import ModelError, UsageError
 from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
@@ -89,8 +89,11 @@ class Session:
             warnings.warn(f"{self.path} {others}. The file's own functions run instead.", stacklevel=2)
         self.native = None if chosen is None else chosen[1]
         _give_back()
-        self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
-        self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
+        try:
+            self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
+            self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
+        except UnicodeDecodeError:  # of an .ort file, which admit() does not read
+            raise ModelError(f"cannot load {self.path}: the name of an input or output is not UTF-8.") from None
         self._ends: str | None = None  # what ends the process on an empty input, "" for nothing; read when it matters
         self._quiet = ort.RunOptions()
         self._quiet.log_severity_level = session_options({}).log_severity_level
