@@ -20,6 +20,7 @@ from edgefc.devices.remote import Remote
 from edgefc.devices.transports.local import LocalTransport
 from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.runtime import Record, Session, profile
+from tests import links
 from tests import onnx_models as models
 from tests.sshd import children
 
@@ -84,6 +85,20 @@ def test_errors_there_name_files_here(transport: LocalTransport, tmp_path: Path)
             remote.run([bad])
         with pytest.raises(UsageError, match=r"^pi: the model has no input 'z'"):
             remote.run([good], {"z": np.ones(3)})
+    finally:
+        remote.close()
+
+
+def test_weights_with_an_odd_name_are_found_there(transport: LocalTransport, tmp_path: Path) -> None:
+    """onnxruntime opens sub/../w only where there is a folder sub."""
+    path = links.down_and_up(tmp_path)
+
+    remote = Remote(transport)
+    try:
+        ((found, _),) = remote.run([path], {"x": np.eye(1, links.SIZE, dtype=np.float32)}, native="off")
+        assert found["y"][0, 0] == 1
+        with pytest.raises(DeviceError, match=r"'\.\./d/w' names no file within a folder\. Put weights beside"):
+            remote.run([links.up_and_back(tmp_path / "other")])
     finally:
         remote.close()
 

@@ -1,5 +1,6 @@
 """What a file of unknown origin may hold, and the sentence that refuses it before onnxruntime reads it."""
 
+import contextlib
 import os
 import re
 import socket
@@ -14,6 +15,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
@@ -26,7 +29,9 @@ from edgefc.modelfile.admission import admit
 from edgefc.modelfile.protobuf import Malformed, fields, opened
 from edgefc.modelfile.weights import weight_files, weights
 from edgefc.runtime import Session, profile
+from edgefc.runtime.operators import versions_of
 from tests import hostile_models as models
+from tests import store_models
 
 SHAPE = models.SHAPE
 X = np.arange(8, dtype=np.float32).reshape(SHAPE)
@@ -459,3 +464,50 @@ def test_weights_are_told_where_onnxruntime_reads_them(tmp_path: Path, make: Cal
         assert found == ([] if loads(path) else [tmp_path / "w.bin"])
     else:
         pytest.skip(f"this onnxruntime does not load it: {found}")
+
+
+# ---- inspect, which onnxruntime does not guard
+
+
+def test_weights_that_are_passed_on_again_and_again(tmp_path: Path) -> None:
+    """Each Concat of a value with itself doubles the ways by which it is reached."""
+    steps = [helper.make_node("Concat", [f"v{i}", f"v{i}"], [f"v{i + 1}"], axis=0) for i in range(60)]
+    steps[0].input[:] = ["w", "w"]
+    model = models.model(*steps, models.node("Neg", "x", "y"), weights=[store_models.tensor("w", 2, 4)])
+
+    assert inspect(saved(tmp_path / "m.onnx", model)).numbers == 8
+
+
+def test_more_uses_than_can_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefc.export.stored._MOST_USES", 99)
+    steps = [models.node("Identity", f"v{i}" if i else "w", f"v{i + 1}") for i in range(100)]
+    model = models.model(*steps, models.node("Neg", "x", "y"), weights=[store_models.tensor("w", 2, 4)])
+
+    with pytest.raises(ModelError, match="its nodes pass its weights on more than 99 times"):
+        inspect(saved(tmp_path / "m.onnx", model))
+
+
+@pytest.mark.parametrize("dims", [[1 << 62] * 300, [2, -4]])
+def test_shapes_that_no_tensor_has(tmp_path: Path, dims: list[int]) -> None:
+    model = models.model(models.node("Neg", "x", "y"))
+    model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=dims)
+
+    with pytest.raises(ModelError, match="tensor 'w' has the shape"):
+        inspect(saved(tmp_path / "m.onnx", model))
+
+
+MUTATED = [
+    make().SerializeToString() for make in (in_a_branch, in_a_function, in_a_sparse_constant, store_models.blocks)
+]
+
+
+@given(st.sampled_from(MUTATED), st.integers(0, 10**6), st.binary(max_size=4), st.integers(0, 4))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutated_files_are_read_or_refused(tmp_path: Path, data: bytes, at: int, new: bytes, dropped: int) -> None:
+    at %= len(data)
+    X.tofile(tmp_path / "w.bin")
+    path = saved(tmp_path / "m.onnx", data[:at] + new + data[at + dropped :])
+
+    for read in (inspect, weight_files, lambda path: versions_of(path, "edgefc")):
+        with contextlib.suppress(EdgefcError):
+            read(path)
