@@ -502,7 +502,7 @@ MUTATED = [
 
 
 @given(st.sampled_from(MUTATED), st.integers(0, 10**6), st.binary(max_size=4), st.integers(0, 4))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mutated_files_are_read_or_refused(tmp_path: Path, data: bytes, at: int, new: bytes, dropped: int) -> None:
     at %= len(data)
     X.tofile(tmp_path / "w.bin")
