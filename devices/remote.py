@@ -12,9 +12,9 @@ from edgefc.devices.agent import COOLING_S
 from edgefc.devices.host import BEYOND_S, Board
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError, EdgefcError, ModelError
+from edgefc.modelfile.weights import weights
 from edgefc.progress import elapsed, transfer
 from edgefc.runtime.child import LIMIT_S
-from edgefc.runtime.external import weight_files
 from edgefc.runtime.parts import Environment
 from edgefc.runtime.request import OneModel, inputs_file, models_of
 from edgefc.runtime.signature import Array
@@ -59,8 +59,8 @@ class Remote:
         """Models stay in the board's cache for later runs, inputs do not."""
         here = Path(path)
         model, files = here.suffix != ".npz", {here.name: here}
-        for weights in weight_files(here) if model else ():
-            files[weights.relative_to(here.parent).as_posix()] = weights
+        for each in weights(here) if model else ():
+            files[each.location] = each.file
         with transfer(f"{self.name}: sending {here.name}") as told:
             there = f"{self.board.place(files, told, keep=model)}/{here.name}"
         self._names[there] = path

@@ -110,10 +110,10 @@ class Store:
         with said(self.root):
             folder = Path(tempfile.mkdtemp(prefix="files-", dir=self.run))
             for file in files:
-                target = folder / inside(file["name"])
-                target.parent.mkdir(parents=True, exist_ok=True)
+                target = _made(folder, file["name"])
                 source = self._named(file["sha256"])[0]
-                _link(source, target)
+                if not target.exists():  # a model may have two names for one file
+                    _link(source, target)
                 if not keep:
                     source.unlink()
         return str(folder)
@@ -164,6 +164,24 @@ class said:
                 f"the device cannot write {self.folder}: {error.strerror or error}. "
                 "Make room there, or set XDG_CACHE_HOME to a folder that can be written."
             ) from None
+
+
+def _made(folder: Path, name: str) -> Path:
+    """The place of a file in a folder, with every folder that its name goes through: onnxruntime opens it by its name.
+
+    a/../w is w, beside a folder a.
+    """
+    way: list[str] = []
+    parts = PurePosixPath(name).parts
+    for part in parts[:-1]:
+        if part != "..":
+            way.append(part)
+        elif way:
+            way.pop()
+        else:
+            inside(name)  # which raises
+        folder.joinpath(*way).mkdir(parents=True, exist_ok=True)
+    return folder / inside("/".join((*way, *parts[-1:])))
 
 
 def inside(name: str) -> Path:

@@ -13,8 +13,9 @@ from edgefc.devices.layers import layers
 from edgefc.devices.products import PRODUCTS, product
 from edgefc.devices.touched import VIEWS, Array, read, size, written
 from edgefc.errors import ModelError
-from edgefc.runtime import child, failures, graph
-from edgefc.runtime.external import weight_files
+from edgefc.modelfile.admission import admit
+from edgefc.modelfile.weights import weight_files
+from edgefc.runtime import child, graph
 from edgefc.runtime.inputs import Ranges, Shapes
 
 Kind = Literal["product", "element", "function", "move", "view"]
@@ -95,7 +96,7 @@ def work_of(
         ModelError: onnxruntime does not load or run it, or ends with it.
     """
     file = Path(path)
-    failures.check_file(file)
+    admit(file)
     question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch, "shapes": shapes, "ranges": ranges}
     return _work(file, child.ask("probe_work", question, about=str(file)))
 

@@ -41,6 +41,11 @@ def first_line(error: BaseException) -> str:
     return shortened(lines[0].rstrip(".")) if lines else type(error).__name__
 
 
+def decoded(error: Exception) -> Exception:
+    """An exception of onnxruntime. One whose text is not UTF-8 reaches Python as a UnicodeDecodeError."""
+    return RuntimeError(error.object.decode(errors="replace")) if isinstance(error, UnicodeDecodeError) else error
+
+
 class EdgefcError(Exception):
     """Base class; the command line prints these without a traceback."""
 

@@ -11,6 +11,8 @@ from edgefc.export import candidates
 from edgefc.export.described import Described
 from edgefc.export.stored import Reader, Use, Weight, metadata, passes_on, text
 from edgefc.files import exists
+from edgefc.modelfile.admission import admit
+from edgefc.modelfile.weights import weight_files
 from edgefc.scopes import FLAT_KEY, layer_of
 
 
@@ -83,16 +85,16 @@ def inspect(path: str | Path) -> Inspection:
 
     Raises:
         UsageError: no such file.
-        ModelError: not an ONNX file, a broken one, or one with external data that is missing or outside its folder.
+        ModelError: not an ONNX file, a broken one, or one that edgefc.modelfile.admission refuses.
         MissingExtra: the file has structured layers, and onnx-ir, which knows of them, is not installed.
     """
     file = Path(path)
     if not (exists(file) and file.is_file()):
         raise UsageError(f"no file {file}. Name an .onnx file that exists.")
+    admit(file)
     model, read = _read(file)
-    locations = {weight.location for weight in read.weights if weight.location}
     file_bytes = file.stat().st_size
-    data_bytes = sum((file.parent / name).stat().st_size for name in locations)
+    data_bytes = sum(each.stat().st_size for each in weight_files(file))
     layers = tuple(_layers(read))
     inside = sum(weight.numbers for weight in read.weights if _function(weight))
     total = sum(weight.numbers for weight in read.weights)

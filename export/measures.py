@@ -8,6 +8,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgefc.errors import ModelError, first_line
+
 NMSE_BOUND = 1e-9
 """Largest normalised mean squared error that passes: |onnx - torch|^2 / |torch|^2, a relative error of 3e-5."""
 
@@ -102,8 +104,15 @@ def largest_difference(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def float_bound(file: Path) -> float:
-    """The bound for float outputs: wider where the file computes in float16, or has a DFT operator."""
-    model = ir.load(file)
+    """The bound for float outputs: wider where the file computes in float16, or has a DFT operator.
+
+    Raises:
+        ModelError: a file that onnx-ir does not read, which checks more than onnxruntime.
+    """
+    try:
+        model = ir.load(file)
+    except Exception as error:  # protobuf and onnx-ir raise errors of many classes
+        raise ModelError(f"{file.name} is no valid ONNX model: {first_line(error)}. Export it again.") from None
     graphs = [model.graph, *(function.graph for function in model.functions.values())]
     nodes = [node for graph in graphs for node in graph.all_nodes()]
     computed = [value for node in nodes if node.op_type not in ("Cast", "Constant") for value in node.outputs]

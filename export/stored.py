@@ -5,6 +5,7 @@ ai.onnx.ml keeps them; at any depth, for the bodies of an If, a Loop or a local 
 """
 
 import math
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +13,14 @@ from pathlib import Path
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
-from edgefc.external import is_inside
+from edgefc.errors import shortened
+from edgefc.modelfile.places import BITS, Folder
 
 # What passes a weight on to the node that computes with it: the same numbers in another form.
 _PASSING = {"DequantizeLinear", "QuantizeLinear", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
             "CastLike", "Identity", "Slice", "Split", "Concat"}  # fmt: skip
-_BITS = {
-    "UNDEFINED": 0, "STRING": 0, "DOUBLE": 64, "INT64": 64, "UINT64": 64, "COMPLEX64": 64, "COMPLEX128": 128,
-    "FLOAT": 32, "INT32": 32, "UINT32": 32, "FLOAT16": 16, "BFLOAT16": 16, "INT16": 16, "UINT16": 16,
-    "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2,
-}  # fmt: skip
-"""Of one number by TensorProto.DataType, 8 where it is left out. Those below 8 are packed."""
+_LONGEST_SHAPE = 255  # sizes; numpy takes 64
+_MOST_USES = 2_000_000  # of weights by nodes: through nodes that pass them on, a small file can have any number
 
 
 @dataclass(frozen=True)
@@ -37,40 +35,39 @@ class Use:
 
 @dataclass
 class Weight:
-    """One tensor. `bytes` are those that it takes in the file or beside it; `location` is the file beside it."""
+    """One tensor. `bytes` are those that it takes in the file or beside it."""
 
     name: str
     dtype: int
     shape: tuple[int, ...]
     numbers: int
     bytes: int
-    location: str
     uses: list[Use] = field(default_factory=list)
 
 
-Scope = dict[str, list[tuple[Weight, bool]]]  # what a name stands for; whether as data
+Scope = ChainMap[str, list[tuple[Weight, bool]]]  # what a name stands for; whether as data
 
 
 class Reader:
     """Collects the weights of one model.
 
     Raises:
-        ValueError: weights that are not there, lie outside the model's folder, or have another size than their shape.
+        ValueError: weights that onnxruntime would not read from where they lie, or of another size than their shape.
     """
 
     def __init__(self, model: onnx.ModelProto, file: Path) -> None:
         self.weights: list[Weight] = []
         self.edgefc_nodes: list[NodeProto] = []
-        self._file, self._function = file, ""
-        self._graph(model.graph, {})
+        self._folder, self._function, self._uses = Folder(file), "", 0
+        self._graph(model.graph, ChainMap())
         for function in model.functions:
             self._function = f"{text(function.domain)}::{text(function.name)}"
-            self._nodes(function.node, {})
+            self._nodes(function.node, ChainMap())
             for attribute in function.attribute_proto:
                 self._attribute(attribute, None)
 
     def _graph(self, graph: GraphProto, outer: Scope) -> None:
-        scope = dict(outer)
+        scope = outer.new_child()
         for tensor in graph.initializer:
             scope[tensor.name] = [(self._dense(tensor), True)]
         for sparse in graph.sparse_initializer:
@@ -93,14 +90,19 @@ class Reader:
 
     def _use(self, node: NodeProto, scope: Scope) -> None:
         passing = passes_on(node) and all(name in scope for name in node.input if name)
-        reached: list[tuple[Weight, bool]] = []
+        reached: dict[tuple[int, bool], tuple[Weight, bool]] = {}
         for index, name in enumerate(node.input):
             for weight, as_data in scope.get(name, []):
                 if passing:
-                    reached.append((weight, as_data and (index == 0 or node.op_type == "Concat")))
+                    passed = as_data and (index == 0 or node.op_type == "Concat")
+                    reached[id(weight), passed] = (weight, passed)
                 weight.uses.append(Use(node, index, self._function, as_data))
+                self._uses += 1
+                if self._uses > _MOST_USES:
+                    raise ValueError(f"its nodes pass its weights on more than {_MOST_USES:,} times")
         if passing:
-            scope.update(dict.fromkeys(node.output, reached))
+            passed_on = list(reached.values())
+            scope.update((name, passed_on) for name in node.output)
 
     def _attribute(self, attribute: AttributeProto, node: NodeProto | None, constant: bool = False) -> list[Weight]:
         """The weights that an attribute holds."""
@@ -114,22 +116,20 @@ class Reader:
         return made
 
     def _dense(self, tensor: TensorProto) -> Weight:
-        shape = tuple(tensor.dims)
-        numbers = math.prod(shape)
-        if numbers < 0:
-            raise ValueError(f"tensor {tensor.name!r} has the shape {list(shape)}")
+        shape, numbers = _shape(tensor.dims, tensor.name)
         if tensor.data_location == TensorProto.EXTERNAL:
-            location, stored = _beside(self._file, tensor, numbers)
+            stored = _beside(self._folder, tensor, numbers)
         else:
-            location, stored = "", _stored(tensor, numbers)
-        return self._add(Weight(text(tensor.name), tensor.data_type, shape, numbers, stored, location))
+            stored = _stored(tensor, numbers)
+        return self._add(Weight(text(tensor.name), tensor.data_type, shape, numbers, stored))
 
     def _sparse(self, sparse: SparseTensorProto) -> Weight:
         """Its numbers are the values that are stored; its bytes those of values and indices."""
-        values, indices = math.prod(sparse.values.dims), math.prod(sparse.indices.dims)
+        name = sparse.values.name
+        shape, _ = _shape(sparse.dims, name)
+        (_, values), (_, indices) = _shape(sparse.values.dims, name), _shape(sparse.indices.dims, name)
         stored = _stored(sparse.values, values) + _stored(sparse.indices, indices)
-        shape = tuple(sparse.dims)
-        return self._add(Weight(text(sparse.values.name), sparse.values.data_type, shape, values, stored, ""))
+        return self._add(Weight(text(name), sparse.values.data_type, shape, values, stored))
 
     def _add(self, weight: Weight) -> Weight:
         self.weights.append(weight)
@@ -150,28 +150,22 @@ def passes_on(node: NodeProto) -> bool:
     return node.op_type in _PASSING and not node.domain
 
 
-def _beside(file: Path, tensor: TensorProto, numbers: int) -> tuple[str, int]:
-    """Where a tensor's bytes lie beside the model, and how many they are."""
-    told = {text(entry.key): text(entry.value) for entry in tensor.external_data}
-    location, name = told.get("location", ""), tensor.name
-    if not is_inside(file, location):
-        raise ValueError(f"its weights {location!r} lie outside its folder")
-    place = file.parent / location
-    if not place.is_file():
-        raise ValueError(f"its weights file {location!r} is not there")
-    expected = _nominal(tensor, numbers)
-    start, stored = _whole(told.get("offset", "0"), name), _whole(told.get("length", str(expected)), name)
-    if stored != expected:
-        raise ValueError(f"tensor {name!r} of shape {list(tensor.dims)} has {stored} bytes and needs {expected}")
-    if start + stored > place.stat().st_size:
-        raise ValueError(f"tensor {name!r} ends behind the end of its weights file {location!r}")
-    return location, stored
+def _shape(dims: Iterable[int], name: str | bytes) -> tuple[tuple[int, ...], int]:
+    """A shape and its numbers."""
+    shape = tuple(dims)
+    if len(shape) > _LONGEST_SHAPE or any(size < 0 for size in shape):
+        raise ValueError(f"tensor {text(name)!r} has the shape {shortened(list(shape), 80)}")
+    return shape, math.prod(shape)
 
 
-def _whole(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"tensor {name!r} lies at {text[:40]!r} of its weights file")
-    return int(text)
+def _beside(folder: Folder, tensor: TensorProto, numbers: int) -> int:
+    """How many bytes a tensor has in another file."""
+    entries = [(_bytes(entry.key), _bytes(entry.value)) for entry in tensor.external_data]
+    return folder.place(text(tensor.name), entries, _nominal(tensor, numbers)).length or 0
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
 
 
 def _stored(tensor: TensorProto, numbers: int) -> int:
@@ -197,13 +191,22 @@ def _stored(tensor: TensorProto, numbers: int) -> int:
 
 def _entries(tensor: TensorProto, numbers: int) -> int:
     """Of a tensor that is not raw: a complex number takes two, and numbers of few bits share one."""
-    name = TensorProto.DataType.Name(tensor.data_type)
-    each = max(8 // (_BITS.get(name, 8) or 8), 1)
-    return 2 * numbers if name.startswith("COMPLEX") else -(-numbers // each)
+    each = max(8 // (_bits(tensor) or 8), 1)
+    is_complex = tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+    return 2 * numbers if is_complex else -(-numbers // each)
 
 
 def _nominal(tensor: TensorProto, numbers: int) -> int:
-    return -(-numbers * _BITS.get(TensorProto.DataType.Name(tensor.data_type), 8) // 8)
+    return -(-numbers * _bits(tensor) // 8)
+
+
+def _bits(tensor: TensorProto) -> int:
+    """Of one number. Strings have none, and numbers below 8 bits are packed."""
+    if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
+        return 0
+    if tensor.data_type not in BITS:
+        raise ValueError(f"tensor {text(tensor.name)!r} has the unknown data type {tensor.data_type}")
+    return BITS[tensor.data_type]
 
 
 def _varint_bytes(value: int) -> int:
@@ -218,10 +221,10 @@ def _listed(attribute: AttributeProto, constant: bool) -> Iterator[Weight]:
     if attribute.type == AttributeProto.INT and constant:
         integers.append(attribute.i)
     if floats:
-        yield Weight(attribute.name, TensorProto.FLOAT, (len(floats),), len(floats), 4 * len(floats), "")
+        yield Weight(attribute.name, TensorProto.FLOAT, (len(floats),), len(floats), 4 * len(floats))
     if integers:
         stored = sum(map(_varint_bytes, integers))
-        yield Weight(attribute.name, TensorProto.INT64, (len(integers),), len(integers), stored, "")
+        yield Weight(attribute.name, TensorProto.INT64, (len(integers),), len(integers), stored)
 
 
 def _tensors(attribute: AttributeProto) -> Iterator[TensorProto]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgefc.errors import EdgefcError, ModelError, UsageError, shortened
+from edgefc.errors import EdgefcError, ModelError, decoded, shortened
 
 _LONGEST = 200  # characters of an unknown text
 _HERE = f"onnxruntime {ort.__version__}"
@@ -64,22 +64,9 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def check_file(path: Path) -> None:
-    """Raise what onnxruntime would report badly: no file, a folder, nothing to read."""
-    if path.is_dir():
-        raise UsageError(f"cannot load {path}: it is a folder. Name the .onnx file in it.")
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot load {path}: {reason}. Check the path.") from None
-    if empty:
-        raise ModelError(f"cannot load {path}: the file is empty. Export it or copy it again.")
-
-
 def load_error(path: Path, error: Exception, others: str | None = None) -> EdgefcError:
     """`others` is what Session says of a file with another version of the domain edgefc."""
+    error = decoded(error)
     if others is not None and (found := re.search(_UNDEFINED, str(error))):
         return ModelError(
             f"cannot load {path}: it {others}, and the file does not define {_undefined(found)}. Export it again."
@@ -89,11 +76,12 @@ def load_error(path: Path, error: Exception, others: str | None = None) -> Edgef
 
 def is_of_another_type(error: Exception) -> bool:
     """Did a model not load because an operator has no such type? So ends a float64 layer with the native kernels."""
-    return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", str(error)))
+    return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", str(decoded(error))))
 
 
 def run_error(path: Path, error: Exception, empty: str | None = None) -> EdgefcError:
     """`empty` names an input without elements and its shape."""
+    error = decoded(error)
     if empty is not None:
         return ModelError(
             f"cannot run {path}: input {empty}, which has no elements, and {_sentence(str(error))}. "

@@ -1,6 +1,6 @@
 """The graph of an .onnx file, read without the onnx package: nodes, names, and the types and shapes of its weights.
 
-Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto), read as in external.py:
+Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto), read as protobuf.py says:
 
     ModelProto       graph 7, functions 25
     FunctionProto    name 1, node 7, domain 10
@@ -12,12 +12,11 @@ Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.pr
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefc.runtime.external import fields, numbers
+from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, inside, merged, opened, strings, varints
 
 _DEEPEST = 32  # subgraphs within subgraphs
 
@@ -81,66 +80,62 @@ def read(path: Path) -> Model:
     Raises:
         ValueError: the file is no ONNX file.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            return _model(data)
-        except IndexError:
-            raise ValueError("a message ends early") from None
+    with opened(path) as source:
+        return _model(source)
 
 
-def _model(data: mmap.mmap) -> Model:
-    graph, functions = Graph((), {}), set()
-    for number, start, end in fields(data, 0, len(data)):
-        if number == 7:
-            graph = _graph(data, start, end, 0)
-        elif number == 25:
-            texts = _texts(data, start, end, (1, 10))
-            functions.add((texts.get(10, ""), texts.get(1, "")))
-    return Model(graph, frozenset(functions))
+def _model(source: Source) -> Model:
+    functions = [_texts(source, each, 10, 1) for each in inside(source, source.whole, 25)]
+    return Model(
+        _graph(source, merged(source, source.whole, 7), 0), frozenset((domain, name) for domain, name in functions)
+    )
 
 
-def _graph(data: mmap.mmap, start: int, end: int, depth: int) -> Graph:
+def _graph(source: Source, message: Message, depth: int) -> Graph:
     if depth > _DEEPEST:
-        raise ValueError(f"graphs are nested more than {_DEEPEST} deep")
+        raise Malformed(f"graphs are nested more than {_DEEPEST} deep")
     nodes, weights = [], {}
-    for number, at, stop in fields(data, start, end):
-        if number == 1:
-            nodes.append(_node(data, at, stop, depth))
-        elif number == 5:
-            tensor = _tensor(data, at, stop)
+    for number, start, end, value in fields(source, message):
+        if number == 1 and value < 0:
+            nodes.append(_node(source, ((start, end),), depth))
+        elif number == 5 and value < 0:
+            tensor = _tensor(source, ((start, end),))
             weights[tensor.name] = tensor
     return Graph(tuple(nodes), weights)
 
 
-def _node(data: mmap.mmap, start: int, end: int, depth: int) -> Node:
+def _node(source: Source, message: Message, depth: int) -> Node:
     inputs, outputs, graphs, metadata = [], [], [], {}
     texts: dict[int, str] = {}
-    for number, at, stop in fields(data, start, end):
+    for number, start, end, value in fields(source, message):
+        if value >= 0:
+            continue
         if number == 1:
-            inputs.append(_text(data, at, stop))
+            inputs.append(source.text(start, end))
         elif number == 2:
-            outputs.append(_text(data, at, stop))
+            outputs.append(source.text(start, end))
         elif number in (3, 4, 7):
-            texts[number] = _text(data, at, stop)
+            texts[number] = source.text(start, end)
         elif number == 5:
-            found = [each for each in fields(data, at, stop) if each[0] in (6, 11)]
-            graphs += [_graph(data, first, last, depth + 1) for _, first, last in found]
+            graphs += _graphs(source, ((start, end),), depth + 1)
         elif number == 9:
-            entry = _texts(data, at, stop, (1, 2))
-            metadata[entry.get(1, "")] = entry.get(2, "")
+            key, told = _texts(source, ((start, end),), 1, 2)
+            metadata[key] = told
     name, op, domain = (texts.get(number, "") for number in (3, 4, 7))
     return Node(name, op, domain, tuple(inputs), tuple(outputs), metadata, tuple(graphs))
 
 
-def _tensor(data: mmap.mmap, start: int, end: int) -> Tensor:
-    dtype = next(numbers(data, start, end, 2), 0)
-    name = _texts(data, start, end, (8,)).get(8, "")
-    return Tensor(name, TYPES.get(dtype, "undefined"), tuple(numbers(data, start, end, 1)))
+def _graphs(source: Source, attribute: Message, depth: int) -> list[Graph]:
+    one = merged(source, attribute, 6)
+    found = [one, *inside(source, attribute, 11)] if one else list(inside(source, attribute, 11))
+    return [_graph(source, each, depth) for each in found]
 
 
-def _texts(data: mmap.mmap, start: int, end: int, wanted: tuple[int, ...]) -> dict[int, str]:
-    return {number: _text(data, at, stop) for number, at, stop in fields(data, start, end) if number in wanted}
+def _tensor(source: Source, message: Message) -> Tensor:
+    dtype = [0, *varints(source, message, 2)][-1]
+    return Tensor(_texts(source, message, 8)[0], TYPES.get(dtype, "undefined"), tuple(varints(source, message, 1)))
 
 
-def _text(data: mmap.mmap, start: int, end: int) -> str:
-    return data[start:end].decode("utf-8", "replace")
+def _texts(source: Source, message: Message, *numbers: int) -> list[str]:
+    found = strings(source, message, *numbers)
+    return [found.get(number, b"").decode(errors="replace") for number in numbers]

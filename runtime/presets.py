@@ -21,6 +21,9 @@ PRESETS: Mapping[str, Mapping[str, str | bool]] = {
     "battery": {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"},
 }
 
+CPU_ONLY: Mapping[str, Any] = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+"""Of an InferenceSession. The fallback loads a model a second time after some errors, and prints a banner."""
+
 MOST_THREADS = 256
 _FATAL = 4  # log severity: errors reach the user as exceptions, so nothing else needs printing
 

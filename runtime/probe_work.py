@@ -16,11 +16,12 @@ from typing import Any
 import onnxruntime as ort
 
 from edgefc.errors import ModelError
+from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures, graph
 from edgefc.runtime.child import answer
 from edgefc.runtime.executed import executed
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
-from edgefc.runtime.presets import session_options, settings
+from edgefc.runtime.presets import CPU_ONLY, session_options, settings
 from edgefc.runtime.signature import port_of
 
 _SUFFIX = "_kernel_time"
@@ -29,10 +30,10 @@ _OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
 
 def work(question: dict[str, Any]) -> dict[str, Any]:
     file = Path(question["model"]["path"])
-    failures.check_file(file)
+    admit(file)
     with TemporaryDirectory() as folder:
         try:
-            session = ort.InferenceSession(str(file), _options(Path(folder)), providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(str(file), _options(Path(folder)), **CPU_ONLY)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.load_error(file, error) from None
         inputs, wanted = [port_of(each) for each in session.get_inputs()], Wanted.of(question)
@@ -65,7 +66,7 @@ def _options(folder: Path) -> Any:
 
 
 def _events(profile: Path) -> list[dict[str, Any]]:
-    events = json.loads(profile.read_text(encoding="utf-8"))
+    events = json.loads(profile.read_text(encoding="utf-8", errors="replace"))  # as graph.py reads names
     seen = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
     return [
         {

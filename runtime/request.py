@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgefc.errors import UsageError
-from edgefc.runtime import failures
-from edgefc.runtime.external import weight_files
+from edgefc.modelfile.admission import admit
+from edgefc.modelfile.weights import weight_files
 from edgefc.runtime.inputs import Ranges, Shapes
 from edgefc.runtime.names import plain
 from edgefc.runtime.native import check_activations, check_mode
@@ -78,7 +78,7 @@ def models_of(paths: Paths) -> tuple[Model, ...]:
         raise UsageError("there is no model to profile. Name at least one .onnx file.")
     models = tuple(model if isinstance(model, Model) else Model(model) for model in several)
     for model in models:
-        failures.check_file(Path(model.path))
+        admit(Path(model.path))
         if model.native is not None:
             check_mode(model.native)
         if model.activations is not None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import onnxruntime as ort
 
-from edgefc.errors import UsageError
+from edgefc.errors import ModelError, UsageError
+from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
-from edgefc.runtime.external import ends_when_empty, versions_of
-from edgefc.runtime.presets import session_options, settings
+from edgefc.runtime.operators import ends_when_empty, versions_of
+from edgefc.runtime.presets import CPU_ONLY, session_options, settings
 from edgefc.runtime.signature import Array, Port, check_feeds, listed, near, port_of
 
 _NO_INT8 = (
@@ -49,7 +50,7 @@ class Session:
     Raises:
         UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
             native="on" or activations="int8" for a file with another version of the domain edgefc.
-        ModelError: the file is no model that onnxruntime loads.
+        ModelError: the file is no model that onnxruntime loads, or edgefc.modelfile.admission refuses it.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Session:
             if chosen is None:
                 raise UsageError(_NO_INT8)
             self.settings["edgefc.activations"] = activations
-        failures.check_file(self.path)
+        admit(self.path)
         others = other_versions(self.path)
         if others and (native == "on" or activations == "int8"):
             asked = "native is 'on'" if native == "on" else "activations is 'int8'"
@@ -88,8 +89,11 @@ class Session:
             warnings.warn(f"{self.path} {others}. The file's own functions run instead.", stacklevel=2)
         self.native = None if chosen is None else chosen[1]
         _give_back()
-        self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
-        self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
+        try:
+            self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
+            self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
+        except UnicodeDecodeError:  # of an .ort file, which admit() does not read
+            raise ModelError(f"cannot load {self.path}: the name of an input or output is not UTF-8.") from None
         self._ends: str | None = None  # what ends the process on an empty input, "" for nothing; read when it matters
         self._quiet = ort.RunOptions()
         self._quiet.log_severity_level = session_options({}).log_severity_level
@@ -137,7 +141,7 @@ class Session:
         options = session_options(self.settings)
         if chosen is not None:
             options.register_custom_ops_library(chosen[0])
-        return ort.InferenceSession(os.fspath(self.path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(os.fspath(self.path), options, **CPU_ONLY)
 
     def _wanted(self, outputs: Sequence[str] | None) -> list[str]:
         known = [port.name for port in self.outputs]

@@ -20,6 +20,7 @@ from edgefc.devices.remote import Remote
 from edgefc.devices.transports.local import LocalTransport
 from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.runtime import Record, Session, profile
+from tests import links
 from tests import onnx_models as models
 from tests.sshd import children
 
@@ -76,14 +77,28 @@ def test_shapes_and_ranges_reach_a_board(transport: LocalTransport, tmp_path: Pa
 def test_errors_there_name_files_here(transport: LocalTransport, tmp_path: Path) -> None:
     good = models.matmul(tmp_path / "good.onnx")
     bad = tmp_path / "bad.onnx"
-    bad.write_bytes(good.read_bytes()[:90])
+    bad.write_bytes(good.read_bytes().replace(b"MatMul", b"MatNul"))
 
     remote = Remote(transport)
     try:
-        with pytest.raises(ModelError, match=rf"^pi: cannot load {bad}: it is no ONNX file"):
+        with pytest.raises(ModelError, match=rf"^pi: cannot load {bad}: .*MatNul"):
             remote.run([bad])
         with pytest.raises(UsageError, match=r"^pi: the model has no input 'z'"):
             remote.run([good], {"z": np.ones(3)})
+    finally:
+        remote.close()
+
+
+def test_weights_with_an_odd_name_are_found_there(transport: LocalTransport, tmp_path: Path) -> None:
+    """onnxruntime opens sub/../w only where there is a folder sub."""
+    path = links.down_and_up(tmp_path)
+
+    remote = Remote(transport)
+    try:
+        ((found, _),) = remote.run([path], {"x": np.eye(1, links.SIZE, dtype=np.float32)}, native="off")
+        assert found["y"][0, 0] == 1
+        with pytest.raises(DeviceError, match=r"'\.\./d/w' names no file within a folder\. Put weights beside"):
+            remote.run([links.up_and_back(tmp_path / "other")])
     finally:
         remote.close()
 

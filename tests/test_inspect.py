@@ -78,7 +78,7 @@ def test_weights_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.data_bytes == data.stat().st_size > 0
     assert found.layers[0].stored == 1200
     data.unlink()
-    with pytest.raises(ModelError, match="is not a whole ONNX model"):
+    with pytest.raises(ModelError, match=r"its weights file 'm-[0-9a-f]{12}\.onnx\.data' is not there\. Put it beside"):
         inspect(tmp_path / "m.onnx")
 
 
@@ -113,7 +113,7 @@ def test_a_node_of_ours_that_is_not(tmp_path: Path) -> None:
 def test_files_that_are_no_model(tmp_path: Path, data: Any) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
 
-    with pytest.raises(ModelError, match="is not a whole ONNX model") as caught:
+    with pytest.raises(ModelError, match=r"is no ONNX file|is empty|is not a whole ONNX model") as caught:
         inspect(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
 

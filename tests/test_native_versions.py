@@ -15,7 +15,7 @@ import edgefc
 from edgefc.errors import ModelError, UsageError
 from edgefc.export import export
 from edgefc.runtime import Session, native, profile
-from edgefc.runtime.external import versions_of
+from edgefc.runtime.operators import versions_of
 from tests import native_models
 from tests import onnx_models as models
 

@@ -260,7 +260,7 @@ def test_broken_files(deep: tuple[nn.Module, Path], tmp_path: Path, capfd: Any, 
     path = copied(deep[1], tmp_path)
     damage(path)
 
-    with pytest.raises(ModelError, match=r"^onnxruntime cannot load deep\.onnx: ") as caught:
+    with pytest.raises(ModelError, match=r"cannot load .*deep\.onnx: .*\. [A-Z].*\.$") as caught:
         verify(path, deep[0], models.rows(2))
 
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")

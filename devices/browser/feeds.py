@@ -10,7 +10,7 @@ import numpy as np
 
 from edgefc.devices.browser.server import Server
 from edgefc.errors import DeviceError, UsageError
-from edgefc.runtime.external import weight_files
+from edgefc.modelfile.weights import weights
 from edgefc.runtime.inputs import Wanted, feeds_for, shapes_for
 from edgefc.runtime.signature import Array, Port
 
@@ -31,16 +31,16 @@ def offer_model(server: Server, path: str) -> Offered:
 
     Raises:
         DeviceError: all together they are too large.
-        ModelError: weights lie outside the model's folder.
+        ModelError: onnxruntime would not read its weights.
     """
     model = Path(path)
-    found = weight_files(model)
-    size = sum(file.stat().st_size for file in (model, *found))
+    found = weights(model)
+    size = sum(file.stat().st_size for file in (model, *(each.file for each in found)))
     if size > LARGEST_MODEL:
         raise DeviceError(
             f"cannot load {path} in the browser: it has {size} bytes, and a browser takes up to {LARGEST_MODEL}."
         )
-    beside = [{"path": each.relative_to(model.parent).as_posix(), "file": server.offer(each)} for each in found]
+    beside = [{"path": each.location, "file": server.offer(each.file)} for each in found]
     return Offered(path, {"file": server.offer(model), "weights": beside})
 
 

@@ -1,0 +1,197 @@
+"""The fields of a protobuf message, read from a file by position.
+
+A message is a sequence of fields: a varint key (number * 8 + wire type) and a value. Fields of unknown numbers are
+skipped, and groups. A field that holds one message may occur several times: its occurrences are then one message, so a
+Message here is a tuple of spans.
+
+The file is read in blocks and not mapped: a file that another program truncates while it is mapped ends the process
+with SIGBUS, and a read of it only comes out short.
+
+What protobuf's C++ reader does with odd bytes is done here as well: keys and enumerations keep their low 32 bits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+VARINT, EIGHT_BYTES, LENGTH, GROUP, GROUP_END, FOUR_BYTES = range(6)  # wire types
+DEEPEST = 100  # messages within messages: protobuf itself reads no more than that
+
+_BLOCK = 1 << 14
+_HEADER = 20  # bytes of the longest key and length
+_STEP = {EIGHT_BYTES: 8, FOUR_BYTES: 4}
+
+Message = tuple[tuple[int, int], ...]
+"""Where the parts of a message lie: start and end."""
+
+
+class Malformed(ValueError):
+    """The bytes are no protobuf message."""
+
+
+class Field(NamedTuple):
+    """What has a length lies from start to end, and its `value` is -1. A varint has its value, and an empty span."""
+
+    number: int
+    start: int
+    end: int
+    value: int
+
+
+class Source:
+    """A file that is read by position. It keeps the block that was read last."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+        self._block, self._start = b"", 0
+
+    @property
+    def whole(self) -> Message:
+        return ((0, self.size),)
+
+    def block(self, at: int) -> tuple[bytes, int]:
+        """Bytes around a position, and where they start. A header at `at` lies in them, or the file ends in it."""
+        end = self._start + len(self._block)
+        if not self._start <= at <= end - _HEADER and not (end >= self.size and self._start <= at):
+            self._block, self._start = self._from(at, _BLOCK), at
+        return self._block, self._start
+
+    def read(self, start: int, end: int) -> bytes:
+        """
+        Raises:
+            Malformed: the file has become shorter.
+        """
+        first = start - self._start
+        if first >= 0 and end - self._start <= len(self._block):
+            return self._block[first : end - self._start]
+        found = self._from(start, end - start)
+        if len(found) < end - start:
+            raise Malformed("the file ends early")
+        return found
+
+    def text(self, start: int, end: int) -> str:
+        return self.read(start, end).decode(errors="replace")
+
+    def has(self, what: bytes, start: int, end: int) -> bool:
+        """Whether these bytes occur in a span."""
+        step = 1 << 20
+        return any(what in self.read(at, min(at + step + len(what), end)) for at in range(start, end, step))
+
+    def _from(self, start: int, size: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(size)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    with path.open("rb", buffering=0) as file:
+        yield Source(file)
+
+
+def fields(source: Source, message: Message) -> Iterator[Field]:
+    """Each field with a length and each varint; numbers of other kinds and unknown groups are skipped.
+
+    Raises:
+        Malformed: the bytes are no message.
+    """
+    for start, end in message:
+        yield from _fields(source, start, end)
+
+
+def inside(source: Source, message: Message, *numbers: int) -> Iterator[Message]:
+    """The messages at the end of a path of fields. Each field of the path may occur any number of times."""
+    for number, start, end, value in fields(source, message):
+        if number == numbers[0] and value < 0:
+            if len(numbers) == 1:
+                yield ((start, end),)
+            else:
+                yield from inside(source, ((start, end),), *numbers[1:])
+
+
+def merged(source: Source, message: Message, number: int) -> Message:
+    """The one message that the occurrences of a field are."""
+    return tuple(span for part in inside(source, message, number) for span in part)
+
+
+def strings(source: Source, message: Message, *numbers: int) -> dict[int, bytes]:
+    """Of each of these fields its last value."""
+    return {
+        number: source.read(start, end)
+        for number, start, end, value in fields(source, message)
+        if number in numbers and value < 0
+    }
+
+
+def varints(source: Source, message: Message, number: int) -> Iterator[int]:
+    """The values of one field, each in a field of its own or several packed into one."""
+    for field in fields(source, message):
+        if field.number == number:
+            yield from [field.value] if field.value >= 0 else packed(source.read(field.start, field.end))
+
+
+def packed(data: bytes) -> Iterator[int]:
+    """The varints that bytes hold one after another."""
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
+
+
+def _fields(source: Source, at: int, stop: int) -> Iterator[Field]:
+    open_groups: list[int] = []
+    block, base, ready = b"", 0, -1  # a header that starts before `ready` lies in the block
+    while at < stop:
+        if at >= ready:
+            block, base = source.block(at)
+            ready = base + len(block) - _HEADER
+        key, next_ = _varint(block, at - base)
+        number, wire = (key >> 3) & 0x1FFFFFFF, key & 7
+        if wire == LENGTH:
+            size, next_ = _varint(block, next_)
+            at = base + next_ + size
+            if at > stop:
+                raise Malformed("a field ends outside its message")
+            if not open_groups:
+                yield Field(number, at - size, at, -1)
+            continue
+        if wire == VARINT:
+            value, next_ = _varint(block, next_)
+            at = base + next_
+            if not open_groups:
+                yield Field(number, at, at, value)
+        elif wire in _STEP:
+            at = base + next_ + _STEP[wire]
+        else:
+            at = base + next_
+            if wire == GROUP:
+                open_groups.append(number)
+            elif wire != GROUP_END or not open_groups or open_groups.pop() != number:
+                raise Malformed(f"wire type {wire} where none can be")
+        if at > stop:
+            raise Malformed("a field ends outside its message")
+    if open_groups:
+        raise Malformed("a group does not end")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at a position, and the position after it: seven bits a byte, low ones first."""
+    try:
+        byte = data[at]
+        if byte < 128:
+            return byte, at + 1
+        value, shift = byte & 127, 7
+        while shift < 70:
+            at += 1
+            byte = data[at]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value & (1 << 64) - 1, at + 1
+            shift += 7
+    except IndexError:
+        raise Malformed("a message ends early") from None
+    raise Malformed("a varint is longer than ten bytes")
