@@ -15,10 +15,11 @@ import edgefc.devices
 import edgefc.runtime
 
 _RUNTIME = (
-    "__init__", "child", "external", "failures", "heat", "inputs", "machine", "native/__init__", "null_model",
+    "__init__", "attributes", "child", "external", "failures", "heat", "inputs", "machine", "native/__init__", "null_model",
     "presets", "probe_check", "probe_facts", "probe_load", "probe_memory", "probe_run", "probe_steady", "session",
     "signature", "stats", "steady",
 )  # fmt: skip
+_TOP = ("__init__", "attributes", "errors", "external", "onnxruntime_text")
 _DEVICES = ("agent", "facts", "install", "lines", "store")
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
 # os._exit: the working thread may wait for a child that was just ended.
@@ -28,7 +29,7 @@ _MAIN = "import os, sys\nfrom edgefc.devices.agent import main\ncode = main()\ns
 def sources() -> dict[str, Path]:
     """Every packed file, by its place in the archive."""
     top, runtime, devices = (Path(module.__path__[0]) for module in (edgefc, edgefc.runtime, edgefc.devices))
-    found = {f"edgefc/{name}.py": top / f"{name}.py" for name in ("__init__", "errors", "external")}
+    found = {f"edgefc/{name}.py": top / f"{name}.py" for name in _TOP}
     found |= {f"edgefc/runtime/{name}.py": runtime / f"{name}.py" for name in _RUNTIME}
     return found | {f"edgefc/devices/{name}.py": devices / f"{name}.py" for name in ("__init__", *_DEVICES)}
 

@@ -13,7 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from edgefc.errors import UsageError
-from edgefc.runtime import failures
+from edgefc.runtime import attributes, failures
 from edgefc.runtime import native as kernels
 from edgefc.runtime.external import ends_when_empty, versions_of
 from edgefc.runtime.presets import session_options, settings
@@ -49,7 +49,7 @@ class Session:
     Raises:
         UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
             native="on" or activations="int8" for a file with another version of the domain edgefc.
-        ModelError: the file is no model that onnxruntime loads.
+        ModelError: the file is no model that onnxruntime loads, or an edgefc node has an attribute that no layer has.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class Session:
         if others and (native == "on" or activations == "int8"):
             asked = "native is 'on'" if native == "on" else "activations is 'int8'"
             raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
+        if not others:
+            attributes.check(self.path, kernels.DOMAIN)
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
             try:
