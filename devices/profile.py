@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgefc.errors import UsageError, shortened
+from edgefc.errors import UsageError, reason_of, shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -151,7 +151,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}. Check the path.") from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     if len(content) > _LARGEST_BYTES:
         raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Make it smaller.")
     try:

@@ -96,7 +96,7 @@ RULES: Mapping[str, Rule] = {
 
 # The axes of weights, by the place of the input; None for an axis that no single attribute gives.
 _LINEAR = {1: ("in_features",), 2: ("out_features",), 3: ("out_features",)}
-_AXES: Mapping[str, Mapping[int, Sequence["str | None"]]] = {
+_AXES: Mapping[str, Mapping[int, Sequence[str | None]]] = {
     "PRPLinear": _LINEAR,
     "PRPHadamardLinear": _LINEAR,
     "PRPStoredLinear": {1: ("out_features", "in_features")},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, reason_of
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UsageError(f"cannot use {path}: {error.strerror or error}. Choose another name.") from None
+        raise UsageError(f"cannot use {path}: {reason_of(error)}. Choose another name.") from None
     return True
 
 
@@ -99,5 +99,4 @@ def _said(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"cannot write {target}: {reason}. Choose a place that can be written.") from None
+        raise UsageError(f"cannot write {target}: {reason_of(error)}. Choose a place that can be written.") from None

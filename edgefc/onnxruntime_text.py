@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 
-from edgefc.errors import shortened
+from edgefc.errors import shortened, text_of
 
 LONGEST = 300  # characters of a text that is shown
 
@@ -39,16 +39,8 @@ _NEXT = re.compile(r" \(op_type:")
 
 def reason(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
     """What onnxruntime says in one line of at most LONGEST characters, without a full stop."""
-    shown = short(_nodes(bare(said(error), path)))
+    shown = short(_nodes(bare(text_of(error), path)))
     return shown or f"onnxruntime raised {type(error).__name__} without a text"
-
-
-def said(error: BaseException) -> str:
-    """The text of an exception; empty where it has none that can be read."""
-    try:
-        return str(error)
-    except Exception:  # its __str__ is other code too
-        return ""
 
 
 def bare(text: str, path: str | os.PathLike[str] | None = None) -> str:

@@ -10,11 +10,11 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
-from edgefc.errors import ExportError, UsageError
+from edgefc.errors import ExportError, UsageError, said_by
 from edgefc.export import passes
 from edgefc.export.axes import fixed_axes
 from edgefc.export.dynamic_shapes import without_collection
-from edgefc.export.examples import Args, example_inputs, said_by
+from edgefc.export.examples import Args, example_inputs
 from edgefc.export.lowerings.prp import numbers_held
 from edgefc.export.masks import mask_with_infinity
 from edgefc.export.options import Options

@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from edgefc.errors import ExportError
+from edgefc.errors import ExportError, said_by
 from edgefc.export import axes, caches
 from edgefc.export.adapter import Adapter, left_out, named_inputs
 from edgefc.export.autocast import entered_autocasts
 from edgefc.export.axes import Plan
 from edgefc.export.dynamic_shapes import plan_of
-from edgefc.export.examples import said_by
 from edgefc.export.state import Given, check_has_values, note_on_state
 from edgefc.layers.checkpoint import Seeded
 

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgefc.errors import ModelError, UsageError, first_line
+from edgefc.errors import ModelError, UsageError, said_by
+from edgefc.export import attributes
 from edgefc.export.adapter import Adapter
-from edgefc.export.examples import said_by
 from edgefc.export.state import Given
 from edgefc.files import exists
+from edgefc.onnxruntime_text import reason
 
 
 def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
@@ -36,12 +37,13 @@ def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> l
 def open_session(file: Path) -> Any:
     if not (exists(file) and file.is_file()):
         raise UsageError(f"no file {file}. Name an .onnx file that exists.")
+    attributes.check_file(file)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelError(f"onnxruntime cannot load {file.name}: {first_line(error)}.") from None
+        raise ModelError(f"onnxruntime cannot load {file.name}: {reason(error, file)}.") from None
 
 
 def feeds_of(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
@@ -74,7 +76,7 @@ def run_session(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> lis
     except Exception as error:
         shapes = {name: array.shape for name, array in feeds.items()}
         raise ModelError(
-            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {first_line(error)}."
+            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {reason(error, file)}."
         ) from None
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgefc.errors import UsageError
-from edgefc.export.examples import said_by
+from edgefc.errors import UsageError, said_by
 from edgefc.export.weights import load_weights
 from edgefc.files import exists
 

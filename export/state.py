@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from edgefc.errors import ExportError, UsageError
+from edgefc.errors import ExportError, UsageError, said_by
 from edgefc.export.autocast import without_autocast
-from edgefc.export.examples import said_by, tensors
+from edgefc.export.examples import tensors
 from edgefc.export.snapshot import Snapshot
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgefc.errors import EdgefcError, ModelError, UsageError
-from edgefc.onnxruntime_text import bare, node, reason, said, short
+from edgefc.errors import EdgefcError, ModelError, UsageError, reason_of, text_of
+from edgefc.onnxruntime_text import bare, node, reason, short
 
 _HERE = f"onnxruntime {ort.__version__}"
 _OTHER_RUNTIME = "Use a release that has it, or export without it"
@@ -27,7 +27,7 @@ _UNDEFINED = (
 _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (
         r"Protobuf parsing failed|No graph was found|ModelProto does not have a graph",
-        lambda _: "it is not an ONNX file, or was cut short. Export it or copy it again",
+        lambda _: "it is no ONNX file, or was cut short. Export it or copy it again",
     ),
     (
         r"(?i)external data.*does not exist: *\"?(?P<file>[^\"]+?)\"?$|file[_ ]size: [^\[]*\[(?P<old>[^\]]+)\]",
@@ -72,15 +72,14 @@ def check_file(path: Path) -> None:
         with path.open("rb") as file:
             empty = not file.read(1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot load {path}: {reason}. Check the path.") from None
+        raise UsageError(f"cannot load {path}: {reason_of(error)}. Check the path.") from None
     if empty:
         raise ModelError(f"cannot load {path}: the file is empty. Export it or copy it again.")
 
 
 def load_error(path: Path, error: Exception, others: str | None = None) -> EdgefcError:
     """`others` is what Session says of a file with another version of the domain edgefc."""
-    if others is not None and (found := re.search(_UNDEFINED, said(error))):
+    if others is not None and (found := re.search(_UNDEFINED, text_of(error))):
         return ModelError(
             f"cannot load {path}: it {others}, and the file does not define {_undefined(found)}. Export it again."
         )
@@ -89,7 +88,7 @@ def load_error(path: Path, error: Exception, others: str | None = None) -> Edgef
 
 def is_of_another_type(error: Exception) -> bool:
     """Did a model not load because an operator has no such type? So ends a float64 layer with the native kernels."""
-    return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", said(error)))
+    return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", text_of(error)))
 
 
 def run_error(path: Path, error: Exception, empty: str | None = None) -> EdgefcError:
@@ -107,7 +106,7 @@ def _undefined(found: re.Match[str]) -> str:
 
 
 def _sentence(path: Path, error: Exception) -> str:
-    flat = bare(said(error), path)
+    flat = bare(text_of(error), path)
     for pattern, say in _KNOWN:
         if found := re.search(pattern, flat):
             return say(found)

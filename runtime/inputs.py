@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, reason_of
 from edgefc.runtime.signature import Array, Port, check_feeds, listed, near
 
 SEED = 0
@@ -281,7 +281,7 @@ def read_npz(path: str) -> dict[str, Array]:
             loaded = np.load(file, allow_pickle=False)
             arrays = {name: loaded[name] for name in loaded.files}
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or 'it is broken'}. Check the path.") from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     except BROKEN:
         raise UsageError(f"cannot read {path}: it is no .npz of plain arrays. Write it with numpy.savez.") from None
     return arrays

@@ -27,7 +27,7 @@ from typing import Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, reason_of
 from edgefc.files import write_text
 from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, ModelFile, Part, Speed
 from edgefc.runtime.record_history import upgraded
@@ -98,8 +98,7 @@ def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
         with Path(path).open("rb") as file:
             text = file.read(_LARGEST_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot read {path}: {reason}. Check the path.") from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     if len(text) > _LARGEST_BYTES:
         raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name a record of {command}.")
     try:

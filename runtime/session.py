@@ -65,12 +65,10 @@ class Session:
                 raise UsageError(_NO_INT8)
             self.settings["edgefc.activations"] = activations
         failures.check_file(self.path)
-        others = other_versions(self.path)
+        others = check_nodes(self.path)
         if others and (native == "on" or activations == "int8"):
             asked = "native is 'on'" if native == "on" else "activations is 'int8'"
             raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
-        if not others:
-            attributes.check(self.path, kernels.DOMAIN)
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
             try:
@@ -160,6 +158,18 @@ def _empty(feeds: Mapping[str, Array]) -> str | None:
         if not value.size:
             return f"{name!r} was given the shape {list(value.shape)}"
     return None
+
+
+def check_nodes(path: Path) -> str | None:
+    """Check the attributes of edgefc nodes; what other_versions() says of a file whose nodes have another meaning.
+
+    Raises:
+        ModelError: a node has an attribute that no layer has.
+    """
+    others = other_versions(path)
+    if others is None:
+        attributes.check(path, kernels.DOMAIN)
+    return others
 
 
 def other_versions(path: Path) -> str | None:
