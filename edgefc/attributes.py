@@ -94,30 +94,33 @@ RULES: Mapping[str, Rule] = {
     "distribution": _text,
 }
 
-# The axes of weights, by the place of the input; None for an axis that no single attribute gives.
-_LINEAR = {1: ("in_features",), 2: ("out_features",), 3: ("out_features",)}
-_AXES: Mapping[str, Mapping[int, Sequence[str | None]]] = {
+# The axes of inputs, by their place; None for an axis that no single attribute gives.
+_FEATURES = (..., "in_features")  # an input of any rank
+_LINEAR: Mapping[int, Sequence[Any]] = {0: _FEATURES, 1: ("in_features",), 2: ("out_features",), 3: ("out_features",)}
+_AXES: Mapping[str, Mapping[int, Sequence[Any]]] = {
     "PRPLinear": _LINEAR,
     "PRPHadamardLinear": _LINEAR,
-    "PRPStoredLinear": {1: ("out_features", "in_features")},
+    "PRPStoredLinear": {0: _FEATURES, 1: ("out_features", "in_features")},
     "PRPEmbedding": {1: ("num_embeddings",), 2: ("embedding_dim",)},
-    "CirculantLinear": {1: (None, None, "block"), 2: ("out_features",)},
+    "CirculantLinear": {0: _FEATURES, 1: (None, None, "block"), 2: ("out_features",)},
     "CirculantConv2d": {1: (None, None, "block", None, None), 2: ("out_channels",)},
     "CirculantLSTM": {1: (None, None, None, "block")},
-    "EUGenLinear": {1: ("out_features", None), 2: ("out_features",)},
-    "EUGenStoredLinear": {1: ("features", None), 2: ("out_features", None)},
-    "TiedFFN": {1: ("d_hidden", "d_model"), 2: ("d_hidden",), 3: ("d_model",)},
+    "EUGenLinear": {0: _FEATURES, 1: ("out_features", None), 2: ("out_features",)},
+    "EUGenStoredLinear": {0: _FEATURES, 1: ("features", None), 2: ("out_features", None)},
+    "BilinearLinear": {0: _FEATURES, 1: ("terms", None, None), 3: ("out_features",)},
+    "TiedProjection": {0: _FEATURES},
+    "TiedFFN": {0: (..., "d_model"), 1: ("d_hidden", "d_model"), 2: ("d_hidden",), 3: ("d_model",)},
 }
 
 
 def fault(
-    op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int]], needed: Sequence[str] = ()
+    op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int | None]], needed: Sequence[str] = ()
 ) -> str | None:
     """What is wrong with the attributes of a node, as the end of a sentence: "has in_features -1, which ...".
 
     Args:
         attributes: int, float, str or a list of one of them by name; None for what is none of these.
-        shapes: of the inputs that are stored weights, by their place.
+        shapes: of the inputs whose shapes the file gives, by their place; None for an axis that it leaves open.
         needed: names that the node cannot do without.
     """
     for name in needed:
@@ -146,14 +149,13 @@ def _codes_fault(attributes: Mapping[str, Any]) -> str | None:
     return None if levels == 2**bits else f"has bits {bits} and a codebook of {levels} levels, which must be {2**bits}"
 
 
-def _axes_fault(op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int]]) -> str | None:
+def _axes_fault(op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int | None]]) -> str | None:
     for place, axes in _AXES.get(op, {}).items():
         shape = shapes.get(place)
         if shape is None:
             continue
-        for axis, name in enumerate(axes):
-            if name is None or name not in attributes:
-                continue
-            if len(shape) != len(axes) or shape[axis] != attributes[name]:
+        sizes, names = (list(shape)[-1:], axes[1:]) if axes[0] is ... else (list(shape), axes)
+        for name, size in zip(names, sizes):
+            if name in attributes and (len(sizes) != len(names) or size not in (None, attributes[name])):
                 return f"has {name} {attributes[name]}, which does not fit its input {place} of shape {list(shape)}"
     return None

@@ -20,11 +20,11 @@ def values(node: onnx.NodeProto) -> dict[str, Any]:
     return {_text(each.name): _value(each) for each in node.attribute if not each.ref_attr_name}
 
 
-def check(node: onnx.NodeProto, shapes: Mapping[int, Sequence[int]] | None = None) -> None:
+def check(node: onnx.NodeProto, shapes: Mapping[int, Sequence[int | None]] | None = None) -> None:
     """Check one node.
 
     Args:
-        shapes: of the inputs that are stored weights, by their place.
+        shapes: of the inputs whose shapes the file gives, by their place; None for an axis that it leaves open.
 
     Raises:
         ModelError: an attribute is not what a layer has. The sentence names the node, the attribute and its value.
@@ -46,14 +46,24 @@ def check_file(file: Path) -> None:
         return
     if any(each.domain == _DOMAIN and each.version != DOMAIN_VERSION for each in model.opset_import):
         return
-    stored = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    known = _shapes(model.graph)
     for node in model.graph.node:
         if node.domain == _DOMAIN:
-            shapes = {place: stored[name] for place, name in enumerate(node.input) if name in stored}
+            shapes = {place: known[name] for place, name in enumerate(node.input) if name in known}
             try:
                 check(node, shapes)
             except ModelError as error:
                 raise ModelError(f"cannot load {file.name}: {error}") from None
+
+
+def _shapes(graph: onnx.GraphProto) -> dict[str, Sequence[int | None]]:
+    """Of stored weights, and of the inputs of the graph."""
+    found: dict[str, Sequence[int | None]] = {
+        port.name: [axis.dim_value if axis.HasField("dim_value") else None for axis in port.type.tensor_type.shape.dim]
+        for port in graph.input
+        if port.type.tensor_type.HasField("shape")
+    }
+    return found | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:

@@ -4,17 +4,18 @@ Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.pr
 
     ModelProto       graph 7, functions 25
     FunctionProto    name 1, attribute 6, domain 10
-    GraphProto       node 1, initializer 5
+    GraphProto       node 1, initializer 5, input 11
     NodeProto        input 1, name 3, op_type 4, attribute 5, domain 7
     AttributeProto   name 1, f 2, i 3, s 4, floats 7, ints 8, type 20, ref_attr_name 21
     TensorProto      dims 1, name 8
+    ValueInfoProto   name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,20 @@ def _faults(data: mmap.mmap, domain: str) -> Iterator[str]:
                 yield f"its node {_text(data, node, 3)!r}, an {domain}::{op}, {said}"
 
 
-def _shapes(data: mmap.mmap, graph: Span) -> Mapping[str, list[int]]:
-    return {_text(data, span, 8): list(numbers(data, *span, 1)) for span in _inside(data, graph, 5)}
+def _shapes(data: mmap.mmap, graph: Span) -> Mapping[str, Sequence[int | None]]:
+    """Of stored weights, and of the inputs of the graph."""
+    found: dict[str, Sequence[int | None]] = {}
+    for span in _inside(data, graph, 11):
+        for shape in _path(data, span, 2, 1, 2):
+            sizes = [next(numbers(data, *axis, 1), None) for axis in _inside(data, shape, 1)]
+            found[_text(data, span, 1)] = sizes
+    return found | {_text(data, span, 8): list(numbers(data, *span, 1)) for span in _inside(data, graph, 5)}
+
+
+def _path(data: mmap.mmap, span: Span, *path: int) -> Iterator[Span]:
+    """The messages at the end of a path of field numbers."""
+    for each in _inside(data, span, path[0]):
+        yield from _path(data, each, *path[1:]) if path[1:] else [each]
 
 
 _REFERENCE = object()  # the value of an attribute that a function passes on

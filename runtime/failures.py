@@ -1,7 +1,7 @@
 """onnxruntime's exceptions as one sentence each.
 
-Texts that are known become sentences of ours. They change between releases, so an unknown one is shown as it is, without
-the places in onnxruntime's sources (edgefc/onnxruntime_text.py).
+Texts that are known become sentences of ours. They change between releases, so an unknown one is shown as it is,
+without the places in onnxruntime's sources (edgefc/onnxruntime_text.py).
 """
 
 from __future__ import annotations
