@@ -119,7 +119,9 @@ def _first_run(given: Given, adapter: Adapter) -> tuple[Any, str | None]:
     try:
         with given.run() as before, entered_autocasts(model) as seen:
             note = note_on_state(before, run)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         check_has_values(model)
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in adapter.inputs.tensors)
         raise ExportError(
@@ -178,6 +180,8 @@ def _failure(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, int
     try:
         with given.run():
             adapter.call(*axes.resized(plan, adapter.inputs.tensors, sizes))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return said_by(error)
     return None

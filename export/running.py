@@ -26,7 +26,9 @@ def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> l
     try:
         with given.run():
             return [to_numpy(tensor).copy() for tensor in adapter(*inputs).values()]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise UsageError(
             f"the torch model cannot run on inputs of shapes {shapes}: {said_by(error)}. Give the example inputs that "

@@ -113,7 +113,9 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
             )  # fmt: skip
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _why(adapter, plan, error) from error
     assert program is not None
     graph = program.model
