@@ -5,7 +5,6 @@ with unchanged_process():   the folder, and what else a file of the user's may c
 """
 
 import contextlib
-import io
 import locale
 import os
 import signal
@@ -58,36 +57,42 @@ def unchanged_process() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
+    """Within the block stdout and stderr are duplicates, which may be closed."""
     before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
-    copies = {name: _copy(stream) for name, stream in before.items()}
+    copies = {name: _duplicate(stream) for name, stream in before.items()}
+    for name, copy in copies.items():
+        setattr(sys, name, copy or before[name])
     try:
         yield
     finally:
         for name, stream in before.items():
-            setattr(sys, name, _reopened(stream, copies[name]))
+            setattr(sys, name, stream)
+            _put_back(stream, copies[name])
 
 
-def _copy(stream: Any) -> tuple[int, int] | None:
-    """The descriptor of a stream and a duplicate of it; None for a stream that has none."""
+def _duplicate(stream: Any) -> TextIO | None:
+    """A stream to the same place; None for one without a descriptor, that of a notebook, say."""
     try:
-        number = stream.fileno()
-        return number, os.dup(number)
-    except (AttributeError, OSError, ValueError, io.UnsupportedOperation):
+        stream.flush()
+        number = os.dup(stream.fileno())
+    except (AttributeError, OSError, ValueError):
         return None
+    return open(number, "w", encoding=stream.encoding, errors=stream.errors, buffering=1)
 
 
-def _reopened(stream: TextIO, copy: tuple[int, int] | None) -> TextIO:
-    if copy is None:
-        return stream
-    number, duplicate = copy
+def _put_back(stream: TextIO, copy: TextIO | None) -> None:
+    """Open the descriptor of `stream` again where it was closed, and close the duplicate."""
+    if copy is None or copy.closed:
+        return
+    with contextlib.suppress(OSError):  # a disk that is full
+        copy.flush()
     try:
-        os.fstat(number)
-    except OSError:
-        os.dup2(duplicate, number)
-    os.close(duplicate)
-    if not stream.closed:
-        return stream
-    return open(number, "w", encoding=stream.encoding, errors=stream.errors, buffering=1, closefd=False)
+        os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(copy.fileno(), stream.fileno())
+    with contextlib.suppress(OSError):
+        copy.close()
 
 
 @contextlib.contextmanager

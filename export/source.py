@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from edgefc.errors import UsageError, said_by, shortened
+from edgefc.export import isolation
 from edgefc.export.isolation import unchanged_process
 from edgefc.export.weights import load_weights
 from edgefc.files import exists
@@ -139,5 +140,6 @@ def _run(action: Callable[[], Any], said: str) -> Any:
 def _place(error: BaseException) -> str:
     """Where it was raised, unless that is here: a call without the arguments that the factory needs, say."""
     places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    others = [place for place in places if place[0] != __file__ and not place[0].startswith("<frozen")]
+    own = (__file__, isolation.__file__)
+    others = [place for place in places if place[0] not in own and not place[0].startswith("<frozen")]
     return f" ({Path(others[-1][0]).name}, line {others[-1][1]})" if others else ""

@@ -94,6 +94,8 @@ def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
     Raises:
         UsageError: there is no file, or it holds nothing of this form and version.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise UsageError(f"cannot read {path}: it is no ordinary file. Name a record of {command}.")
     try:
         with Path(path).open("rb") as file:
             text = file.read(_LARGEST_BYTES + 1)
