@@ -103,8 +103,8 @@ def axes(text: str) -> dict[str, dict[int, str]]:
         label, _, axis = place.rpartition(":")
         if not (label and axis.isascii() and axis.isdigit() and len(axis) < 4 and name.isidentifier()):
             raise argparse.ArgumentTypeError(
-                f"{shown(text)} is no list of INPUT:AXIS=NAME. Write the input, the axis counted from 0 and a name for its "
-                "size, such as input_ids:1=tokens."
+                f"{shown(text)} is no list of INPUT:AXIS=NAME. Write the input, the axis counted from 0 and a name for "
+                "its size, such as input_ids:1=tokens."
             )
         found.setdefault(label, {})[int(axis)] = name
     return found
