@@ -7,6 +7,7 @@ from edgefc.errors import shortened
 
 _SHOWN = 60  # characters of a value that is refused
 LARGEST = 2**63 - 1
+LONGEST_S = 3600
 
 
 def whole(text: str) -> int:
@@ -38,14 +39,13 @@ def seeds(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A number of seconds above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no time. Give a number of seconds above 0, such as 0.5.")
-    return number
+    """A number of seconds above 0, up to an hour."""
+    found = real(text)
+    if found is None or not 0 < found <= LONGEST_S:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is no time. Give a number of seconds above 0, up to {LONGEST_S}, such as 0.5."
+        )
+    return found
 
 
 def shown(text: str) -> str:
@@ -60,6 +60,17 @@ def number(text: str) -> int | None:
         return None
     found = int(text)
     return found if -LARGEST - 1 <= found <= LARGEST else None
+
+
+def real(text: str) -> float | None:
+    """A finite number in plain digits; None for anything else."""
+    if not text.isascii() or "_" in text:
+        return None
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _checked(text: str, least: int, wanted: str) -> int:

@@ -29,12 +29,11 @@ which edgefc.runtime.Report.read reads.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgefc.options import count, counts, number, seconds, shown
+from edgefc.options import count, counts, number, real, seconds, shown
 
 if TYPE_CHECKING:
     from edgefc.runtime.record import Record, Report
@@ -194,7 +193,7 @@ def values(text: str) -> tuple[str, tuple[float, float]]:
     name, equals, ends = text.rpartition("=")
     try:
         low, high = map(_number, ends.split(":"))
-    except (ValueError, OverflowError):
+    except ValueError:
         low, high = 1, 0
     if not equals or not name or low > high:
         raise argparse.ArgumentTypeError(
@@ -209,7 +208,7 @@ def _number(text: str) -> float:
     exact = number(text)
     if exact is not None:
         return exact
-    found = float(text)
-    if not math.isfinite(found):
+    found = real(text)
+    if found is None:
         raise ValueError(text)
     return found
