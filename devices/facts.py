@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgefc.errors import EdgefcError, shortened
+from edgefc.errors import EdgefcError, said_by, shortened
 from edgefc.runtime import child, heat, native
 
 _SAY = (
@@ -51,7 +51,7 @@ def _packages() -> dict[str, list[str | None]]:
         )  # fmt: skip
         found: dict[str, list[str | None]] = json.loads(done.stdout.strip().rpartition("\n")[2])
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        reason = shortened(f"{type(error).__name__}: {error}", _LONGEST)
+        reason = shortened(said_by(error), _LONGEST)
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
     return {name: [version, missing and shortened(missing, _LONGEST)] for name, (version, missing) in found.items()}
 

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgefc.devices import profile as profiles
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, shortened
 from edgefc.files import write_text
 
 Transport = Literal["ssh", "adb", "emulated"]
@@ -89,6 +89,18 @@ def device(name: str) -> Device:
     return found[name]
 
 
+def made(profile: str | None, transport: Transport, address: str) -> Device:
+    """A device of these parts.
+
+    Raises:
+        UsageError: one is longer than the inventory keeps.
+    """
+    try:
+        return Device(profile=profile, transport=transport, address=address)
+    except ValidationError as error:
+        raise UsageError(f"cannot add the device: {profiles.first_fault(error)}. Give a shorter one.") from None
+
+
 def add(name: str, device: Device) -> None:
     """Write one more device to the inventory.
 
@@ -114,7 +126,9 @@ def remove(name: str) -> None:
 
 def _check(name: str, device: Device) -> None:
     if not re.fullmatch(_NAME, name):
-        raise UsageError(f"{name!r} cannot name a device. Use small letters, digits and hyphens, at most 40.")
+        raise UsageError(
+            f"{shortened(name, 80)!r} cannot name a device. Use small letters, digits and hyphens, at most 40."
+        )
     if name in RESERVED:
         raise UsageError(f"{name!r} cannot name a device: edgefc calls one of its own so. Choose another name.")
     if device.profile is not None:
@@ -132,7 +146,9 @@ def _check_address(device: Device) -> None:
     if not re.fullmatch(_ADDRESSES[device.transport], address) or ".." in address.split("/"):
         what = {"ssh": "an alias of the ssh configuration", "adb": "a serial of adb devices",
                 "emulated": "the path of a folder"}[device.transport]  # fmt: skip
-        raise UsageError(f"{address!r} is not {what}. Letters, digits and -._ are taken, the first no hyphen.")
+        raise UsageError(
+            f"{shortened(address, 80)!r} is not {what}. Letters, digits and -._ are taken, the first no hyphen."
+        )
 
 
 def _is_ip(text: str) -> bool:

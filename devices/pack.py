@@ -19,8 +19,10 @@ _RUNTIME = (
     "presets", "probe_check", "probe_facts", "probe_load", "probe_memory", "probe_run", "probe_steady", "session",
     "signature", "stats", "steady",
 )  # fmt: skip
+_TOP = ("__init__", "attributes", "errors", "onnxruntime_text")
 _MODELFILE = tuple(
-    f"modelfile/{name}" for name in ("__init__", "admission", "functions", "places", "protobuf", "weights")
+    f"modelfile/{name}"
+    for name in ("__init__", "admission", "attributes", "functions", "places", "protobuf", "weights")
 )
 _DEVICES = ("agent", "facts", "install", "lines", "store")
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
@@ -31,7 +33,7 @@ _MAIN = "import os, sys\nfrom edgefc.devices.agent import main\ncode = main()\ns
 def sources() -> dict[str, Path]:
     """Every packed file, by its place in the archive."""
     top, runtime, devices = (Path(module.__path__[0]) for module in (edgefc, edgefc.runtime, edgefc.devices))
-    found = {f"edgefc/{name}.py": top / f"{name}.py" for name in ("__init__", "errors", *_MODELFILE)}
+    found = {f"edgefc/{name}.py": top / f"{name}.py" for name in (*_TOP, *_MODELFILE)}
     found |= {f"edgefc/runtime/{name}.py": runtime / f"{name}.py" for name in _RUNTIME}
     return found | {f"edgefc/devices/{name}.py": devices / f"{name}.py" for name in ("__init__", *_DEVICES)}
 

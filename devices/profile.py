@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgefc.errors import UsageError, shortened
+from edgefc.errors import UsageError, first_line, reason_of, shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -147,22 +147,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, is above 1 MiB, or is no TOML.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UsageError(f"cannot read {path}: it is no ordinary file. Check the path.")
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}. Check the path.") from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     if len(content) > _LARGEST_BYTES:
         raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Make it smaller.")
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"cannot read {path}: it is no TOML: {shortened(error)}. Correct it.") from None
+    except Exception as error:  # a number of 5,000 digits, say, is no TOMLDecodeError
+        raise UsageError(f"cannot read {path}: it is no TOML: {first_line(error)}. Correct it.") from None
 
 
 def first_fault(error: ValidationError) -> str:
     """Where and what, of the first of a model's faults."""
     fault = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, fault["loc"]))
+    where = shortened(".".join(map(str, fault["loc"])), 80)
     said = fault["msg"].removeprefix("Value error, ")
     return f"{where}: {said}" if where else said

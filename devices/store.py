@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, reason_of
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _BLOCK = 1 << 20
@@ -161,7 +161,7 @@ class said:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
             raise DeviceError(
-                f"the device cannot write {self.folder}: {error.strerror or error}. "
+                f"the device cannot write {self.folder}: {reason_of(error)}. "
                 "Make room there, or set XDG_CACHE_HOME to a folder that can be written."
             ) from None
 

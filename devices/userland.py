@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from edgefc.errors import DeviceError, UsageError, shortened
+from edgefc.errors import DeviceError, UsageError, first_line, reason_of, shortened
 from edgefc.screen import Parser, err, out, run
 
 SUITE, PYTHON = "bookworm", "3.11"
@@ -132,7 +132,7 @@ def build(root: Path) -> Path:
             if _stamp(root) != _wanted():
                 _build(root)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
         raise DeviceError(f"the arm64 folder {root} cannot be made: {reason}. Choose another place.") from None
     return root
 
@@ -188,7 +188,9 @@ def _step(what: str, argv: Sequence[str], log: Path) -> None:
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=_LIMIT_S
             ).returncode
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise DeviceError(f"the arm64 folder could not be made: {what}: {error}. {log} has more.") from None
+            raise DeviceError(
+                f"the arm64 folder could not be made: {what}: {first_line(error)}. {log} has more."
+            ) from None
     if done:
         last = shortened(log.read_text(errors="replace").strip().rpartition("\n")[2])
         raise DeviceError(f"the arm64 folder could not be made: {what}: exit {done}, {last!r}. {log} has more.")
@@ -239,7 +241,8 @@ def _register() -> None:
             (_BINFMT / "qemu-aarch64").write_text("-1")
         (_BINFMT / "register").write_bytes(_RULE.read_bytes().strip())
     except (OSError, subprocess.CalledProcessError) as error:
-        raise DeviceError(f"the kernel could not be told to run arm64 programs with {_RULE}: {error}.") from None
+        said = first_line(error)
+        raise DeviceError(f"the kernel could not be told to run arm64 programs with {_RULE}: {said}.") from None
     if not _registered():
         raise DeviceError(f"{_RULE} has no flag F, so a chroot runs no arm64 programs. Use Debian's qemu-user-static.")
 

@@ -32,18 +32,30 @@ def shortened(text: object, most: int = 300) -> str:
     return head.rstrip(" .,;:") + " ..."
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an exception; empty where it has none, or none that can be read."""
+    try:
+        return str(error)
+    except (Exception, SystemExit):  # its __str__ is other code too
+        return ""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception of other code, shortened, without a full stop; its type where it has no text."""
-    try:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    except Exception:  # its __str__ is other code too
-        lines = []
-    return shortened(lines[0].rstrip(".")) if lines else type(error).__name__
+    lines = (line.strip(" .\t") for line in text_of(error).splitlines())
+    return shortened(next(filter(None, lines), type(error).__name__))
 
 
-def decoded(error: Exception) -> Exception:
-    """An exception of onnxruntime. One whose text is not UTF-8 reaches Python as a UnicodeDecodeError."""
-    return RuntimeError(error.object.decode(errors="replace")) if isinstance(error, UnicodeDecodeError) else error
+def said_by(error: BaseException) -> str:
+    """An exception of other code in part of a sentence: its type and its first line."""
+    kind, said = type(error).__name__, first_line(error)
+    return kind if said == kind else f"{kind}: {said}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a call to the system failed: "No such file or directory". The first line of any other exception."""
+    strerror = getattr(error, "strerror", None)
+    return strerror if isinstance(strerror, str) and strerror else first_line(error)
 
 
 class EdgefcError(Exception):

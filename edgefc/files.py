@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefc import temporary
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, reason_of
 
 TEMPORARY = ".edgefc-tmp-"
 """How the names of temporary folders begin. They are short, so that a file in them may have a name of any length."""
@@ -175,7 +175,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UsageError(f"cannot use {path}: {error.strerror or error}. Choose another name.") from None
+        raise UsageError(f"cannot use {path}: {reason_of(error)}. Choose another name.") from None
     return True
 
 
@@ -194,7 +194,6 @@ def writing(what: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
         full = error.errno in _NO_ROOM
         remedy = "Make room there, or choose another place." if full else "Choose a place that can be written."
-        raise UsageError(f"cannot write {what}: {reason}. {remedy}") from None
+        raise UsageError(f"cannot write {what}: {reason_of(error)}. {remedy}") from None

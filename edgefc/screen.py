@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, NoReturn, TextIO
 
-from edgefc.errors import EdgefcError
+from edgefc.errors import EdgefcError, reason_of
 
 _EXIT_CODE = 2  # of a program whose stdout could not be written
 # Unicode's default-ignorable characters that Python calls printable: most terminals show nothing for them.
@@ -208,7 +208,7 @@ def _settled(code: int | str | None) -> int:
     failure = _state.failure
     if failure is None or isinstance(failure, BrokenPipeError):
         return code or 0
-    err(f"edgefc: cannot write to stdout: {failure.strerror or failure}. Send it to a place that can be written.")
+    err(f"edgefc: cannot write to stdout: {reason_of(failure)}. Send it to a place that can be written.")
     return code or _EXIT_CODE
 
 

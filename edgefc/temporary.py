@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, reason_of
 
 _NEW = "new-"  # a folder that its process has not locked yet
 _NEW_FOR_S = 60.0  # no process takes so long from making a folder to locking it
@@ -49,7 +49,7 @@ def _system_place() -> Path:
         return Path(tempfile.gettempdir())
     except OSError as error:
         raise UsageError(
-            f"cannot make a temporary folder: {error.strerror or error}. Set TMPDIR to a folder that can be written."
+            f"cannot make a temporary folder: {reason_of(error)}. Set TMPDIR to a folder that can be written."
         ) from None
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import onnx
 
+from edgefc.errors import reason_of
+
 _DIGITS = 12
 _ENDING = ".onnx.data"
 _LONGEST = 255  # bytes of a file's name
@@ -86,7 +88,7 @@ def sweep(target: Path, folder: Path, old: frozenset[str], new: str | None) -> l
     try:
         entries = os.listdir(folder)
     except OSError as error:
-        return [f"{folder} may hold weights of the replaced model: {error.strerror or error}"] if old else []
+        return [f"{folder} may hold weights of the replaced model: {reason_of(error)}"] if old else []
     names = old | {name for name in entries if _is_own(name, target)}
     there = sorted(name for name in names if name != new and os.path.lexists(folder / name))
     models = {file: weights_named(file) for file in _models(folder, entries)} if there else {}
@@ -124,7 +126,7 @@ def _removed(file: Path) -> str | None:
     try:
         file.unlink()
     except OSError as error:
-        return f"it cannot be removed: {error.strerror or error}"
+        return f"it cannot be removed: {reason_of(error)}"
     return None
 
 

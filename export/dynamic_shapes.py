@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ShapesCollection
 from torch.utils import _pytree as pytree
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, said_by
 from edgefc.export.adapter import Inputs
 from edgefc.export.axes import Axis, Plan
-from edgefc.export.examples import Args, arguments, said_by
+from edgefc.export.examples import Args, arguments
 
 _FORM = (
     'Write one entry per argument, such as {"input_ids": {0: "batch", 1: "tokens"}}: a name, a torch.export.Dim, '

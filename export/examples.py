@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgefc.errors import UsageError, first_line
+from edgefc.errors import UsageError
 
 Args = Tensor | Sequence[Any] | Mapping[str, Any]
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -47,9 +47,3 @@ def arguments(args: Args) -> Inputs:
 def tensors(inputs: Any) -> list[Tensor]:
     """Every tensor in nested tuples, lists and dicts, in order."""
     return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
-
-
-def said_by(error: BaseException) -> str:
-    """An exception of someone else's code in part of a sentence: its type and its first line."""
-    kind, said = type(error).__name__, first_line(error)
-    return kind if said == kind else f"{kind}: {said}"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from edgefc.errors import ModelError, UsageError, first_line, needs_extra
-from edgefc.export import candidates
+from edgefc.errors import ModelError, UsageError, first_line, needs_extra, shortened
+from edgefc.export import attributes, candidates
 from edgefc.export.described import Described
 from edgefc.export.stored import Reader, Use, Weight, metadata, passes_on, text
 from edgefc.files import exists
@@ -173,18 +173,16 @@ def _described(node: onnx.NodeProto) -> Described:
     told = f"node {node.name!r}, an edgefc::{node.op_type},"
     if node.op_type not in lowerings():
         raise ModelError(f"{told} is of no layer that this version knows. Known are: {', '.join(sorted(lowerings()))}.")
-    attributes = {text(each.name): _value(each) for each in node.attribute}
+    attributes.check(node)
+    found = attributes.values(node)
     try:
-        return lowerings()[node.op_type].describe(attributes)
+        return lowerings()[node.op_type].describe(found)
     except KeyError as error:
         raise ModelError(f"{told} has no {error.args[0]}. Export the model again.") from None
     except (TypeError, ValueError, ArithmeticError, LookupError):
-        raise ModelError(f"{told} has attributes that no layer has: {attributes}. Export the model again.") from None
-
-
-def _value(attribute: onnx.AttributeProto) -> object:
-    value = onnx.helper.get_attribute_value(attribute)
-    return text(value) if isinstance(value, bytes) else value
+        raise ModelError(
+            f"{told} has attributes that no layer has: {shortened(found)}. Export the model again."
+        ) from None
 
 
 def _parts(weights: Sequence[Weight], total: int) -> tuple[Part, ...]:

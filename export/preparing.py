@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from edgefc.errors import ExportError
+from edgefc.errors import ExportError, said_by
 from edgefc.export import axes, caches
 from edgefc.export.adapter import Adapter, left_out, named_inputs
 from edgefc.export.autocast import entered_autocasts
 from edgefc.export.axes import Plan
 from edgefc.export.dynamic_shapes import plan_of
-from edgefc.export.examples import said_by
 from edgefc.export.state import Given, check_has_values, note_on_state
 from edgefc.layers.checkpoint import Seeded
 
@@ -120,7 +119,9 @@ def _first_run(given: Given, adapter: Adapter) -> tuple[Any, str | None]:
     try:
         with given.run() as before, entered_autocasts(model) as seen:
             note = note_on_state(before, run)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         check_has_values(model)
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in adapter.inputs.tensors)
         raise ExportError(
@@ -179,6 +180,8 @@ def _failure(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, int
     try:
         with given.run():
             adapter.call(*axes.resized(plan, adapter.inputs.tensors, sizes))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return said_by(error)
     return None

@@ -9,12 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgefc.errors import ModelError, UsageError, decoded, first_line
+from edgefc.errors import ModelError, UsageError, said_by
 from edgefc.export.adapter import Adapter
-from edgefc.export.examples import said_by
+from edgefc.export.build import DOMAIN
 from edgefc.export.state import Given
 from edgefc.files import exists
+from edgefc.layers.facts import DOMAIN_VERSION
 from edgefc.modelfile.admission import admit
+from edgefc.modelfile.attributes import check_attributes
+from edgefc.onnxruntime_text import reason
 
 
 def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
@@ -26,7 +29,9 @@ def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> l
     try:
         with given.run():
             return [to_numpy(tensor).copy() for tensor in adapter(*inputs).values()]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise UsageError(
             f"the torch model cannot run on inputs of shapes {shapes}: {said_by(error)}. Give the example inputs that "
@@ -38,12 +43,13 @@ def open_session(file: Path) -> Any:
     if not (exists(file) and file.is_file()):
         raise UsageError(f"no file {file}. Name an .onnx file that exists.")
     admit(file)
+    check_attributes(file, DOMAIN, DOMAIN_VERSION)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:  # the fallback would load it a second time, and print a banner
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
-        raise ModelError(f"onnxruntime cannot load {file.name}: {first_line(decoded(error))}.") from None
+        raise ModelError(f"onnxruntime cannot load {file.name}: {reason(error, file)}.") from None
 
 
 def feeds_of(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
@@ -76,7 +82,7 @@ def run_session(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> lis
     except Exception as error:
         shapes = {name: array.shape for name, array in feeds.items()}
         raise ModelError(
-            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {first_line(decoded(error))}."
+            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {reason(error, file)}."
         ) from None
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from edgefc.errors import ExportError, UsageError
+from edgefc.errors import ExportError, UsageError, said_by
 from edgefc.export.beside import data_name, sweep, weights_named
-from edgefc.export.examples import said_by
 from edgefc.files import TEMPORARY, Place, finish, writing
 from edgefc.locks import alone
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgefc.errors import UsageError
-from edgefc.export.examples import said_by
+from edgefc.errors import UsageError, said_by, shortened
+from edgefc.export import isolation
+from edgefc.export.isolation import unchanged_process
 from edgefc.export.weights import load_weights
 from edgefc.files import exists
 from edgefc.screen import err
@@ -34,6 +36,8 @@ def load_model(
             do not fit, or no example inputs.
     """
     made = _call(_factory(source), source)
+    if inspect.iscoroutine(made):
+        made.close()  # or Python warns that nobody waited for it
     model, args = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module):
         raise UsageError(
@@ -63,15 +67,16 @@ def parse_input(text: str) -> torch.Tensor:
     sizes = shape_text.split("x")
     if dtype is None or not all(size.isascii() and size.isdigit() for size in sizes):
         raise UsageError(
-            f"--input {text!r} is not SHAPE[:DTYPE]. Write 1x64 or 1x16:int64; dtypes: {', '.join(_DTYPES)}."
+            f"--input {shortened(text, 80)!r} is not SHAPE[:DTYPE]. Write 1x64 or 1x16:int64; dtypes: "
+            f"{', '.join(_DTYPES)}."
         )
-    shape = [int(size) for size in sizes]
     try:
+        shape = [int(size) for size in sizes]
         if dtype.is_floating_point:
             return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
         return torch.zeros(shape, dtype=dtype)
-    except (RuntimeError, OverflowError, TypeError):  # beyond memory, or beyond 64 bits
-        raise UsageError(f"--input {text!r} is larger than memory. Give a smaller shape.") from None
+    except (RuntimeError, OverflowError, TypeError, ValueError):  # beyond memory, 64 bits, or what int() reads
+        raise UsageError(f"--input {shortened(text, 80)!r} is larger than memory. Give a smaller shape.") from None
 
 
 def _factory(source: str) -> Callable[[], Any]:
@@ -120,12 +125,22 @@ def _call(factory: Callable[[], Any], source: str) -> Any:
 
 
 def _run(action: Callable[[], Any], said: str) -> Any:
-    """Run the user's code; whatever it raises becomes one sentence, with the line it came from."""
+    """Run the user's code, and leave the process as it was.
+
+    Whatever the code raises becomes one sentence, with the line it came from.
+    """
     try:
-        return action()
-    except (Exception, SystemExit) as error:
-        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-        file, line = [place for place in places if not place[0].startswith("<frozen")][-1]  # not Python's own importer
-        raise UsageError(
-            f"{said}: {said_by(error)} ({Path(file).name}, line {line}). Correct it and run this again."
-        ) from error
+        with unchanged_process():
+            return action()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UsageError(f"{said}: {said_by(error)}{_place(error)}. Correct it and run this again.") from error
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, unless that is here: a call without the arguments that the factory needs, say."""
+    places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = (__file__, isolation.__file__)
+    others = [place for place in places if place[0] not in own and not place[0].startswith("<frozen")]
+    return f" ({Path(others[-1][0]).name}, line {others[-1][1]})" if others else ""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from edgefc.errors import ExportError, UsageError
+from edgefc.errors import ExportError, UsageError, said_by
 from edgefc.export.autocast import without_autocast
-from edgefc.export.examples import said_by, tensors
+from edgefc.export.examples import tensors
+from edgefc.export.isolation import exit_raises, unchanged_folder
 from edgefc.export.snapshot import Snapshot
 
 
@@ -24,7 +25,7 @@ class Given:
     def run(self) -> Iterator[Snapshot]:
         """The block may run the model; then its state is what eval() left. Yields that state, to compare with."""
         try:
-            with self._before.watch(self._ready):
+            with unchanged_folder(), self._before.watch(self._ready):
                 yield self._ready
         finally:
             self._ready.adopt_meta()
@@ -41,7 +42,8 @@ def as_given(model: nn.Module) -> Iterator[Given]:
 
     The modes are set by eval() and train(), which models override to merge weights or to drop caches. Then everything
     that Snapshot records is put back: modes, attributes, parameters and buffers are the same objects with the same
-    bits. So are torch's random generators, the grad mode and autocast, also where the block raises. May be nested.
+    bits. So are torch's random generators, the grad mode, autocast and the current folder, also where the block raises.
+    May be nested.
 
     Memory: a copy of the tensors that eval(), train() or a run within Given.run() write to, and no more.
 
@@ -52,7 +54,10 @@ def as_given(model: nn.Module) -> Iterator[Given]:
     _check_initialised(model)
     before = Snapshot(model)
     modes = [(module, bool(module.training)) for module in model.modules() if hasattr(module, "training")]
-    with torch.random.fork_rng(devices=_cuda_devices(model)), torch.no_grad(), without_autocast(model):
+    with (
+        unchanged_folder(), exit_raises(), torch.random.fork_rng(devices=_cuda_devices(model)), torch.no_grad(),
+        without_autocast(model),
+    ):  # fmt: skip
         try:
             with before.watch():
                 _set_mode(model, False)
@@ -127,7 +132,9 @@ def _check_initialised(model: nn.Module) -> None:
 def _set_mode(module: nn.Module, training: bool) -> None:
     try:
         module.train(training) if training else module.eval()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         call = "train()" if training else "eval()"
         raise ExportError(
             f"{type(module).__name__}.{call} raised {said_by(error)}. Give a model that can change its mode."

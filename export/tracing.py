@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.onnx import _flags
 from torch.onnx._internal.exporter import _capture_strategies, _registration
 
-from edgefc.errors import ExportError, UsageError
+from edgefc.errors import ExportError, UsageError, said_by
 from edgefc.export import axes, graph_axes
 from edgefc.export.adapter import Adapter
 from edgefc.export.autocast import without_autocast_regions
 from edgefc.export.axes import Plan
-from edgefc.export.examples import said_by
 from edgefc.export.experts import gathered_experts
 from edgefc.export.graph_axes import Specialised
 from edgefc.export.guards import Guards
@@ -114,7 +113,9 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
             )  # fmt: skip
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _why(adapter, plan, error) from error
     assert program is not None
     graph = program.model

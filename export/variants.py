@@ -5,12 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, said_by
 from edgefc.export import axes
 from edgefc.export.adapter import Adapter, Inputs
 from edgefc.export.axes import Axis, Plan
 from edgefc.export.caches import PAST
-from edgefc.export.examples import said_by
 from edgefc.export.running import file_order
 from edgefc.export.state import Given
 

@@ -1,7 +1,7 @@
 """onnxruntime's exceptions as one sentence each.
 
-Its texts carry status codes, C++ paths and signatures; what a user can act on is one clause of them. Texts change
-between releases, so an unknown one is cleaned and shown rather than guessed at.
+Texts that are known become sentences of ours. They change between releases, so an unknown one is shown as it is,
+without the places in onnxruntime's sources (edgefc/onnxruntime_text.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgefc.errors import EdgefcError, ModelError, decoded, shortened
+from edgefc.errors import EdgefcError, ModelError
+from edgefc.onnxruntime_text import bare, node, reason, short, text_of
 
-_LONGEST = 200  # characters of an unknown text
 _HERE = f"onnxruntime {ort.__version__}"
 _OTHER_RUNTIME = "Use a release that has it, or export without it"
 _NEWER = "Export it with a lower one, or use a newer onnxruntime"
@@ -34,8 +34,8 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         lambda m: f"its weights file {Path(m['file'] or m['old']).name!r} is not there. Put it beside the model",
     ),
     (
-        r"(?s)while running (?P<op>\S+) node\. Name:'(?P<name>[^']*)' Status Message: (?P<why>.*)",
-        lambda m: f"its {m['op']} node {m['name']!r} failed: {_cleaned(m['why'])}",
+        r"while running (?P<op>\S+) node\. Name:'(?P<name>.*?)' Status Message: (?P<why>.*)",
+        lambda m: f"its {node(m['op'], m['name'])} failed: {short(bare(m['why'])) or 'it gave no reason'}",
     ),
     (
         r"Type Error: Type 'tensor\((?P<type>\w+)\)' of input parameter .* of operator \((?P<op>\w+)\)",
@@ -66,46 +66,35 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 
 def load_error(path: Path, error: Exception, others: str | None = None) -> EdgefcError:
     """`others` is what Session says of a file with another version of the domain edgefc."""
-    error = decoded(error)
-    if others is not None and (found := re.search(_UNDEFINED, str(error))):
+    if others is not None and (found := re.search(_UNDEFINED, text_of(error))):
         return ModelError(
             f"cannot load {path}: it {others}, and the file does not define {_undefined(found)}. Export it again."
         )
-    return ModelError(f"cannot load {path}: {_sentence(str(error))}.")
+    return ModelError(f"cannot load {path}: {_sentence(path, error)}.")
 
 
 def is_of_another_type(error: Exception) -> bool:
     """Did a model not load because an operator has no such type? So ends a float64 layer with the native kernels."""
-    return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", str(decoded(error))))
+    return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", text_of(error)))
 
 
 def run_error(path: Path, error: Exception, empty: str | None = None) -> EdgefcError:
     """`empty` names an input without elements and its shape."""
-    error = decoded(error)
     if empty is not None:
         return ModelError(
-            f"cannot run {path}: input {empty}, which has no elements, and {_sentence(str(error))}. "
+            f"cannot run {path}: input {empty}, which has no elements, and {_sentence(path, error)}. "
             "Give at least one element along every axis."
         )
-    return ModelError(f"cannot run {path}: {_sentence(str(error))}.")
+    return ModelError(f"cannot run {path}: {_sentence(path, error)}.")
 
 
 def _undefined(found: re.Match[str]) -> str:
     return found["op"] or f"{found['domain']}:{found['name']}"
 
 
-def _sentence(text: str) -> str:
-    flat = " ".join(text.split())
+def _sentence(path: Path, error: Exception) -> str:
+    flat = bare(text_of(error), path)
     for pattern, say in _KNOWN:
         if found := re.search(pattern, flat):
             return say(found)
-    return _cleaned(flat)
-
-
-def _cleaned(text: str) -> str:
-    """The text without status codes, C++ source positions and signatures, cut at a word."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = re.sub(r"(Load model from|Exception during initialization:).*?(failed:|$)", "", text, count=1)
-    text = re.sub(r"\S+\.(cc|h|cpp):\d+ .*?\)(?: const)? ", "", text)
-    text = re.sub(r"\b\S+\.(cc|h|cpp):\d+ \S+ ?", "", text).strip().rstrip(".")
-    return shortened(text, _LONGEST) or "onnxruntime gave no reason"
+    return reason(error, path)

@@ -19,15 +19,17 @@ from __future__ import annotations
 
 import ast
 import math
+import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, reason_of
 from edgefc.runtime.signature import Array, Port, check_feeds, listed, near
 
 SEED = 0
@@ -41,7 +43,7 @@ Ranges = Mapping[str, Sequence[float]]
 # What numpy and zipfile raise for bytes that are no archive, a cut one, or one that lies about its sizes.
 BROKEN = (
     ValueError, TypeError, EOFError, KeyError, SyntaxError, MemoryError, OverflowError, AttributeError,
-    NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, UnicodeError,
+    NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, UnicodeError, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -275,13 +277,46 @@ def _batch_of(inputs: Sequence[Port], feeds: Mapping[str, Array]) -> int:
 
 
 def read_npz(path: str) -> dict[str, Array]:
-    """The arrays of an .npz file; pickled objects are refused."""
+    """The arrays of an .npz file.
+
+    Raises:
+        UsageError: it cannot be read, is no .npz of plain arrays, has two arrays of one name, or is larger than memory.
+    """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise UsageError(f"cannot read {path}: it is no ordinary file. Name an .npz file.")
         with open(path, "rb") as file:  # numpy does not close what it opened when the archive is broken
+            _check_archive(path, file)
             loaded = np.load(file, allow_pickle=False)
             arrays = {name: loaded[name] for name in loaded.files}
+    except UsageError:
+        raise
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or 'it is broken'}. Check the path.") from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     except BROKEN:
         raise UsageError(f"cannot read {path}: it is no .npz of plain arrays. Write it with numpy.savez.") from None
     return arrays
+
+
+def _check_archive(path: str, file: BinaryIO) -> None:
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    file.seek(0)
+    names = [entry.filename.removesuffix(".npy") for entry in entries]
+    double = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if double is not None:
+        raise UsageError(f"cannot read {path}: it has two arrays of the name {double!r}. Write it with numpy.savez.")
+    size, memory = sum(entry.file_size for entry in entries), _memory()
+    if size > memory:
+        raise UsageError(
+            f"cannot read {path}: its arrays have {size} bytes, and this machine has {memory} of memory. "
+            "Give smaller arrays."
+        )
+
+
+def _memory() -> int:
+    """Bytes of this machine, MOST_BYTES where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return MOST_BYTES

@@ -15,13 +15,14 @@ from typing import Any
 
 import onnxruntime as ort
 
-from edgefc.errors import ModelError
+from edgefc.errors import ModelError, said_by
 from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures, graph
 from edgefc.runtime.child import answer
 from edgefc.runtime.executed import executed
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
 from edgefc.runtime.presets import CPU_ONLY, session_options, settings
+from edgefc.runtime.session import check_nodes
 from edgefc.runtime.signature import port_of
 
 _SUFFIX = "_kernel_time"
@@ -31,6 +32,7 @@ _OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
 def work(question: dict[str, Any]) -> dict[str, Any]:
     file = Path(question["model"]["path"])
     admit(file)
+    check_nodes(file)
     with TemporaryDirectory() as folder:
         try:
             session = ort.InferenceSession(str(file), _options(Path(folder)), **CPU_ONLY)
@@ -48,7 +50,7 @@ def work(question: dict[str, Any]) -> dict[str, Any]:
             optimised = graph.read(Path(folder) / _OPTIMISED).graph
             nodes = executed(optimised, _events(Path(session.end_profiling())))
         except (OSError, ValueError) as error:
-            why = f"onnxruntime's profile of it is unreadable ({type(error).__name__}: {error})"
+            why = f"onnxruntime's profile of it is unreadable ({said_by(error)})"
             raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
         return {"batch": batch, "nodes": nodes}
 

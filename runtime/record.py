@@ -28,7 +28,7 @@ from typing import Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, reason_of
 from edgefc.files import write_text
 from edgefc.runtime.parts import Baseline, Cell, Config, Device, Environment, ModelFile, Part, Speed
 from edgefc.runtime.record_history import upgraded
@@ -95,12 +95,13 @@ def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
     Raises:
         UsageError: there is no file, or it holds nothing of this form and version.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise UsageError(f"cannot read {path}: it is no ordinary file. Name a record of {command}.")
     try:
         with Path(path).open("rb") as file:
             text = file.read(_LARGEST_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot read {path}: {reason}. Check the path.") from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     if len(text) > _LARGEST_BYTES:
         raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name a record of {command}.")
     try:

@@ -21,6 +21,7 @@ from edgefc.runtime.names import plain
 from edgefc.runtime.native import check_activations, check_mode
 from edgefc.runtime.parts import Config, ModelFile, WeightsFile
 from edgefc.runtime.presets import settings
+from edgefc.runtime.signature import Array, array_of
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,16 @@ def _write_npz(path: str, inputs: Mapping[str, Any]) -> None:
     """As numpy.savez, which takes no array by the name of its own parameter `file`."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, value in inputs.items():
-            array = np.asarray(value)
-            if array.dtype.hasobject:
-                raise UsageError(f"input {name!r} is no array of numbers or strings. Give one.")
+            array = _plain(str(name), value)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _plain(name: str, value: Any) -> Array:
+    """An array that is written without pickling: of numbers or strings."""
+    array = array_of(name, value)
+    if array.dtype.hasobject and all(isinstance(each, str) for each in array.flat):
+        array = array.astype(str)
+    if array.dtype.hasobject or array.dtype.kind not in "biufcSU":
+        raise UsageError(f"input {name!r} is an array of {array.dtype.name}. Give one of numbers or strings.")
+    return array

@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from edgefc.errors import ModelError, UsageError
 from edgefc.modelfile.admission import admit
+from edgefc.modelfile.attributes import check_attributes
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
 from edgefc.runtime.operators import ends_when_empty, versions_of
@@ -50,7 +51,8 @@ class Session:
     Raises:
         UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
             native="on" or activations="int8" for a file with another version of the domain edgefc.
-        ModelError: the file is no model that onnxruntime loads, or edgefc.modelfile.admission refuses it.
+        ModelError: the file is no model that onnxruntime loads, or edgefc.modelfile refuses it: an edgefc node has an
+            attribute that no layer has, say.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Session:
                 raise UsageError(_NO_INT8)
             self.settings["edgefc.activations"] = activations
         admit(self.path)
-        others = other_versions(self.path)
+        others = check_nodes(self.path)
         if others and (native == "on" or activations == "int8"):
             asked = "native is 'on'" if native == "on" else "activations is 'int8'"
             raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
@@ -162,6 +164,18 @@ def _empty(feeds: Mapping[str, Array]) -> str | None:
         if not value.size:
             return f"{name!r} was given the shape {list(value.shape)}"
     return None
+
+
+def check_nodes(path: Path) -> str | None:
+    """Check the attributes of edgefc nodes; what other_versions() says of a file whose nodes have another meaning.
+
+    Raises:
+        ModelError: a node has an attribute that no layer has.
+    """
+    others = other_versions(path)
+    if others is None:
+        check_attributes(path, kernels.DOMAIN, kernels.VERSION)
+    return others
 
 
 def other_versions(path: Path) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, first_line
 
 Array = npt.NDArray[Any]
 
@@ -19,6 +19,9 @@ _DTYPES = {
     "float16": "float16", "float": "float32", "double": "float64", "bool": "bool", "string": "str",
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
+
+_PYTHON = (bool, int, float, list, tuple)
+_NUMBERS = frozenset(_DTYPES.values()) - {"str"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,14 @@ def port_of(node: Any) -> Port:
 def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[Port]) -> dict[str, Array]:
     """The feeds as arrays, when names, dtypes, ranks and sizes are the model's.
 
+    Arrays of any byte order, memory layout or subclass are taken, tensors of torch on any device, and what else numpy
+    makes an array of. Lists and numbers of Python become the dtype of the model when it holds them.
+
     Raises:
-        UsageError: one is not; the sentence names both sides and what would work.
+        UsageError: one does not fit; the sentence names both sides and what would work.
     """
+    if not isinstance(feeds, Mapping):
+        raise UsageError(f"the feeds are a {type(feeds).__name__}. Give a dict of one array for each input, by name.")
     ports = {port.name: port for port in inputs}
     for name in feeds:
         if name not in ports:
@@ -55,7 +63,70 @@ def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[Port]) -> dict[str, A
     missing = [port for name, port in ports.items() if name not in feeds]
     if missing:
         raise UsageError(f"no value was given for input {missing[0].name!r}. Give all of: {listed(ports.values())}.")
-    return {name: _checked(np.asarray(feeds[name]), port) for name, port in ports.items()}
+    return {name: _checked(_given(feeds[name], port), port) for name, port in ports.items()}
+
+
+def array_of(name: str, value: Any) -> Array:
+    """What was given for an input as a plain array of this machine's byte order.
+
+    Raises:
+        UsageError: numpy makes no array of it, or parts of it are masked.
+    """
+    if type(value) is np.ndarray and value.dtype.isnative and value.flags.c_contiguous:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise UsageError(f"input {name!r} is a masked array, and a model has no masks. Fill it: {name}.filled(0).")
+    try:
+        array = np.asarray(_unwrapped(value))
+        return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+    except Exception as error:  # of other code: __array__, torch
+        raise UsageError(
+            f"input {name!r} is a {type(value).__name__} of which numpy makes no array: {first_line(error)}. "
+            "Give a numpy array."
+        ) from None
+
+
+def _unwrapped(value: Any) -> Any:
+    """A tensor of torch as numpy takes it: on the CPU, without a gradient, its values written out."""
+    if type(value).__module__.partition(".")[0] != "torch" and not hasattr(value, "resolve_neg"):
+        return value
+    return value.detach().cpu().resolve_conj().resolve_neg().numpy()
+
+
+def _given(value: Any, port: Port) -> Array:
+    array = array_of(port.name, value)
+    if port.dtype == "str":
+        return _strings(array, port)
+    if isinstance(value, _PYTHON) and not isinstance(value, np.generic) and port.dtype in _NUMBERS:
+        return _of_python(array, np.dtype(port.dtype))
+    return array
+
+
+def _of_python(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Numbers of Python, which have no dtype of their own, in one that holds them; otherwise as they were.
+
+    Whole numbers are kept exactly; fractions are rounded, and never to infinity.
+    """
+    if array.size and (array.dtype.kind not in "biuf" or (array.dtype.kind == "b") != (dtype.kind == "b")):
+        return array
+    with np.errstate(all="ignore"):
+        cast = array.astype(dtype)
+        if array.dtype.kind == "f":
+            held = dtype.kind == "f" and bool((np.isfinite(cast) == np.isfinite(array)).all())
+        else:
+            held = bool((cast.astype(array.dtype) == array).all()) and bool(((cast < 0) == (array < 0)).all())
+    return cast if held or not array.size else array
+
+
+def _strings(array: Array, port: Port) -> Array:
+    if array.dtype.kind == "T":  # numpy's strings of any length, which onnxruntime does not know
+        return array.astype(object)
+    if array.dtype.kind == "O":
+        odd = [each for each in array.flat if not isinstance(each, str)]
+        if odd:
+            kind = type(odd[0]).__name__
+            raise UsageError(f"input {port.name!r} holds an object of type {kind}; the model takes str. Give only str.")
+    return array
 
 
 def _checked(value: Array, port: Port) -> Array:
@@ -73,21 +144,24 @@ def _checked(value: Array, port: Port) -> Array:
 
 
 def _is(dtype: np.dtype[Any], port: Port) -> bool:
-    return dtype.kind in "UO" if port.dtype == "str" else dtype.name == port.dtype and dtype.isnative
+    return dtype.kind in "UO" if port.dtype == "str" else dtype.name == port.dtype
 
 
 def _dtype_error(value: Array, port: Port) -> str:
     if port.dtype not in _DTYPES.values():
         return f"input {port.name!r} is a {port.dtype}, which has no numpy array. Use a model with tensor inputs."
-    return (
-        f"input {port.name!r} was given {value.dtype.name}; the model takes {port.dtype}. "
-        f"Cast it: {port.name}.astype({port.dtype!r})."
-    )
+    hint = f"Cast it: {port.name}.astype({port.dtype!r})" if _casts(value.dtype) else f"Give an array of {port.dtype}"
+    return f"input {port.name!r} was given {value.dtype.name}; the model takes {port.dtype}. {hint}."
+
+
+def _casts(dtype: np.dtype[Any]) -> bool:
+    """Whether a cast keeps what the values say: not of complex numbers, dates, records and objects."""
+    return dtype.kind in "biufSU" or dtype.name.startswith(("bfloat", "float"))
 
 
 def near(name: str, known: Iterable[str]) -> str:
     """A did-you-mean in brackets when a known name is close, else nothing."""
-    match = difflib.get_close_matches(name, list(known), n=1)
+    match = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 

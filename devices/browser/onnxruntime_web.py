@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, reason_of
 from edgefc.progress import transfer
 
 VERSION = "1.30.0"
@@ -50,7 +50,7 @@ def files() -> dict[str, Path]:
                 _unpack(tarball, folder)
     except OSError as error:
         raise DeviceError(
-            f"cannot keep onnxruntime-web in {folder}: {error.strerror or error}. Make room, or set XDG_CACHE_HOME."
+            f"cannot keep onnxruntime-web in {folder}: {reason_of(error)}. Make room, or set XDG_CACHE_HOME."
         ) from None
     return found
 
@@ -103,7 +103,8 @@ def _fetched(folder: Path) -> IO[bytes]:
                 told(file.tell(), int(reply.headers.get("Content-Length") or 0))
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
         file.close()
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        cause = getattr(error, "reason", None)  # of a URLError: an exception, or a text
+        reason = cause if isinstance(cause, str) and cause else reason_of(cause or error)
         raise DeviceError(
             f"cannot fetch onnxruntime-web {VERSION} from {address}: {reason}. "
             f"Connect to it once, or put that file into {folder}."

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edgefc.devices.browser.link import Link, Refused
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, reason_of
 
 LARGEST_BODY = 192 << 20  # bytes of a posted answer
 _MOST_CONNECTIONS = 64
@@ -59,8 +59,7 @@ class Server:
         try:
             self._http = _Http((host, port), self)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DeviceError(f"cannot listen on {host} port {port}: {reason}. Choose another one.") from None
+            raise DeviceError(f"cannot listen on {host} port {port}: {reason_of(error)}. Choose another one.") from None
         self.port = int(self._http.server_address[1])
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()

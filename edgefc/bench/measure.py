@@ -16,7 +16,7 @@ from edgefc.bench.make import Made
 from edgefc.bench.models import Rival
 from edgefc.bench.plan import Case
 from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOut, Row
-from edgefc.errors import CheckFailed, EdgefcError, UsageError
+from edgefc.errors import CheckFailed, EdgefcError, UsageError, reason_of
 from edgefc.progress import Bar
 from edgefc.runtime import profile
 from edgefc.runtime.machine import environment
@@ -161,7 +161,7 @@ def _folder() -> Iterator[str]:
             yield folder
     except OSError as error:
         raise UsageError(
-            f"cannot write the models to {gettempdir()}: {error.strerror or error}. "
+            f"cannot write the models to {gettempdir()}: {reason_of(error)}. "
             "Make room there, or set TMPDIR to a folder on another disk."
         ) from None
 

@@ -44,7 +44,7 @@ or three minutes. When stopped, what was finished is shown, and is in the file o
 
 import argparse
 
-from edgefc.commands.profile import counts
+from edgefc.options import count, counts, seconds
 from edgefc.screen import err
 
 
@@ -55,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", type=_names, metavar="NAME[,NAME]", help="parts of names, such as circulant,int4 (default: all)"
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads per run (default: 1)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads per run (default: 1)")
     parser.add_argument(
-        "--time", type=float, default=0.2, metavar="SECONDS", help="time spent timing each row (default: 0.2)"
+        "--time", type=seconds, default=0.2, metavar="SECONDS", help="time spent timing each row (default: 0.2)"
     )
     parser.add_argument("--json", metavar="PATH", help="write the record here, after each size and batch")
     parser.add_argument("--plot", metavar="PATH", help="draw the map here, .svg or .png")

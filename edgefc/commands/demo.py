@@ -29,6 +29,8 @@ import importlib
 import shlex
 from pathlib import Path
 
+from edgefc.options import seeds
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where everything goes (default: edgefc-demo)",
     )  # fmt: skip
     parser.add_argument(
-        "--seeds", type=_seeds, default=5, metavar="N", help="trainings of each kind (default: 5); 1 shows no spread"
+        "--seeds", type=seeds, default=5, metavar="N", help="trainings of each kind (default: 5); 1 shows no spread"
     )
 
 
@@ -54,10 +56,3 @@ def run(args: argparse.Namespace) -> int:
     files = [shlex.quote(str(folder / name)) for name in ("circulant.onnx", "circulant.safetensors")]
     out(f"To check again: edgefc verify {files[0]} edgefc.demo.models:circulant --weights {files[1]}")
     return 0
-
-
-def _seeds(text: str) -> int:
-    """A count from 1; argparse shows the sentence."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seeds. Give a whole number from 1, such as 5.")
-    return int(text)

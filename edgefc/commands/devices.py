@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefc.commands.profile import add_options, options_of
+from edgefc.options import whole
 from edgefc.screen import out
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 for all networks of this machine"
     )
-    serve.add_argument("--port", type=int, default=0, metavar="N", help="default: one that is free")
+    serve.add_argument("--port", type=whole, default=0, metavar="N", help="default: one that is free")
     add_options(serve)
 
 
@@ -107,7 +108,7 @@ def _add(args: argparse.Namespace) -> int:
 
     transport: Transport = "ssh" if args.ssh is not None else "adb" if args.adb is not None else "emulated"
     address = getattr(args, transport)
-    inventory.add(args.name, inventory.Device(profile=args.profile, transport=transport, address=address))
+    inventory.add(args.name, inventory.made(args.profile, transport, address))
     out(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
     return 0
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefc.commands.profile import add_inputs, inputs_of
+from edgefc.options import count
 from edgefc.screen import out
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="an .onnx file")
     parser.add_argument("--device", required=True, metavar="KEY", help="a profile or a device of yours: edgefc devices")
-    parser.add_argument("--batch", type=_count, metavar="N", help="size of the open first dimension (default: 1)")
-    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="threads per run (default: 1)")
+    parser.add_argument("--batch", type=count, metavar="N", help="size of the open first dimension (default: 1)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads per run (default: 1)")
     add_inputs(parser)
     parser.add_argument("--all", action="store_true", help="print every layer (default: the 20 slowest)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
@@ -106,13 +107,3 @@ def _show(found: "Estimate", calibration: "Calibration", *, every: bool) -> None
         out("No estimate was checked on this device: it is extrapolated, and may be off by more than the band says.")
     if found.threads > 1:
         out("More than one thread was not checked anywhere: the work is taken to divide evenly.")
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count. Give a whole number from 1.")
-    return number

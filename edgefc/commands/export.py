@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefc.options import shown, whole
 from edgefc.screen import out
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, or a state dict saved by torch")
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE[:DTYPE]",
                         help="example input, such as 1x64 or 1x16:int64; once for each input")  # fmt: skip
-    parser.add_argument("--opset", type=int, default=20, metavar="N", help="18 to 23 (default: 20)")
+    parser.add_argument("--opset", type=whole, default=20, metavar="N", help="18 to 23 (default: 20)")
     parser.add_argument("--circulant", choices=("matmul", "dft"), default="matmul",
                         help="circulant layers by matrix products, or the DFT operator (default: matmul)")  # fmt: skip
     parser.add_argument("--prp", choices=("auto", "resident", "streaming"), default="auto",
@@ -103,8 +104,8 @@ def axes(text: str) -> dict[str, dict[int, str]]:
         label, _, axis = place.rpartition(":")
         if not (label and axis.isascii() and axis.isdigit() and len(axis) < 4 and name.isidentifier()):
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no list of INPUT:AXIS=NAME. Write the input, the axis counted from 0 and a name for its "
-                "size, such as input_ids:1=tokens."
+                f"{shown(text)} is no list of INPUT:AXIS=NAME. Write the input, the axis counted from 0 and a name for "
+                "its size, such as input_ids:1=tokens."
             )
         found.setdefault(label, {})[int(axis)] = name
     return found
@@ -114,7 +115,7 @@ def names(text: str) -> list[str]:
     """'scores,boxes' as a list; argparse shows the sentence."""
     found = [part.strip() for part in text.split(",")]
     if not all(found):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of names. Write names such as scores,boxes.")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no list of names. Write names such as scores,boxes.")
     return found
 
 

@@ -29,11 +29,11 @@ which edgefc.runtime.Report.read reads.
 """
 
 import argparse
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from edgefc.options import count, counts, number, real, seconds, shown
 from edgefc.screen import err, reported
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_inputs(parser)
     parser.add_argument(
-        "--time", type=float, default=1.0, metavar="SECONDS", help="time spent timing each row (default: 1)"
+        "--time", type=seconds, default=1.0, metavar="SECONDS", help="time spent timing each row (default: 1)"
     )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
     parser.add_argument("--json", metavar="PATH", help="write the record here")
@@ -176,7 +176,7 @@ def _show(report: "Report") -> None:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of devices. Give names, such as local,kitchen.")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no list of devices. Give names, such as local,kitchen.")
     return names
 
 
@@ -184,12 +184,12 @@ def shape(text: str) -> tuple[str, tuple[int | None, ...]]:
     """'input_ids=1x128' as a name and sizes; argparse shows the sentence."""
     name, equals, sizes = text.rpartition("=")
     try:
-        found = tuple(None if size == "?" else int(size) for size in sizes.split("x"))
-    except ValueError:
+        found = tuple(None if size == "?" else count(size) for size in sizes.split("x"))
+    except argparse.ArgumentTypeError:
         found = ()
-    if not equals or not name or not found or any(size is not None and size < 1 for size in found):
+    if not equals or not name or not found:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no shape of an input. Give its name and one size per axis, such as input_ids=1x128."
+            f"{shown(text)} is no shape of an input. Give its name and one size per axis, such as input_ids=1x128."
         )
     return name, found
 
@@ -199,11 +199,11 @@ def values(text: str) -> tuple[str, tuple[float, float]]:
     name, equals, ends = text.rpartition("=")
     try:
         low, high = map(_number, ends.split(":"))
-    except (ValueError, OverflowError):
+    except ValueError:
         low, high = 1, 0
     if not equals or not name or low > high:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no range of values. Give an input's name, the lowest and the highest value, such as "
+            f"{shown(text)} is no range of values. Give an input's name, the lowest and the highest value, such as "
             "input_ids=0:30521."
         )
     return name, (low, high)
@@ -211,21 +211,10 @@ def values(text: str) -> tuple[str, tuple[float, float]]:
 
 def _number(text: str) -> float:
     """Whole numbers stay exact."""
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-    if not math.isfinite(number):
+    exact = number(text)
+    if exact is not None:
+        return exact
+    found = real(text)
+    if found is None:
         raise ValueError(text)
-    return number
-
-
-def counts(text: str) -> tuple[int, ...]:
-    """'1,64' as numbers; argparse shows the sentence."""
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of counts. Give whole numbers from 1, such as 1,64.")
-    return numbers
+    return found

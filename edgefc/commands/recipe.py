@@ -18,6 +18,8 @@ import argparse
 import importlib
 from pathlib import Path
 
+from edgefc.options import seeds
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe; --list shows them")
@@ -25,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="where everything goes (default: edgefc-recipes/NAME)"
     )
-    parser.add_argument("--seeds", type=_seeds, metavar="N", help="trainings of each kind (default: the recipe's)")
+    parser.add_argument("--seeds", type=seeds, metavar="N", help="trainings of each kind (default: the recipe's)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the paper's data set instead of the bundled data")
     parser.add_argument("--quick", action="store_true", help="2 seeds and a few steps: does it run?")
 
@@ -56,10 +58,3 @@ def _list() -> None:
     columns = ("recipe", "paper", "bundled data", "--data takes", "minutes", "question")
     found = recipes().values()
     print_table(columns, [(r.name, r.paper, r.bundled, r.wanted, f"{r.minutes:g}", r.question) for r in found], left=6)
-
-
-def _seeds(text: str) -> int:
-    """A count from 1; argparse shows the sentence."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seeds. Give a whole number from 1, such as 5.")
-    return int(text)

@@ -16,6 +16,7 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefc.attributes import CODE_BITS as CODE_BITS
 from edgefc.errors import UsageError
 
 VERSION = 1
@@ -33,8 +34,6 @@ STRIDE = 0x9E3779B9
 
 KEY_1, KEY_2, KEY_3 = 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F
 """Odd constants that keep the three rounds of the seed apart."""
-
-CODE_BITS = (1, 2, 4, 8)
 
 _MASK = 0xFFFFFFFF
 _GAUSSIAN = (0.07938034, 0.24014291, 0.40728647, 0.58651793, 0.78667235, 1.0243342, 1.3408977, 1.9899809)

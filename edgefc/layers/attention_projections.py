@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from edgefc.errors import ShapeError, UsageError
+from edgefc.errors import ShapeError, UsageError, first_line
 
 
 def check_makes(projection: Callable[..., nn.Module], n: int, m: int, *, bias: bool, seed: int) -> None:
@@ -62,5 +62,5 @@ def _check_takes(projection: Callable[..., Any], example: str, *arguments: objec
     except TypeError as error:
         called = getattr(projection, "__qualname__", repr(projection)).rpartition("<locals>.")[2]
         raise UsageError(
-            f"cannot make projections with {called}: {error}. Give a function of {example.format(called)}."
+            f"cannot make projections with {called}: {first_line(error)}. Give a function of {example.format(called)}."
         ) from None

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgefc.attributes import ACTIVATIONS as ACTIVATIONS
+from edgefc.attributes import MAX_ORDER as MAX_ORDER
+
 DOMAIN_VERSION = 1
-
-ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "softplus", "sin")
-"""Element-wise functions. In a file a function is its place in this list: append, never reorder."""
-
-MAX_ORDER = 32
-"""The highest order of EUGen: five doublings of the running product in the exported body. The paper goes up to 5."""
 
 
 def left_first(d: Sequence[int], u: Sequence[int]) -> bool:

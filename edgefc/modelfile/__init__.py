@@ -4,6 +4,7 @@
     functions.py   what the local functions of a file come to when onnxruntime writes them out
     weights.py     the tensors whose data lie in other files
     places.py      where those files may lie
+    attributes.py  check_attributes(): those of edgefc nodes
     protobuf.py    the fields of a protobuf message, read from a file by position
 
 The standard library only: the agent on a board carries these modules (devices/pack.py).

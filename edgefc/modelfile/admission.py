@@ -20,7 +20,7 @@ import os
 import stat
 from pathlib import Path
 
-from edgefc.errors import ModelError, UsageError, shortened
+from edgefc.errors import ModelError, UsageError, reason_of, shortened
 from edgefc.modelfile.functions import check_functions
 from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, inside, merged, opened, strings
 from edgefc.modelfile.weights import is_ort_format, no_onnx, places
@@ -71,8 +71,7 @@ def check_file(path: Path) -> None:
     except UsageError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot load {shortened(path)}: {reason}. Check the path.") from None
+        raise UsageError(f"cannot load {shortened(path)}: {reason_of(error)}. Check the path.") from None
     if empty:
         raise ModelError(f"cannot load {path}: the file is empty. Export it or copy it again.")
 

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from edgefc.errors import reason_of
+
 _LONGEST = 80  # characters of a name in a message
 _AGAIN = "Export it again"
 
@@ -101,7 +103,7 @@ def _size(model: Path, location: str) -> int:
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"its weights file {shown} is not there. Put it beside the model") from None
     except OSError as error:
-        why = error.strerror or error
+        why = reason_of(error)
         raise ValueError(f"its weights file {shown} cannot be used: {why}. Save it with another name") from None
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"its weights {shown} are no regular file. Save it with a file beside it")

@@ -13,6 +13,7 @@ What protobuf's C++ reader does with odd bytes is done here as well: keys and en
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +135,20 @@ def varints(source: Source, message: Message, number: int) -> Iterator[int]:
             yield from [field.value] if field.value >= 0 else packed(source.read(field.start, field.end))
 
 
+def floats(source: Source, message: Message, number: int) -> Iterator[float]:
+    """The float32 values of one field, each in a field of its own or several packed into one.
+
+    Raises:
+        Malformed: as fields(), or a list of bytes that are no multiple of four.
+    """
+    for start, end in message:
+        for field in _fields(source, start, end, four_bytes=True):
+            if field.number == number and field.value < 0:
+                if (field.end - field.start) % 4:
+                    raise Malformed("a list of numbers ends early")
+                yield from (value for (value,) in struct.iter_unpack("<f", source.read(field.start, field.end)))
+
+
 def packed(data: bytes) -> Iterator[int]:
     """The varints that bytes hold one after another."""
     at = 0
@@ -142,7 +157,8 @@ def packed(data: bytes) -> Iterator[int]:
         yield value
 
 
-def _fields(source: Source, at: int, stop: int) -> Iterator[Field]:
+def _fields(source: Source, at: int, stop: int, four_bytes: bool = False) -> Iterator[Field]:
+    """With four_bytes, values of that wire type too, as what has a length."""
     open_groups: list[int] = []
     block, base, ready = b"", 0, -1  # a header that starts before `ready` lies in the block
     while at < stop:
@@ -166,6 +182,8 @@ def _fields(source: Source, at: int, stop: int) -> Iterator[Field]:
                 yield Field(number, at, at, value)
         elif wire in _STEP:
             at = base + next_ + _STEP[wire]
+            if four_bytes and wire == FOUR_BYTES and at <= stop and not open_groups:
+                yield Field(number, at - 4, at, -1)
         else:
             at = base + next_
             if wire == GROUP:

@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, first_line
 
 DOMAIN, VERSION = "edgefc", 1  # what the kernels compute: nodes of this version of the domain
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
@@ -60,7 +60,7 @@ def choose(mode: str) -> tuple[str, str] | None:
     except OSError as error:  # of another processor, or made for a newer system
         if mode == "auto":
             return None
-        raise UsageError(f"native is 'on', and the kernels cannot be loaded: {error}. {_BUILD}.") from None
+        raise UsageError(f"native is 'on', and the kernels cannot be loaded: {first_line(error)}. {_BUILD}.") from None
     library.EdgefcNativeCpu.restype = ctypes.c_char_p
     variant = library.EdgefcNativeCpu()
     if variant is None:

@@ -1,0 +1,111 @@
+"""The attributes of edgefc nodes, checked before onnxruntime computes with them: some make it allocate without end.
+
+Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto):
+
+    ModelProto           graph 7, opset_import 8, functions 25
+    OperatorSetIdProto   domain 1, version 2
+    FunctionProto        name 1, attribute 6, domain 10
+    GraphProto           node 1, initializer 5, input 11
+    NodeProto            input 1, name 3, op_type 4, attribute 5, domain 7
+    AttributeProto       name 1, f 2, i 3, s 4, floats 7, ints 8, type 20, ref_attr_name 21
+    TensorProto          dims 1, name 8
+    ValueInfoProto       name 1, type 2 > tensor_type 1 > shape 2 > dim 1 > dim_value 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgefc.attributes import fault
+from edgefc.errors import ModelError
+from edgefc.modelfile.protobuf import Malformed, Message, Source, floats, inside, opened, strings, varints
+
+_LONGEST = 1 << 16  # bytes of one attribute: a codebook has at most 256 numbers
+_FLOAT, _INT, _STRING, _FLOATS, _INTS = 1, 2, 3, 6, 7  # AttributeProto.AttributeType
+_REFERENCE = object()  # the value of an attribute that a function passes on
+
+
+def check_attributes(path: Path, domain: str, version: int) -> None:
+    """Check the nodes of the main graph. A file of another version of the domain is not checked.
+
+    Raises:
+        ModelError: a node has an attribute that no layer has. The sentence names the node, the attribute and its value.
+    """
+    with opened(path) as source:
+        try:
+            found = next(_faults(source, domain, version), None)
+        except Malformed:  # no protobuf, an .ort file say; onnxruntime tells of the rest
+            return
+    if found is not None:
+        raise ModelError(f"cannot load {path}: {found}. Export it again.")
+
+
+def _faults(source: Source, domain: str, version: int) -> Iterator[str]:
+    for imported in inside(source, source.whole, 8):
+        if _text(source, imported, 1) == domain and [0, *varints(source, imported, 2)][-1] != version:
+            return
+    needed: dict[str, list[str]] = {}
+    for function in inside(source, source.whole, 25):
+        if _text(source, function, 10) == domain:
+            needed[_text(source, function, 1)] = _texts(source, function, 6)
+    for graph in inside(source, source.whole, 7):
+        nodes = [node for node in inside(source, graph, 1) if _text(source, node, 7) == domain]
+        shapes = _shapes(source, graph) if nodes else {}
+        for node in nodes:
+            op, inputs = _text(source, node, 4), _texts(source, node, 1)
+            stored = {place: shapes[name] for place, name in enumerate(inputs) if name in shapes}
+            attributes = dict(_attribute(source, each) for each in inside(source, node, 5))
+            known = {name: value for name, value in attributes.items() if value is not _REFERENCE}
+            said = fault(op, known, stored, [name for name in needed.get(op, []) if name not in attributes])
+            if said is not None:
+                yield f"its node {_text(source, node, 3)!r}, an {domain}::{op}, {said}"
+
+
+def _shapes(source: Source, graph: Message) -> Mapping[str, Sequence[int | None]]:
+    """Of stored weights, and of the inputs of the graph."""
+    found: dict[str, Sequence[int | None]] = {}
+    for port in inside(source, graph, 11):
+        for shape in inside(source, port, 2, 1, 2):
+            sizes = [next(varints(source, axis, 1), None) for axis in inside(source, shape, 1)]
+            found[_text(source, port, 1)] = sizes
+    return found | {_text(source, each, 8): list(varints(source, each, 1)) for each in inside(source, graph, 5)}
+
+
+def _attribute(source: Source, message: Message) -> tuple[str, Any]:
+    """The name, and the value: None where it is of another type than the attributes of edgefc nodes."""
+    if sum(end - start for start, end in message) > _LONGEST:
+        return _text(source, message, 1), None
+    texts = strings(source, message, 1, 4, 21)
+    name = texts.get(1, b"").decode(errors="replace")
+    if texts.get(21):
+        return name, _REFERENCE
+    kind = [0, *varints(source, message, 20)][-1]
+    if kind == _STRING:
+        return name, texts.get(4, b"").decode(errors="replace")
+    if kind == _INT:
+        return name, _signed([0, *varints(source, message, 3)][-1])
+    if kind == _INTS:
+        return name, list(map(_signed, varints(source, message, 8)))
+    if kind in (_FLOAT, _FLOATS):
+        values = list(floats(source, message, 2 if kind == _FLOAT else 7))
+        return name, [0.0, *values][-1] if kind == _FLOAT else values
+    return name, None
+
+
+def _texts(source: Source, message: Message, number: int) -> list[str]:
+    return [_decoded(source, each) for each in inside(source, message, number)]
+
+
+def _text(source: Source, message: Message, number: int) -> str:
+    """The last value of a field."""
+    return strings(source, message, number).get(number, b"").decode(errors="replace")
+
+
+def _decoded(source: Source, span: Message) -> str:
+    return b"".join(source.read(start, end) for start, end in span).decode(errors="replace")
+
+
+def _signed(value: int) -> int:
+    return value - (value >> 63 << 64)

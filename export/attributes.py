@@ -1,0 +1,44 @@
+"""The attributes of edgefc nodes in a file that is read: checked by the rules of edgefc/attributes.py."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from edgefc.attributes import fault
+from edgefc.errors import ModelError
+
+_DOMAIN = "edgefc"
+_TYPES = onnx.AttributeProto
+_FIELDS = {_TYPES.FLOAT: "f", _TYPES.INT: "i", _TYPES.STRING: "s", _TYPES.FLOATS: "floats", _TYPES.INTS: "ints"}
+
+
+def values(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes by name: int, float, str or a list of numbers; None for a value of any other type."""
+    return {_text(each.name): _value(each) for each in node.attribute if not each.ref_attr_name}
+
+
+def check(node: onnx.NodeProto, shapes: Mapping[int, Sequence[int | None]] | None = None) -> None:
+    """Check one node.
+
+    Args:
+        shapes: of the inputs whose shapes the file gives, by their place; None for an axis that it leaves open.
+
+    Raises:
+        ModelError: an attribute is not what a layer has. The sentence names the node, the attribute and its value.
+    """
+    said = fault(node.op_type, values(node), shapes or {})
+    if said is not None:
+        raise ModelError(f"node {node.name!r}, an {_DOMAIN}::{node.op_type}, {said}. Export the model again.")
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    field = _FIELDS.get(attribute.type)
+    value = None if field is None else getattr(attribute, field)
+    if isinstance(value, bytes):
+        return _text(value)
+    return value if value is None or isinstance(value, (int, float)) else list(value)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
