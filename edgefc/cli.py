@@ -3,26 +3,37 @@
 A command module has a docstring (first line: usage; then what --help prints), add_arguments(parser)
 and run(args) -> exit code. Nothing heavy is imported before run().
 
-Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted.
+Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 hangup
+(SIGHUP). After a signal, what was finished is shown and written, children end, and temporary folders are removed
+(endings.py).
 """
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 
 import edgefc
 import edgefc.commands
+from edgefc import endings
 from edgefc.errors import EdgefcError
+from edgefc.runtime.child import OWN_ENVIRONMENT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; an EdgefcError becomes one line on stderr.
+    """Run one subcommand and return its exit code; an EdgefcError or a signal becomes one line on stderr.
 
     Code of the user's that ends the process with exit code 0, in a place that no command expects, is an error too.
     """
     args = _parser().parse_args(argv)
+    for name, value in OWN_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # before onnxruntime is imported
+    return endings.run(f"edgefc {args.command}", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         return int(args.run(args))
     except SystemExit as error:
@@ -33,9 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgefcError as error:
         print(f"edgefc {args.command}: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"edgefc {args.command}: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -17,7 +17,6 @@ import onnxruntime as ort
 
 from edgefc.errors import ModelError
 from edgefc.runtime import failures, graph
-from edgefc.runtime.child import answer
 from edgefc.runtime.executed import executed
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
 from edgefc.runtime.presets import session_options, settings
@@ -77,5 +76,4 @@ def _events(profile: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-if __name__ == "__main__":
-    answer(work)
+answer = work
