@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from edgefc import temporary
 from edgefc.catalogue import Called, Entry, entries
 from edgefc.export import export
 from edgefc.export.inspector import inspect
@@ -41,8 +41,8 @@ class Row:
 
 def rows() -> list[Row]:
     """Every entry of the catalogue, exported one by one."""
-    with TemporaryDirectory() as folder:
-        return [_row(entry, Path(folder)) for entry in tqdm(entries(), desc="exporting", unit="layer", disable=None)]
+    with temporary.folder("edgefc-layers-") as folder:
+        return [_row(entry, folder) for entry in tqdm(entries(), desc="exporting", unit="layer", disable=None)]
 
 
 def cells(row: Row) -> tuple[str, ...]:
