@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import edgefc
 import edgefc.commands
 from edgefc import endings
-from edgefc.errors import EdgefcError
+from edgefc.errors import EdgefcError, at_limit
 from edgefc.runtime.child import OWN_ENVIRONMENT
 
 
@@ -27,13 +27,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Code of the user's that ends the process with exit code 0, in a place that no command expects, is an error too.
     """
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    command = [word for word in words[:1] if word.isalpha()]
+    return endings.run(" ".join(["edgefc", *command]), lambda: _run(words))
+
+
+def _run(words: Sequence[str]) -> int:
+    args = _parser().parse_args(words)
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries of torch end the process then, without a reason
+        print(
+            f"edgefc {args.command}: the current folder no longer exists. Change to another one: cd ~", file=sys.stderr
+        )
+        return EdgefcError.exit_code
     for name, value in OWN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # before onnxruntime is imported
-    return endings.run(f"edgefc {args.command}", lambda: _run(args))
-
-
-def _run(args: argparse.Namespace) -> int:
     try:
         return int(args.run(args))
     except SystemExit as error:
@@ -47,6 +56,11 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if at_limit(error) is None:
+            raise
+        print(f"edgefc {args.command}: {error.strerror}. {at_limit(error)}", file=sys.stderr)
+        return EdgefcError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ a second exception prevents that, at the exit of Python. One that ends by os._ex
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import secrets
 import shutil
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, at_limit
 
 _NEW = "new-"  # a folder that its process has not locked yet
 _NEW_FOR_S = 60.0  # no process takes so long from making a folder to locking it
@@ -51,7 +52,7 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
             lock = _locked(new)
             new.rename(made)  # only now: no other process removes a folder that is locked
         except OSError as error:
-            if place is None:
+            if place is None and not at_limit(error):
                 raise _no_place(error) from None
             raise
         yield made
@@ -125,8 +126,10 @@ def _locked(path: Path) -> int | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         if descriptor >= 0:
             os.close(descriptor)
+        if at_limit(error) and error.errno != errno.EAGAIN:  # which flock() gives for a lock that another has
+            raise
         return None
     return descriptor

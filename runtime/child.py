@@ -9,7 +9,6 @@ A child ends with its parent however the parent ends, and never outlives its tim
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -35,12 +34,6 @@ onnxruntime 1.31 otherwise writes an identifier of the device and events below t
 
 _PROGRAM = ("-m", "edgefc.runtime.probe")
 _ALARM = -getattr(signal, "SIGALRM", 0)
-_LIMITS = {  # of errors that starting a process may meet
-    errno.EMFILE: "Raise the limit of open files: ulimit -n 1024.",
-    errno.ENFILE: "Close other programs: the system has too many open files.",
-    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or close other programs.",
-    errno.ENOMEM: "Close other programs, or raise the limit of memory (ulimit -v).",
-}
 
 # Where this Python looks for modules by the user's wish, as it understood the entries when it started: relative
 # ones mean that folder, not the one that is current when a child starts, and empty ones are the current folder.
@@ -66,7 +59,7 @@ class Children:
         except subprocess.TimeoutExpired:
             raise _too_long(about, limit_s) from None
         except OSError as error:
-            advice = _LIMITS.get(error.errno or 0, "Run edgefc with a Python that can be started again.")
+            advice = errors.at_limit(error) or "Run edgefc with a Python that can be started again."
             raise errors.ModelError(f"cannot start {sys.executable!r}: {error.strerror or error}. {advice}") from None
         if done.returncode and done.returncode == _ALARM:
             raise _too_long(about, limit_s)

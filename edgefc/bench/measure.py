@@ -17,7 +17,7 @@ from edgefc.bench.make import Made
 from edgefc.bench.models import Rival
 from edgefc.bench.plan import Case
 from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOut, Row
-from edgefc.errors import CheckFailed, EdgefcError, UsageError
+from edgefc.errors import CheckFailed, EdgefcError, UsageError, at_limit
 from edgefc.runtime import profile
 from edgefc.runtime.machine import environment
 from edgefc.runtime.parts import Cell, Environment, Memory
@@ -161,6 +161,8 @@ def _folder() -> Iterator[Path]:
         with temporary.folder("edgefc-bench-", place) as folder:
             yield folder
     except OSError as error:
+        if at_limit(error):
+            raise
         raise UsageError(
             f"cannot write the models to {place}: {error.strerror or error}. "
             "Make room there, or set TMPDIR to a folder on another disk."
