@@ -51,6 +51,7 @@ def run(name: str, work: Callable[[], int]) -> int:
                 raise  # otherwise what was finished could not be shown: the terminal is gone
         else:
             return code
+    exec("")  # noqa: S102  otherwise Python ends itself with SIGINT if the exception passed through an exec() before
     with suppress(OSError):
         print(ending.line, file=sys.stderr)
     return ending.code
