@@ -28,13 +28,15 @@ from edgefc import endings, temporary
 def work():
     with temporary.folder("held-", sys.argv[1]) as made:
         (made / "file").write_text("half")
-        print("ready", flush=True)
 {body}
     return 0
 sys.exit(endings.run("edgefc x", work))
 """
+_READY = "print('ready', flush=True)\n"
 # A mutex that is locked twice waits for ever, in C, whatever signals arrive.
-_STUCK = "mutex = (ctypes.c_byte * 128)()\nlock = ctypes.CDLL(None).pthread_mutex_lock\nlock(mutex)\nlock(mutex)"
+_STUCK = (
+    _READY + "mutex = (ctypes.c_byte * 128)()\nlock = ctypes.CDLL(None).pthread_mutex_lock\nlock(mutex)\nlock(mutex)"
+)
 
 
 def started(place: Path, body: str, settings: str = "", *, before: str = "") -> "subprocess.Popen[str]":
@@ -60,7 +62,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 @pytest.mark.parametrize("name", CODES)
 def test_a_signal_ends_the_command(tmp_path: Path, name: str) -> None:
     """Within exec() too, by which dataclasses and named tuples are made: Python then would end itself with SIGINT."""
-    process = started(tmp_path, "exec('time.sleep(60)')")
+    process = started(tmp_path, _READY + "exec('time.sleep(60)')")
     process.send_signal(getattr(signal, name))
 
     code, word = CODES[name]
@@ -77,16 +79,16 @@ def test_one_that_arrives_while_native_code_runs(tmp_path: Path) -> None:
 
 
 def test_one_that_the_command_takes_no_notice_of(tmp_path: Path) -> None:
-    body = "while True:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        pass"
+    body = f"while True:\n    try:\n        {_READY}        time.sleep(60)\n    except KeyboardInterrupt:\n        pass"
     process = started(tmp_path, body, "endings.LONGEST_S = 0.3")
     process.send_signal(signal.SIGINT)
 
-    assert ended(process) == (130, "", "edgefc x: interrupted\n")
+    assert ended(process) == (130, "ready\n", "edgefc x: interrupted\n")
     assert not list((tmp_path / "held").iterdir())
 
 
 def test_the_second_ends_the_process_at_once(tmp_path: Path) -> None:
-    body = "try:\n    time.sleep(60)\nfinally:\n    print('ending', flush=True)\n    time.sleep(60)"
+    body = f"try:\n    {_READY}    time.sleep(60)\nfinally:\n    print('ending', flush=True)\n    time.sleep(60)"
     process = started(tmp_path, body, "endings.REPEAT_S = 0.0")
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None and process.stdout.readline() == "ending\n"
@@ -99,7 +101,8 @@ def test_the_second_ends_the_process_at_once(tmp_path: Path) -> None:
 
 def test_two_that_were_sent_together_are_one(tmp_path: Path) -> None:
     """`timeout` sends SIGTERM to the process and to its group."""
-    body = "try:\n    time.sleep(60)\nfinally:\n    print('ending', flush=True)\n    time.sleep(0.3)\n    print('kept')"
+    kept = "print('ending', flush=True)\n    time.sleep(0.3)\n    print('kept')"
+    body = f"try:\n    {_READY}    time.sleep(60)\nfinally:\n    {kept}"
     process = started(tmp_path, body)
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None and process.stdout.readline() == "ending\n"
@@ -111,7 +114,7 @@ def test_two_that_were_sent_together_are_one(tmp_path: Path) -> None:
 def test_one_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """nohup has SIGHUP ignored."""
     process = started(
-        tmp_path, "time.sleep(0.3)\nprint('done')",
+        tmp_path, _READY + "time.sleep(0.3)\nprint('done')",
         before="import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n",
     )  # fmt: skip
     process.send_signal(signal.SIGHUP)
