@@ -184,7 +184,6 @@ def main() -> int:
         return 3
     from edgefc.runtime import child
 
-    child.tied = True
     os.chdir(store.run)
     os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(store.run)  # what onnxruntime writes there ends with it
     try:
@@ -194,7 +193,7 @@ def main() -> int:
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        child.kill_all()
+        child.end_all()
         store.close()
     return 0
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from edgefc.devices.connect import HERE, connect
 from edgefc.errors import EdgefcError, UsageError
-from edgefc.runtime import child
 from edgefc.runtime.profiler import profile
 from edgefc.runtime.record import SCHEMA_VERSION, Failure, Record, Report
 from edgefc.runtime.request import Paths
@@ -76,7 +75,6 @@ class Fleet:
 
     def stop(self) -> None:
         self._stopped.set()
-        child.kill_all()
         with self._lock:
             for runner in self._runners:
                 runner.close()

@@ -15,9 +15,9 @@ import edgefc.devices
 import edgefc.runtime
 
 _RUNTIME = (
-    "__init__", "child", "failures", "heat", "inputs", "machine", "native/__init__", "null_model", "operators",
-    "presets", "probe_check", "probe_facts", "probe_load", "probe_memory", "probe_run", "probe_steady", "session",
-    "signature", "stats", "steady",
+    "__init__", "child", "ends", "failures", "heat", "inputs", "machine", "native/__init__", "null_model", "operators",
+    "presets", "probe", "probe_check", "probe_facts", "probe_load", "probe_memory", "probe_run", "probe_steady",
+    "session", "signature", "stats", "steady",
 )  # fmt: skip
 _TOP = ("__init__", "attributes", "errors", "onnxruntime_text")
 _MODELFILE = tuple(

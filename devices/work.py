@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgefc import temporary
 from edgefc.devices.layers import layers
 from edgefc.devices.products import PRODUCTS, product
 from edgefc.devices.touched import VIEWS, Array, read, size, written
@@ -98,7 +99,8 @@ def work_of(
     file = Path(path)
     admit(file)
     question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch, "shapes": shapes, "ranges": ranges}
-    return _work(file, child.ask("probe_work", question, about=str(file)))
+    with temporary.folder("edgefc-work-") as folder:  # of this process: the child may be killed
+        return _work(file, child.ask("probe_work", {**question, "folder": str(folder)}, about=str(file)))
 
 
 def _work(file: Path, found: Mapping[str, Any]) -> Work:

@@ -3,19 +3,25 @@
 A command module has a docstring (first line: usage; then what --help prints), add_arguments(parser)
 and run(args) -> exit code. Nothing heavy is imported before run().
 
-Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted. A stdout that cannot be written, such as a
-file on a full disk, makes 0 a 2; a closed pipe changes nothing. A record that was asked for is written all the same.
+Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 hangup
+(SIGHUP). After a signal, what was finished is shown and written, children end, and temporary folders are removed
+(endings.py). A stdout that cannot be written, such as a file on a full disk, makes 0 a 2; a closed pipe changes
+nothing. A record that was asked for is written all the same (screen.py).
 """
 
 import argparse
 import importlib
+import os
 import pkgutil
+import sys
 from collections.abc import Sequence
 
 import edgefc
 import edgefc.commands
-from edgefc.errors import EdgefcError
-from edgefc.screen import Parser, err, run
+from edgefc import endings, screen
+from edgefc.errors import EdgefcError, at_limit, reason_of
+from edgefc.runtime.child import OWN_ENVIRONMENT
+from edgefc.screen import Parser, err
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,28 +30,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: after --help and --version, and where the arguments do not parse.
     """
-    return run(lambda: _command(argv))
+    words = sys.argv[1:] if argv is None else list(argv)
+    program = " ".join(["edgefc", *(word for word in words[:1] if word.isalpha())])
+    return screen.run(lambda: endings.run(program, lambda: _command(words)))
 
 
-def _command(argv: Sequence[str] | None) -> int:
+def _command(words: Sequence[str]) -> int:
     """An EdgefcError becomes one line on stderr.
 
     Code of the user's that ends the process with exit code 0, in a place that no command expects, is an error too.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(words)
+    said = f"edgefc {args.command}:"
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries of torch end the process then, without a reason
+        err(f"{said} the current folder no longer exists. Change to another one: cd ~")
+        return EdgefcError.exit_code
+    for name, value in OWN_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # before onnxruntime is imported
     try:
         return int(args.run(args))
     except SystemExit as error:
         if error.code not in (None, 0):
             raise
-        err(f"edgefc {args.command}: the model's code ended the process: SystemExit: {error}.")
+        err(f"{said} the model's code ended the process: SystemExit: {error}.")
         return EdgefcError.exit_code
     except EdgefcError as error:
-        err(f"edgefc {args.command}: {error}")
+        err(f"{said} {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        err(f"edgefc {args.command}: interrupted")
-        return 130
+    except OSError as error:
+        if at_limit(error) is None:
+            raise
+        err(f"{said} {reason_of(error)}. {at_limit(error)}")
+        return EdgefcError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

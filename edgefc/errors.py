@@ -14,6 +14,7 @@ One sentence says what could not be done, with the values as given; the next say
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -56,6 +57,19 @@ def reason_of(error: BaseException) -> str:
     """Why a call to the system failed: "No such file or directory". The first line of any other exception."""
     strerror = getattr(error, "strerror", None)
     return strerror if isinstance(strerror, str) and strerror else first_line(error)
+
+
+_LIMITS = {
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 1024.",
+    errno.ENFILE: "Close other programs: the system has too many open files.",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or close other programs.",
+    errno.ENOMEM: "Close other programs, or raise the limit of memory (ulimit -v).",
+}
+
+
+def at_limit(error: OSError) -> str | None:
+    """What would work where a limit of the system was met; None for other errors."""
+    return _LIMITS.get(error.errno or 0)
 
 
 class EdgefcError(Exception):

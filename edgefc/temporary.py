@@ -3,11 +3,17 @@
 A folder is locked while its process lives; the system releases the lock however the process ends. The next call of
 folder() with the same prefix in the same place removes the folders that nobody has locked. Where the system or the file
 system has no such locks (Windows, some network shares), only the process that made a folder removes it.
+
+A process that ends by an exception, at whatever moment, removes its folders itself: at the end of the block, or, where
+a second exception prevents that, at the exit of Python. One that ends by os._exit() calls remove_all() before.
 """
 
 from __future__ import annotations
 
+import atexit
+import errno
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -15,10 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgefc.errors import UsageError, reason_of
+from edgefc.errors import UsageError, at_limit, reason_of
 
 _NEW = "new-"  # a folder that its process has not locked yet
 _NEW_FOR_S = 60.0  # no process takes so long from making a folder to locking it
+
+_own: set[Path] = set()  # the folders of this process; each is here before it is made, and until it is removed
 
 
 @contextmanager
@@ -33,37 +41,56 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
         UsageError: there is no folder for temporary files that can be written.
         OSError: `place` was given, and the folder cannot be made there.
     """
-    where = Path(place) if place is not None else _system_place()
+    where = Path(place) if place is not None else system_place()
     _sweep(where, prefix)
-    made, lock = _made(where, prefix)
+    name, lock = secrets.token_hex(8), None
+    new, made = where / f"{prefix}{_NEW}{name}", where / f"{prefix}{name}"
+    _own.update((new, made))
     try:
+        try:
+            new.mkdir(mode=0o700)
+            lock = _locked(new)
+            new.rename(made)  # only now: no other process removes a folder that is locked
+        except OSError as error:
+            if place is None and not at_limit(error):
+                raise _no_place(error) from None
+            raise
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        for path in (new, made):
+            shutil.rmtree(path, ignore_errors=True)
+            _own.discard(path)
         if lock is not None:
             os.close(lock)
 
 
-def _system_place() -> Path:
+def remove_all() -> None:
+    """Remove every folder of this process, when no block will end any more."""
+    for path in list(_own):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+atexit.register(remove_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_own.clear)
+
+
+def system_place() -> Path:
+    """The system's folder for temporary files.
+
+    Raises:
+        UsageError: there is none that can be written.
+    """
     try:
         return Path(tempfile.gettempdir())
     except OSError as error:
-        raise UsageError(
-            f"cannot make a temporary folder: {reason_of(error)}. Set TMPDIR to a folder that can be written."
-        ) from None
+        raise _no_place(error) from None
 
 
-def _made(where: Path, prefix: str) -> tuple[Path, int | None]:
-    """The folder, and what holds its lock. It has its name only when it is locked, so no other process removes it."""
-    new = Path(tempfile.mkdtemp(prefix=prefix + _NEW, dir=where))
-    try:
-        lock = _locked(new)
-        named = new.with_name(prefix + new.name.removeprefix(prefix + _NEW))
-        new.rename(named)
-    except BaseException:
-        new.rmdir()
-        raise
-    return named, lock
+def _no_place(error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot make a temporary folder: {reason_of(error)}. Set TMPDIR to a folder that can be written."
+    )
 
 
 def _sweep(where: Path, prefix: str) -> None:
@@ -99,8 +126,10 @@ def _locked(path: Path) -> int | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         if descriptor >= 0:
             os.close(descriptor)
+        if at_limit(error) and error.errno != errno.EAGAIN:  # which flock() gives for a lock that another has
+            raise
         return None
     return descriptor

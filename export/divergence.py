@@ -1,6 +1,5 @@
 """The first layer whose output differs between torch and onnxruntime."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgefc import temporary
 from edgefc.export.adapter import Adapter
 from edgefc.export.build import DOMAIN
 from edgefc.export.measures import NMSE_BOUND_HALF, nmse
@@ -27,9 +27,9 @@ def first_layer_off(file: Path, given: Given, adapter: Adapter, inputs: Sequence
     for value, _expected, _name in probes:
         if not value.is_graph_output():
             exposed.graph.outputs.append(value)
-    with tempfile.TemporaryDirectory() as folder:
-        ir.save(exposed, Path(folder) / "probe.onnx", external_data="probe.data")
-        session = open_session(Path(folder) / "probe.onnx")
+    with temporary.folder("edgefc-verify-") as folder:
+        ir.save(exposed, folder / "probe.onnx", external_data="probe.data")
+        session = open_session(folder / "probe.onnx")
         names = [output.name for output in session.get_outputs()]
         values = dict(
             zip(names, run_session(session, file, feeds_of(session, adapter.inputs.names, inputs)), strict=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from edgefc import temporary
 from edgefc.errors import ExportError, UsageError, said_by
 from edgefc.export.autocast import without_autocast
 from edgefc.export.examples import tensors
@@ -48,10 +49,12 @@ def as_given(model: nn.Module) -> Iterator[Given]:
     Memory: a copy of the tensors that eval(), train() or a run within Given.run() write to, and no more.
 
     Raises:
-        UsageError: the model has lazy parameters that no run has given a shape.
+        UsageError: the model has lazy parameters that no run has given a shape, or there is no folder for temporary
+            files, which torch cannot trace without.
         ExportError: eval() or train() of the model raises.
     """
     _check_initialised(model)
+    temporary.system_place()
     before = Snapshot(model)
     modes = [(module, bool(module.training)) for module in model.modules() if hasattr(module, "training")]
     with (

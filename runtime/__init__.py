@@ -7,7 +7,15 @@
     record_file.py  RecordFile: the file of a record that grows while models are measured
     table.py      show(): a record for people
     native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
-    probe_*.py    child processes of profile(); they import the standard library, numpy and onnxruntime only
+    child.py      asks a child process; ends.py says why one ended without an answer
+    probe.py      the start of a child process: it ends with its parent, and at its time limit
+    probe_*.py    what children answer; they import the standard library, numpy and onnxruntime only
+
+onnxruntime 1.31 reads the environment variable ORT_DISABLE_TELEMETRY when it is imported. Where it is not set to 1, it
+writes an identifier of the device and queued events below the home folder. The edgefc command and the children of
+profile() set it, unless it is set already. A program that imports Session sets it itself, before the import:
+
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 """  # fmt: skip
 
 import importlib

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from edgefc import temporary
 from edgefc.runtime.null_model import null_model
 from edgefc.runtime.parts import Fed
 from edgefc.runtime.request import Model, Request
@@ -53,7 +52,7 @@ def checked(runner: Runner, request: Request, places: Places) -> list[list[Tried
 
 @contextmanager
 def null_file() -> Iterator[str]:
-    with TemporaryDirectory(prefix="edgefc-") as folder:
-        path = Path(folder) / "null.onnx"
+    with temporary.folder("edgefc-null-") as folder:
+        path = folder / "null.onnx"
         path.write_bytes(null_model())
         yield str(path)

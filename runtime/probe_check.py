@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from edgefc.errors import ModelError, UsageError
-from edgefc.runtime.child import answer
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, fed, feeds_for
 from edgefc.runtime.session import Session, open_session
 
@@ -33,5 +32,4 @@ def _tried(session: Session, wanted: Wanted) -> dict[str, Any]:
     return {"batch": batch, "inputs": fed(feeds)}
 
 
-if __name__ == "__main__":
-    answer(check)
+answer = check

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgefc.runtime.child import answer
-
 
 def facts(question: dict[str, Any]) -> dict[str, Any]:
     from edgefc.runtime.machine import environment
@@ -14,5 +12,4 @@ def facts(question: dict[str, Any]) -> dict[str, Any]:
     return {**found, "date": found["date"].isoformat()}
 
 
-if __name__ == "__main__":
-    answer(facts)
+answer = facts

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from edgefc.runtime.child import answer
 from edgefc.runtime.inputs import Wanted, feeds_for
 from edgefc.runtime.session import open_session
 
@@ -24,5 +23,4 @@ def load(question: dict[str, Any]) -> dict[str, int | str | None]:
     return {"load_ns": loaded - start, "first_ns": first, "used_native": session.native}
 
 
-if __name__ == "__main__":
-    answer(load)
+answer = load

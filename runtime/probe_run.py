@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from edgefc.errors import ModelError, UsageError
-from edgefc.runtime.child import answer
 from edgefc.runtime.inputs import Wanted, drawn_error, feeds_for
 from edgefc.runtime.session import open_session
 
@@ -39,5 +38,4 @@ def run(question: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-if __name__ == "__main__":
-    answer(run)
+answer = run

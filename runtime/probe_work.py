@@ -1,6 +1,6 @@
 """Child: run one model once, by its bodies, and tell every node that onnxruntime executed, in order.
 
-Question: model (path), inputs (.npz path or null), shapes, ranges, batch.
+Question: model (path), inputs (.npz path or null), shapes, ranges, batch, folder (empty, for onnxruntime's files).
 Answer: batch, and nodes as executed.py tells them: after functions were written out, constants folded, nodes fused.
 """
 
@@ -10,7 +10,6 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnxruntime as ort
@@ -18,7 +17,6 @@ import onnxruntime as ort
 from edgefc.errors import ModelError, said_by
 from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures, graph
-from edgefc.runtime.child import answer
 from edgefc.runtime.executed import executed
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
 from edgefc.runtime.presets import CPU_ONLY, session_options, settings
@@ -30,29 +28,28 @@ _OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
 
 
 def work(question: dict[str, Any]) -> dict[str, Any]:
-    file = Path(question["model"]["path"])
+    file, folder = Path(question["model"]["path"]), Path(question["folder"])
     admit(file)
     check_nodes(file)
-    with TemporaryDirectory() as folder:
-        try:
-            session = ort.InferenceSession(str(file), _options(Path(folder)), **CPU_ONLY)
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            raise failures.load_error(file, error) from None
-        inputs, wanted = [port_of(each) for each in session.get_inputs()], Wanted.of(question)
-        check_named(wanted, inputs)
-        feeds, batch = feeds_for(inputs, wanted)
-        try:
-            session.run(None, feeds)
-        except Exception as error:
-            failed = failures.run_error(file, error)
-            raise failed if wanted.path is not None else ModelError(drawn_error(str(failed))) from None
-        try:
-            optimised = graph.read(Path(folder) / _OPTIMISED).graph
-            nodes = executed(optimised, _events(Path(session.end_profiling())))
-        except (OSError, ValueError) as error:
-            why = f"onnxruntime's profile of it is unreadable ({said_by(error)})"
-            raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
-        return {"batch": batch, "nodes": nodes}
+    try:
+        session = ort.InferenceSession(str(file), _options(folder), **CPU_ONLY)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise failures.load_error(file, error) from None
+    inputs, wanted = [port_of(each) for each in session.get_inputs()], Wanted.of(question)
+    check_named(wanted, inputs)
+    feeds, batch = feeds_for(inputs, wanted)
+    try:
+        session.run(None, feeds)
+    except Exception as error:
+        failed = failures.run_error(file, error)
+        raise failed if wanted.path is not None else ModelError(drawn_error(str(failed))) from None
+    try:
+        optimised = graph.read(folder / _OPTIMISED).graph
+        nodes = executed(optimised, _events(Path(session.end_profiling())))
+    except (OSError, ValueError) as error:
+        why = f"onnxruntime's profile of it is unreadable ({said_by(error)})"
+        raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
+    return {"batch": batch, "nodes": nodes}
 
 
 def _options(folder: Path) -> Any:
@@ -80,5 +77,4 @@ def _events(profile: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-if __name__ == "__main__":
-    answer(work)
+answer = work

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgefc import temporary
 from edgefc.errors import UsageError
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.weights import weight_files
@@ -197,8 +197,8 @@ def inputs_file(inputs: Inputs) -> Iterator[tuple[str | None, str]]:
     if inputs is None:
         yield None, "drawn"
     elif isinstance(inputs, Mapping):
-        with tempfile.TemporaryDirectory(prefix="edgefc-") as folder:
-            path = os.path.join(folder, "inputs.npz")
+        with temporary.folder("edgefc-inputs-") as folder:
+            path = str(folder / "inputs.npz")
             _write_npz(path, inputs)
             yield path, "given"
     else:

@@ -50,6 +50,7 @@ class Local:
 
     def __init__(self) -> None:
         self.before = heat.state()
+        self._children = child.Children()
 
     def environment(self) -> dict[str, Any]:
         return machine.environment()
@@ -64,10 +65,10 @@ class Local:
         return path
 
     def ask(self, probe: str, question: dict[str, Any], *, about: str, limit_s: float = child.LIMIT_S) -> Any:
-        return child.ask(probe, question, about=about, limit_s=limit_s)
+        return self._children.ask(probe, question, about=about, limit_s=limit_s)
 
     def close(self) -> None:
-        pass
+        self._children.end_all()
 
 
 class Opened:

@@ -40,6 +40,11 @@ def leaves() -> nn.Module:
     raise SystemExit(3)
 
 
+def endless() -> tuple[nn.Module, Tensor]:
+    """Of the signature of tests.endless."""
+    return nn.Identity(), rows(2)
+
+
 def leaves_with_0() -> nn.Module:
     raise SystemExit(0)
 

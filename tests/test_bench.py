@@ -338,7 +338,7 @@ def test_arguments_that_do_not_parse(capsys: pytest.CaptureFixture[str], argumen
 
 
 def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan.tempfile, "gettempdir", lambda: "/scratch")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/scratch")
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000_000))
 
     with pytest.raises(UsageError) as caught:

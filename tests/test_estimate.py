@@ -165,8 +165,10 @@ def test_names_of_any_kind(tmp_path: Path, name: str) -> None:
 def test_a_profile_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_work.json, "loads", _broken)
 
+    model = {"path": str(onnx_models.matmul(tmp_path / "m.onnx"))}
+
     with pytest.raises(ModelError, match=r"cannot be counted: onnxruntime's profile of it is unreadable \(JSONDecodeE"):
-        probe_work.work({"model": {"path": str(onnx_models.matmul(tmp_path / "m.onnx"))}, "inputs": None, "batch": 1})
+        probe_work.work({"model": model, "inputs": None, "batch": 1, "folder": str(tmp_path)})
 
 
 def _broken(text: str) -> None:

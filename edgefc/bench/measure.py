@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import torch
 
+from edgefc import temporary
 from edgefc.bench import plan
 from edgefc.bench.check import Check
 from edgefc.bench.limits import limits
@@ -16,7 +16,7 @@ from edgefc.bench.make import Made
 from edgefc.bench.models import Rival
 from edgefc.bench.plan import Case
 from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOut, Row
-from edgefc.errors import CheckFailed, EdgefcError, UsageError, reason_of
+from edgefc.errors import CheckFailed, EdgefcError, UsageError, at_limit, reason_of
 from edgefc.progress import Bar
 from edgefc.runtime import profile
 from edgefc.runtime.machine import environment
@@ -101,7 +101,7 @@ class _Bench:
             with _folder() as folder:
                 bar.set_postfix_str("writing and checking the models")
                 check = Check(case.n, self.config.batches, self.config.threads)
-                made = Made(case, Path(folder), check, bar.update)
+                made = Made(case, folder, check, bar.update)
                 self.left_out += made.left_out
                 held: Held = {}
                 for index, batch in enumerate(self.config.batches if made.rivals else ()):
@@ -154,14 +154,17 @@ class _Bench:
 
 
 @contextmanager
-def _folder() -> Iterator[str]:
+def _folder() -> Iterator[Path]:
     """For the models of one case."""
+    place = temporary.system_place()
     try:
-        with TemporaryDirectory(prefix="edgefc-bench-") as folder:
+        with temporary.folder("edgefc-bench-", place) as folder:
             yield folder
     except OSError as error:
+        if at_limit(error):
+            raise
         raise UsageError(
-            f"cannot write the models to {gettempdir()}: {reason_of(error)}. "
+            f"cannot write the models to {place}: {reason_of(error)}. "
             "Make room there, or set TMPDIR to a folder on another disk."
         ) from None
 

@@ -2,10 +2,10 @@
 
 import difflib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgefc import temporary
 from edgefc.catalogue import Entry, entries
 from edgefc.errors import UsageError
 
@@ -94,7 +94,7 @@ def check_room(sizes: Sequence[tuple[int, int]], memory_bytes: int | None) -> No
             f"the layers of n={n}, m={m} take up to {_COPIES * dense / 1e9:.2g} GB of memory together, and this "
             f"machine has {memory_bytes / 1e9:.2g} GB. Give smaller sizes."
         )
-    folder = tempfile.gettempdir()
+    folder = temporary.system_place()
     free = shutil.disk_usage(folder).free
     if _FILES * dense > free:
         raise UsageError(

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 
+from edgefc import temporary
 from edgefc.catalogue import Called, Entry, entries
 from edgefc.export import export
 from edgefc.export.inspector import inspect
@@ -41,8 +41,8 @@ class Row:
 
 def rows() -> list[Row]:
     """Every entry of the catalogue, exported one by one."""
-    with TemporaryDirectory() as folder:
-        return [_row(entry, Path(folder)) for entry in Bar(entries(), desc="exporting", unit="layer")]
+    with temporary.folder("edgefc-layers-") as folder:
+        return [_row(entry, folder) for entry in Bar(entries(), desc="exporting", unit="layer")]
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -112,13 +113,15 @@ def _all(commands: dict[str, list[str]], tell: Callable[[str], object] | None) -
     """Run them, as many at a time as there are processors: a small board has memory for no more."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {pool.submit(_timed, command): name for name, command in commands.items()}
-        for count, future in enumerate(as_completed(running), start=1):
-            done, seconds = future.result()
-            if done.returncode:
-                pool.shutdown(cancel_futures=True)
-                raise NoLibrary(f"the compiler failed:\n{shlex.join(done.args)}\n{done.stderr.strip()}")
-            if tell is not None:
-                tell(f"[{count:{len(str(len(running)))}}/{len(running)}] {running[future]}, {seconds:.1f} s")
+        try:
+            for count, future in enumerate(as_completed(running), start=1):
+                done, seconds = future.result()
+                if done.returncode:
+                    raise NoLibrary(f"the compiler failed:\n{shlex.join(done.args)}\n{done.stderr.strip()}")
+                if tell is not None:
+                    tell(f"[{count:{len(str(len(running)))}}/{len(running)}] {running[future]}, {seconds:.1f} s")
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _timed(command: list[str]) -> "tuple[subprocess.CompletedProcess[str], float]":
@@ -144,6 +147,8 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--target", choices=TARGETS, help="the machine to compile for; without it, this one")
     args, extra = parser.parse_known_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end as for Ctrl-C: the folder of the objects is removed
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         out(build(place(args.target), extra=tuple(extra), target=args.target, tell=err))
     except NoLibrary as error:
