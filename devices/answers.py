@@ -88,8 +88,10 @@ class _Hello(Part):
     edgefc: Text
     python: Text
     machine: Text
-    clock_s: float
-    swept: int
+    clock_s: Annotated[float, Field(ge=-1e12, le=1e12)]
+    swept: Count
+    run: Text
+    killed_for_memory: Count | None
 
 
 _FORMS: dict[str, TypeAdapter[Any]] = {

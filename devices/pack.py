@@ -15,11 +15,11 @@ import edgefc.devices
 import edgefc.runtime
 
 _RUNTIME = (
-    "__init__", "child", "external", "failures", "heat", "inputs", "machine", "native/__init__", "null_model",
-    "presets", "probe_check", "probe_facts", "probe_load", "probe_memory", "probe_run", "probe_steady", "session",
-    "signature", "stats", "steady",
+    "__init__", "child", "external", "failures", "heat", "inputs", "machine", "memory_kills", "native/__init__",
+    "null_model", "presets", "probe_check", "probe_facts", "probe_load", "probe_memory", "probe_run", "probe_steady",
+    "session", "signature", "stats", "steady",
 )  # fmt: skip
-_DEVICES = ("agent", "facts", "install", "lines", "store")
+_DEVICES = ("agent", "facts", "holder", "install", "lines", "store")
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
 # os._exit: the working thread may wait for a child that was just ended.
 _MAIN = "import os, sys\nfrom edgefc.devices.agent import main\ncode = main()\nsys.stderr.flush()\nos._exit(code)\n"

@@ -161,7 +161,7 @@ class Liar(Transport):
 
     def start(self, argv: Any) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-S", "-c", self.code],
+            [sys.executable, "-S", "-c", self.code, argv[-1]],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -169,21 +169,31 @@ class Liar(Transport):
         return None
 
 
-READY = 'import sys, time; print(\'{"edgefc": 1, "need": false}\', flush=True); sys.stdin.readline();'
+READY = "import sys, time; print(sys.argv[1], '{\"need\": false}', flush=True); sys.stdin.readline();"
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        pytest.param("print('x\\n' * 500)", "answered what cannot be: 100 lines, none of the protocol", id="garbage"),
-        pytest.param("import sys; sys.stdout.write('x' * (40 << 20))", "no end|longer|cannot be|ended", id="huge line"),
+        pytest.param(
+            "print('x\\n' * 500)",
+            r"\(exit 0\) before the agent started; its last line was 'x'\. See what",
+            id="garbage",
+        ),
+        pytest.param(
+            "import sys; sys.stdout.write('x' * (40 << 20))",
+            "answered what cannot be: a line longer than",
+            id="huge line",
+        ),
         pytest.param(READY + 'print(\'{"id": 99, "answer": 1}\')', "the answer to another question", id="wrong id"),
         pytest.param(READY + 'print(\'{"id": 1, "answer": NaN}\')', "answered what cannot be: the line", id="nan"),
         pytest.param(READY + 'print(\'{"id": 1, "answer": 1}\')', "another protocol", id="no greeting"),
         pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit", "text": ""}\')', "unknown kind", id="error"),
         pytest.param(READY + "sys.exit('board on fire')", r"ended the agent \(exit 1: board on fire\)", id="died"),
         pytest.param("import sys; sys.exit(127)", "has no python3. Install Python 3.9", id="no python"),
-        pytest.param("import time; time.sleep(60)", "stopped answering", id="silent"),
+        pytest.param(
+            "import time; time.sleep(60)", "did not start the agent in time, and printed nothing", id="silent"
+        ),
         pytest.param(READY + "time.sleep(60)", "stopped answering", id="silent later"),
     ],
 )

@@ -143,7 +143,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["devices", "check", "pi"]) == 1
     assert re.search(r"^onnxruntime +missing +.* +edgefc devices provision bare *$", capsys.readouterr().out, re.M)
     assert main(["devices", "check", "pi"]) == 3
-    assert capsys.readouterr().err.startswith("edgefc devices: pi ended the agent (exit 1)")
+    assert capsys.readouterr().err.startswith("edgefc devices: pi ended the session (exit 1) before the agent")
 
 
 def test_this_machine_is_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
