@@ -35,7 +35,7 @@ def needs_sshd() -> str:
 class Sshd:
     """One board, by the alias `name`; `environment` is what its programs see.
 
-    `force` is what runs there in place of the command, which it finds in $SSH_ORIGINAL_COMMAND; login_shell() makes one.
+    `force` is what runs there in place of the command, which is in $SSH_ORIGINAL_COMMAND; login_shell() makes one.
 
     Attributes:
         config   for ssh -F, or $EDGEFC_SSH_CONFIG

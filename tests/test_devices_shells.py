@@ -60,7 +60,7 @@ def test_start_files_of_other_shells(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("/bin/false", r"kitchen ended the session \(exit 1\) before the agent started, and printed nothing\. "
          r"See what this does: ssh kitchen python3 --version"),
-        ("/usr/sbin/nologin", r"\(exit 1\) before the agent started; its last line was 'This account is currently not "),
+        ("/usr/sbin/nologin", r"\(exit 1\) before the agent started; its last line was 'This account is currently no"),
         ("echo only backups", r"\(exit 0\) before the agent started; its last line was 'only backups'\."),
         ("exec kill -9 $$", r"\(SIGKILL\) before the agent started, and printed nothing|exit 255"),
     ],

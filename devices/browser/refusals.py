@@ -41,7 +41,7 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         r"^\d+$",
-        lambda m: f"{_HERE} threw C++ exception {m[0]} without a reason, often for want of memory. {_SMALLER}",
+        lambda m: f"{_HERE} threw C++ exception {m[0]} without a reason. {_SMALLER}",
     ),
 )
 _DOES = {"start": "cannot start onnxruntime-web for {}", "load": "cannot load {} in the browser"}
