@@ -177,7 +177,6 @@ def _prepare(root: Any, run: Any) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *([given] if given else [])])
     os.environ["PYTHONUTF8"] = "1"  # names of files are UTF-8, whatever the locale
     os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(run)  # what onnxruntime writes there ends with it
-    os.chdir(run)
 
 
 def main() -> int:
@@ -187,7 +186,6 @@ def main() -> int:
     os.dup2(2, 1)  # whatever prints goes to stderr: stdout is the protocol's
     from edgefc.devices.store import Store
     from edgefc.errors import EdgefcError
-    from edgefc.runtime import child
 
     root = Path(sys.argv[1])
     try:
@@ -199,7 +197,10 @@ def main() -> int:
         for number in _ENDS:
             signal.signal(number, _end)
         _prepare(root, store.run)
+        from edgefc.runtime import child  # which reads PYTHONPATH, relative to this folder
+
         child.tied = True
+        os.chdir(store.run)
         Agent(store, Lines(0), out).serve()
     except Silent as silence:
         print(f"{silence} from the edgefc that started it", file=sys.stderr)
@@ -209,7 +210,8 @@ def main() -> int:
     finally:
         for number in _ENDS:
             signal.signal(number, signal.SIG_IGN)
-        child.kill_all()
+        if started := sys.modules.get("edgefc.runtime.child"):
+            started.kill_all()
         store.close()
     return 0
 

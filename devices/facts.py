@@ -51,9 +51,14 @@ def _packages() -> dict[str, list[str | None]]:
         )  # fmt: skip
         found: dict[str, list[str | None]] = json.loads(done.stdout.strip().rpartition("\n")[2])
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        reason = shortened(f"{type(error).__name__}: {error}", _LONGEST)
+        reason = _one_line(f"{type(error).__name__}: {error}")
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
-    return {name: [version, missing and shortened(missing, _LONGEST)] for name, (version, missing) in found.items()}
+    return {name: [version, missing and _one_line(missing)] for name, (version, missing) in found.items()}
+
+
+def _one_line(text: str) -> str:
+    """Shortened. numpy's reasons have many lines."""
+    return shortened(" ".join("".join(each if each.isprintable() else " " for each in text).split()), _LONGEST)
 
 
 def _native() -> bool:

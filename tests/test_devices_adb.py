@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgefc.devices.check import Facts, report
+from edgefc.devices.answers import Facts
+from edgefc.devices.check import report
 from edgefc.devices.host import Board
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.errors import DeviceError

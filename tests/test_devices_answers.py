@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefc.devices.answers import checked
+from edgefc.devices.check import version
 from edgefc.devices.host import Board
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.wire import Garbled, parsed
 from edgefc.errors import DeviceError
+from tests.test_devices_check import GOOD
 
 BLOCK = {"samples_ns": [100, 110], "runs": 4, "wall_ns": 450, "cpu_ns": 440}
 STEADY = {
@@ -140,6 +142,40 @@ def test_any_line_is_an_object_or_garbled(line: bytes) -> None:
 def test_lines_that_are_none(line: bytes) -> None:
     with pytest.raises(Garbled):
         parsed(line)
+
+
+@pytest.mark.parametrize("probe", ["check", "hello", "heat", *sorted(CASES)])
+def test_what_is_nested_too_deep(probe: str) -> None:
+    """At every depth that the parser of JSON lets through."""
+    for depth in (100, 300, *range(600, 1000, 50)):
+        deep: Any = {}
+        for _ in range(depth):
+            deep = {"a": [deep]}
+        for answer in (deep, {"python": deep}):
+            with pytest.raises(DeviceError) as caught:
+                checked("pi", probe, CASES.get(probe, ({}, None))[0], answer, 1.0)
+            assert_one_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [("check", {"python": "\x1b[2J"}), ("check", {"numpy": "1\n2"}), ("check", {"clock_s": 1e300}),
+     ("check", {"more": 1}), ("check", {"cores": -1}), ("check", {"libc": "x" * 400}), ("check", {"governor": 7}),
+     ("hello", {"clock_s": 1e300}), ("hello", {"run": "\x07"}), ("hello", {"killed_for_memory": -1}),
+     ("hello", {"machine": ["x"]})],
+    ids=str,
+)  # fmt: skip
+def test_facts_that_cannot_be(what: str, change: dict[str, Any]) -> None:
+    hello = {"protocol": 1, "edgefc": "1", "python": "3", "machine": "x", "clock_s": 1.0, "swept": 0, "run": "1-a",
+             "killed_for_memory": None}  # fmt: skip
+    good = GOOD if what == "check" else hello
+    assert checked("pi", what, {}, good, 1.0) is good
+    with pytest.raises(DeviceError, match="pi answered what cannot be"):
+        checked("pi", what, {}, {**good, **change}, 1.0)
+
+
+def test_digits_of_other_scripts_are_no_version() -> None:
+    assert version("3.\u00b2") == (3,) and version("\u0663.1") == ()
 
 
 def test_json_has_no_other_number_that_is_none() -> None:
