@@ -35,9 +35,9 @@ def cache():
 
 def unwritable(folder, error):
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "Make room there"
+        remedy = "Make room there, or set XDG_CACHE_HOME there to a folder that has it"
     else:
-        remedy = "Make it writable, or set XDG_CACHE_HOME there to a folder that is"
+        remedy = "Set XDG_CACHE_HOME there to a folder that can be written"
     return "it cannot write %s: %s. %s" % (folder, error.strerror, remedy)
 
 
@@ -73,8 +73,8 @@ def main(wanted, size, mark):
     if cache() is None:
         return say(
             mark,
-            error="its user %d has no home folder: HOME is not set, and the user has no passwd entry. "
-            "Set HOME or XDG_CACHE_HOME there to a folder that can be written" % os.getuid(),
+            error="its user %d has no home folder: HOME is %r there, and XDG_CACHE_HOME is not set. "
+            "Set one of them there to a folder that can be written" % (os.getuid(), os.environ.get("HOME", "")),
         )
     root = os.path.join(cache(), "edgefc")
     path = os.path.join(root, "agent", wanted + ".pyz")

@@ -50,7 +50,11 @@ def _packages() -> dict[str, list[str | None]]:
             check=False,
         )  # fmt: skip
         found: dict[str, list[str | None]] = json.loads(done.stdout.strip().rpartition("\n")[2])
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+    except ValueError:  # it ended before its answer
+        last = done.stderr.strip().rpartition("\n")[2]
+        reason = _one_line(f"Python ended with exit {done.returncode}: {last or 'it printed nothing'}")
+        return {"numpy": [None, reason], "onnxruntime": [None, reason]}
+    except (OSError, subprocess.TimeoutExpired) as error:
         reason = _one_line(f"{type(error).__name__}: {error}")
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
     return {name: [version, missing and _one_line(missing)] for name, (version, missing) in found.items()}

@@ -184,10 +184,10 @@ class said:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
-            room = "Make room there" if error.errno in _FULL else "Make it writable"
+            room = "Make room there, or set" if error.errno in _FULL else "Set"
             raise DeviceError(
                 f"the device cannot write {self.folder}: {error.strerror or error}. "
-                f"{room}, or set XDG_CACHE_HOME there to a folder that can be written."
+                f"{room} XDG_CACHE_HOME there to a folder that can be written."
             ) from None
 
 

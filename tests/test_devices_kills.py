@@ -1,4 +1,4 @@
-"""Whatever is killed or stopped while an endless model runs: nothing stays on either side, and the next run works at once."""
+"""Kills and stops while an endless model runs: nothing stays on either side, and the next run works at once."""
 
 import os
 import signal
