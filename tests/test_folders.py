@@ -43,6 +43,7 @@ def test_no_home(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = (
         f"the user {os.getuid()} has no home folder: HOME is '', and {{0}} is not set. Set {{0}} to the absolute path"
     )
+    model = matmul(tmp_path / "m.onnx")
     for use, variable in ((inventory.devices, "CONFIG"), (userland.place, "CACHE"), (onnxruntime_web.cache, "CACHE")):
         with pytest.raises(UsageError) as caught:
             use()
