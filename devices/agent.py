@@ -1,12 +1,14 @@
 """The agent: what runs on a board and answers edgefc over its stdin and stdout. Standard library only, Python 3.9.
 
-Packed with the probes into one file (pack.py) and started as `python3 edgefc-agent.pyz`. Each line is one JSON object.
+Packed with the probes into one file (pack.py) and started by boot.py as `python3 SHA256.pyz FOLDER`. Each line of the
+protocol is one JSON object.
 
     host     {"protocol": 1, "id": 7, "do": "ask", ...}      and {"beat": 1} every few seconds
     agent    {"id": 7, "answer": ...}   or   {"id": 7, "error": "ModelError", "text": "..."}
              {"id": 7, "beat": 1} while the answer is being worked out
 
-    hello    {}                                             what runs here, and its clock
+    hello    {}                                             what runs here, its clock, and the name of its run
+    end      {run}                                          another agent, which its host has lost
     claim    {}                                             be the only one that measures
     check    {}                                             what the board has and lacks
     have     {sha256, size}                                 how many bytes of a file are here
@@ -26,18 +28,20 @@ import os
 import platform
 import queue
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
 from typing import Any
 
-from edgefc.devices.lines import Ended, Lines
+from edgefc.devices.lines import Ended, Lines, Silent
 
 PROTOCOL = 1
 SILENCE_S = 60.0
 BEAT_S = 2.0
 HOT_C, COOLING_S = 65.0, 60.0  # above this a job waits, at most so long
 PROBES = ("probe_check", "probe_load", "probe_memory", "probe_steady", "probe_run", "probe_facts")
+_ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _TIMES = ("probe_load", "probe_steady")  # probes that heat matters to
 
 
@@ -88,14 +92,19 @@ class Agent:
 
     def do_hello(self, request: dict[str, Any]) -> dict[str, Any]:
         import edgefc
+        from edgefc.runtime import ends
 
         return {
             "protocol": PROTOCOL, "edgefc": edgefc.__version__, "python": platform.python_version(),
             "machine": platform.machine(), "clock_s": time.time(), "swept": self.store.swept,
+            "run": self.store.run.name, "killed_for_memory": ends.machine_oom_kills(),
         }  # fmt: skip
 
     def do_claim(self, request: dict[str, Any]) -> None:
         self.store.claim()
+
+    def do_end(self, request: dict[str, Any]) -> None:
+        self.store.end(request["run"])
 
     def do_check(self, request: dict[str, Any]) -> dict[str, Any]:
         from edgefc.devices.facts import facts
@@ -156,8 +165,8 @@ class Agent:
                 data = data[os.write(self._out, data) :]
 
 
-def _prepare(root: Any) -> None:
-    """What the probes find in their environment: packages and kernels that were provisioned, and this process's end."""
+def _prepare(root: Any, run: Any) -> None:
+    """What probes find in their environment: packages and kernels that were provisioned, and the folder of this run."""
     from edgefc.runtime import native
 
     library, site = root / "lib" / native.NAME, root / "lib" / "site"
@@ -166,34 +175,41 @@ def _prepare(root: Any) -> None:
     if site.is_dir():
         given = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *([given] if given else [])])
+    os.environ["PYTHONUTF8"] = "1"  # names of files are UTF-8, whatever the locale
+    os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(run)  # what onnxruntime writes there ends with it
 
 
 def main() -> int:
+    from pathlib import Path
+
     out = os.dup(1)
     os.dup2(2, 1)  # whatever prints goes to stderr: stdout is the protocol's
-    from edgefc.devices.store import Store, home
+    from edgefc.devices.store import Store
     from edgefc.errors import EdgefcError
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _end)
-    _prepare(home())
+    root = Path(sys.argv[1])
     try:
-        store = Store(home())
+        store = Store(root)
     except EdgefcError as error:
         os.write(out, json.dumps({"error": "DeviceError", "text": str(error)}).encode() + b"\n")
         return 3
-    from edgefc.runtime import child
-
-    os.chdir(store.run)
-    os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(store.run)  # what onnxruntime writes there ends with it
     try:
+        for number in _ENDS:
+            signal.signal(number, _end)
+        _prepare(root, store.run)
+
+        os.chdir(store.run)
         Agent(store, Lines(0), out).serve()
+    except Silent as silence:
+        os.write(2, f"{silence} from the edgefc that started it\n".encode())
+        return 3
     except (Ended, ValueError):
         pass
     finally:
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in _ENDS:
             signal.signal(number, signal.SIG_IGN)
-        child.end_all()
+        if started := sys.modules.get("edgefc.runtime.child"):
+            started.end_all()
         store.close()
     return 0
 

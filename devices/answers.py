@@ -27,6 +27,7 @@ _PAGES = 1 << 20  # bytes that the kernel's counters may disagree by, as in prob
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+Clock = Annotated[float, Field(ge=-1e12, le=1e12)]  # seconds since 1970
 
 
 class _WarmUp(Part):
@@ -84,13 +85,37 @@ class _HeatWait(Heat):
     waited_s: Annotated[float, Field(ge=0, le=1e6)]
 
 
+class Facts(Part):
+    """What the agent answers to "check"; a None could not be read there."""
+
+    python: Text
+    machine: Text
+    os: Text
+    libc: Text | None
+    numpy: Text | None
+    numpy_missing: Text | None
+    onnxruntime: Text | None
+    onnxruntime_missing: Text | None
+    native: bool
+    cores: Count | None
+    memory_bytes: Count | None
+    memory_free_bytes: Count | None
+    disk_free_bytes: Count
+    governor: Text | None
+    heat: Heat
+    clock_s: Clock
+    pip: bool
+
+
 class _Hello(Part):
     protocol: int
     edgefc: Text
     python: Text
     machine: Text
-    clock_s: float
-    swept: int
+    clock_s: Clock
+    swept: Count
+    run: Text
+    killed_for_memory: Count | None
 
 
 _FORMS: dict[str, TypeAdapter[Any]] = {
@@ -102,6 +127,7 @@ _FORMS: dict[str, TypeAdapter[Any]] = {
     "probe_facts": TypeAdapter(Environment),
     "heat": TypeAdapter(_HeatWait),
     "hello": TypeAdapter(_Hello),
+    "check": TypeAdapter(Facts),
 }
 
 
@@ -118,6 +144,8 @@ def checked(name: str, what: str, question: dict[str, Any], found: Any, waited_s
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         reason = f"{'.'.join(map(str, fault['loc']))[:80]}: {fault['msg']}"
+    except RecursionError:
+        reason = "lists or objects within each other, too deep"
     except ValueError as error:
         reason = str(error)
     else:

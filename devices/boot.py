@@ -1,14 +1,18 @@
-# The first program on a board: `python3 -c <this text> SHA256 SIZE`. It asks for the agent when that is not there yet,
-# and becomes it. It must be understood by every Python 3, so that an old one can say so.
+# The first program on a board: `python3 -c <loader> SHA256 SIZE MARK`, where the loader holds this text (host.py). It
+# asks for the agent when that is not there yet, and becomes it. Every line that it prints begins with MARK, which is
+# drawn for each connection, so that nothing that a login shell prints is taken for one of them. Every Python 3 must
+# understand it, so that an old one can report its version.
 # mypy: ignore-errors
+import errno
 import hashlib
 import json
 import os
 import sys
 
 
-def say(**reply):
-    os.write(1, json.dumps(dict(reply, edgefc=1)).encode() + b"\n")
+def say(mark, **reply):
+    # A new line first: a banner may end without one.
+    os.write(1, ("\n%s %s\n" % (mark, json.dumps(reply))).encode())
 
 
 def digest(path):
@@ -19,36 +23,78 @@ def digest(path):
         return ""
 
 
-def main(wanted, size):
-    if sys.version_info < (3, 9):
-        return say(error="its Python is %s, and edgefc needs 3.9. Install a newer one there" % sys.version.split()[0])
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    path = os.path.join(cache, "edgefc", "agent", wanted + ".pyz")
+def cache():
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):
+        return given
+    if not os.environ.get("HOME"):
+        os.environ.pop("HOME", None)  # expanduser takes an empty one for /
+    home = os.path.expanduser("~")
+    return os.path.join(home, ".cache") if os.path.isabs(home) else None
+
+
+def unwritable(folder, error):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "Make room there, or set XDG_CACHE_HOME there to a folder that has it"
+    else:
+        remedy = "Set XDG_CACHE_HOME there to a folder that can be written"
+    return "it cannot write %s: %s. %s" % (folder, error.strerror, remedy)
+
+
+def receive(size):
+    data = b""
+    while len(data) < size:
+        part = os.read(0, min(65536, size - len(data)))
+        if not part:
+            return None
+        data += part
+    return data
+
+
+def keep(path, data, wanted):
+    # Written beside and renamed; whether the bytes are those that were wanted.
     new = "%s.%d" % (path, os.getpid())
+    try:
+        with open(new, "wb") as file:
+            file.write(data)
+        if digest(new) != wanted:
+            return False
+        os.replace(new, path)
+        return True
+    finally:
+        if os.path.exists(new):
+            os.unlink(new)
+
+
+def main(wanted, size, mark):
+    if sys.version_info < (3, 9):
+        version = sys.version.split()[0]
+        return say(mark, error="its Python is %s, and edgefc needs 3.9. Install a newer one there" % version)
+    if cache() is None:
+        return say(
+            mark,
+            error="its user %d has no home folder: HOME is %r there, and XDG_CACHE_HOME is not set. "
+            "Set one of them there to a folder that can be written" % (os.getuid(), os.environ.get("HOME", "")),
+        )
+    root = os.path.join(cache(), "edgefc")
+    path = os.path.join(root, "agent", wanted + ".pyz")
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if digest(path) != wanted:
-            say(need=True)
-            data = b""
-            while len(data) < size:
-                part = os.read(0, min(65536, size - len(data)))
-                if not part:
-                    return None
-                data += part
-            try:
-                with open(new, "wb") as file:
-                    file.write(data)
-                if digest(new) != wanted:
-                    return say(error="the agent arrived with other bytes than were sent. Try again")
-                os.replace(new, path)
-            finally:
-                if os.path.exists(new):
-                    os.unlink(new)
-        say(need=False)
-        os.execv(sys.executable, [sys.executable, path])
+            say(mark, need=True)
+            data = receive(size)
+            if data is None:
+                return None
+            if not keep(path, data, wanted):
+                return say(mark, error="the agent arrived with other bytes than were sent. Try again")
     except OSError as error:
-        say(error="it cannot write %s: %s. Make room there" % (os.path.dirname(path), error.strerror))
+        return say(mark, error=unwritable(os.path.dirname(path), error))
+    say(mark, need=False)
+    try:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", path, root])
+    except (OSError, ValueError) as error:
+        say(mark, error="it cannot start its Python %r again: %s" % (sys.executable, error))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -2,46 +2,20 @@
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
-
+from edgefc.devices import answers
 from edgefc.devices import profile as profiles
 from edgefc.devices.agent import HOT_C
+from edgefc.devices.answers import Facts
 from edgefc.devices.connect import HERE
 from edgefc.devices.host import Board
 from edgefc.devices.transports.base import Transport
-from edgefc.errors import DeviceError
-from edgefc.runtime.parts import Heat, Part
+from edgefc.runtime.parts import Heat
 
 OLDEST = {"Python": (3, 9), "numpy": (1, 21), "onnxruntime": (1, 17)}
 MEMORY_FREE, DISK_FREE = 128 << 20, 256 << 20  # bytes below which a profile is not begun
 CLOCK_S = 120.0
-
-Text = Annotated[str, Field(max_length=300)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
-
-
-class Facts(Part):
-    """What the agent answers to "check"; a None could not be read there."""
-
-    python: Text
-    machine: Text
-    os: Text
-    libc: Text | None
-    numpy: Text | None
-    numpy_missing: Text | None
-    onnxruntime: Text | None
-    onnxruntime_missing: Text | None
-    native: bool
-    cores: Count | None
-    memory_bytes: Count | None
-    memory_free_bytes: Count | None
-    disk_free_bytes: Count
-    governor: Text | None
-    heat: Heat
-    clock_s: Annotated[float, Field(ge=-1e12, le=1e12)]
-    pip: bool
 
 
 @dataclass(frozen=True)
@@ -82,13 +56,8 @@ def check(transport: Transport, profile: str | None = None) -> Report:
 
 def facts_of(board: Board) -> Facts:
     """The agent's facts, held to their types and sizes."""
-    found = board.call("check")
-    try:
-        return Facts.model_validate(found)
-    except ValidationError as error:
-        raise DeviceError(
-            f"{board.name} answered what cannot be: {profiles.first_fault(error)}. Use the same edgefc on both sides."
-        ) from None
+    found = answers.checked(board.name, "check", {}, board.call("check"), 0.0)
+    return Facts.model_validate(found)
 
 
 def report(transport: Transport, profile: str | None, facts: Facts, now_s: float, within_s: float) -> Report:
@@ -123,7 +92,7 @@ def version(text: str) -> tuple[int, ...]:
     """(1, 31, 1) of "1.31.1"; what follows the first part that is no number is left out."""
     parts: list[int] = []
     for part in text.split("."):
-        if not part.isdigit():
+        if not (part.isascii() and part.isdigit()):
             break
         parts.append(int(part))
     return tuple(parts)

@@ -50,10 +50,19 @@ def _packages() -> dict[str, list[str | None]]:
             check=False,
         )  # fmt: skip
         found: dict[str, list[str | None]] = json.loads(done.stdout.strip().rpartition("\n")[2])
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        reason = shortened(said_by(error), _LONGEST)
+    except ValueError:  # it ended before its answer
+        last = done.stderr.strip().rpartition("\n")[2]
+        reason = _one_line(f"Python ended with exit {done.returncode}: {last or 'it printed nothing'}")
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
-    return {name: [version, missing and shortened(missing, _LONGEST)] for name, (version, missing) in found.items()}
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = _one_line(said_by(error))
+        return {"numpy": [None, reason], "onnxruntime": [None, reason]}
+    return {name: [version, missing and _one_line(missing)] for name, (version, missing) in found.items()}
+
+
+def _one_line(text: str) -> str:
+    """Shortened. numpy's reasons have many lines."""
+    return shortened(" ".join("".join(each if each.isprintable() else " " for each in text).split()), _LONGEST)
 
 
 def _native() -> bool:

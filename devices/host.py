@@ -1,7 +1,10 @@
 """Board: the host's side of the agent. Starts it, asks it, sends it files, and ends it whatever happens."""
 
+import base64
 import hashlib
+import secrets
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,9 +13,9 @@ from typing import IO, Any, NoReturn
 from edgefc import errors
 from edgefc.devices import boot
 from edgefc.devices.agent import PROTOCOL
-from edgefc.devices.lines import Ended, Silent
+from edgefc.devices.lines import Ended, Silent, TooLong
 from edgefc.devices.pack import pack
-from edgefc.devices.transports.base import Transport
+from edgefc.devices.transports.base import Transport, signal_name
 from edgefc.devices.wire import Garbled, Wire
 from edgefc.errors import DeviceError, shortened
 from edgefc.progress import Told
@@ -35,7 +38,7 @@ class Board:
             facts = board.call("check")
 
     Attributes:
-        hello   the agent's versions and clock: protocol, edgefc, python, machine, clock_s
+        hello   what agent.py answers to hello: its versions, clock and run
 
     Raises:
         DeviceError: from every method: the device cannot be reached, lacks Python, was lost, or answers what cannot be.
@@ -43,9 +46,11 @@ class Board:
 
     def __init__(self, transport: Transport, *, start_s: float = START_S, sweeps: bool = True) -> None:
         self.transport, self.name, self._sweeps, self._last = transport, transport.name, sweeps, 0
+        self.hello: dict[str, Any] = {}
         agent, sha256 = pack()
-        program = Path(boot.__file__).read_text(encoding="utf-8")
-        self._wire = Wire(transport.start([transport.python, "-c", program, sha256, str(len(agent))]))
+        self._mark = f"edgefc-{secrets.token_hex(8)}"
+        argv = [transport.python, "-c", _loader(), sha256, str(len(agent)), self._mark]
+        self._wire = Wire(transport.start(argv))
         self._open = True
         try:
             self._start(agent, start_s)
@@ -112,18 +117,19 @@ class Board:
 
     def _start(self, agent: bytes, start_s: float) -> None:
         try:
-            greeting = self._wire.greeting(start_s)
+            greeting = self._wire.greeting(self._mark, start_s)
             if greeting.get("need") is True:
                 self._wire.send(None, agent, start_s)
-                greeting = self._wire.greeting(start_s)
+                greeting = self._wire.greeting(self._mark, start_s)
             if "error" in greeting:
                 raise DeviceError(f"{self.name}: {self._text(greeting['error'])}.")
             self._wire.start_beating()
         except (Ended, Garbled) as error:
-            self._lost(error)
-        self.hello = self.call("hello", silence_s=start_s)
-        if not isinstance(self.hello, dict) or self.hello.get("protocol") != PROTOCOL:
+            self._lost(error, started=False)
+        found = self.call("hello", silence_s=start_s)
+        if not isinstance(found, dict) or found.get("protocol") != PROTOCOL:
             self._lost(Garbled("another protocol"))
+        self.hello = found
 
     def _answer(self, silence_s: float, until: float) -> Any:
         while True:
@@ -144,34 +150,49 @@ class Board:
             if set(reply) != {"id", "beat"}:
                 raise Garbled("an answer of another form")
 
-    def _lost(self, error: Exception) -> NoReturn:
-        """Close, tell why, and have a new agent remove what the old one could not."""
+    def _lost(self, error: Exception, *, started: bool = True) -> NoReturn:
+        """Close, have a new agent end and remove what the old one could not, and raise what happened."""
         if not self._open:
             raise DeviceError(f"{self.name} was let go. Connect to it again.")
         self._open = False
         code, said = self._wire.end()
-        if self._sweeps:
-            self._sweep()
-        if isinstance(error, Garbled):
+        killed_for_memory = self._sweep() if self._sweeps and started else 0
+        if isinstance(error, (Garbled, TooLong)):
             raise DeviceError(
                 f"{self.name} answered what cannot be: {error}. Use the same edgefc on both sides."
             ) from None
-        why = self.transport.explain(code, said)
+        why = None if code is None else self.transport.explain(code, said)
         if why is not None:
             raise DeviceError(f"{self.name}: {why}") from None
-        raise DeviceError(f"{self.name} {self._ending(code, said, isinstance(error, Silent))}") from None
+        if not started:
+            raise DeviceError(f"{self.name} {self._not_started(code, said, isinstance(error, Silent))}") from None
+        silent = error if isinstance(error, Silent) else None
+        raise DeviceError(f"{self.name} {_ending(code, said, silent, killed_for_memory)}") from None
 
-    def _ending(self, code: int, said: str, silent: bool) -> str:
-        if code == _NO_PROGRAM and not silent:
-            return f"has no {self.transport.python}. Install Python 3.9 or later there: sudo apt install python3"
+    def _not_started(self, code: int | None, said: str, silent: bool) -> str:
+        """That the program ended, or did not, before the agent's first line: what was seen of it."""
+        python, last = self.transport.python, shortened(said.rpartition("\n")[2]).rstrip(".")
+        if not silent and ((code == _NO_PROGRAM and "shared librar" not in said) or _no_such_program(python, last)):
+            return f"has no {python}. Install Python 3.9 or later there: sudo apt install python3"
+        noise = shortened(visible(self._wire.noise.decode(errors="replace")))
+        seen = f"; its last line was {(last or noise)!r}" if last or noise else ", and printed nothing"
         if silent:
-            return "stopped answering. Look whether it is on and not overloaded, and run again"
-        last = shortened(said.rpartition("\n")[2])
-        return f"ended the agent (exit {code}{': ' + last if last else ''}). Memory may have run out; run again"
+            return f"did not start the agent in time{seen}. See whether this ends: {self._by_hand()}"
+        return f"ended the session ({_end(code)}) before the agent started{seen}. See what this does: {self._by_hand()}"
 
-    def _sweep(self) -> None:
-        with suppress(DeviceError):
-            Board(self.transport, start_s=SWEEP_S, sweeps=False).close()
+    def _by_hand(self) -> str:
+        return self.transport.by_hand(f"{self.transport.python} --version")
+
+    def _sweep(self) -> int:
+        """Have another agent end this one's; how many processes the kernel there has killed for memory meanwhile."""
+        before = self.hello.get("killed_for_memory")
+        with suppress(DeviceError), Board(self.transport, start_s=SWEEP_S, sweeps=False) as other:
+            after = other.hello.get("killed_for_memory")
+            if isinstance(self.hello.get("run"), str):
+                other.call("end", run=self.hello["run"])
+            if isinstance(before, int) and isinstance(after, int):
+                return after - before
+        return 0
 
     def _count(self, found: Any, most: int) -> int:
         if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= most:
@@ -182,6 +203,37 @@ class Board:
         if not isinstance(found, str):
             self._lost(Garbled("no text where one belongs"))
         return visible(found[:_LONGEST_TEXT].strip())
+
+
+def _loader() -> str:
+    """boot.py as one line for `python3 -c`, of characters that every login shell passes on as they are."""
+    text = zlib.compress(Path(boot.__file__).read_bytes(), 9)
+    return f'import base64,zlib;exec(zlib.decompress(base64.b64decode("{base64.b64encode(text).decode()}")))'
+
+
+def _ending(code: int | None, said: str, silent: Silent | None, killed_for_memory: int) -> str:
+    if silent:
+        return f"stopped answering ({silent}). Look whether it is on and reachable, and run again."
+    if killed_for_memory > 0:
+        return (
+            f"lost the agent, and its kernel counts {killed_for_memory} more processes that it killed for lack of "
+            "memory (oom_kill in /proc/vmstat). Give a smaller batch, or end other programs there."
+        )
+    last = shortened(said.rpartition("\n")[2]).rstrip(".")
+    return f"ended the agent ({_end(code)}{': ' + last if last else ''}). Run again."
+
+
+def _end(code: int | None) -> str:
+    """In words. Shells add 128 to the number of the signal that ended their program."""
+    if code is None:
+        return "no exit code"
+    number = -code if code < 0 else code - 128
+    return f"exit {code}" if not 0 < number < 65 else signal_name(number)
+
+
+def _no_such_program(python: str, last: str) -> bool:
+    """As csh and tcsh put it, whose exit code is 1 then."""
+    return last.startswith(f"{python}: Command not found")
 
 
 def _digest(file: IO[bytes]) -> tuple[str, int]:

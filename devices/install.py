@@ -30,16 +30,13 @@ def install(store: Any, what: str, files: list[dict[str, str]]) -> None:
     with said(library):
         library.mkdir(mode=0o700, exist_ok=True)
         if what == "native":
-            os.replace(_copied(store.path_of(files[0]["sha256"]), library), library / native.NAME)
+            os.replace(_copied(store.path_of(files[0]["sha256"]), store.run), library / native.NAME)
             return
-        folder = Path(tempfile.mkdtemp(prefix="site-", dir=library))
-        try:
-            for file in files:
-                _unpack(store.path_of(file["sha256"]), file["name"], folder)
-            shutil.rmtree(library / "site", ignore_errors=True)
-            os.replace(folder, library / "site")
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="site-", dir=store.run))  # which ends with the run if this does not
+        for file in files:
+            _unpack(store.path_of(file["sha256"]), file["name"], folder)
+        shutil.rmtree(library / "site", ignore_errors=True)
+        os.replace(folder, library / "site")
 
 
 def _unpack(wheel: Path, name: str, folder: Path) -> None:

@@ -18,9 +18,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgefc import folders
 from edgefc.devices import profile as profiles
 from edgefc.errors import UsageError, shortened
-from edgefc.files import write_text
+from edgefc.files import exists, write_text
 
 Transport = Literal["ssh", "adb", "emulated"]
 
@@ -49,10 +50,12 @@ class _File(BaseModel):
 
 
 def path() -> Path:
-    """Where the inventory is, whether or not there is one."""
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".config"
-    return base / "edgefc" / "devices.toml"
+    """Where the inventory is, whether or not there is one.
+
+    Raises:
+        UsageError: the user has no folder for settings.
+    """
+    return folders.config() / "devices.toml"
 
 
 def devices() -> dict[str, Device]:
@@ -62,7 +65,7 @@ def devices() -> dict[str, Device]:
         UsageError: the file cannot be read, or a line of it is not as add() writes it.
     """
     file = path()
-    if not file.exists():
+    if not exists(os.path.realpath(file)):
         return {}
     try:
         found = _File.model_validate(profiles.read_toml(file)).devices
@@ -165,4 +168,8 @@ def _write(found: Mapping[str, Device]) -> None:
     for name, device in sorted(found.items()):
         lines += ["", f"[devices.{name}]"]
         lines += [f'{key} = "{value}"' for key, value in device.model_dump(exclude_none=True).items()]
-    write_text(path(), "\n".join(lines) + "\n")
+    try:
+        write_text(path(), "\n".join(lines) + "\n")
+    except UsageError as error:
+        what = str(error).removesuffix("Choose a place that can be written.")
+        raise UsageError(f"{what.strip()} Set XDG_CONFIG_HOME to a folder that can be written.") from None

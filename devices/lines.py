@@ -20,6 +20,10 @@ class Silent(Ended):
     """The other side sent nothing for too long."""
 
 
+class TooLong(Ended):
+    """The other side sends a line without an end."""
+
+
 class Lines:
     def __init__(self, descriptor: int, longest: int = LONGEST) -> None:
         self._descriptor, self._longest, self._rest = descriptor, longest, bytearray()
@@ -30,7 +34,7 @@ class Lines:
         while (end := self._rest.find(b"\n", searched)) < 0:
             searched = len(self._rest)
             if searched > self._longest:
-                raise Ended(f"a line longer than {self._longest} bytes")
+                raise TooLong(f"a line longer than {self._longest} bytes")
             self._more(limit_s)
         line = bytes(self._rest[:end])
         del self._rest[: end + 1]

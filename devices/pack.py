@@ -24,7 +24,7 @@ _MODELFILE = tuple(
     f"modelfile/{name}"
     for name in ("__init__", "admission", "attributes", "functions", "places", "protobuf", "weights")
 )
-_DEVICES = ("agent", "facts", "install", "lines", "store")
+_DEVICES = ("agent", "facts", "holder", "install", "lines", "store")
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
 # os._exit: the working thread may wait for a child that was just ended.
 _MAIN = "import os, sys\nfrom edgefc.devices.agent import main\ncode = main()\nsys.stderr.flush()\nos._exit(code)\n"

@@ -4,7 +4,9 @@ A fact is a table { value, source, note }: source names an entry of the file's [
 note says how the value follows from it where that is not plain. What has no source is left out. Units end the keys.
 """
 
+import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,7 +152,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UsageError(f"cannot read {path}: it is no ordinary file. Check the path.")
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"cannot read {path}: it is no ordinary file. Remove it.")
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
@@ -160,6 +164,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except Exception as error:  # a number of 5,000 digits, say, is no TOMLDecodeError
         raise UsageError(f"cannot read {path}: it is no TOML: {first_line(error)}. Correct it.") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def first_fault(error: ValidationError) -> str:

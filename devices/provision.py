@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgefc.devices.check import OLDEST, Facts, facts_of, version
+from edgefc.devices.answers import Facts
+from edgefc.devices.check import OLDEST, facts_of, version
 from edgefc.devices.host import Board
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError, shortened

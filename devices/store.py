@@ -3,14 +3,15 @@
     agent/   the agent itself, by its hash
     files/   what was sent, by sha256; NAME.part is one still coming, which a later transfer goes on with
     lib/     what `devices provision` put there: site/ with Python packages, and the native library
-    runs/    one folder for each run, removed at its end; NAME.lock is held while the run lives, so that
-             what a killed one left behind is known and swept by the next
+    runs/    one folder for each run, removed at its end; NAME.lock is held while the run lives and names its
+             process, so that the next run removes what a killed one left, and ends one that is stopped
 
 Nothing from outside becomes a path before it was checked: hashes are hexadecimal, names stay inside their folder.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,17 +23,16 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from edgefc.devices import holder
 from edgefc.errors import DeviceError, reason_of
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
+_RUN = re.compile(r"[0-9]{1,10}-[0-9a-f]{12}\Z")
 _BLOCK = 1 << 20
 _TRIES, _PAUSE_S = 40, 0.05
 _SPARE = 8 << 20  # bytes of the disk that are left free
-
-
-def home() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgefc"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ABANDONED_S = 600.0  # after which a file that the boot program was writing is nobody's any more
 
 
 class Store:
@@ -49,24 +49,44 @@ class Store:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.swept = self.sweep()
             self.run, self._lock = self._new_run()
+            self._lock_path = self.run.with_suffix(".lock")
         self._busy: IO[str] | None = None
 
     def close(self) -> None:
         _remove(self.run)
-        self.run.with_suffix(".lock").unlink()
+        self._lock_path.unlink(missing_ok=True)
         self._lock.close()
 
     def sweep(self) -> int:
-        """Remove the folders of runs that ended without doing so; how many there were."""
-        swept = 0
-        for path in self.runs.glob("*.lock"):
-            lock = _locked(path)
-            if lock is not None:
-                _remove(path.with_suffix(""))
-                path.unlink()
-                lock.close()
-                swept += 1
-        return swept
+        """Remove the folders of runs that ended without doing so, or that are stopped; how many there were."""
+        for part in (self.root / "agent").glob("*.pyz.*"):
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime > _ABANDONED_S:
+                    part.unlink()
+        return sum(self._swept(path) for path in self.runs.glob("*.lock"))
+
+    def end(self, run: str) -> None:
+        """End the agent of that run, whose host has lost it, and remove its folder."""
+        if not _RUN.match(run):
+            raise DeviceError(f"{run[:80]!r} is no name of a run. Use the same edgefc on both sides.")
+        path = self.runs / f"{run}.lock"
+        if path.exists() and path != self._lock_path:
+            self._swept(path, kill=True)
+
+    def _swept(self, path: Path, *, kill: bool = False) -> bool:
+        lock = _locked(path)
+        if lock is None:
+            line = path.read_text(errors="replace") if path.exists() else ""
+            if not kill and not holder.stopped(line):
+                return False
+            holder.end(line)
+            lock = _locked(path, _TRIES)
+        if lock is None:
+            return False
+        _remove(path.with_suffix(""))
+        path.unlink()
+        lock.close()
+        return True
 
     def claim(self) -> None:
         """Be the only one that measures here until this process ends."""
@@ -101,7 +121,9 @@ class Store:
             return offset + len(data)
         if _sha256(part) != sha256:
             part.unlink()
-            raise DeviceError("a file arrived with other bytes than were sent. Try again; the disk may be failing.")
+            raise DeviceError(
+                "a file arrived with other bytes than were sent. Run again; check the disk there if it happens again."
+            )
         os.replace(part, whole)
         return size
 
@@ -145,6 +167,8 @@ class Store:
             path = self.runs / f"{os.getpid()}-{os.urandom(6).hex()}"
             lock = _locked(path.with_suffix(".lock"))
             if lock is not None:
+                lock.write(holder.own())
+                lock.flush()
                 path.mkdir(mode=0o700)
                 return path, lock
 
@@ -160,9 +184,10 @@ class said:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
+            room = "Make room there, or set" if error.errno in _FULL else "Set"
             raise DeviceError(
                 f"the device cannot write {self.folder}: {reason_of(error)}. "
-                "Make room there, or set XDG_CACHE_HOME to a folder that can be written."
+                f"{room} XDG_CACHE_HOME there to a folder that can be written."
             ) from None
 
 
@@ -192,13 +217,16 @@ def inside(name: str) -> Path:
     return Path(*parts)
 
 
-def _locked(path: Path) -> IO[str] | None:
+def _locked(path: Path, tries: int = 1) -> IO[str] | None:
     """The file, locked for as long as it is open; None when someone else has it."""
     file = path.open("a")
-    with suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # not one that was swept meanwhile
-            return file
+    for number in range(tries):
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # not swept meanwhile
+                return file
+        if number + 1 < tries:
+            time.sleep(_PAUSE_S)
     file.close()
     return None
 

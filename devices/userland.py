@@ -24,7 +24,8 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from edgefc.errors import DeviceError, UsageError, first_line, reason_of, shortened
+from edgefc import folders
+from edgefc.errors import DeviceError, EdgefcError, UsageError, first_line, reason_of, shortened
 from edgefc.screen import Parser, err, out, run
 
 SUITE, PYTHON = "bookworm", "3.11"
@@ -88,7 +89,7 @@ def place() -> Path:
     """Where the folder is, or will be."""
     if given := os.environ.get("EDGEFC_ARM64_ROOT"):
         return Path(given).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgefc", "arm64")
+    return folders.cache() / "arm64"
 
 
 def command(
@@ -262,10 +263,10 @@ def _alone(root: Path) -> Iterator[None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the folder and print where it is."""
     parser = Parser(prog="python -m edgefc.devices.userland", description=(__doc__ or "").split(": ")[0])
-    parser.add_argument("--folder", type=Path, default=place(), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="default: edgefc/arm64 in the user's cache")
     try:
-        out(build(parser.parse_args(argv).folder.absolute()))
-    except DeviceError as error:
+        out(build((parser.parse_args(argv).folder or place()).absolute()))
+    except EdgefcError as error:
         err(f"edgefc: {error}")
         return error.exit_code
     return 0

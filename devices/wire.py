@@ -9,11 +9,12 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from edgefc.devices.lines import Ended, Lines, write
+from edgefc.devices.lines import Ended, Lines, Silent, write
 from edgefc.screen import visible
 
 BEAT_S = 10.0
 ENDING_S = 15.0  # the agent ends its children and removes its folder meanwhile
+MOST_NOISE = 256 << 20  # bytes that a login shell may print before the agent's first line
 _STDERR_LINES, _STDERR_LINE = 20, 500
 
 
@@ -32,6 +33,7 @@ class Wire:
         os.set_blocking(self._stdin.fileno(), False)
         self._writing, self._closed = threading.Lock(), threading.Event()
         self._said: deque[str] = deque(maxlen=_STDERR_LINES)
+        self.noise = b""  # the last line before the greeting
         self._reader = threading.Thread(target=self._read_stderr, args=(process.stderr,), daemon=True)
         self._reader.start()
 
@@ -53,31 +55,45 @@ class Wire:
         """
         return parsed(self._lines.line(limit_s))
 
-    def greeting(self, limit_s: float, most: int = 100) -> dict[str, Any]:
-        """The first line that is of the protocol: a login shell may print a few before."""
-        until = time.monotonic() + limit_s
-        for _ in range(most):
-            with suppress(Garbled):
-                found = self.receive(max(0.1, until - time.monotonic()))
-                if found.get("edgefc") == 1:
-                    return found
-        raise Garbled(f"{most} lines, none of the protocol")
+    def greeting(self, mark: str, limit_s: float) -> dict[str, Any]:
+        """What the first line says that begins with `mark`; login shells print other lines before it.
 
-    def end(self) -> tuple[int, str]:
-        """Wait for the process, kill it when it does not end; its exit code and the last that it said."""
+        Raises:
+            Silent: it does not come within limit_s.
+            Ended: the program ended before.
+            Garbled: too much came before, or the line is no JSON object.
+        """
+        start, until, passed = mark.encode() + b" {", time.monotonic() + limit_s, 0
+        while passed <= MOST_NOISE:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            line = self._lines.line(left)
+            if line.startswith(start):
+                return parsed(line[len(mark) :])
+            passed += len(line) + 1
+            self.noise = line[:_STDERR_LINE].strip() or self.noise
+        else:
+            raise Garbled(f"more than {MOST_NOISE} bytes before the agent started")
+        raise Silent(f"nothing of the agent within {limit_s:g} s")
+
+    def end(self) -> tuple[int | None, str]:
+        """Wait for the process; its exit code, None where it had to be killed, and the last lines of its stderr."""
         self._closed.set()
         with suppress(OSError), self._writing:
             self._stdin.close()
+        code: int | None
         try:
-            self._process.wait(ENDING_S)
+            code = self._process.wait(ENDING_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            code = None
         self._reader.join(1.0)
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None and not self._reader.is_alive():
                 pipe.close()
-        return self._process.returncode, "\n".join(self._said)
+        return code, "\n".join(self._said)
 
     def _beat(self) -> None:
         while not self._closed.wait(BEAT_S):

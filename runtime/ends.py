@@ -32,13 +32,20 @@ _NO_REASON = re.compile(r"^(?:Aborted|Segmentation fault|Bus error|Illegal instr
 
 def oom_kills() -> int | None:
     """How many processes of this one's group the system's out-of-memory killer has ended; None where it is not told."""
-    for path in _counters():
-        try:
-            lines = path.read_text(encoding="ascii").splitlines()
-            return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-        except (OSError, ValueError, StopIteration):
-            continue
-    return None
+    return next((count for path in _counters() if (count := _count(path)) is not None), None)
+
+
+def machine_oom_kills() -> int | None:
+    """The same of all processes of this machine, since it was started."""
+    return _count(_VMSTAT)
+
+
+def _count(path: Path) -> int | None:
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
 
 
 def _counters() -> list[Path]:

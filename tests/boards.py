@@ -1,12 +1,19 @@
-"""Boards for tests of what they lack: this machine's Python without packages, and wheels that hold next to nothing."""
+"""Boards for tests of what they lack: this machine's Python without packages, and wheels that hold next to nothing.
+
+And a model that never ends, with the processes and folders that a run of it may leave.
+"""
 
 import os
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
+from onnx import helper
+
 from edgefc.devices.transports.local import LocalTransport
+from tests import onnx_models
 
 
 def bare(folder: Path, name: str = "bare") -> LocalTransport:
@@ -32,3 +39,30 @@ def wheel(folder: Path, name: str, version: str, code: str | None = None) -> Pat
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     return path
+
+
+def endless(path: Path) -> Path:
+    """y = x after a Loop whose condition is always true."""
+    ports = [helper.make_tensor_value_info("i", onnx_models.INT64, []),
+             helper.make_tensor_value_info("more", onnx_models.BOOL, []),
+             helper.make_tensor_value_info("value", onnx_models.FLOAT, None)]  # fmt: skip
+    outs = [helper.make_tensor_value_info("again", onnx_models.BOOL, []),
+            helper.make_tensor_value_info("next", onnx_models.FLOAT, None)]  # fmt: skip
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["more"], ["again"]), helper.make_node("Neg", ["value"], ["next"])],
+        "body", ports, outs,
+    )  # fmt: skip
+    loop = helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)
+    port = {"x": (onnx_models.FLOAT, ["batch", 4])}
+    return onnx_models.write(path, [loop], port, {"y": (onnx_models.FLOAT, ["batch", 4])}, {"true": True})
+
+
+def processes(mark: str) -> list[int]:
+    """Processes of this machine that have `mark` in their environment or command line; not this one."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                if mark.encode() in (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
+    return found

@@ -35,13 +35,19 @@ def needs_sshd() -> str:
 class Sshd:
     """One board, by the alias `name`; `environment` is what its programs see.
 
+    `force` is what runs there in place of the command, which is in $SSH_ORIGINAL_COMMAND; login_shell() makes one.
+
     Attributes:
         config   for ssh -F, or $EDGEFC_SSH_CONFIG
         cache    the folder where the agent keeps what it is sent
     """
 
-    def __init__(self, folder: Path, name: str = "board", chroot: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, name: str = "board", chroot: Path | None = None, force: str | None = None,
+        **environment: str,
+    ) -> None:  # fmt: skip
         self.program, self.folder, self.name, self.chroot = needs_sshd(), folder / name, name, chroot
+        self.force = force
         home = self.folder / "home" if chroot is None else Path(f"/tmp/edgefc-test-{os.getpid()}-{name}")
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin" if chroot is None else "/usr/local/bin:/usr/bin:/bin"
         self.environment = {"HOME": str(home), "PATH": path, **environment}
@@ -62,6 +68,7 @@ class Sshd:
             "KbdInteractiveAuthentication no", "UsePAM no", "LogLevel ERROR",
             f'SetEnv {" ".join(f"{name}={value}" for name, value in self.environment.items())}',
             *([f"ChrootDirectory {self.chroot}"] if self.chroot else []),
+            *([f"ForceCommand {self.force}"] if self.force else []),
         ]  # fmt: skip
         (self.folder / "sshd_config").write_text("\n".join(settings) + "\n")
         command = [self.program, "-D", "-e", "-f", str(self.folder / "sshd_config")]
@@ -112,6 +119,15 @@ class Sshd:
     def leftovers(self) -> list[str]:
         """What runs have left in the cache; empty when all is removed."""
         return sorted(path.name for path in (self.cache / "runs").glob("*"))
+
+
+def login_shell(program: str) -> str:
+    """The command that does as sshd does for a user with this login shell; a loud skip where it is not installed."""
+    name, *options = program.split()
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"NOT TESTED: {name} is not installed here; .ci/system installs it")
+    return f'exec {" ".join([found, *options])} -c "$SSH_ORIGINAL_COMMAND"'
 
 
 def children(pid: int) -> list[int]:

@@ -138,9 +138,9 @@ def test_a_browser_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     end = time.monotonic() + 20
     while started.gone() is None and time.monotonic() < end:
         time.sleep(0.02)
-    assert started.gone() == "browser ended with code 7 (ERROR: no display)"
+    assert started.gone() == "browser ended with exit 7; the last line of its log: ERROR: no display"
     started.close()
-    assert not started._log.parent.exists()
+    assert not started._folder.exists()
 
 
 @posix
@@ -153,7 +153,7 @@ def test_the_token_is_on_no_command_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     end = time.monotonic() + 20
     while not (tmp_path / "said").exists() and time.monotonic() < end:
         time.sleep(0.02)
-    start = started._log.parent / "start.html"
+    start = started._folder / "start.html"
     assert "TOKEN" in start.read_text() and start.parent.stat().st_mode & 0o077 == 0
     started.close()
     said = (tmp_path / "said").read_text()
@@ -164,23 +164,93 @@ def test_the_token_is_on_no_command_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @posix
 def test_the_keeper_outlives_no_parent(tmp_path: Path) -> None:
     """Killed with -9, the parent closes nothing itself: the browser, its helpers and its folder go all the same."""
-    folder = tmp_path / "profile"
-    folder.mkdir()
-    parent = (
-        "import subprocess, sys, time\n"
-        "subprocess.Popen([sys.executable, *sys.argv[1:]], stdin=subprocess.PIPE)\n"
-        "time.sleep(60)"
-    )
-    helpers = f"sleep 61 & echo $! $$ > {tmp_path}/pids; wait"
-    started = subprocess.Popen(
-        [sys.executable, "-c", parent, keeper.__file__, str(folder), "sh", "-c", helpers], start_new_session=True
-    )
-    wait_for(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().count("\n") == 1)
+    started = parent_of_a_keeper(tmp_path)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
-    wait_for(lambda: not folder.exists())
+    wait_for(lambda: not list(tmp_path.glob(f"{keeper.PREFIX}*")))
     for pid in (tmp_path / "pids").read_text().split():
         assert not Path(f"/proc/{pid}").exists()
+
+
+@posix
+def test_a_keeper_that_is_killed(tmp_path: Path) -> None:
+    """The kernel ends its browser; the next keeper removes the folder."""
+    started = parent_of_a_keeper(tmp_path)
+    kept, browser = (tmp_path / "keeper").read_text(), (tmp_path / "pids").read_text().split()[1]
+    os.kill(int(kept), signal.SIGKILL)
+    wait_for(lambda: not running(browser))
+    assert list(tmp_path.glob(f"{keeper.PREFIX}*"))
+    started.kill()
+    started.wait()
+
+    started = parent_of_a_keeper(tmp_path)
+    assert len(list(tmp_path.glob(f"{keeper.PREFIX}*"))) == 1
+    started.kill()
+    started.wait()
+    wait_for(lambda: not list(tmp_path.glob(f"{keeper.PREFIX}*")))
+
+
+@posix
+def test_a_keeper_ends_with_the_terminal_after_its_browser(tmp_path: Path) -> None:
+    """SIGHUP reaches every program of a terminal that closes; the keeper waits for the end of its parent."""
+    started = parent_of_a_keeper(tmp_path)
+    os.kill(int((tmp_path / "keeper").read_text()), signal.SIGHUP)
+    started.kill()
+    started.wait()
+    wait_for(lambda: not list(tmp_path.glob(f"{keeper.PREFIX}*")))
+    assert not running((tmp_path / "pids").read_text().split()[1])
+
+
+def test_a_temporary_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "browser"
+    program.write_text("#!/nowhere\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("CHROME", str(program))
+    with pytest.raises(DeviceError, match=r"^cannot start .*browser: .*browser: No such file or directory\.$"):
+        chromium.Chromium("http://127.0.0.1:1/")
+    monkeypatch.setenv("CHROME", "true")
+    monkeypatch.setattr(chromium.keeper, "__file__", str(refusing_keeper(tmp_path)))
+    with pytest.raises(DeviceError, match=r"no temporary folder can be written \(Read-only .*\)\. Set TMPDIR"):
+        chromium.Chromium("http://127.0.0.1:1/")
+
+
+def refusing_keeper(folder: Path) -> Path:
+    """The keeper, in whose process no temporary folder can be made."""
+    path = folder / "refusing.py"
+    path.write_text(
+        "import runpy, sys, tempfile\ndef refused(**_): raise OSError(30, 'Read-only file system')\n"
+        f"tempfile.mkdtemp = refused\nsys.argv[0] = {keeper.__file__!r}\n"
+        f"runpy.run_path({keeper.__file__!r}, run_name='__main__')\n"
+    )
+    return path
+
+
+def parent_of_a_keeper(folder: Path) -> "subprocess.Popen[bytes]":
+    """It started a keeper and does nothing more. `pids` holds the browser's helper and the browser, when they run."""
+    (folder / "pids").unlink(missing_ok=True)
+    parent = (
+        "import subprocess, sys, time\n"
+        "keeper = subprocess.Popen([sys.executable, *sys.argv[2:]], stdin=subprocess.PIPE)\n"
+        "open(sys.argv[1], 'w').write(str(keeper.pid))\n"
+        "keeper.stdin.write(b'http://127.0.0.1:1/\\n')\n"
+        "keeper.stdin.flush()\n"
+        "time.sleep(60)"
+    )
+    helpers = f"sleep 61 & echo $! $$ > {folder}/pids; wait"
+    started = subprocess.Popen(
+        [sys.executable, "-c", parent, str(folder / "keeper"), keeper.__file__, "sh", "-c", helpers],
+        start_new_session=True, stdout=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(folder)},
+    )  # fmt: skip
+    wait_for(lambda: (folder / "pids").exists() and (folder / "pids").read_text().count("\n") == 1)
+    return started
+
+
+def running(pid: str) -> bool:
+    """Not one that ended and waits for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_for(true: Callable[[], bool]) -> None:

@@ -111,7 +111,7 @@ def test_nobody_comes() -> None:
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("bye", "m was not finished: the page was closed or loaded again"), ("", "not heard of for 0.3 s; it crashed"),
+    [("bye", "m was not finished: the page was closed or loaded again"), ("", "nothing came from the page for 0.3 s"),
      ("gone", "m was not finished: chromium ended"), ("alive", "m was still running after 0.6 s")],
     ids=["closed", "silent", "ended", "late"],
 )  # fmt: skip

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from edgefc.devices.check import Facts, report
+from edgefc.devices.answers import Facts
+from edgefc.devices.check import report
 from edgefc.devices.host import Board
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.errors import DeviceError
 from tests.test_devices_check import GOOD
 
-HOSTILE = ["a b", "$HOME", "`id`", "$(id)", "'", '"', "\\", "*", "; true", "&", "ä\n", "", "-n"]
+HOSTILE = ["a b", "$HOME", "`id`", "$(id)", '"', "*", "; true", "&", "~", "%PATH%", "{a,b}", "#", "", "-n"]
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_serial_that_is_an_option(serial: str) -> None:
         (1, "run-as: unknown package: com.termux", "there is no Termux on it"),
         (1, "run-as: package not debuggable: com.termux", "does not let adb in. Reach it by ssh"),
         (127, "sh: /data/data/com.termux/files/usr/bin/python3: not found", None),
-        (-9, "", None),
+        (-9, "", "adb was ended on this machine by SIGKILL"),
     ],
 )
 def test_what_adb_says(code: int, stderr: str, said: str | None) -> None:

@@ -49,7 +49,8 @@ def shape(value: Any) -> Any:
     return [shape(value[0])] if isinstance(value, (list, tuple)) and value else None
 
 
-def test_a_record_of_a_board_is_one_of_this_machine(transport: LocalTransport, tmp_path: Path) -> None:
+def test_a_record_of_a_board_is_one_of_this_machine(transport: LocalTransport, cache: Path, tmp_path: Path) -> None:
+    """And the run leaves nothing in the home but edgefc's own cache."""
     path = models.matmul(tmp_path / "m.onnx")
 
     there = profile(path, device=Remote(transport, profile="pi5"), **QUICK)
@@ -59,6 +60,8 @@ def test_a_record_of_a_board_is_one_of_this_machine(transport: LocalTransport, t
     assert (there.device.name, there.device.transport, there.device.profile) == ("pi", "local", "pi5")
     assert there.models == here.models
     assert Record.model_validate_json(there.to_json()) == there
+    assert [list(folder.iterdir()) for folder in (tmp_path / "home", cache.parent)] == [[cache.parent], [cache]]
+    assert sorted(path.name for path in cache.iterdir()) == ["agent", "busy.lock", "files", "runs"]
 
 
 def test_shapes_and_ranges_reach_a_board(transport: LocalTransport, tmp_path: Path) -> None:
@@ -226,7 +229,7 @@ def test_what_a_killed_run_left_is_swept(transport: LocalTransport, cache: Path)
     assert len(list((cache / "runs").iterdir())) == 2
     agent.kill()
 
-    with pytest.raises(DeviceError, match=r"pi ended the agent \(exit -9\)"):
+    with pytest.raises(DeviceError, match=r"^pi ended the agent \(SIGKILL\)\. Run again\.$"):
         board.call("check")
     assert list((cache / "runs").iterdir())
     with Board(transport) as again:

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefc.devices.answers import checked
+from edgefc.devices.check import version
 from edgefc.devices.host import Board
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.wire import Garbled, parsed
 from edgefc.errors import DeviceError
+from tests.test_devices_check import GOOD
 
 BLOCK = {"samples_ns": [100, 110], "runs": 4, "wall_ns": 450, "cpu_ns": 440}
 STEADY = {
@@ -142,6 +144,40 @@ def test_lines_that_are_none(line: bytes) -> None:
         parsed(line)
 
 
+@pytest.mark.parametrize("probe", ["check", "hello", "heat", *sorted(CASES)])
+def test_what_is_nested_too_deep(probe: str) -> None:
+    """At every depth that the parser of JSON lets through."""
+    for depth in (100, 300, *range(600, 1000, 50)):
+        deep: Any = {}
+        for _ in range(depth):
+            deep = {"a": [deep]}
+        for answer in (deep, {"python": deep}):
+            with pytest.raises(DeviceError) as caught:
+                checked("pi", probe, CASES.get(probe, ({}, None))[0], answer, 1.0)
+            assert_one_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [("check", {"python": "\x1b[2J"}), ("check", {"numpy": "1\n2"}), ("check", {"clock_s": 1e300}),
+     ("check", {"more": 1}), ("check", {"cores": -1}), ("check", {"libc": "x" * 400}), ("check", {"governor": 7}),
+     ("hello", {"clock_s": 1e300}), ("hello", {"run": "\x07"}), ("hello", {"killed_for_memory": -1}),
+     ("hello", {"machine": ["x"]})],
+    ids=str,
+)  # fmt: skip
+def test_facts_that_cannot_be(what: str, change: dict[str, Any]) -> None:
+    hello = {"protocol": 1, "edgefc": "1", "python": "3", "machine": "x", "clock_s": 1.0, "swept": 0, "run": "1-a",
+             "killed_for_memory": None}  # fmt: skip
+    good = GOOD if what == "check" else hello
+    assert checked("pi", what, {}, good, 1.0) is good
+    with pytest.raises(DeviceError, match="pi answered what cannot be"):
+        checked("pi", what, {}, {**good, **change}, 1.0)
+
+
+def test_digits_of_other_scripts_are_no_version() -> None:
+    assert version("3.\u00b2") == (3,) and version("\u0663.1") == ()
+
+
 def test_json_has_no_other_number_that_is_none() -> None:
     """1e999 is infinity to Python; the forms refuse it."""
     assert math.isinf(parsed(b'{"a": 1e999}')["a"])
@@ -161,7 +197,7 @@ class Liar(Transport):
 
     def start(self, argv: Any) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-S", "-c", self.code],
+            [sys.executable, "-S", "-c", self.code, argv[-1]],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -169,21 +205,31 @@ class Liar(Transport):
         return None
 
 
-READY = 'import sys, time; print(\'{"edgefc": 1, "need": false}\', flush=True); sys.stdin.readline();'
+READY = "import sys, time; print(sys.argv[1], '{\"need\": false}', flush=True); sys.stdin.readline();"
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        pytest.param("print('x\\n' * 500)", "answered what cannot be: 100 lines, none of the protocol", id="garbage"),
-        pytest.param("import sys; sys.stdout.write('x' * (40 << 20))", "no end|longer|cannot be|ended", id="huge line"),
+        pytest.param(
+            "print('x\\n' * 500)",
+            r"\(exit 0\) before the agent started; its last line was 'x'\. See what",
+            id="garbage",
+        ),
+        pytest.param(
+            "import sys; sys.stdout.write('x' * (40 << 20))",
+            "answered what cannot be: a line longer than",
+            id="huge line",
+        ),
         pytest.param(READY + 'print(\'{"id": 99, "answer": 1}\')', "the answer to another question", id="wrong id"),
         pytest.param(READY + 'print(\'{"id": 1, "answer": NaN}\')', "answered what cannot be: the line", id="nan"),
         pytest.param(READY + 'print(\'{"id": 1, "answer": 1}\')', "another protocol", id="no greeting"),
         pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit", "text": ""}\')', "unknown kind", id="error"),
         pytest.param(READY + "sys.exit('board on fire')", r"ended the agent \(exit 1: board on fire\)", id="died"),
         pytest.param("import sys; sys.exit(127)", "has no python3. Install Python 3.9", id="no python"),
-        pytest.param("import time; time.sleep(60)", "stopped answering", id="silent"),
+        pytest.param(
+            "import time; time.sleep(60)", "did not start the agent in time, and printed nothing", id="silent"
+        ),
         pytest.param(READY + "time.sleep(60)", "stopped answering", id="silent later"),
     ],
 )

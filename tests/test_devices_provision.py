@@ -12,7 +12,8 @@ import pytest
 from edgefc.cli import main
 from edgefc.devices import inventory, userland
 from edgefc.devices import provision as provisioning
-from edgefc.devices.check import Facts, check, facts_of
+from edgefc.devices.answers import Facts
+from edgefc.devices.check import check, facts_of
 from edgefc.devices.host import Board
 from edgefc.devices.provision import Provisioned, fetch, provision
 from edgefc.devices.transports.base import Transport

@@ -8,7 +8,7 @@ from base64 import b64decode
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from edgefc.devices.browser.refusals import refusal
 from edgefc.errors import DeviceError
@@ -19,7 +19,15 @@ _LONGEST = 300  # characters of a name or a version
 _SLACK = 1.05  # a page's clock against this machine's
 _SLACK_NS = 50_000_000
 
-Text = Annotated[str, Field(max_length=_LONGEST)]
+
+def _printable(text: str) -> str:
+    """Nothing that a terminal would obey."""
+    if not text.isprintable():
+        raise ValueError("a text with control characters")
+    return text
+
+
+Text = Annotated[str, Field(max_length=_LONGEST), AfterValidator(_printable)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
 Positive = Annotated[int, Field(ge=1, le=1 << 62)]
 Model = TypeVar("Model", bound=Part)
@@ -123,13 +131,13 @@ def read(kind: type[Model], value: Any, what: str = "an answer") -> Model:
     """`value`, which was JSON, as this kind of answer."""
     try:
         return kind.of(value)
-    except (ValidationError, ValueError, TypeError) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError) as error:
         raise DeviceError(f"the page gave {what} that cannot be: {_fault(error)}. Load the page again.") from None
 
 
 def _fault(error: Exception) -> str:
     if not isinstance(error, ValidationError):
-        return "it is no JSON"
+        return "it is no JSON" if not isinstance(error, RecursionError) else "lists within each other, too deep"
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"])) or "its form"
     return f"{where}: {first['msg']}"

@@ -75,13 +75,13 @@ class Link:
         if self.ended:
             raise DeviceError(f"{about} was not finished: it was stopped here. Start it again.")
         if why := self.gone():
-            raise DeviceError(f"{about} was not finished: {why}. Give a smaller batch or a smaller model.")
+            raise DeviceError(f"{about} was not finished: {why}. Run it again.")
         if self._client is None:
             raise DeviceError(f"{about} was not finished: the page was closed or loaded again. Keep it open.")
         if now - self._heard > self.silent_s:
             raise DeviceError(
-                f"{about} was not finished: the page was not heard of for {self.silent_s:g} s; it crashed, "
-                f"or its device sleeps. Keep it open and in front, or give a smaller model."
+                f"{about} was not finished: nothing came from the page for {self.silent_s:g} s. "
+                "Keep it open and in front, and its device awake; or give a smaller model."
             )
         if now > end:
             raise DeviceError(f"{about} was still running after {limit_s:g} s. Give a smaller batch or model.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from edgefc import folders
 from edgefc.errors import DeviceError, reason_of
 from edgefc.progress import transfer
 
@@ -56,8 +57,7 @@ def files() -> dict[str, Path]:
 
 
 def cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "edgefc" / f"onnxruntime-web-{VERSION}"
+    return folders.cache() / f"onnxruntime-web-{VERSION}"
 
 
 def runtime_bytes() -> int:

@@ -6,12 +6,11 @@ debuggable build, and a rooted phone opens it with `su`. Where neither works, us
 """
 
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 
-from edgefc.devices.transports.base import Transport
+from edgefc.devices.transports.base import Transport, ended_here, quoted
 from edgefc.errors import DeviceError
 
 _TERMUX = "/data/data/com.termux/files"
@@ -54,10 +53,15 @@ class AdbTransport(Transport):
         home, usr = f"{_TERMUX}/home", f"{_TERMUX}/usr"
         there = ["run-as", "com.termux", "env", f"HOME={home}", f"TMPDIR={home}", f"PATH={usr}/bin",
                  f"LD_LIBRARY_PATH={usr}/lib", *argv]  # fmt: skip
-        return [program, "-s", self.serial, "shell", "-T", shlex.join(there)]
+        return [program, "-s", self.serial, "shell", "-T", quoted(there)]
 
     def explain(self, code: int, stderr: str) -> str | None:
+        if code < 0:
+            return ended_here("adb", code)
         for said, meaning in _MEANINGS:
             if re.search(said, stderr):
                 return meaning + "."
         return None
+
+    def by_hand(self, command: str) -> str:
+        return f"adb -s {self.serial} shell {command}"

@@ -3,9 +3,36 @@
 Arguments are lists everywhere: where a medium has a shell in between (ssh, adb), the transport quotes each word for it.
 """
 
+import shlex
+import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+
+from edgefc.errors import DeviceError
+
+_QUOTED_OTHERWISE = frozenset("'\\!")  # within single quotes csh and fish read these in their own way
+
+
+def quoted(argv: Sequence[str]) -> str:
+    """One line that every login shell splits into these words: sh, bash, zsh, csh, tcsh, fish and others.
+
+    Raises:
+        DeviceError: a word has a character that these shells read differently within single quotes.
+    """
+    for word in argv:
+        if not word.isprintable() or not word.isascii() or _QUOTED_OTHERWISE.intersection(word):
+            raise DeviceError(f"{word!r} cannot be passed through every login shell. Leave out quotes, ! and \\.")
+    return shlex.join(argv)
+
+
+def ended_here(program: str, code: int) -> str:
+    """That the medium's own program was killed on this machine; `code` is below 0."""
+    return f"{program} was ended on this machine by {signal_name(-code)}. Run again."
+
+
+def signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 class Transport(ABC):
@@ -38,8 +65,13 @@ class Transport(ABC):
     def explain(self, code: int, stderr: str) -> str | None:
         """Why a program ended so, when it is the medium's fault: a sentence and what would work. None: the program's.
 
-        `stderr` is the last part of what was printed, for example "Host key verification failed."
+        `code` is the exit code of the process that start() gave, below 0 for a signal. `stderr` is the last part of
+        what was printed, for example "Host key verification failed."
         """
+
+    def by_hand(self, command: str) -> str:
+        """How a person runs that command there, for sentences."""
+        return command
 
     def close(self) -> None:  # noqa: B027  most have nothing
         """Give back what the transport itself holds; programs that it started have ended by then."""

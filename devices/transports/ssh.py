@@ -1,16 +1,16 @@
 """A board by the `ssh` program. The user's ssh configuration says where it is, who logs in and with which key.
 
-ssh joins its words with blanks and the board's shell splits them again, so each is quoted for a POSIX shell. Nothing
+ssh joins its words with blanks and the board's login shell splits them again, so each is quoted (base.quoted). Nothing
 is asked for: without a key that works, or with a host key that is not known, ssh ends and says so.
 """
 
 import os
-import shlex
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 
-from edgefc.devices.transports.base import Transport
+from edgefc.devices.transports.base import Transport, ended_here, quoted
 from edgefc.errors import DeviceError, shortened
 
 _OPTIONS = (
@@ -20,17 +20,22 @@ _OPTIONS = (
 )  # fmt: skip
 _OWN_FAULT = 255  # ssh's own exit code; any other is the program's
 
-# What ssh says, and what that means. The first that fits counts.
+# What ssh says, as whole lines of its own, so that words of the board are not taken for them, and what that means.
+# The first that fits counts.
 _MEANINGS = (
-    ("HOST IDENTIFICATION HAS CHANGED", "its host key is another than the one that is known. Was it set up anew, then "
+    (r"HOST IDENTIFICATION HAS CHANGED", "its host key is another than the one that is known. Was it set up anew, then "
      "forget the old key with ssh-keygen -R and log in once by hand: ssh {alias}"),
-    ("Host key verification failed", "its host key is not known. Log in once by hand and compare it: ssh {alias}"),
-    ("Permission denied", "it takes none of your keys. Copy one there: ssh-copy-id {alias}"),
-    ("Could not resolve hostname", "no host has that name. Give it a HostName in your ssh configuration: Host {alias}"),
-    ("Connection refused", "nothing listens for ssh there. Switch sshd on, or correct the port in your configuration"),
-    ("timed out", "it does not answer. Look whether it is on and in the same network: ssh {alias}"),
-    ("No route to host", "there is no way to it. Look whether it is on and in the same network: ssh {alias}"),
-    ("Bad configuration option", "your ssh configuration has a line that ssh does not take. Correct it: ssh {alias}"),
+    (r"^Host key verification failed", "its host key is not known. Log in once by hand and compare it: ssh {alias}"),
+    (r"^\S+@\S+: Permission denied \(", "it takes none of your keys. Copy one there: ssh-copy-id {alias}"),
+    (r"^ssh: Could not resolve hostname", "no host has that name. Give it a HostName in your ssh configuration: "
+     "Host {alias}"),
+    (r"^ssh: connect to .*: Connection refused", "nothing listens for ssh there. Switch sshd on, or correct the port "
+     "in your configuration"),
+    (r"^(ssh: connect to .*|Connection) timed out", "it does not answer. Look whether it is on and in the same "
+     "network: ssh {alias}"),
+    (r"^ssh: connect to .*: (No route to host|Network is unreachable)", "there is no way to it. Look whether it is on "
+     "and in the same network: ssh {alias}"),
+    (r"Bad configuration option", "your ssh configuration has a line that ssh does not take. Correct it: ssh {alias}"),
 )  # fmt: skip
 
 
@@ -60,15 +65,20 @@ class SshTransport(Transport):
             )
         config = os.environ.get("EDGEFC_SSH_CONFIG")
         options = [word for option in _OPTIONS for word in ("-o", option)]
-        return [program, "-T", *(["-F", config] if config else []), *options, "--", self.alias, shlex.join(argv)]
+        return [program, "-T", *(["-F", config] if config else []), *options, "--", self.alias, quoted(argv)]
 
     def explain(self, code: int, stderr: str) -> str | None:
-        if code >= 0 and code != _OWN_FAULT:
+        if code < 0:
+            return ended_here("ssh", code)
+        if code != _OWN_FAULT:
             return None
         for said, meaning in _MEANINGS:
-            if said in stderr:
+            if re.search(said, stderr, re.MULTILINE):
                 return meaning.format(alias=self.alias) + "."
         last = shortened(stderr.strip().rpartition("\n")[2])
-        if not last:  # so ssh ends when the program there was killed; of a lost link it tells
+        if not last:  # ssh ends so when the program there was killed; when a link is lost, it prints a line
             return None
         return f"the connection was lost ({last.rstrip('.')}). Look whether it is on, and run again."
+
+    def by_hand(self, command: str) -> str:
+        return f"ssh {self.alias} {command}"
