@@ -62,7 +62,7 @@ BAD = [  # arguments, exit code, what the line says
     ("export tests.cli_models:two_rows_only -o new.onnx", 2, "--fixed-batch"),
     ("export tests.cli_models:other_in_the_file -o tiny.onnx --force", 1, "tiny.onnx does not compute"),
     (f"export {TINY} -o tiny.onnx", 2, "tiny.onnx exists. Choose another name, or replace it with --force"),
-    (f"export {TINY} -o .", 2, ". exists"),
+    (f"export {TINY} -o .", 2, "it is a folder"),
     (f"export {TINY} -o . --force", 2, "it is a folder"),
     (f"export {TINY} -o train.py/new.onnx", 2, "cannot write train.py/new.onnx: "),
     (f"export {TINY} -o new.onnx --json train.py/r.json", 2, "cannot write train.py/r.json: "),

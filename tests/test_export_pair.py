@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ import pytest
 from edgefc.errors import UsageError
 from edgefc.export.saving import publish, write
 from edgefc.files import place_of, staging
+from edgefc.locks import alone
 from tests import onnx_models
 from tests.cli_models import files
 
@@ -404,6 +405,17 @@ def test_an_end_at_any_step(tmp_path: Path, make: Case) -> None:
         assert len(left) == (2 if make is plain else 4) and not [name for name in left if "tmp" in name]
         assert not list(case.rglob(".edgefc*"))
     assert found == {1, 2}
+
+
+def test_an_export_waits_for_another_in_the_same_folder(m: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with alone(m.parent / ".edgefc-tmp-lock"):
+            waiting = pool.submit(save, m, 2)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            assert value(m) == 1
+        assert waiting.result() == ()
+    assert value(m) == 2
 
 
 def test_several_exports_to_one_name_at_the_same_time(tmp_path: Path) -> None:

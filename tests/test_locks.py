@@ -76,3 +76,24 @@ def test_without_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with alone(tmp_path / "lock"), alone(tmp_path / "lock"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_removed_before_it_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder removes it at its end. Who waited for that one takes the next."""
+    fcntl = pytest.importorskip("fcntl")
+    real, calls = fcntl.flock, []
+
+    def late(descriptor: int, how: int) -> None:
+        calls.append(how)
+        if len(calls) == 1:
+            (tmp_path / "lock").rmdir()
+            (tmp_path / "lock").mkdir()
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        alone(tmp_path / "lock"),
+        pytest.raises(TimeoutError),
+        alone(tmp_path / "lock", 0.1),
+    ):
+        pytest.fail("two are alone")

@@ -1,6 +1,8 @@
 """verify(): yes to the same numbers; no to others, and where they part ways; neither to a broken file."""
 
 import copy
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,24 @@ def cut(path: Path) -> None:
 
 def noise(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(500))
+
+
+def test_no_room_for_the_search_does_not_lose_the_verdict(
+    deep: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model = copy.deepcopy(deep[0])
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    monkeypatch.setattr(edgefc.export.divergence.ir, "save", full)
+
+    report = verify(deep[1], model, models.rows(2))
+
+    assert not report.holds and report.parts_at is None
+    with pytest.raises(CheckFailed, match="was not searched for: cannot write temporary files: No space left"):
+        report.raise_if_failed("deep.onnx")
 
 
 def data_of(path: Path) -> Path:
