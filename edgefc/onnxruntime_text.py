@@ -91,7 +91,7 @@ def _signature_end(text: str, at: int) -> int | None:
         if text[at : at + 1] not in (":", "(", ">", "*", "&", ",") and not text[:at].endswith("operator()"):
             break
     for word in (" const", " noexcept"):
-        at += len(word) if text.startswith(word, at) else 0
+        at += len(word) if text.startswith(f"{word} ", at) else 0
     if text.startswith(" [with ", at):
         closed = _closing(text, at + 1)
         at = at if closed is None else closed + 1

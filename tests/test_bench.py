@@ -310,8 +310,6 @@ def test_a_block_stands_beside_what_it_replaces(tmp_path: Path) -> None:
         ),
         ("--n 8,16,24 --m 8,16", "n has 3 sizes and m has 2. Give one m for all, or one for each n."),
         ("--n 20000", "a dense layer of n=20000, m=20000 takes 1.6 GB, above the 1.1 GB that this command compares"),
-        ("--threads 0", "threads is [0]. Give whole numbers from 1."),
-        ("--time 0", "cannot time for 0.0 s. Give a number of seconds above 0, up to 3600."),
         ("--plot map.pdf", "cannot draw map.pdf: its name ends in neither .svg nor .png. Name it so."),
         ("--json a.svg --plot a.svg", "cannot write a.svg: this command uses that file already. Choose another name."),
         ("--json .", "cannot write .: it is a folder. Name a file in it."),

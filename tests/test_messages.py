@@ -36,6 +36,12 @@ HEADS = (
 """What onnxruntime writes before a reason, one or several after another."""
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_a_reason_is_whole_behind_each_head(head: str) -> None:
+    for reason in ("Reason", "it (the reason) is [here] > 0", "constant is missing", "f(int) of a.h:3 fails"):
+        assert onnxruntime_text.bare(head + reason, PATH) == reason
+
+
 @given(
     heads=some.lists(some.sampled_from(HEADS), max_size=4),
     reason=some.text(some.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=80),

@@ -49,7 +49,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("good.onnx --inputs bad.npz", "cannot read bad.npz: it is no .npz of plain arrays"),
         ("good.onnx --inputs bad.npz --batch 2", "batch 2 was asked for, but the inputs given have their own"),
         ("good.onnx --preset fast", "there is no preset 'fast'. Choose one of: latency, memory, battery"),
-        ("good.onnx --time 0", "cannot time for 0.0 s"),
         ("good.onnx --json .", "cannot write .: it is a folder"),
         ("good.onnx --json good.onnx/r.json", "cannot write good.onnx/r.json"),
     ],
