@@ -48,7 +48,7 @@ def as_json(seed: int, told: Sequence[Told]) -> dict[str, Any]:
 def _signature(text: str) -> str:
     """What stays of a text when names, numbers and places are taken out."""
     last = text.strip().rpartition("\n")[2] if "Traceback" in text else text
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|[-\d.x]*\d[\w.]*", "_", last)[:120]
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\S*\.onnx\S*|[-\d.x]*\d[\w.]*", "_", last)[:90]
 
 
 def _clean(text: str, keep: str = "") -> str:
