@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +75,7 @@ def chain(count: int, calls: int) -> ModelProto:
     for level in range(1, count):
         names = ["a", *(f"t{i}" for i in range(calls - 1)), "b"]
         nodes = [
-            helper.make_node(f"F{level - 1}", [source], [target], domain="d")
-            for source, target in zip(names, names[1:], strict=False)
+            helper.make_node(f"F{level - 1}", [source], [target], domain="d") for source, target in pairwise(names)
         ]
         functions.append(function(f"F{level}", nodes))
     return model([helper.make_node(f"F{count - 1}", ["x"], ["y"], domain="d")], functions=functions)
@@ -278,7 +279,7 @@ def edgefc_version_absurd() -> ModelProto:
 @named
 def very_many_nodes() -> ModelProto:
     names = ["x", *(f"t{i}" for i in range(20000)), "y"]
-    return model([identity(a, b) for a, b in zip(names, names[1:], strict=False)])
+    return model([identity(a, b) for a, b in pairwise(names)])
 
 
 @named
@@ -469,7 +470,7 @@ def pad_negative_and_enormous() -> ModelProto:
 def doubling_by_concat() -> ModelProto:
     """x twice, 40 times over."""
     names = ["x", *(f"t{i}" for i in range(39)), "y"]
-    nodes = [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
     return model(nodes, outputs=[port("y", None)])
 
 

@@ -75,7 +75,7 @@ def drawn(inputs: tuple[Port, ...]) -> dict[str, Array] | None:
     random_, feeds = np.random.default_rng(0), {}
     for port in inputs:
         shape = [2 if isinstance(size, str) or size < 0 else size for size in port.shape]
-        if port.dtype == "str" or "(" in port.dtype or np.prod(shape, dtype=float) > MOST:
+        if port.dtype == "str" or "(" in port.dtype or len(shape) > 32 or np.prod(shape, dtype=float) > MOST:
             return None
         try:
             kind = np.dtype(port.dtype)
