@@ -25,10 +25,10 @@ COUNT = len(_MODELS) * len(_TARGETS)
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
-    """Every model with the first target, then every model with the second, ..."""
+    """Model after model, each with another target; in the end every model with every target."""
     names = list(_MODELS)
     name = names[number % len(names)]
-    what, target = _TARGETS[number // len(names) % len(_TARGETS)]
+    what, target = _TARGETS[(number + number // len(names)) % len(_TARGETS)]
 
     def act(work: Path) -> int | Outcome | None:
         _MODELS[name](work / "model.onnx")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
