@@ -42,7 +42,7 @@ class Case:
 
     Attributes:
         name     what is done, in words
-        limit_s  beyond this it hangs
+        limit_s  beyond this it hangs; longer on a machine that others use
         codes    the exit codes that are right
     """
 
@@ -197,7 +197,7 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
         *lines, buffer = (buffer + part).split(b"\n")
         for told in map(json.loads, lines):
             if "limit_s" in told:
-                name, end = told["name"], time.monotonic() + told["limit_s"]
+                name, end = told["name"], time.monotonic() + told["limit_s"] * _crowd()
             else:
                 outcome, end = Outcome(**told), time.monotonic() + GRACE_S
     status = _reaped(child, end)
@@ -208,6 +208,11 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
     if os.WIFSIGNALED(status):
         return name, Outcome("crash", signal.Signals(os.WTERMSIG(status)).name)
     return name, Outcome("crash", f"it ended with exit code {os.waitstatus_to_exitcode(status)} and without a word")
+
+
+def _crowd() -> float:
+    """How many times longer things take, as others use this machine."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _reaped(child: int, end: float) -> int | None:
