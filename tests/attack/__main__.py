@@ -1,4 +1,4 @@
-"""python -m tests.attack KIND [KIND ...] [--count N] [--step N] [--seed S] [--minutes M] [--jobs N] [--case N] [--json OUT]
+"""python -m tests.attack KIND [KIND ...] [--count N] [--step N] [--seed S] [--minutes M] [--jobs N] [--case N]
 
 Runs the cases of each kind and prints how many gave an answer, a sentence, or a fault, and how to run each of the first
 faults again. Ends with 1 where there is a fault. Without --count each kind has its full number of cases.

@@ -23,7 +23,8 @@ def run_all(kind: Kind, numbers: range, minutes: float = 600, jobs: int = 1) -> 
         return list(_some(kind, numbers, end))
     files = [kind.folder / f"worker-{index}" for index in range(jobs)]
     workers = [os.fork() or _worker(kind, numbers[index::jobs], end, file) for index, file in enumerate(files)]
-    if any([os.waitpid(worker, 0)[1] for worker in workers]):
+    ends = [os.waitpid(worker, 0)[1] for worker in workers]
+    if any(ends):
         raise RuntimeError("a worker of the attack died; its stderr says why")
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     told = [Told(**{**line, "outcome": Outcome(**line["outcome"])}) for line in lines]
