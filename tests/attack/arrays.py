@@ -84,9 +84,12 @@ def case(rng: random.Random, number: int, folder: Path) -> Case:
 
 
 def _expected(folder: Path, model: str, given: Any, dtype: np.dtype[Any]) -> Array | None:
-    """None for what is no input of the model: another type, another shape. Masks are ignored, as numpy does."""
+    """None for what is no input of the model: another type, another shape.
+
+    Masks are ignored, as numpy does. Numbers of Python have no type of their own: they may be taken as the model's.
+    """
     try:
-        x = np.asarray(given)
+        x = np.asarray(given, dtype if isinstance(given, (list, tuple)) else None)
     except Exception:
         return None
     if x.dtype.newbyteorder("=") != dtype or x.ndim != 2 or x.shape[1] != N:

@@ -33,27 +33,32 @@ def session(model: Path, mode: str = "auto") -> None:
     """Load, run, and compare with onnxruntime alone on the same file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        opened = Session(model, native=mode)
-    feeds = drawn(opened.inputs)
+        mine = Session(model, native=mode)
+    feeds = drawn(mine.inputs)
     if feeds is None:
         return
-    found = opened.run(feeds)
-    expected = by_onnxruntime(model, feeds, opened.native is not None)
-    for (name, mine), theirs in zip(found.items(), expected, strict=True):
-        if not same(mine, theirs):
-            raise Fault("wrong value", f"output {name!r} is {mine!r:.200} and onnxruntime gives {theirs!r:.200}")
+    found = mine.run(feeds)
+    expected = by_onnxruntime(model, feeds, mine.native is not None)
+    for (name, value), theirs in zip(found.items(), expected, strict=True):
+        if not same(value, theirs):
+            raise Fault("wrong value", f"output {name!r} is {value!r:.200} and onnxruntime gives {theirs!r:.200}")
 
 
 def by_onnxruntime(model: Path, feeds: dict[str, Array], kernels: bool) -> list[Any]:
     """What onnxruntime answers without edgefc, in the same way of loading."""
+    found: list[Any] = opened(model, kernels).run(None, feeds)
+    return found
+
+
+def opened(model: Path, kernels: bool) -> Any:
+    """A session of onnxruntime itself, which logs nothing."""
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     if kernels:
         chosen = native.choose("on")
         assert chosen is not None
         options.register_custom_ops_library(chosen[0])
-    found: list[Any] = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"]).run(None, feeds)
-    return found
+    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 def same(mine: Any, theirs: Any) -> bool:
@@ -107,7 +112,7 @@ def verify(model: Path, base: Base, rng: random.Random) -> int:
     code = command("verify", model, base.source or "tests.cli_models:dense", *_json(rng))
     if code == 0 and base.source is not None:
         layer, x = getattr(files_models, base.source.rpartition(":")[2])()
-        (port,) = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"]).get_inputs()
+        (port,) = opened(model, False).get_inputs()
         (y, *_) = by_onnxruntime(model, {port.name: x.numpy()}, False)
         with torch.no_grad():
             expected = layer(x)
