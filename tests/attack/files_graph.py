@@ -34,4 +34,4 @@ def case(rng: random.Random, number: int, folder: Path) -> Case:
         _MODELS[name](work / "model.onnx")
         return target(Path("model.onnx"), Base(name, ("model.onnx",)), rng)
 
-    return Case(f"{name}; {what}", act, limit_s=30)
+    return Case(f"{name}; {what}", act, limit_s=60 if target is profile else 30)

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgefc.runtime import Session, native
-from edgefc.runtime.request import model_file
+from edgefc.runtime.request import model_file, models_of
 from edgefc.runtime.session import Port
+from tests import cli_models
 from tests.attack import files_models
 from tests.attack.files_models import Base
 from tests.attack.harness import command
@@ -123,17 +124,22 @@ def verify(model: Path, base: Base, rng: random.Random) -> int:
 
 
 def export_over(model: Path, base: Base, rng: random.Random) -> int | Outcome:
-    """A good export over the hostile file. Afterwards it is the new model, and it runs."""
+    """A good export over the hostile file. Afterwards it is the new model, and computes what that one does."""
     code = command("export", "tests.cli_models:dense", "-o", model, "--force", "--no-verify")
     if code == 0:
-        session(model)
-        onnx.checker.check_model(str(model))
+        layer, x = cli_models.dense()
+        (y,) = by_onnxruntime(model, {"input": x.numpy()}, False)
+        with torch.no_grad():
+            expected = layer(x).numpy()
+        if not same(y, expected):
+            raise Fault("torn", "export says that it wrote the model, and another one is there")
     return code
 
 
 def sent(model: Path, base: Base, rng: random.Random) -> None:
     """What profile hashes, sizes and sends are the files that the model names, wherever in it the names stand."""
-    found = model_file(os.fspath(model))
+    (checked,) = models_of(model)
+    found = model_file(os.fspath(checked.path))
     try:
         by_onnxruntime(model, {}, False)
     except Exception as error:
