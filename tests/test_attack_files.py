@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Steps without a factor in common with the rounds that the cases go: of models, of targets, of changes.
 STEPS = {
-    "files_bytes": 19, "files_attributes": 17, "files_graph": 29, "arrays": 5, "files_weights": 7, "files_records": 11,
+    "files_bytes": 17, "files_attributes": 17, "files_graph": 29, "arrays": 5, "files_weights": 7, "files_records": 11,
 }  # fmt: skip
 
 
