@@ -1,0 +1,57 @@
+"""python -m tests.attack KIND [KIND ...] [--count N] [--seed S] [--minutes M] [--jobs N] [--case N] [--json OUT]
+
+Runs the cases of each kind and prints how many gave an answer, a sentence, or a fault, and how to run each of the first
+faults again. Ends with 1 where there is a fault. Without --count each kind has its full number of cases.
+"""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+import tempfile
+from pathlib import Path
+
+import tests.attack
+from tests.attack.harness import Kind, adopt
+from tests.attack.report import as_json, one, shown
+from tests.attack.runner import run_all
+
+
+def kinds() -> list[str]:
+    names = [found.name for found in pkgutil.iter_modules(tests.attack.__path__) if found.name != "__main__"]
+    return [name for name in names if hasattr(importlib.import_module(f"tests.attack.{name}"), "COUNT")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("kinds", nargs="+", metavar="KIND", help="all, or some of: " + ", ".join(kinds()))
+    parser.add_argument("--count", type=int, metavar="N", help="cases of each kind (default: the full attack)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    parser.add_argument("--minutes", type=float, default=600, metavar="M", help="stop each kind after this long")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cases at the same time (default: 1)")
+    parser.add_argument("--case", type=int, metavar="N", help="only this case, with what it printed")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every case's outcome here")
+    given = parser.parse_args()
+    adopt()
+    faults, record = 0, {}
+    for name in kinds() if given.kinds == ["all"] else given.kinds:
+        module = importlib.import_module(f"tests.attack.{name}")
+        with tempfile.TemporaryDirectory(prefix="edgefc-attack-") as folder:
+            kind = Kind(module, given.seed, Path(folder))
+            kind.prepare()
+            if given.case is not None:
+                told = [kind.run(given.case)]
+                print(one(told[0]))
+            else:
+                told = run_all(kind, module.COUNT if given.count is None else given.count, given.minutes, given.jobs)
+                print(shown(name, given.seed, told), flush=True)
+        faults += sum(each.outcome.is_fault for each in told)
+        record[name] = as_json(given.seed, told)
+    if given.json is not None:
+        given.json.write_text(json.dumps(record, indent=1) + "\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What a run of cases came to, for people and for machines."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tests.attack.harness import Told
+from tests.attack.outcome import OK, SENTENCE
+
+_SHOWN = 3  # cases of one kind of fault
+
+
+def shown(kind: str, seed: int, told: Sequence[Told]) -> str:
+    """Counts, then the faults, those that say the same together."""
+    counts = Counter(each.outcome.status for each in told)
+    faults = [each for each in told if each.outcome.is_fault]
+    seconds = sum(each.seconds for each in told)
+    lines = [
+        f"{kind}, seed {seed}: {len(told)} cases, {counts[OK]} answered, {counts[SENTENCE]} told in a sentence, "
+        f"{len(faults)} faults; {seconds:.0f} s of cases"
+    ]
+    groups: dict[tuple[str, str], list[Told]] = {}
+    for each in faults:
+        groups.setdefault((each.outcome.status, _signature(each.outcome.text)), []).append(each)
+    for (status, _), cases in sorted(groups.items(), key=lambda group: (group[0][0], -len(group[1]))):
+        lines.append(f"  {len(cases)} x {status}: {_clean(cases[0].outcome.text)[:600]}")
+        for each in cases[:_SHOWN]:
+            lines.append(f"      {_clean(each.name)[:160]}")
+            lines.append(f"      python -m tests.attack {kind} --seed {seed} --case {each.number}")
+    return "\n".join(lines)
+
+
+def one(told: Told) -> str:
+    """A case with all that it printed, control characters escaped."""
+    parts = [f"{told.number}: {told.name}", f"{told.outcome.status}: {told.outcome.text}", f"{told.seconds:.2f} s"]
+    parts += [f"-- {name}\n{text}" for name, text in (("stdout", told.out), ("stderr", told.err)) if text]
+    return "\n".join(_clean(part, keep="\n") for part in parts)
+
+
+def as_json(seed: int, told: Sequence[Told]) -> dict[str, Any]:
+    counts = Counter(each.outcome.status for each in told)
+    cases = [{k: v for k, v in asdict(each).items() if k not in ("out", "err")} for each in told]
+    return {"seed": seed, "counts": dict(counts), "cases": cases}
+
+
+def _signature(text: str) -> str:
+    """What stays of a text when names, numbers and places are taken out."""
+    last = text.strip().rpartition("\n")[2] if "Traceback" in text else text
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|[-\d.x]*\d[\w.]*", "_", last)[:120]
+
+
+def _clean(text: str, keep: str = "") -> str:
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
