@@ -1,10 +1,10 @@
 """One command of edgefc as a process of its own: how it is started, killed and judged.
 
-    Setting      environment, folder, streams, limits and user of the command
-    fresh()      `edgefc ...` as a shell starts it
-    forked()     the same from this process, which has imported torch: an export takes two seconds instead of seven
-    judged()     the outcome of a Done
-    apart()      a function in a process of its own, such as a check that makes onnxruntime sessions
+Setting      environment, folder, streams, limits and user of the command
+fresh()      `edgefc ...` as a shell starts it
+forked()     the same from this process, which has imported torch: an export takes two seconds instead of seven
+judged()     the outcome of a Done
+apart()      a function in a process of its own, such as a check that makes onnxruntime sessions
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def fresh(argv: Sequence[object], setting: Setting, folder: Path) -> Started:
     mark = _prepared(folder)
     process = subprocess.Popen(
         [*_program(), *map(str, argv)], env={**environment(setting), MARK: mark}, start_new_session=True,
-        preexec_fn=lambda: enter(setting, folder),  # noqa: PLW1509  this process has one thread
+        preexec_fn=lambda: enter(setting, folder),
     )  # fmt: skip
     process.returncode = 0  # Started waits for it
     return Started(process.pid, folder, mark)
@@ -267,6 +267,13 @@ def first(*checks: Callable[[], Outcome | None]) -> Outcome:
     return Outcome(OK)
 
 
+def temporary(work: Path) -> Outcome | None:
+    """A fault where temporary files are left."""
+    found = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]
+    found += [f"tmp/{name}" for name in os.listdir(work.parent / "tmp")]
+    return Outcome("left behind", ", ".join(found)) if found else None
+
+
 def letters(text: str) -> str | None:
     """The first character that a terminal would obey."""
     bad = (each for each in text if (unicodedata.category(each) == "Cc" and each not in "\n\t") or each in _BIDI)
@@ -294,7 +301,7 @@ def _prepared(folder: Path) -> str:
 def _left(mark: str, session: int) -> tuple[str, ...]:
     """The commands of processes of this mark or session that are there after GONE_S; they are killed then."""
     until = time.monotonic() + GONE_S
-    while (found := list(_marked(mark, session))) and time.monotonic() < until:
+    while (found := list(marked(mark, session))) and time.monotonic() < until:
         time.sleep(0.02)
     for pid, _ in found:
         with suppress(ProcessLookupError):
@@ -302,7 +309,7 @@ def _left(mark: str, session: int) -> tuple[str, ...]:
     return tuple(command for _, command in found)
 
 
-def _marked(mark: str, session: int) -> Iterator[tuple[int, str]]:
+def marked(mark: str, session: int) -> Iterator[tuple[int, str]]:
     wanted = f"{MARK}={mark}".encode()
     for name in filter(str.isdigit, os.listdir("/proc")):
         entry = Path("/proc", name)

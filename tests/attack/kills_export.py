@@ -6,7 +6,6 @@ Afterwards the same command is run again: it must succeed and leave nothing of t
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.attack import moments, stored
-from tests.attack.commands import ROOT, Setting, Started, apart, first, forked, fresh, judged, was_killed
+from tests.attack.commands import ROOT, Setting, Started, apart, first, forked, fresh, judged, temporary, was_killed
 from tests.attack.harness import Case
 from tests.attack.moments import Moment
 from tests.attack.outcome import Outcome
@@ -51,7 +50,9 @@ def prepare(folder: Path) -> None:
         place = folder / f"count{index}"
         place.mkdir()
         target = _laid(folder, place, subject)
-        started = _start(subject, target, place, lambda place=place: moments.count((place,), place.parent / f"steps{index}"))
+        started = _start(
+            subject, target, place, lambda place=place: moments.count((place,), place.parent / f"steps{index}")
+        )
         done = started.done()
         (folder / f"told{index}").write_text(json.dumps([done.seconds, (folder / f"steps{index}").stat().st_size]))
 
@@ -73,10 +74,10 @@ def _act(folder: Path, subject: Subject, sign: signal.Signals, moment: Moment, i
     return first(
         lambda: was_killed(done, sign),
         lambda: apart(partial(_kept, folder, subject, target)),
-        lambda: None if sign == signal.SIGKILL else _clean(work),
+        lambda: None if sign == signal.SIGKILL else temporary(work),
         lambda: judged(start(lambda: None).done(), {0}),
         lambda: apart(lambda: whole(target.resolve(), [folder / subject.new / NAME])),
-        lambda: _clean(work),
+        lambda: temporary(work),
         lambda: apart(lambda: strangers(target.resolve().parent, {NAME, "report.json"})),
     )
 
@@ -114,10 +115,3 @@ def _kept(folder: Path, subject: Subject, target: Path) -> Outcome | None:
     except (OSError, ValueError) as error:
         return Outcome("torn", f"report.json: {error}")
     return whole(target.resolve(), wanted)
-
-
-def _clean(work: Path) -> Outcome | None:
-    """A fault where temporary files are left."""
-    found = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]
-    found += [f"tmp/{name}" for name in os.listdir(work.parent / "tmp")]
-    return Outcome("left behind", ", ".join(found)) if found else None

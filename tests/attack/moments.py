@@ -87,4 +87,6 @@ def _changes(event: str, args: tuple[Any, ...]) -> bool:
     if event != "open":
         return True
     mode, flags = args[1:3]
-    return bool(set(str(mode or "")) & set("wax+")) or bool(isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR))
+    return bool(set(str(mode or "")) & set("wax+")) or bool(
+        isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+    )
