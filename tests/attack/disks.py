@@ -133,6 +133,8 @@ def _act(attack: Attack, folder: Path, when: float, work: Path) -> Outcome:
         setting = _stream(setting, attack, place)
     before = set(os.listdir(place)) if place.exists() else set()
     started = _start(attack.command, folder, paths, setting, work.parent / "said")
+    if attack.kind == "gone":
+        os.close(os.open(place / "stdout", os.O_RDONLY))
     if attack.kind == "later":
         seconds = json.loads((folder / f"seconds{COMMANDS.index(attack.command)}").read_text())
         threading.Timer(when * seconds, mounts.fill, (place,)).start()
@@ -165,13 +167,9 @@ def _made(place: Path, attack: Attack) -> None:
 def _stream(setting: Setting, attack: Attack, place: Path) -> Setting:
     kind = attack.kind
     if kind == "gone":
-        reader, writer = os.pipe()
-        os.close(reader)
-        path = f"/proc/{os.getpid()}/fd/{writer}"
-        os.set_inheritable(writer, True)
-        path = f"/dev/fd/{writer}"
-    else:
-        path = str(place / "stdout") if kind == "full" else kind
+        place.mkdir()
+        os.mkfifo(place / "stdout")
+    path = str(place / "stdout") if kind in ("full", "gone") else kind
     return replace(setting, **{attack.place: path})
 
 

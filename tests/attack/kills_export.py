@@ -50,11 +50,9 @@ def prepare(folder: Path) -> None:
         place = folder / f"count{index}"
         place.mkdir()
         target = _laid(folder, place, subject)
-        started = _start(
-            subject, target, place, lambda place=place: moments.count((place,), place.parent / f"steps{index}")
-        )
-        done = started.done()
-        (folder / f"told{index}").write_text(json.dumps([done.seconds, (folder / f"steps{index}").stat().st_size]))
+        steps = folder / f"steps{index}"
+        done = _start(subject, target, place, partial(moments.count, (place,), steps)).done()
+        (folder / f"told{index}").write_text(json.dumps([done.seconds, steps.stat().st_size]))
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:

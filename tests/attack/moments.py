@@ -87,6 +87,4 @@ def _changes(event: str, args: tuple[Any, ...]) -> bool:
     if event != "open":
         return True
     mode, flags = args[1:3]
-    return bool(set(str(mode or "")) & set("wax+")) or bool(
-        isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
-    )
+    return bool(set(str(mode or "")) & set("wax+")) or (isinstance(flags, int) and bool(flags & 3))  # O_ACCMODE

@@ -53,9 +53,8 @@ def strangers(folder: Path, known: Collection[str]) -> Outcome | None:
 
 def data_of(path: Path) -> set[str]:
     model = onnx.load(path, load_external_data=False)
-    return {
-        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
-    }
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    return {entry.value for entry in entries if entry.key == "location"}
 
 
 def make(folder: Path, *names: str) -> None:
