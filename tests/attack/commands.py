@@ -259,12 +259,14 @@ def apart(function: Callable[[], Outcome | None]) -> Outcome | None:
 
 
 def first(*checks: Callable[[], Outcome | None]) -> Outcome:
-    """The first fault of several checks, made one after the other."""
-    for check in checks:
+    """The first fault of several checks, made one after the other; without one what the first says."""
+    told = Outcome(OK)
+    for number, check in enumerate(checks):
         found = check()
         if found is not None and found.is_fault:
             return found
-    return Outcome(OK)
+        told = found if number == 0 and found is not None else told
+    return told
 
 
 def temporary(work: Path) -> Outcome | None:

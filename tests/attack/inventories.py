@@ -110,7 +110,7 @@ def _whole(rng: random.Random) -> bytes:
             b"a = 1\n" * 2,
             _GOOD.replace("\n", "\r\n").encode(), _GOOD.replace("\n", "\r").encode(), b"[" * 100_000, b"{}",
             b"a.b = 1\na = 2",
-            ("devices = {" + ", ".join(f'd{i} = {{transport = "ssh", address = "d{i}"}}' for i in range(3000)) + "}").encode(),
+            "".join(f'[devices.d{i}]\ntransport = "ssh"\naddress = "d"\n' for i in range(3000)).encode(),
             b"#" * 1_000_000, b"devices = 3", b"devices = []", b"[[devices]]", b"\x00" * 5000,
             _GOOD.encode()[: rng.randrange(200)],
         )
