@@ -49,7 +49,7 @@ COMMANDS = (
     Command("verify FOLDER/small/a.onnx tests.attack.warm:small --json JSON", ("JSON",)),
     Command("profile FOLDER/small/a.onnx --batch 1,2 --time 0.05 --json JSON", ("JSON",)),
     Command("profile FOLDER/small/a.onnx --time 0.05 --device kitchen,local --json JSON", ("JSON",), agent=True),
-    Command("bench --n 32 --batch 1 --layers kronecker --time 0.01 --json JSON --plot PLOT", ("JSON", "PLOT")),
+    Command("bench --n 32 --batch 1 --layers ternary --time 0.01 --json JSON --plot PLOT", ("JSON", "PLOT")),
     Command("export tests.attack.warm:small -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
     Command("export tests.attack.warm:large -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
     Command("devices --json JSON", ("JSON",)),

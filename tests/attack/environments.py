@@ -49,7 +49,7 @@ COMMANDS = (
     Command("verify FOLDER/a.onnx FOLDER/net.py:model"),
     Command("export FOLDER/net.py:model -o OUT/m.onnx"),
     Command("profile FOLDER/a.onnx --time 0.02 --json OUT/r.json"),
-    Command("bench --n 32 --batch 1 --layers kronecker --time 0.01 --json OUT/r.json", slow=True),
+    Command("bench --n 32 --batch 1 --layers ternary --time 0.01 --json OUT/r.json", slow=True),
 )  # fmt: skip
 
 Change = Callable[[Setting, Path], Setting]

@@ -74,7 +74,7 @@ SUBJECTS = (
             again="inspect FOLDER/small/a.onnx --json OUT/r.json", seconds=3),
     Subject("estimate FOLDER/small/a.onnx --device pi5 --json OUT/r.json", ("r.json",)),
     Subject("inspect FOLDER/small/a.onnx --json OUT/r.json", ("r.json",)),
-    Subject("bench --n 32 --batch 1,2 --layers kronecker --time 0.01 --json OUT/r.json --plot OUT/p.svg",
+    Subject("bench --n 32 --batch 1,2 --layers ternary --time 0.01 --json OUT/r.json --plot OUT/p.svg",
             ("r.json", "p.svg")),
     Subject("recipe circulant-mlp --quick -o OUT/recipe", ("recipe",)),
     Subject("demo --seeds 1 -o OUT/demo", ("demo",), again="devices --json OUT/r.json", seconds=25),

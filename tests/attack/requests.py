@@ -124,7 +124,7 @@ def _talk(server: Server, data: bytes) -> bytes:
 def _check(request: bytes, reply: bytes) -> None:
     if _SECRET in reply or b"root:" in reply:
         raise Fault("wrong value", f"a file was given away: {reply[-200:]!r}")
-    if b"Traceback" in reply or b"Error response" in reply and b"Exception" in reply:
+    if b"Traceback" in reply or (b"Error response" in reply and b"Exception" in reply):
         raise Fault("raw text", repr(reply[-300:]))
     if b"the page" in reply and b"/T" not in request:
         raise Fault("wrong value", "the page without its token")
