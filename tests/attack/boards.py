@@ -1,4 +1,4 @@
-"""A board that lies: an agent on this machine, with one of its lines changed on the way. Its numbers, or one sentence."""
+"""A board that lies: an agent here, one of whose lines is changed on the way. Its numbers, or one sentence."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,10 +100,20 @@ def _user(setting: Setting, work: Path) -> Setting:
     """Without a passwd entry; it owns its own folders and nothing else."""
     for path in (work, work.parent / "tmp", work / "out"):
         os.chown(path, _USER, _USER)
-    for path in (work.parent, *work.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
+    work.parent.chmod(0o755)
+    _let_python_be_read(work.parent / "over")
     return replace(setting, uid=_USER, env={**setting.env, "HOME": None})
+
+
+def _let_python_be_read(over: Path) -> None:
+    """Where this Python lies in a folder of root's, such as /root, show others that part of it alone."""
+    for path in map(Path, (os.path.realpath(sys.executable), sys.prefix, ROOT)):
+        closed = next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
+        if closed is not None:
+            inside = over / path.relative_to(closed).parts[0]
+            inside.mkdir(parents=True)
+            mounts.bind(closed / inside.name, inside)
+            mounts.bind(over, closed)
 
 
 def _user_without_cache(setting: Setting, work: Path) -> Setting:
@@ -219,7 +230,7 @@ def prepare(folder: Path) -> None:
         "    layers = edgefc.CirculantLinear(16, 16, seed=1), nn.Linear(16, 3)\n"
         "    return nn.Sequential(*layers), torch.linspace(-1, 1, 32).reshape(2, 16)\n"
     )
-    for path in (folder.parent, *folder.rglob("*"), folder):
+    for path in (folder, *folder.rglob("*")):  # another user reads them
         path.chmod(0o755 if path.is_dir() else 0o644)
     usual = {}
     for command in COMMANDS:

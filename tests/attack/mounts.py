@@ -39,7 +39,7 @@ def read_only(place: Path) -> None:
 
 def bind(source: Path, target: Path) -> None:
     """The file or folder `source` at `target` too, which can be written, and not be replaced or removed."""
-    _mount(str(source), target, None, _BIND, None)
+    _mount(str(source), target, None, _BIND | _REC, None)
 
 
 def _mount(source: str, target: Path, kind: str | None, flags: int, options: str | None) -> None:
