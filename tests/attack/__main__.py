@@ -1,4 +1,4 @@
-"""python -m tests.attack KIND [KIND ...] [--count N] [--seed S] [--minutes M] [--jobs N] [--case N] [--json OUT]
+"""python -m tests.attack KIND [KIND ...] [--count N] [--step N] [--seed S] [--minutes M] [--jobs N] [--case N]
 
 Runs the cases of each kind and prints how many gave an answer, a sentence, or a fault, and how to run each of the first
 faults again. Ends with 1 where there is a fault. Without --count each kind has its full number of cases.
@@ -27,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__.partition("\n\n")[2])
     parser.add_argument("kinds", nargs="+", metavar="KIND", help="all, or some of: " + ", ".join(kinds()))
     parser.add_argument("--count", type=int, metavar="N", help="cases of each kind (default: the full attack)")
+    parser.add_argument("--step", type=int, default=1, metavar="N", help="every so many-th of them (default: 1)")
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument("--minutes", type=float, default=600, metavar="M", help="stop each kind after this long")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cases at the same time (default: 1)")
@@ -44,7 +45,8 @@ def main() -> int:
                 told = [kind.run(given.case)]
                 print(one(told[0]))
             else:
-                told = run_all(kind, module.COUNT if given.count is None else given.count, given.minutes, given.jobs)
+                numbers = range(0, module.COUNT if given.count is None else given.count, given.step)
+                told = run_all(kind, numbers, given.minutes, given.jobs)
                 print(shown(name, given.seed, told), flush=True)
         faults += sum(each.outcome.is_fault for each in told)
         record[name] = as_json(given.seed, told)

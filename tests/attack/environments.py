@@ -227,7 +227,8 @@ def prepare(folder: Path) -> None:
     shutil.copy(folder / "small" / stored.NAME, folder / "a.onnx")
     (folder / "net.py").write_text(
         "import torch, edgefc\nfrom torch import nn\n\n\ndef model():\n    torch.manual_seed(1)\n"
-        "    layers = edgefc.CirculantLinear(16, 16, seed=1), nn.Linear(16, 3)\n"
+        "    last = nn.Linear(16, 3)\n"
+        "    layers = edgefc.CirculantLinear(16, 16, seed=1), last\n"
         "    return nn.Sequential(*layers), torch.linspace(-1, 1, 32).reshape(2, 16)\n"
     )
     for path in (folder, *folder.rglob("*")):  # another user reads them

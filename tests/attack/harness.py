@@ -29,6 +29,7 @@ from tests.attack.outcome import EXIT_CODES, OK, Fault, Outcome, of_command, of_
 
 ROOM = 3 << 30  # bytes of addresses beyond those of the server
 GRACE_S = 2.0  # what a process that was told to end may take
+_CACHES = "torchinductor_"  # torch's, which it keeps
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -41,7 +42,7 @@ class Case:
 
     Attributes:
         name     what is done, in words
-        limit_s  beyond this it hangs
+        limit_s  beyond this it hangs; longer on a machine that others use
         codes    the exit codes that are right
     """
 
@@ -162,10 +163,17 @@ def _acted(case: Case, folder: Path) -> Outcome:
         return fault.outcome
     except EdgefcError as error:
         return of_text(str(error))
-    except MemoryError:
-        return Outcome("exception", "MemoryError: " + traceback.format_exc(limit=-4)[-600:])
-    except BaseException:
-        return Outcome("exception", traceback.format_exc(limit=-4)[-1500:])
+    except BaseException as error:
+        return Outcome("exception", _where(error) + "\n" + traceback.format_exc(limit=-5)[-1500:])
+
+
+def _where(error: BaseException) -> str:
+    """Its last line, and the innermost place of edgefc, or of the attack itself."""
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    root = Path(__file__).resolve().parents[2]
+    own = [f"{file.relative_to(root)}:{line}" for file, line in frames if file.is_relative_to(root)]
+    own = [place for place in own if not place.startswith(".venv")]
+    return f"{traceback.format_exception_only(error)[-1].strip()[:300]} at {own[-1] if own else 'nowhere'}"
 
 
 def _flush() -> None:
@@ -189,7 +197,7 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
         *lines, buffer = (buffer + part).split(b"\n")
         for told in map(json.loads, lines):
             if "limit_s" in told:
-                name, end = told["name"], time.monotonic() + told["limit_s"]
+                name, end = told["name"], time.monotonic() + told["limit_s"] * _crowd()
             else:
                 outcome, end = Outcome(**told), time.monotonic() + GRACE_S
     status = _reaped(child, end)
@@ -200,6 +208,11 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
     if os.WIFSIGNALED(status):
         return name, Outcome("crash", signal.Signals(os.WTERMSIG(status)).name)
     return name, Outcome("crash", f"it ended with exit code {os.waitstatus_to_exitcode(status)} and without a word")
+
+
+def _crowd() -> float:
+    """How many times longer things take, as others use this machine."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _reaped(child: int, end: float) -> int | None:
@@ -241,7 +254,8 @@ def _children() -> list[int]:
 def _left(folder: Path) -> list[str]:
     """Names in the temporary folder, and hidden ones in the working folder."""
     hidden = [f"work/{name}" for name in os.listdir(folder / "work") if name.startswith(".")]
-    return [f"tmp/{name}" for name in os.listdir(folder / "tmp")] + hidden
+    own = [name for name in os.listdir(folder / "tmp") if not name.startswith(_CACHES)]
+    return [f"tmp/{name}" for name in own] + hidden
 
 
 def _text(path: Path) -> str:

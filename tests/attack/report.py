@@ -25,7 +25,7 @@ def shown(kind: str, seed: int, told: Sequence[Told]) -> str:
     for each in faults:
         groups.setdefault((each.outcome.status, _signature(each.outcome.text)), []).append(each)
     for (status, _), cases in sorted(groups.items(), key=lambda group: (group[0][0], -len(group[1]))):
-        lines.append(f"  {len(cases)} x {status}: {_clean(cases[0].outcome.text)[:600]}")
+        lines.append(f"  {len(cases)} x {status}: {_clean(_first(cases[0].outcome.text))[:500]}")
         for each in cases[:_SHOWN]:
             lines.append(f"      {_clean(each.name)[:160]}")
             lines.append(f"      python -m tests.attack {kind} --seed {seed} --case {each.number}")
@@ -47,8 +47,13 @@ def as_json(seed: int, told: Sequence[Told]) -> dict[str, Any]:
 
 def _signature(text: str) -> str:
     """What stays of a text when names, numbers and places are taken out."""
-    last = text.strip().rpartition("\n")[2] if "Traceback" in text else text
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|[-\d.x]*\d[\w.]*", "_", last)[:120]
+    last = text.partition("\n")[0] if "Traceback" in text else text
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\S*\.onnx\S*|[-\d.x]*\d[\w.]*", "_", last)[:90]
+
+
+def _first(text: str) -> str:
+    """Without the traceback, which one() shows."""
+    return text.partition("\nTraceback")[0]
 
 
 def _clean(text: str, keep: str = "") -> str:

@@ -3,22 +3,29 @@
 import json
 import os
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 from tests.attack.harness import Kind, Told, adopt
 from tests.attack.outcome import Outcome
 
 
-def run_all(kind: Kind, count: int, minutes: float = 600, jobs: int = 1) -> list[Told]:
-    """In order of their numbers; those that the time was too short for are not among them."""
+def run_all(kind: Kind, numbers: range, minutes: float = 600, jobs: int = 1) -> list[Told]:
+    """In order of their numbers; those that the time was too short for are not among them.
+
+    Raises:
+        RuntimeError: a worker died.
+    """
     end = time.monotonic() + 60 * minutes
     if jobs == 1:
-        return list(_some(kind, range(count), end))
-    workers = [os.fork() or _worker(kind, range(index, count, jobs), end, index) for index in range(jobs)]
-    for worker in workers:
-        os.waitpid(worker, 0)
+        return list(_some(kind, numbers, end))
     files = [kind.folder / f"worker-{index}" for index in range(jobs)]
+    workers = [os.fork() or _worker(kind, numbers[index::jobs], end, file) for index, file in enumerate(files)]
+    ends = [os.waitpid(worker, 0)[1] for worker in workers]
+    if any(ends):
+        raise RuntimeError("a worker of the attack died; its stderr says why")
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     told = [Told(**{**line, "outcome": Outcome(**line["outcome"])}) for line in lines]
     return sorted(told, key=lambda each: each.number)
@@ -31,12 +38,16 @@ def _some(kind: Kind, numbers: range, end: float) -> Iterator[Told]:
         yield kind.run(number)
 
 
-def _worker(kind: Kind, numbers: range, end: float, index: int) -> int:
+def _worker(kind: Kind, numbers: range, end: float, file: Path) -> int:
     """Never returns."""
+    code = 1
     try:
         adopt()
-        with (kind.folder / f"worker-{index}").open("w") as file:
+        with file.open("w") as stream:
             for told in _some(kind, numbers, end):
-                print(json.dumps(asdict(told)), file=file, flush=True)
+                print(json.dumps(asdict(told)), file=stream, flush=True)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os._exit(0)
+        os._exit(code)
