@@ -11,7 +11,6 @@ closed     a stream that is not there; gone: one whose reader has ended
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
@@ -35,24 +34,26 @@ class Command:
 
     writes   the placeholders of its files
     finds    whether stdout has results that a disk may not take away
+    seconds  how long it takes on a quiet machine
     """
 
     argv: str
     writes: tuple[str, ...]
     finds: bool = True
     agent: bool = False
+    seconds: float = 3.0
 
 
 COMMANDS = (
-    Command("inspect FOLDER/small/a.onnx --json JSON", ("JSON",)),
-    Command("estimate FOLDER/small/a.onnx --device pi5 --json JSON", ("JSON",)),
+    Command("inspect FOLDER/small/a.onnx --json JSON", ("JSON",), seconds=0.3),
+    Command("estimate FOLDER/small/a.onnx --device pi5 --json JSON", ("JSON",), seconds=0.4),
     Command("verify FOLDER/small/a.onnx tests.attack.warm:small --json JSON", ("JSON",)),
     Command("profile FOLDER/small/a.onnx --batch 1,2 --time 0.05 --json JSON", ("JSON",)),
     Command("profile FOLDER/small/a.onnx --time 0.05 --device kitchen,local --json JSON", ("JSON",), agent=True),
     Command("bench --n 32 --batch 1 --layers ternary --time 0.01 --json JSON --plot PLOT", ("JSON", "PLOT")),
     Command("export tests.attack.warm:small -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
     Command("export tests.attack.warm:large -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
-    Command("devices --json JSON", ("JSON",)),
+    Command("devices --json JSON", ("JSON",), seconds=0.1),
     Command("devices check kitchen --json JSON", ("JSON",), agent=True),
     Command("devices add shed --ssh shed", (), finds=False),
     Command("recipe circulant-mlp --quick -o PLACE", ("PLACE",), finds=False),
@@ -98,13 +99,6 @@ COUNT = len(ATTACKS)
 
 def prepare(folder: Path) -> None:
     stored.make(folder, "small")
-    for index, command in enumerate(COMMANDS):
-        if any("later" in attack.kind for attack in ATTACKS if attack.command is command):
-            place = folder / f"out{index}"
-            place.mkdir()
-            paths = {name: str(place / file) for name, file in _NAMES.items()}
-            done = _start(command, folder, paths, Setting(), folder / "said").done()
-            (folder / f"seconds{index}").write_text(json.dumps(done.seconds))
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
@@ -136,8 +130,7 @@ def _act(attack: Attack, folder: Path, when: float, work: Path) -> Outcome:
     if attack.kind == "gone":
         os.close(os.open(place / "stdout", os.O_RDONLY))
     if attack.kind == "later":
-        seconds = json.loads((folder / f"seconds{COMMANDS.index(attack.command)}").read_text())
-        threading.Timer(when * seconds, mounts.fill, (place,)).start()
+        threading.Timer(when * stored.pace(folder) * attack.command.seconds, mounts.fill, (place,)).start()
     done = started.done()
     return first(
         lambda: judged(done, _codes(attack), told=attack.place != "stderr"),

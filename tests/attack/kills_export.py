@@ -21,7 +21,8 @@ from tests.attack.stored import NAME, lay, strangers, whole
 
 COUNT = 240
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_FRESH_S = 8.0  # a fresh process, which imports torch first
+_FRESH_S, _FORKED_S = 8.0, 3.0  # of a quiet machine; a fresh process imports torch first
+_OPERATIONS = 20  # on files: as many as an export does, and a few more, before which nothing is killed
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,13 @@ SUBJECTS = (
 
 def prepare(folder: Path) -> None:
     stored.make(folder, "small", "small_new", "large", "large_new")
-    for index, subject in enumerate(SUBJECTS):
-        place = folder / f"count{index}"
-        place.mkdir()
-        target = _laid(folder, place, subject)
-        steps = folder / f"steps{index}"
-        done = _start(subject, target, place, partial(moments.count, (place,), steps)).done()
-        (folder / f"told{index}").write_text(json.dumps([done.seconds, steps.stat().st_size]))
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
-    index = number % len(SUBJECTS)
-    subject, sign = SUBJECTS[index], SIGNALS[number // len(SUBJECTS) % len(SIGNALS)]
-    seconds, steps = json.loads((folder / f"told{index}").read_text())
+    subject, sign = SUBJECTS[number % len(SUBJECTS)], SIGNALS[number // len(SUBJECTS) % len(SIGNALS)]
     is_fresh = rng.random() < 0.1
-    moment = moments.drawn(rng, _FRESH_S if is_fresh else seconds, 0 if is_fresh else steps)
+    seconds = stored.pace(folder) * (_FRESH_S if is_fresh else _FORKED_S)
+    moment = moments.drawn(rng, seconds, 0 if is_fresh else _OPERATIONS)
     name = f"{sign.name} of {subject.name} {moment}{' (fresh process)' * is_fresh}"
     return Case(name, partial(_act, folder, subject, sign, moment, is_fresh), limit_s=900)
 

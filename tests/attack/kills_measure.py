@@ -38,7 +38,8 @@ from tests.attack.outcome import OK, Outcome
 
 COUNT = 264
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
-_FRESH_S = 6.0
+_FRESH_S = 4.0  # imports, on a quiet machine
+_OPERATIONS = 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Subject:
     files    what it writes
     again    the command that follows; its own when None
     agent    whether a device is meant, an agent on this machine; `board`: it is killed instead of the command
-    seconds  how long it takes at least, for commands that are not tried beforehand
+    seconds  how long it takes on a quiet machine, or as long as it is looked at
     """
 
     argv: str
@@ -56,7 +57,7 @@ class Subject:
     again: str | None = None
     agent: bool = False
     board: bool = False
-    seconds: float = 0.0
+    seconds: float = 4.0
 
 
 _PROFILE = "profile FOLDER/small/a.onnx --batch 1,2 --time 0.1 --json OUT/r.json"
@@ -69,32 +70,24 @@ SUBJECTS = (
             seconds=5),
     Subject(_BOARD, ("r.json",), agent=True, board=True),
     Subject("profile FOLDER/small/a.onnx --time 0.1 --device kitchen,local --json OUT/r.json", ("r.json",), agent=True),
-    Subject("verify FOLDER/small/a.onnx tests.attack.warm:small --json OUT/r.json", ("r.json",)),
+    Subject("verify FOLDER/small/a.onnx tests.attack.warm:small --json OUT/r.json", ("r.json",), seconds=1.5),
     Subject("verify FOLDER/endless.onnx tests.attack.warm:small --json OUT/r.json", ("r.json",),
             again="inspect FOLDER/small/a.onnx --json OUT/r.json", seconds=3),
-    Subject("estimate FOLDER/small/a.onnx --device pi5 --json OUT/r.json", ("r.json",)),
-    Subject("inspect FOLDER/small/a.onnx --json OUT/r.json", ("r.json",)),
+    Subject("estimate FOLDER/small/a.onnx --device pi5 --json OUT/r.json", ("r.json",), seconds=0.4),
+    Subject("inspect FOLDER/small/a.onnx --json OUT/r.json", ("r.json",), seconds=0.3),
     Subject("bench --n 32 --batch 1,2 --layers ternary --time 0.01 --json OUT/r.json --plot OUT/p.svg",
             ("r.json", "p.svg")),
     Subject("recipe circulant-mlp --quick -o OUT/recipe", ("recipe",)),
     Subject("demo --seeds 1 -o OUT/demo", ("demo",), again="devices --json OUT/r.json", seconds=25),
     Subject("layers --json OUT/r.json --markdown OUT/m.md", ("r.json", "m.md"), again="devices --json OUT/r.json",
             seconds=20),
-    Subject("devices check kitchen --json OUT/r.json", ("r.json",), agent=True),
+    Subject("devices check kitchen --json OUT/r.json", ("r.json",), agent=True, seconds=0.8),
 )  # fmt: skip
 
 
 def prepare(folder: Path) -> None:
     stored.make(folder, "small")
     save(endless(), folder / "endless.onnx")
-    for index, subject in enumerate(SUBJECTS):
-        seconds, steps = subject.seconds, 0
-        if not seconds:
-            (folder / f"out{index}").mkdir()
-            count = partial(moments.count, _roots(folder / f"out{index}"), folder / f"steps{index}")
-            done = _start(subject, folder, folder / f"out{index}", count).done()
-            seconds, steps = done.seconds, (folder / f"steps{index}").stat().st_size
-        (folder / f"told{index}").write_text(json.dumps([seconds, steps]))
 
 
 def endless() -> object:
@@ -110,11 +103,10 @@ def endless() -> object:
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
-    index = number % len(SUBJECTS)
-    subject, sign = SUBJECTS[index], SIGNALS[number // len(SUBJECTS) % len(SIGNALS)]
-    seconds, steps = json.loads((folder / f"told{index}").read_text())
+    subject, sign = SUBJECTS[number % len(SUBJECTS)], SIGNALS[number // len(SUBJECTS) % len(SIGNALS)]
     is_fresh = not subject.agent and rng.random() < 0.15
-    moment = moments.drawn(rng, _FRESH_S + subject.seconds if is_fresh else seconds, 0 if is_fresh else steps)
+    seconds = stored.pace(folder) * (subject.seconds + _FRESH_S * is_fresh)
+    moment = moments.drawn(rng, seconds, 0 if is_fresh or subject.again else _OPERATIONS)
     if subject.board:
         moment = Moment(seconds=rng.uniform(0.2, 1) * seconds)
     name = f"{sign.name} of {'the board of ' * subject.board}{subject.argv} {moment}{' (fresh process)' * is_fresh}"

@@ -53,12 +53,6 @@ def killed(
     return started.done()
 
 
-def count(folders: tuple[Path, ...], told: Path) -> None:
-    """Write how many operations this process does to the file `told`, one byte each."""
-    handle = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    _hook(folders, lambda: os.write(handle, b"."))
-
-
 def _at(moment: Moment, number: int, folders: tuple[Path, ...]) -> None:
     left = moment.step
 

@@ -17,6 +17,7 @@ from tests.attack.outcome import Outcome
 from tests.attack.warm import rows
 
 NAME = "a.onnx"
+SMALL_S = 2.0  # an export of warm.small on a quiet machine, without imports
 
 
 def answer(path: Path) -> NDArray[np.float32]:
@@ -58,7 +59,7 @@ def data_of(path: Path) -> set[str]:
 
 
 def make(folder: Path, *names: str) -> None:
-    """Export sources of warm.py to folder/NAME/a.onnx.
+    """Export sources of warm.py to folder/NAME/a.onnx, and note how much slower than usual this machine is.
 
     Raises:
         RuntimeError: an export failed.
@@ -68,6 +69,13 @@ def make(folder: Path, *names: str) -> None:
         done = forked(argv, Setting(cwd=ROOT), folder / "said").done()
         if done.code != 0:
             raise RuntimeError(f"{name} cannot be exported: {done.end}")
+        if name == "small":
+            (folder / "pace").write_text(str(max(1.0, done.seconds / SMALL_S)))
+
+
+def pace(folder: Path) -> float:
+    """By what times are multiplied that were taken on two quiet cores."""
+    return float((folder / "pace").read_text())
 
 
 def lay(folder: Path, name: str, target: Path) -> None:
