@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tests.attack.warm  # noqa: F401  for forked()
 from edgefc import cli
 from tests.attack.outcome import OK, Outcome, of_command
 
@@ -43,16 +44,15 @@ class Setting:
 
     env      over this process's environment; None removes a variable
     cwd      the folder it is started in; with `gone` it is removed first
-    stdin, stdout, stderr   a path, or "closed"; without one there is nothing to read, and what is printed is kept
+    streams  a path, or "closed", for "stdin", "stdout" and "stderr"; without one there is nothing to read, and what is
+             printed is kept
     limits   for resource.setrlimit: ("RLIMIT_NOFILE", 12)
     """
 
     env: Mapping[str, str | None] = field(default_factory=dict)
     cwd: Path | None = None
     gone: bool = False
-    stdin: str | None = None
-    stdout: str | None = None
-    stderr: str | None = None
+    streams: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[tuple[str, int], ...] = ()
     uid: int | None = None
     umask: int | None = None
@@ -140,7 +140,6 @@ def forked(
         code = _main(list(map(str, argv)))
     finally:
         os._exit(code)
-    return None
 
 
 def _main(argv: list[str]) -> int:
@@ -181,14 +180,14 @@ def environment(setting: Setting) -> dict[str, str]:
 
 def enter(setting: Setting, folder: Path) -> None:
     """In the new process, before the command begins."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # the harness's
     for number, path, mode in (
-        (0, setting.stdin or os.devnull, os.O_RDONLY),
-        (1, setting.stdout or str(folder / "out"), os.O_WRONLY | os.O_APPEND),
-        (2, setting.stderr or str(folder / "err"), os.O_WRONLY | os.O_APPEND),
+        (0, setting.streams.get("stdin", os.devnull), os.O_RDONLY),
+        (1, setting.streams.get("stdout", str(folder / "out")), os.O_WRONLY | os.O_APPEND),
+        (2, setting.streams.get("stderr", str(folder / "err")), os.O_WRONLY | os.O_APPEND),
     ):
         if path == "closed":
             os.close(number)

@@ -47,12 +47,12 @@ class Command:
 COMMANDS = (
     Command("inspect FOLDER/small/a.onnx --json JSON", ("JSON",), seconds=0.3),
     Command("estimate FOLDER/small/a.onnx --device pi5 --json JSON", ("JSON",), seconds=0.4),
-    Command("verify FOLDER/small/a.onnx tests.attack.warm:small --json JSON", ("JSON",)),
+    Command("verify FOLDER/small/a.onnx tests.attack.sources:small --json JSON", ("JSON",)),
     Command("profile FOLDER/small/a.onnx --batch 1,2 --time 0.05 --json JSON", ("JSON",)),
     Command("profile FOLDER/small/a.onnx --time 0.05 --device kitchen,local --json JSON", ("JSON",), agent=True),
     Command("bench --n 32 --batch 1 --layers ternary --time 0.01 --json JSON --plot PLOT", ("JSON", "PLOT")),
-    Command("export tests.attack.warm:small -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
-    Command("export tests.attack.warm:large -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
+    Command("export tests.attack.sources:small -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
+    Command("export tests.attack.sources:large -o MODEL --json JSON", ("MODEL", "JSON"), finds=False),
     Command("devices --json JSON", ("JSON",), seconds=0.1),
     Command("devices check kitchen --json JSON", ("JSON",), agent=True),
     Command("devices add shed --ssh shed", (), finds=False),
@@ -163,7 +163,7 @@ def _stream(setting: Setting, attack: Attack, place: Path) -> Setting:
         place.mkdir()
         os.mkfifo(place / "stdout")
     path = str(place / "stdout") if kind in ("full", "gone") else kind
-    return replace(setting, **{attack.place: path})
+    return replace(setting, streams={attack.place: path})
 
 
 def _start(command: Command, folder: Path, paths: dict[str, str], setting: Setting, scratch: Path) -> Started:

@@ -22,6 +22,7 @@ from tests.attack.commands import ROOT, Done, Setting, first, forked, fresh, jud
 from tests.attack.harness import Case
 from tests.attack.outcome import OK, Outcome
 
+_STREAMS = ("stdin", "stdout", "stderr")
 _USER = 54321  # has no entry in /etc/passwd
 
 
@@ -93,7 +94,7 @@ def _limit(name: str, value: int) -> Change:
 
 
 def _stream(name: str, path: str) -> Change:
-    return lambda setting, work: replace(setting, **{name: path})
+    return lambda setting, work: replace(setting, streams={name: path})
 
 
 def _user(setting: Setting, work: Path) -> Setting:
@@ -107,7 +108,7 @@ def _user(setting: Setting, work: Path) -> Setting:
 
 def _let_python_be_read(over: Path) -> None:
     """Where this Python lies in a folder of root's, such as /root, show others that part of it alone."""
-    for path in map(Path, (os.path.realpath(sys.executable), sys.prefix, ROOT)):
+    for path in (Path(sys.executable).resolve(), Path(sys.prefix), ROOT):
         closed = next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
         if closed is not None:
             inside = over / path.relative_to(closed).parts[0]
@@ -190,7 +191,8 @@ ENVIRONMENTS = (
     Environment("stdin closed", _stream("stdin", "closed")),
     Environment("stdout closed", _stream("stdout", "closed"), must=False),
     Environment("stderr closed", _stream("stderr", "closed"), told=False),
-    Environment("all streams closed", lambda s, w: replace(s, stdin="closed", stdout="closed", stderr="closed"),
+    Environment("all streams closed", lambda s, w: replace(s, streams=dict.fromkeys(("stdin", "stdout", "stderr"),
+    "closed")),
                 must=False, told=False),
     Environment("current folder removed", _gone, but=("verify", "export")),
     Environment("current folder not readable", _locked),

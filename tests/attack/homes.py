@@ -14,8 +14,8 @@ from tests.attack.outcome import Outcome
 LINES = (
     "inspect FOLDER/small/a.onnx", "estimate FOLDER/small/a.onnx --device pi5", "devices", "recipe --list",
     "layers --help",
-    "profile FOLDER/small/a.onnx --batch 1,2 --time 0.05", "verify FOLDER/small/a.onnx tests.attack.warm:small",
-    "export tests.attack.warm:small -o OUT/m.onnx",
+    "profile FOLDER/small/a.onnx --batch 1,2 --time 0.05", "verify FOLDER/small/a.onnx tests.attack.sources:small",
+    "export tests.attack.sources:small -o OUT/m.onnx",
     "bench --n 32 --batch 1 --layers ternary --time 0.01 --plot OUT/p.svg",
     "recipe circulant-mlp --quick -o OUT/recipe",
     "profile FOLDER/small/a.onnx --time 0.05 --preset battery --threads 2",

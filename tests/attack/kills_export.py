@@ -89,7 +89,7 @@ def _laid(folder: Path, work: Path, subject: Subject) -> Path:
 
 def _start(subject: Subject, target: Path, work: Path, before: object, *, is_fresh: bool = False) -> Started:
     report = target.resolve().parent / "report.json"
-    argv = ("export", f"tests.attack.warm:{subject.new}", "-o", target, "--force", "--json", report)
+    argv = ("export", f"tests.attack.sources:{subject.new}", "-o", target, "--force", "--json", report)
     setting, scratch = Setting(cwd=ROOT), work.parent / "said"
     return fresh(argv, setting, scratch) if is_fresh else forked(argv, setting, scratch, before)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from onnx import TensorProto, helper, save
+from onnx import ModelProto, TensorProto, helper, save
 
 from tests.attack import moments, stored
 from tests.attack.commands import (
@@ -70,8 +70,8 @@ SUBJECTS = (
             seconds=5),
     Subject(_BOARD, ("r.json",), agent=True, board=True),
     Subject("profile FOLDER/small/a.onnx --time 0.1 --device kitchen,local --json OUT/r.json", ("r.json",), agent=True),
-    Subject("verify FOLDER/small/a.onnx tests.attack.warm:small --json OUT/r.json", ("r.json",), seconds=1.5),
-    Subject("verify FOLDER/endless.onnx tests.attack.warm:small --json OUT/r.json", ("r.json",),
+    Subject("verify FOLDER/small/a.onnx tests.attack.sources:small --json OUT/r.json", ("r.json",), seconds=1.5),
+    Subject("verify FOLDER/endless.onnx tests.attack.sources:small --json OUT/r.json", ("r.json",),
             again="inspect FOLDER/small/a.onnx --json OUT/r.json", seconds=3),
     Subject("estimate FOLDER/small/a.onnx --device pi5 --json OUT/r.json", ("r.json",), seconds=0.4),
     Subject("inspect FOLDER/small/a.onnx --json OUT/r.json", ("r.json",), seconds=0.3),
@@ -90,7 +90,7 @@ def prepare(folder: Path) -> None:
     save(endless(), folder / "endless.onnx")
 
 
-def endless() -> object:
+def endless() -> ModelProto:
     """y = x, doubled for ever."""
     value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=["batch", 16])
     flag = partial(helper.make_tensor_value_info, elem_type=TensorProto.BOOL, shape=[])

@@ -14,7 +14,7 @@ FILLER = "filler"
 def alone() -> bool:
     """Give this process mounts of its own; False where it may not."""
     libc = ctypes.CDLL(None, use_errno=True)
-    return libc.unshare(_NEWNS) == 0 and libc.mount(b"none", b"/", None, _REC | _PRIVATE, None) == 0
+    return bool(libc.unshare(_NEWNS) == 0 and libc.mount(b"none", b"/", None, _REC | _PRIVATE, None) == 0)
 
 
 def disk(place: Path, options: str = "size=64k") -> None:

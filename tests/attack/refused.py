@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -59,7 +60,7 @@ def _act(folder: Path, how: str, names: tuple[str, str, str], link: bool, room: 
         target.symlink_to(place / NAME)
     setting, report, undo = _refuse(how, place, work)
     force = () if how == "without --force" else ("--force",)
-    argv = ("export", f"tests.attack.warm:{source}", "-o", target, "--json", report, *force)
+    argv = ("export", f"tests.attack.sources:{source}", "-o", target, "--json", report, *force)
     try:
         done = forked(argv, setting, work.parent / "said").done()
         kept = apart(lambda: _kept(folder, place, done, (old, new)))
@@ -80,9 +81,10 @@ def _kept(folder: Path, place: Path, done: Done, names: tuple[str, str]) -> Outc
     return whole(place / NAME, [folder / names[done.code == 0] / NAME])
 
 
-def _refuse(how: str, place: Path, work: Path) -> tuple[Setting, Path, partial[object]]:
+def _refuse(how: str, place: Path, work: Path) -> tuple[Setting, Path, Callable[[], object]]:
     """A setting, the place of the report, and what undoes the rest."""
-    setting, report, undo = Setting(cwd=ROOT), work / "r.json", partial(bool)
+    setting, report = Setting(cwd=ROOT), work / "r.json"
+    undo: Callable[[], object] = bool
     data = next((path for path in place.iterdir() if path.suffix == ".data"), place / f"{NAME}.data")
     file = data if how.startswith("data") else place / NAME
     if how == "data is a folder" and not data.exists():

@@ -19,7 +19,7 @@ from edgefc.runtime import Session
 from tests.attack.commands import ROOT, Setting, forked
 from tests.attack.harness import Case
 from tests.attack.outcome import Fault, Outcome
-from tests.attack.warm import WIDTH
+from tests.attack.sources import WIDTH
 
 Array = NDArray[np.float32]
 THREADS, RUNS = 8, 120
@@ -50,7 +50,8 @@ def prepare(folder: Path) -> None:
     torch.set_num_threads(1)
     with torch.no_grad():
         answers = {name: torch.stack([built(name)(rows) for rows in x]).numpy() for name in MODELS}
-    np.savez(folder / "known.npz", x=x.numpy(), **answers)
+    for each, value in {"x": x.numpy(), **answers}.items():
+        np.save(folder / f"{each}.npy", value)
 
 
 def built(name: str) -> nn.Module:
@@ -72,8 +73,7 @@ def case(rng: random.Random, number: int, folder: Path) -> Case:
 
 
 def _act(model: str, how: str, native: str, folder: Path, work: Path) -> Outcome | None:
-    known = np.load(folder / "known.npz")
-    x, right = known["x"], known[model]
+    x, right = np.load(folder / "x.npy"), np.load(folder / f"{model}.npy")
     open_session = partial(Session, folder / f"{model}.onnx", native=native)
     if how == HOW[0]:
         shared = open_session()

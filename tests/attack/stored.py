@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from tests.attack.commands import ROOT, Setting, forked
 from tests.attack.outcome import Outcome
-from tests.attack.warm import rows
+from tests.attack.sources import rows
 
 NAME = "a.onnx"
-SMALL_S = 2.0  # an export of warm.small on a quiet machine, without imports
+SMALL_S = 2.0  # an export of sources:small on a quiet machine, without imports
 
 
 def answer(path: Path) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ def whole(path: Path, wanted: Collection[Path]) -> Outcome | None:
         right = answer(each)
         if right.shape == found.shape and np.allclose(right, found, atol=1e-4):
             return None
-    return Outcome("torn", f"{path.name} computes what none of {', '.join(each.stem for each in wanted)} does")
+    return Outcome("torn", f"{path.name} computes what none of {', '.join(each.parent.name for each in wanted)} does")
 
 
 def strangers(folder: Path, known: Collection[str]) -> Outcome | None:
@@ -59,13 +59,13 @@ def data_of(path: Path) -> set[str]:
 
 
 def make(folder: Path, *names: str) -> None:
-    """Export sources of warm.py to folder/NAME/a.onnx, and note how much slower than usual this machine is.
+    """Export SOURCEs of sources.py to folder/NAME/a.onnx, and note how much slower than usual this machine is.
 
     Raises:
         RuntimeError: an export failed.
     """
     for name in names:
-        argv = ("export", f"tests.attack.warm:{name}", "-o", folder / name / NAME)
+        argv = ("export", f"tests.attack.sources:{name}", "-o", folder / name / NAME)
         done = forked(argv, Setting(cwd=ROOT), folder / "said").done()
         if done.code != 0:
             raise RuntimeError(f"{name} cannot be exported: {done.end}")
