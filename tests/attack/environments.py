@@ -97,6 +97,10 @@ def _stream(name: str, path: str) -> Change:
     return lambda setting, work: replace(setting, streams={name: path})
 
 
+def _closed(setting: Setting, work: Path) -> Setting:
+    return replace(setting, streams=dict.fromkeys(("stdin", "stdout", "stderr"), "closed"))
+
+
 def _user(setting: Setting, work: Path) -> Setting:
     """Without a passwd entry; it owns its own folders and nothing else."""
     for path in (work, work.parent / "tmp", work / "out"):
@@ -191,9 +195,7 @@ ENVIRONMENTS = (
     Environment("stdin closed", _stream("stdin", "closed")),
     Environment("stdout closed", _stream("stdout", "closed"), must=False),
     Environment("stderr closed", _stream("stderr", "closed"), told=False),
-    Environment("all streams closed", lambda s, w: replace(s, streams=dict.fromkeys(("stdin", "stdout", "stderr"),
-    "closed")),
-                must=False, told=False),
+    Environment("all streams closed", _closed, must=False, told=False),
     Environment("current folder removed", _gone, but=("verify", "export")),
     Environment("current folder not readable", _locked),
     Environment("umask 0777", lambda s, w: replace(s, umask=0o777)),
