@@ -35,6 +35,7 @@ MARK = "EDGEFC_ATTACK"  # in the environment of all that a command starts: how p
 LIMIT_S = 300.0  # of one command, on a machine that others use
 GONE_S = 3.0  # how long what a command started may outlive it
 _UNSET = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "COLUMNS", "TERM", "NO_COLOR", "FORCE_COLOR", "LC_ALL")
+_WIDE = ("utf-16", "cp037")  # encodings in which ASCII has other bytes
 _BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -77,8 +78,8 @@ class Done:
 class Started:
     """A command under way, whose output goes to two files of a folder."""
 
-    def __init__(self, pid: int, folder: Path, mark: str) -> None:
-        self.pid, self.folder, self.mark, self.began = pid, folder, mark, time.monotonic()
+    def __init__(self, pid: int, folder: Path, mark: str, encoding: str = "utf-8") -> None:
+        self.pid, self.folder, self.mark, self.encoding, self.began = pid, folder, mark, encoding, time.monotonic()
 
     def kill(self, number: int, *, group: bool = False) -> None:
         """As `kill` does, or as a terminal does: the command with all that it started."""
@@ -103,7 +104,8 @@ class Started:
             self.kill(signal.SIGKILL)
             self.ended(LIMIT_S)
         left = _left(self.mark, self.pid)
-        out, err = ((self.folder / name).read_bytes().decode(errors="backslashreplace") for name in ("out", "err"))
+        printed = [(self.folder / name).read_bytes() for name in ("out", "err")]
+        out, err = (each.decode(self.encoding, "backslashreplace").removeprefix("\ufeff") for each in printed)
         return Done(code, out, err, seconds, left)
 
 
@@ -115,7 +117,8 @@ def fresh(argv: Sequence[object], setting: Setting, folder: Path) -> Started:
         preexec_fn=lambda: enter(setting, folder),
     )  # fmt: skip
     process.returncode = 0  # Started waits for it
-    return Started(process.pid, folder, mark)
+    named = (setting.env.get("PYTHONIOENCODING") or "").partition(":")[0]
+    return Started(process.pid, folder, mark, named if named in _WIDE else "utf-8")
 
 
 def forked(

@@ -193,7 +193,7 @@ def _silent(attack: Attack, done: Done) -> Outcome | None:
 
 def _lost(attack: Attack, done: Done) -> Outcome | None:
     """Results that a file could not take are shown; a place that is refused at once has cost none."""
-    at_once = attack.kind in ("no names", "read-only", "/dev/full")
+    at_once = attack.kind in ("no names", "read-only", "/dev/full") or "cannot write the models" in done.err
     if attack.place not in ("JSON", "PLOT") or not attack.command.finds or at_once or done.code == 0:
         return None
     return None if done.out.strip() else Outcome("lost measurement", done.end)
