@@ -60,6 +60,8 @@ def _act(folder: Path, how: str, names: tuple[str, str, str], link: bool, room: 
         target.symlink_to(place / NAME)
     setting, report, undo = _refuse(how, place, work)
     force = () if how == "without --force" else ("--force",)
+    held = os.listdir(folder / old) if how.startswith("data ") else []  # data that cannot be removed
+    held += ["a.onnx.data"] if how == "data is a folder" else []
     argv = ("export", f"tests.attack.sources:{source}", "-o", target, "--json", report, *force)
     try:
         done = forked(argv, setting, work.parent / "said").done()
@@ -70,9 +72,7 @@ def _act(folder: Path, how: str, names: tuple[str, str, str], link: bool, room: 
         lambda: judged(done, {1} if how == "verify" else {0, 2}),
         lambda: kept,
         lambda: temporary(work),
-        lambda: apart(
-            lambda: strangers(place, {NAME, "r.json", *(["a.onnx.data"] if how.startswith("data ") else [])})
-        ),
+        lambda: apart(lambda: strangers(place, {NAME, "r.json", mounts.FILLER, *held})),
     )
 
 
