@@ -111,9 +111,11 @@ class Started:
 
 def fresh(argv: Sequence[object], setting: Setting, folder: Path) -> Started:
     """`edgefc *argv` in a new process and session; `folder` takes its output."""
-    mark = _prepared(folder)
+    mark, env = _prepared(folder), environment(setting)
+    if "ORT_DISABLE_TELEMETRY" not in setting.env:  # edgefc's to set; this process has it from edgefc
+        env.pop("ORT_DISABLE_TELEMETRY", None)
     process = subprocess.Popen(
-        [*_program(), *map(str, argv)], env={**environment(setting), MARK: mark}, start_new_session=True,
+        [*_program(), *map(str, argv)], env={**env, MARK: mark}, start_new_session=True,
         preexec_fn=lambda: enter(setting, folder),
     )  # fmt: skip
     process.returncode = 0  # Started waits for it
