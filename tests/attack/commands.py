@@ -35,6 +35,7 @@ MARK = "EDGEFC_ATTACK"  # in the environment of all that a command starts: how p
 LIMIT_S = 300.0  # of one command, on a machine that others use
 GONE_S = 3.0  # how long what a command started may outlive it
 _UNSET = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "COLUMNS", "TERM", "NO_COLOR", "FORCE_COLOR", "LC_ALL")
+_NOTES = re.compile(r"^(\d+ (rows were finished|trainings are kept)|trained \d|exported and|measured load).*\n", re.M)
 _WIDE = ("utf-16", "cp037")  # encodings in which ASCII has other bytes
 _BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -225,7 +226,7 @@ def judged(done: Done, codes: Collection[int], *, told: bool = True) -> Outcome:
         return Outcome(OK) if done.code in codes else Outcome("crash", f"{name}: {done.end}")
     if bidi := next((letter for letter in done.out + done.err if letter in _BIDI), None):
         return Outcome("control characters", f"U+{ord(bidi):04X}: {done.end}")
-    found = of_command(done.code, done.out, done.err, tuple(codes))
+    found = of_command(done.code, done.out, _NOTES.sub("", done.err), tuple(codes))
     if not told and found.status in ("no sentence", "noise"):
         return Outcome(OK)
     return found
