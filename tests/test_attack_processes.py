@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Steps without a factor in common with the rounds that the cases go: of commands, of signals, of models.
+# Kinds that share a process, and every so many-th of their cases: a step without a factor in common with the rounds
+# that the cases go, of commands, of signals, of models.
 STEPS = {
-    "kills_export": 101, "kills_measure": 67, "refused": 37, "disks": 61, "environments": 149, "text": 83,
-    "inventories": 31, "requests": 37, "boards": 67, "sessions": 5, "homes": 5,
-}  # fmt: skip
+    ("kills_export", "kills_measure", "refused", "boards"): 67,
+    ("disks", "environments", "text", "inventories", "requests"): 83,
+    ("sessions", "homes"): 5,
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", STEPS)
-def test_processes(kind: str) -> None:
-    command = [sys.executable, "-m", "tests.attack", kind, "--step", str(STEPS[kind])]
+@pytest.mark.parametrize("kinds", STEPS, ids="-".join)
+def test_processes(kinds: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "tests.attack", *kinds, "--step", str(STEPS[kinds])]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
 
