@@ -175,7 +175,7 @@ def _codes(attack: Attack) -> set[int]:
     """The exit codes that are right."""
     place, kind, command = attack.place, attack.kind, attack.command
     if place in _NAMES:
-        return {0, 2} if kind in ("later", "limit") else {2}
+        return {0, 2, *([3] if command.agent else [])} if kind in ("later", "limit") else {2}
     if place == "stdout":
         return {0, 2} if kind == "closed" else {0, 2, 141} if kind == "gone" else {2}
     if place == "stderr":
@@ -193,10 +193,11 @@ def _silent(attack: Attack, done: Done) -> Outcome | None:
 
 def _lost(attack: Attack, done: Done) -> Outcome | None:
     """Results that a file could not take are shown; a place that is refused at once has cost none."""
-    at_once = attack.kind in ("no names", "read-only", "/dev/full") or "cannot write the models" in done.err
+    at_once = attack.kind in ("no names", "read-only", "/dev/full")
     if attack.place not in ("JSON", "PLOT") or not attack.command.finds or at_once or done.code == 0:
         return None
-    return None if done.out.strip() else Outcome("lost measurement", done.end)
+    is_meant = _NAMES[attack.place] in done.err  # not another file, where no file may grow
+    return Outcome("lost measurement", done.end) if is_meant and not done.out.strip() else None
 
 
 def _left(attack: Attack, place: Path, before: set[str], done: Done) -> Outcome | None:
