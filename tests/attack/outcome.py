@@ -23,6 +23,7 @@ FAULTS = {
     "noise": "lines on stderr that are neither a note nor the sentence",
     "wrong value": "an answer that is not the right one",
     "left behind": "files in the temporary folder or beside the output",
+    "lost measurement": "results that were finished and are shown nowhere",
     "torn": "an output that is neither the old nor the new one",
     "child left": "a process that outlived the command",
     "harness": "the attack itself failed",

@@ -1,0 +1,334 @@
+"""One command of edgefc as a process of its own: how it is started, killed and judged.
+
+Setting      environment, folder, streams, limits and user of the command
+fresh()      `edgefc ...` as a shell starts it
+forked()     the same from this process, which has imported torch: an export takes two seconds instead of seven
+judged()     the outcome of a Done
+apart()      a function in a process of its own, such as a check that makes onnxruntime sessions
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tests.attack.warm  # noqa: F401  for forked()
+from edgefc import cli
+from tests.attack.outcome import OK, Outcome, of_command
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = "EDGEFC_ATTACK"  # in the environment of all that a command starts: how processes left behind are found
+LIMIT_S = 300.0  # of one command, on a machine that others use
+GONE_S = 3.0  # how long what a command started may outlive it
+_UNSET = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "COLUMNS", "TERM", "NO_COLOR", "FORCE_COLOR", "LC_ALL")
+_NOTES = re.compile(r"^(\d+ (rows were finished|trainings are kept)|trained \d|exported and|measured load).*\n", re.M)
+_WIDE = ("utf-16", "cp037")  # encodings in which ASCII has other bytes
+_BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a command is started.
+
+    env      over this process's environment; None removes a variable
+    cwd      the folder it is started in; with `gone` it is removed first
+    streams  a path, or "closed", for "stdin", "stdout" and "stderr"; without one there is nothing to read, and what is
+             printed is kept
+    limits   for resource.setrlimit: ("RLIMIT_NOFILE", 12)
+    """
+
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    cwd: Path | None = None
+    gone: bool = False
+    streams: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[tuple[str, int], ...] = ()
+    uid: int | None = None
+    umask: int | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """code is negative for a signal, None for a command that was still running after its time limit."""
+
+    code: int | None
+    out: str
+    err: str
+    seconds: float
+    left: tuple[str, ...]
+
+    @property
+    def end(self) -> str:
+        """The last that was said, for reports."""
+        return f"exit code {self.code}: {(self.err.strip() or self.out.strip())[-400:]}"
+
+
+class Started:
+    """A command under way, whose output goes to two files of a folder."""
+
+    def __init__(self, pid: int, folder: Path, mark: str, encoding: str = "utf-8") -> None:
+        self.pid, self.folder, self.mark, self.encoding, self.began = pid, folder, mark, encoding, time.monotonic()
+
+    def kill(self, number: int, *, group: bool = False) -> None:
+        """As `kill` does, or as a terminal does: the command with all that it started."""
+        with suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def ended(self, limit_s: float) -> int | None:
+        until, pause = time.monotonic() + limit_s, 0.001
+        while True:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > until:
+                return None
+            time.sleep(pause)
+            pause = min(0.05, pause * 1.2)
+
+    def done(self, limit_s: float = LIMIT_S) -> Done:
+        code = self.ended(limit_s)
+        seconds = time.monotonic() - self.began
+        if code is None:
+            self.kill(signal.SIGKILL)
+            self.ended(LIMIT_S)
+        left = _left(self.mark, self.pid)
+        printed = [(self.folder / name).read_bytes() for name in ("out", "err")]
+        out, err = (each.decode(self.encoding, "backslashreplace").removeprefix("\ufeff") for each in printed)
+        return Done(code, out, err, seconds, left)
+
+
+def fresh(argv: Sequence[object], setting: Setting, folder: Path) -> Started:
+    """`edgefc *argv` in a new process and session; `folder` takes its output."""
+    mark, env = _prepared(folder), environment(setting)
+    if "ORT_DISABLE_TELEMETRY" not in setting.env:  # edgefc's to set; this process has it from edgefc
+        env.pop("ORT_DISABLE_TELEMETRY", None)
+    process = subprocess.Popen(
+        [*_program(), *map(str, argv)], env={**env, MARK: mark}, start_new_session=True,
+        preexec_fn=lambda: enter(setting, folder),
+    )  # fmt: skip
+    process.returncode = 0  # Started waits for it
+    named = (setting.env.get("PYTHONIOENCODING") or "").partition(":")[0]
+    return Started(process.pid, folder, mark, named if named in _WIDE else "utf-8")
+
+
+def forked(
+    argv: Sequence[object], setting: Setting, folder: Path, before: Callable[[], None] = lambda: None
+) -> Started:
+    """The same without the time for imports. `before` is called in the new process."""
+    mark = _prepared(folder)
+    pid = os.fork()
+    if pid:
+        return Started(pid, folder, mark)
+    code = 1
+    try:
+        os.setsid()
+        wanted = {**environment(setting), MARK: mark}
+        os.environ.clear()
+        os.environ.update(wanted)
+        tempfile.tempdir = None
+        enter(setting, folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _reopen()
+        before()
+        code = _main(list(map(str, argv)))
+    finally:
+        os._exit(code)
+
+
+def _main(argv: list[str]) -> int:
+    """With the exit code and the traceback that Python would end with."""
+    sys.argv = ["edgefc", *argv]
+    try:
+        code = cli.main(argv)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError:
+            code = 120
+    return code
+
+
+def _reopen() -> None:
+    """stdout and stderr as a new Python makes them."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        errors = "backslashreplace" if number == 2 else "strict"
+        try:
+            stream: Any = os.fdopen(os.dup(number), "w", encoding="utf-8", errors=errors)
+        except OSError:
+            stream = None
+        setattr(sys, name, stream)
+
+
+def environment(setting: Setting) -> dict[str, str]:
+    given: dict[str, str | None] = {name: value for name, value in os.environ.items() if name not in _UNSET}
+    given |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160", **setting.env}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def enter(setting: Setting, folder: Path) -> None:
+    """In the new process, before the command begins."""
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # the harness's
+    for number, path, mode in (
+        (0, setting.streams.get("stdin", os.devnull), os.O_RDONLY),
+        (1, setting.streams.get("stdout", str(folder / "out")), os.O_WRONLY | os.O_APPEND),
+        (2, setting.streams.get("stderr", str(folder / "err")), os.O_WRONLY | os.O_APPEND),
+    ):
+        if path == "closed":
+            os.close(number)
+        else:
+            opened = os.open(path, mode)
+            os.dup2(opened, number)
+            os.close(opened)
+    if setting.cwd is not None:
+        os.chdir(setting.cwd)
+        if setting.gone:
+            os.rmdir(setting.cwd)
+    if setting.umask is not None:
+        os.umask(setting.umask)
+    for name, value in setting.limits:
+        resource.setrlimit(getattr(resource, name), (value, value))
+    if setting.uid is not None:
+        os.setgroups([])
+        os.setgid(setting.uid)
+        os.setuid(setting.uid)
+
+
+def judged(done: Done, codes: Collection[int], *, told: bool = True) -> Outcome:
+    """`codes` are the exit codes that are right, negative ones for signals; told: whether stderr could be written."""
+    if done.code is None:
+        return Outcome("hang", done.end)
+    if done.left:
+        return Outcome("child left", "; ".join(done.left))
+    if done.code < 0:
+        name = signal.Signals(-done.code).name
+        return Outcome(OK) if done.code in codes else Outcome("crash", f"{name}: {done.end}")
+    if bidi := next((letter for letter in done.out + done.err if letter in _BIDI), None):
+        return Outcome("control characters", f"U+{ord(bidi):04X}: {done.end}")
+    found = of_command(done.code, done.out, _NOTES.sub("", done.err), tuple(codes))
+    if not told and found.status in ("no sentence", "noise"):
+        return Outcome(OK)
+    return found
+
+
+def was_killed(done: Done, number: int) -> Outcome:
+    """The outcome of a command that got a signal: it had ended, or ends as a shell expects it to."""
+    if done.code in (-number, 128 + number):
+        if "Traceback" in done.err and "/edgefc/cli.py" in done.err:  # Python's own start may show one
+            return Outcome("traceback", done.end)
+        return Outcome("child left", "; ".join(done.left)) if done.left else Outcome(OK)
+    return judged(done, {0})
+
+
+def apart(function: Callable[[], Outcome | None]) -> Outcome | None:
+    """Its outcome, from a child of this process: this one keeps to one thread, so that it can be forked again."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        try:
+            found = function()
+            os.write(writer, json.dumps(None if found is None else asdict(found)).encode())
+        except BaseException as error:
+            os.write(writer, json.dumps(asdict(Outcome("harness", repr(error)[:1000]))).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    if not said:
+        return Outcome("crash", "a check ended without a word")
+    value = json.loads(said)
+    return None if value is None else Outcome(**value)
+
+
+def first(*checks: Callable[[], Outcome | None]) -> Outcome:
+    """The first fault of several checks, made one after the other; without one what the first says."""
+    told = Outcome(OK)
+    for number, check in enumerate(checks):
+        found = check()
+        if found is not None and found.is_fault:
+            return found
+        told = found if number == 0 and found is not None else told
+    return told
+
+
+def temporary(work: Path) -> Outcome | None:
+    """A fault where temporary files are left."""
+    folder = work.parent / "tmp"
+    for path in folder.iterdir():  # by these Python tries whether it can write there, before edgefc is asked
+        if path.is_file() and re.fullmatch("[a-z0-9_]{8}", path.name):
+            path.unlink()
+    found = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]
+    found += [f"tmp/{name}" for name in os.listdir(folder)]
+    return Outcome("left behind", ", ".join(found)) if found else None
+
+
+def letters(text: str) -> str | None:
+    """The first character that a terminal would obey."""
+    bad = (each for each in text if (unicodedata.category(each) == "Cc" and each not in "\n\t") or each in _BIDI)
+    return next((f"U+{ord(each):04X}" for each in bad), None)
+
+
+def numbers(text: str) -> set[str]:
+    """The words of a text that hold digits."""
+    return set(re.findall(r"[^\s\u2502]*\d[^\s\u2502]*", text))
+
+
+def _program() -> list[str]:
+    script = Path(sys.executable).with_name("edgefc")
+    return [sys.executable, str(script)] if script.exists() else [sys.executable, "-m", "edgefc"]
+
+
+def _prepared(folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    for name in ("out", "err"):
+        (folder / name).write_bytes(b"")
+        (folder / name).chmod(0o666)
+    return secrets.token_hex(8)
+
+
+def _left(mark: str, session: int) -> tuple[str, ...]:
+    """The commands of processes of this mark or session that are there after GONE_S; they are killed then."""
+    until = time.monotonic() + GONE_S
+    while (found := list(marked(mark, session))) and time.monotonic() < until:
+        time.sleep(0.02)
+    for pid, _ in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return tuple(command for _, command in found)
+
+
+def marked(mark: str, session: int) -> Iterator[tuple[int, str]]:
+    wanted = f"{MARK}={mark}".encode()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        entry = Path("/proc", name)
+        with suppress(OSError):
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if fields[0] in "ZX":
+                continue
+            if int(fields[3]) == session or wanted in (entry / "environ").read_bytes().split(b"\0"):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                yield int(name), command[:120]

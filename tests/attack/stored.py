@@ -1,0 +1,83 @@
+"""A model on disk, in one file or two, beside what it must compute: whole, or torn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from tests.attack.commands import ROOT, Setting, forked
+from tests.attack.outcome import Outcome
+from tests.attack.sources import rows
+
+NAME = "a.onnx"
+SMALL_S = 2.0  # an export of sources:small on a quiet machine, without imports
+
+
+def answer(path: Path) -> NDArray[np.float32]:
+    """What onnxruntime computes from the file, without edgefc."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    found: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: rows().numpy()})[0]
+    return found
+
+
+def whole(path: Path, wanted: Collection[Path]) -> Outcome | None:
+    """A fault unless the model at `path` computes what one of the files `wanted` does."""
+    try:
+        found = answer(path)
+    except Exception as error:
+        return Outcome("torn", f"{path.name} cannot be loaded: {str(error)[:300]}")
+    for each in wanted:
+        right = answer(each)
+        if right.shape == found.shape and np.allclose(right, found, atol=1e-4):
+            return None
+    return Outcome("torn", f"{path.name} computes what none of {', '.join(each.parent.name for each in wanted)} does")
+
+
+def strangers(folder: Path, known: Collection[str]) -> Outcome | None:
+    """A fault where the folder holds more than `known` names, and the data files that its models name."""
+    names = set(os.listdir(folder)) - set(known)
+    for path in folder.glob("*.onnx"):
+        if path.is_file():
+            names -= data_of(path)
+    return Outcome("left behind", ", ".join(sorted(names))) if names else None
+
+
+def data_of(path: Path) -> set[str]:
+    model = onnx.load(path, load_external_data=False)
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    return {entry.value for entry in entries if entry.key == "location"}
+
+
+def make(folder: Path, *names: str) -> None:
+    """Export SOURCEs of sources.py to folder/NAME/a.onnx, and note how much slower than usual this machine is.
+
+    Raises:
+        RuntimeError: an export failed.
+    """
+    for name in names:
+        argv = ("export", f"tests.attack.sources:{name}", "-o", folder / name / NAME)
+        done = forked(argv, Setting(cwd=ROOT), folder / "said").done()
+        if done.code != 0:
+            raise RuntimeError(f"{name} cannot be exported: {done.end}")
+        if name == "small":
+            (folder / "pace").write_text(str(max(1.0, done.seconds / SMALL_S)))
+
+
+def pace(folder: Path) -> float:
+    """By what times are multiplied that were taken on two quiet cores."""
+    return float((folder / "pace").read_text())
+
+
+def lay(folder: Path, name: str, target: Path) -> None:
+    """The files of the model `name` in the folder `target`."""
+    shutil.copytree(folder / name, target, dirs_exist_ok=True)

@@ -1,0 +1,15 @@
+"""What export, verify and bench import, so that what is forked from here need not; nothing that starts a thread."""
+
+import importlib
+
+for _name in (
+    "torch.export", "torch.onnx", "torch._dynamo", "torch._export", "onnx", "onnxscript", "onnxruntime",
+    "torch.onnx._internal.exporter._core", "torch.onnx._internal.exporter._torchlib.ops.core", "edgefc.export",
+    "edgefc.export.source", "edgefc.runtime.profiler", "edgefc.runtime.table", "edgefc.bench.measure",
+    "edgefc.bench.picture", "edgefc.devices.estimate", "edgefc.devices.many", "edgefc.devices.host",
+    "edgefc.recipes.harness",
+):  # fmt: skip
+    try:
+        importlib.import_module(_name)
+    except ImportError:  # elsewhere in another version of torch: a command imports it then
+        continue
