@@ -249,6 +249,7 @@ def test_the_report(tmp_path: Path) -> None:
         opset=20,
         file_bytes=(tmp_path / "m.onnx").stat().st_size,
         data_bytes=0,
+        data=None,
         layers=("0", "3"),
         inputs=(TensorInfo("input", "float32", ("batch", 8)),),
         outputs=(TensorInfo("output", "float32", ("batch", 4)),),

@@ -68,7 +68,7 @@ def test_an_inventory_that_is_none(
         why = "it is no ordinary file"
     elif kind == "folder":
         file.mkdir()
-        why = "Is a directory"
+        why = "it is no ordinary file"
     elif kind == "loop":
         file.symlink_to(file)
         why = "Too many levels of symbolic links"
