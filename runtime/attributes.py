@@ -37,6 +37,8 @@ def check(path: Path, domain: str) -> None:
         ModelError: a node has an attribute that no layer has. The sentence names the node, the attribute and its value.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data.find(domain.encode()) < 0:
+            return
         try:
             found = next(_faults(data, domain), None)
         except _NO_PROTOBUF:  # no protobuf, an .ort file say; onnxruntime tells of the rest
@@ -46,12 +48,16 @@ def check(path: Path, domain: str) -> None:
 
 
 def _faults(data: mmap.mmap, domain: str) -> Iterator[str]:
+    mark = bytes([7 << 3 | 2, len(domain)]) + domain.encode()  # the field `domain` of a node, found without reading it
     needed: dict[str, list[str]] = {}
     for span in _inside(data, (0, len(data)), 25):
         if _text(data, span, 10) == domain:
             needed[_text(data, span, 1)] = [_decoded(data, each) for each in _inside(data, span, 6)]
     for graph in _inside(data, (0, len(data)), 7):
-        nodes = [span for span in _inside(data, graph, 1) if _text(data, span, 7) == domain]
+        nodes = [
+            span for span in _inside(data, graph, 1)
+            if data.find(mark, *span) >= 0 and _text(data, span, 7) == domain
+        ]  # fmt: skip
         shapes = _shapes(data, graph) if nodes else {}
         for node in nodes:
             op, inputs = _text(data, node, 4), [_decoded(data, each) for each in _inside(data, node, 1)]
