@@ -49,10 +49,7 @@ def check(path: Path, domain: str) -> None:
 
 def _faults(data: mmap.mmap, domain: str) -> Iterator[str]:
     mark = bytes([7 << 3 | 2, len(domain)]) + domain.encode()  # the field `domain` of a node, found without reading it
-    needed: dict[str, list[str]] = {}
-    for span in _inside(data, (0, len(data)), 25):
-        if _text(data, span, 10) == domain:
-            needed[_text(data, span, 1)] = [_decoded(data, each) for each in _inside(data, span, 6)]
+    needed = dict(_needed(data, domain))
     for graph in _inside(data, (0, len(data)), 7):
         nodes = [
             span for span in _inside(data, graph, 1)
@@ -67,6 +64,17 @@ def _faults(data: mmap.mmap, domain: str) -> Iterator[str]:
             said = fault(op, known, stored, [name for name in needed.get(op, []) if name not in attributes])
             if said is not None:
                 yield f"its node {_text(data, node, 3)!r}, an {domain}::{op}, {said}"
+
+
+def _needed(data: mmap.mmap, domain: str) -> Iterator[tuple[str, list[str]]]:
+    """Each function of the domain, and the attributes that its nodes cannot do without."""
+    for function in _inside(data, (0, len(data)), 25):
+        texts: dict[int, list[str]] = {1: [""], 6: [], 10: [""]}
+        for number, start, end in fields(data, *function):  # once: most fields are nodes, often hundreds
+            if number in texts:
+                texts[number].append(_decoded(data, (start, end)))
+        if texts[10][-1] == domain:
+            yield texts[1][-1], texts[6]
 
 
 def _shapes(data: mmap.mmap, graph: Span) -> Mapping[str, Sequence[int | None]]:
