@@ -103,6 +103,8 @@ class Session:
     def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """The named outputs, or all of them, for one array per input.
 
+        Arrays may have any byte order, memory layout or subclass; tensors of torch, lists and numbers are taken too.
+
         Raises:
             UsageError: the feeds do not fit the inputs, or one has no elements and the model has an operator for which
                 onnxruntime ends the process then.

@@ -20,7 +20,7 @@ from typing import Any
 
 from edgefc.attributes import fault
 from edgefc.errors import ModelError
-from edgefc.modelfile.protobuf import Malformed, Message, Source, floats, inside, opened, strings, varints
+from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, floats, inside, opened, strings, varints
 
 _LONGEST = 1 << 16  # bytes of one attribute: a codebook has at most 256 numbers
 _FLOAT, _INT, _STRING, _FLOATS, _INTS = 1, 2, 3, 6, 7  # AttributeProto.AttributeType
@@ -46,12 +46,10 @@ def _faults(source: Source, domain: str, version: int) -> Iterator[str]:
     for imported in inside(source, source.whole, 8):
         if _text(source, imported, 1) == domain and [0, *varints(source, imported, 2)][-1] != version:
             return
-    needed: dict[str, list[str]] = {}
-    for function in inside(source, source.whole, 25):
-        if _text(source, function, 10) == domain:
-            needed[_text(source, function, 1)] = _texts(source, function, 6)
+    needed = dict(_needed(source, domain))
     for graph in inside(source, source.whole, 7):
-        nodes = [node for node in inside(source, graph, 1) if _text(source, node, 7) == domain]
+        marked = (node for node in inside(source, graph, 1) if source.has(domain.encode(), *node[0]))
+        nodes = [node for node in marked if _text(source, node, 7) == domain]
         shapes = _shapes(source, graph) if nodes else {}
         for node in nodes:
             op, inputs = _text(source, node, 4), _texts(source, node, 1)
@@ -61,6 +59,17 @@ def _faults(source: Source, domain: str, version: int) -> Iterator[str]:
             said = fault(op, known, stored, [name for name in needed.get(op, []) if name not in attributes])
             if said is not None:
                 yield f"its node {_text(source, node, 3)!r}, an {domain}::{op}, {said}"
+
+
+def _needed(source: Source, domain: str) -> Iterator[tuple[str, list[str]]]:
+    """Each function of the domain, and the attributes that its nodes cannot do without."""
+    for function in inside(source, source.whole, 25):
+        texts: dict[int, list[str]] = {1: [""], 6: [], 10: [""]}
+        for number, start, end, value in fields(source, function):  # once: most fields are nodes, often hundreds
+            if number in texts and value < 0:
+                texts[number].append(source.text(start, end))
+        if texts[10][-1] == domain:
+            yield texts[1][-1], texts[6]
 
 
 def _shapes(source: Source, graph: Message) -> Mapping[str, Sequence[int | None]]:
