@@ -53,7 +53,7 @@ def heads() -> dict[str, onnx.ModelProto]:
 
 def mutants(name: str, value: Any, path: Path, *, bodies: bool = False) -> Iterator[tuple[str, Path]]:
     """The models with that attribute, each with another value of it, or without it."""
-    for op, model in (((op, model) for op, (model, _) in models().items()) if bodies else heads().items()):
+    for op, model in ((op, model) for op, (model, _) in models().items()) if bodies else heads().items():
         if name not in {each.name for each in model.graph.node[0].attribute}:
             continue
         changed = copy.deepcopy(model)
