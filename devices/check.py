@@ -1,4 +1,4 @@
-"""check(): what a device has and lacks, line by line, each lack with the command that mends it."""
+"""check(): what a device has and lacks, line by line, each lack with the command that fixes it."""
 
 import time
 from dataclasses import dataclass

@@ -150,11 +150,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, is above 1 MiB, or is no TOML.
     """
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise UsageError(f"cannot read {path}: it is no ordinary file. Check the path.")
+        raise UsageError(f"cannot read {path}: it is not a regular file. Check the path.")
     try:
         with open(path, "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"cannot read {path}: it is no ordinary file. Remove it.")
+                raise UsageError(f"cannot read {path}: it is not a regular file. Remove it.")
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None

@@ -10,13 +10,13 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from edgefc import temporary
 from edgefc.devices.answers import Facts
 from edgefc.devices.check import OLDEST, facts_of, version
 from edgefc.devices.host import Board
@@ -92,8 +92,7 @@ def lacks_packages(facts: Facts) -> bool:
 
 
 def _packages(board: Board, facts: Facts, wheels: Path | None, say: Say) -> str:
-    with tempfile.TemporaryDirectory(prefix="edgefc-wheels-") as name:
-        folder = Path(name)
+    with temporary.folder("edgefc-wheels-") as folder:
         say(f"fetching wheels for Python {facts.python} on {facts.machine} ...")
         with elapsed("fetching"):
             fetch(board.name, facts, folder, wheels)
@@ -166,9 +165,9 @@ def _pip(arguments: Sequence[str]) -> str:
 
 def _native(board: Board, facts: Facts, say: Say) -> tuple[str | None, str | None]:
     """What was done, or why there is no library for that device."""
-    with tempfile.TemporaryDirectory(prefix="edgefc-native-") as name:
+    with temporary.folder("edgefc-native-") as folder:
         try:
-            library = _library(facts, Path(name), say)
+            library = _library(facts, folder, say)
         except build.NoLibrary as error:
             return None, f"no native kernels: {error}"
         say(f"sending the native library, {library.stat().st_size / 1e3:.0f} kB ...")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import edgefc
 import edgefc.commands
 from edgefc import endings, screen
-from edgefc.errors import EdgefcError, at_limit, reason_of
+from edgefc.errors import EdgefcError, at_limit, reason_of, said_by
 from edgefc.runtime.child import OWN_ENVIRONMENT
 from edgefc.screen import Parser, err
 
@@ -54,7 +54,7 @@ def _command(words: Sequence[str]) -> int:
     except SystemExit as error:
         if error.code not in (None, 0):
             raise
-        err(f"{said} the model's code ended the process: SystemExit: {error}.")
+        err(f"{said} the model's code ended the process: {said_by(error)}.")
         return EdgefcError.exit_code
     except EdgefcError as error:
         err(f"{said} {error}")

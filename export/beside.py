@@ -12,13 +12,11 @@ it.
 import hashlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import onnx
 
 from edgefc.errors import reason_of
+from edgefc.modelfile.protobuf import Malformed
+from edgefc.modelfile.weights import locations
 
 _DIGITS = 12
 _ENDING = ".onnx.data"
@@ -49,27 +47,9 @@ def _is_own(name: str, target: Path) -> bool:
 def weights_named(file: Path) -> frozenset[str] | None:
     """The external data that a model names, as it is written there; None where it cannot be read."""
     try:
-        if not file.is_file():  # a link that leads nowhere, or a pipe, which would block
-            return None
-        model = onnx.load(str(file), format="protobuf", load_external_data=False)
-        return frozenset(
-            entry.value for tensor in _tensors(model) for entry in tensor.external_data if entry.key == "location"
-        )
-    except Exception:  # protobuf raises errors of many classes
+        return locations(file) if file.is_file() else None  # a link that leads nowhere, or a pipe, which would block
+    except (OSError, Malformed):
         return None
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """At any depth: in graphs, functions, subgraphs and attributes."""
-    waiting: list[Any] = [model]
-    while waiting:
-        message = waiting.pop()
-        if isinstance(message, onnx.TensorProto):
-            yield message
-            continue
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                waiting += [value] if hasattr(value, "ListFields") else value
 
 
 def sweep(target: Path, folder: Path, old: frozenset[str], new: str | None) -> list[str]:

@@ -284,7 +284,7 @@ def read_npz(path: str) -> dict[str, Array]:
     """
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-            raise UsageError(f"cannot read {path}: it is no ordinary file. Name an .npz file.")
+            raise UsageError(f"cannot read {path}: it is not a regular file. Name an .npz file.")
         with open(path, "rb") as file:  # numpy does not close what it opened when the archive is broken
             _check_archive(path, file)
             loaded = np.load(file, allow_pickle=False)

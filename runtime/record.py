@@ -11,7 +11,7 @@
 
 A record names no machine, user or folder, with two exceptions: the sentence of a failure may quote one, and models
 whose files have one name are called by as many of their folders, as given, as tell them apart. Units end the names.
-A value that could not be had is null and says why.
+A value that could not be measured is null, with the reason beside it.
 
 Format history (schema_version):
     1   first
@@ -96,7 +96,7 @@ def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
         UsageError: there is no file, or it holds nothing of this form and version.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-        raise UsageError(f"cannot read {path}: it is no ordinary file. Name a record of {command}.")
+        raise UsageError(f"cannot read {path}: it is not a regular file. Name a record of {command}.")
     try:
         with Path(path).open("rb") as file:
             text = file.read(_LARGEST_BYTES + 1)

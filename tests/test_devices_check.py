@@ -1,4 +1,4 @@
-"""edgefc devices check: each lack in a line with the command that mends it, and answers that cannot be."""
+"""edgefc devices check: each lack in a line with the command that fixes it, and answers that cannot be."""
 
 import json
 import re

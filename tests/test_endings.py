@@ -275,3 +275,14 @@ def test_too_many_open_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert capsys.readouterr().err == (
         "edgefc inspect: Too many open files. Raise the limit of open files: ulimit -n 1024.\n"
     )
+
+
+@pytest.mark.parametrize(("code", "said"), [(None, "SystemExit"), (0, "SystemExit: 0")])
+def test_code_of_the_users_that_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int | None, said: str
+) -> None:
+    """As if all had gone well, where no command expects it."""
+    monkeypatch.setattr("edgefc.commands.inspect.run", lambda _args: sys.exit(code))
+
+    assert main(["inspect", "x"]) == 2
+    assert capsys.readouterr().err == f"edgefc inspect: the model's code ended the process: {said}.\n"

@@ -65,10 +65,10 @@ def test_an_inventory_that_is_none(
     file, why = inventory.path(), ""
     if kind == "pipe":
         os.mkfifo(file)
-        why = "it is no ordinary file"
+        why = "it is not a regular file"
     elif kind == "folder":
         file.mkdir()
-        why = "it is no ordinary file"
+        why = "it is not a regular file"
     elif kind == "loop":
         file.symlink_to(file)
         why = "Too many levels of symbolic links"

@@ -218,7 +218,7 @@ def test_a_pipe_is_no_model(tmp_path: Path, read: Read) -> None:
     """To open one waits until someone writes to it."""
     os.mkfifo(tmp_path / "m.onnx")
 
-    with pytest.raises(UsageError, match=r"m\.onnx: it is no regular file|no file .*m\.onnx"):
+    with pytest.raises(UsageError, match=r"m\.onnx: it is not a regular file|no file .*m\.onnx"):
         read(tmp_path / "m.onnx")
 
 
@@ -312,10 +312,10 @@ NOT_READ: list[tuple[Entries, str]] = [
     ([("location", "loop")], "its weights file 'loop' cannot be used: Too many levels of symbolic links"),
     ([("location", "w" * 5000)], f"its weights file '{'w' * 80} ...' cannot be used: File name too long"),
     ([("location", "w/" * 2500)], "cannot be used: File name too long"),
-    ([("location", ".")], "its weights '.' are no regular file"),
-    ([("location", "sub")], "its weights 'sub' are no regular file"),
-    ([("location", "pipe")], "its weights 'pipe' are no regular file"),
-    ([("location", "socket")], "its weights 'socket' are no regular file"),
+    ([("location", ".")], "its weights '.' are not a regular file"),
+    ([("location", "sub")], "its weights 'sub' are not a regular file"),
+    ([("location", "pipe")], "its weights 'pipe' are not a regular file"),
+    ([("location", "socket")], "its weights 'socket' are not a regular file"),
     ([("location", "")], "tensor 'w' names no file for its weights"),
     ([("location", "../w.bin")], "its weights '../w.bin' lie outside its folder"),
     ([("location", "/dev/zero")], "its weights '/dev/zero' lie outside its folder"),

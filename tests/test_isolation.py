@@ -66,18 +66,18 @@ def test_what_a_factory_changes_is_put_back(change: str, tmp_path: Path, monkeyp
     assert state() == before
 
 
-@pytest.mark.parametrize("change", ["stdout, None", "stderr closed", "the descriptor of stdout"])
-def test_what_is_printed_afterwards_arrives(change: str, tmp_path: Path) -> None:
+def test_what_is_printed_afterwards_arrives(tmp_path: Path) -> None:
     """In a process of its own, where stdout is a file of the system."""
-    given = source(tmp_path, CHANGES[change])
-    program = (
-        f"import sys\nfrom edgefc.export.source import load_model\nload_model({given!r}, None, [])\n"
-        "print('out')\nprint('err', file=sys.stderr)\n"
-    )
+    program = "import sys\nfrom edgefc.export.source import load_model\n"
+    for change in ("stdout, None", "stderr closed", "the descriptor of stdout"):
+        (tmp_path / change).mkdir()
+        given = source(tmp_path / change, CHANGES[change])
+        program += f"load_model({given!r}, None, [])\nprint({change!r})\nprint({change!r}, file=sys.stderr)\n"
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "err\n")
+    printed = "stdout, None\nstderr closed\nthe descriptor of stdout\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, printed)
 
 
 def test_outputs_go_where_the_user_named_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,19 +178,28 @@ ERRORS = {
 }
 
 
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of a model that does not raise."""
+    path = tmp_path_factory.mktemp("good") / "good.onnx"
+    export(nn.Linear(8, 4), torch.zeros(2, 8), path, verify=False)
+    return path
+
+
 @pytest.mark.parametrize("case", ERRORS)
-def test_exceptions_are_told_in_a_whole_sentence(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exceptions_are_told_in_a_whole_sentence(
+    case: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a factory, and of forward in export and in verify: their type, and their text where there is one."""
     error, said = ERRORS[case]
-    path, file = tmp_path / "m.onnx", tmp_path / "good.onnx"
+    path = tmp_path / "m.onnx"
     model, x = Raising(8, 4), torch.zeros(2, 8)
     model.error = error
     monkeypatch.setattr("edgefc.errors.own", error, raising=False)
     given = source(tmp_path, "import edgefc.errors\ndef make():\n    raise edgefc.errors.own\n")
-    export(nn.Linear(8, 4), x, file, verify=False)
 
     texts = []
-    for run in (lambda: load_model(given, None, []), lambda: export(model, x, path), lambda: verify(file, model, x)):
+    for run in (lambda: load_model(given, None, []), lambda: export(model, x, path), lambda: verify(good, model, x)):
         with pytest.raises((UsageError, ExportError)) as caught:
             run()
         texts.append(str(caught.value))

@@ -189,6 +189,8 @@ def a_record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from edgefc.runtime import profile as measure
 
     folder = tmp_path_factory.mktemp("record")
-    record = measure(onnx_models.matmul(folder / "m.onnx"), min_time_s=0.001, memory=False)
+    record = measure(
+        onnx_models.matmul(folder / "m.onnx"), min_time_s=0.001, processes=1, rounds=1, launches=1, memory=False
+    )
     found: dict[str, Any] = json.loads(record.to_json())
     return found

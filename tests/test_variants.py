@@ -51,4 +51,8 @@ def test_every_variant_but_the_last_is_run(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_files_that_load_the_kernels_are_there() -> None:
-    assert all(list((variants.ROOT / "tests").glob(pattern)) for pattern in variants.FILES)
+    tests = variants.ROOT / "tests"
+    assert all(list(tests.glob(pattern)) for pattern in variants.FILES)
+    for test in variants.TESTS:
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (tests / file).read_text()

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from edgefc import folders
+from edgefc import folders, temporary
 from edgefc.errors import DeviceError, reason_of
+from edgefc.files import TEMPORARY
 from edgefc.progress import transfer
 
 VERSION = "1.30.0"
@@ -115,13 +116,11 @@ def _fetched(folder: Path) -> IO[bytes]:
 
 def _unpack(tarball: IO[bytes], folder: Path) -> None:
     """The three files, each written beside and renamed; the tarball's hash is checked already."""
-    with tarfile.open(fileobj=tarball, mode="r:gz") as archive:
+    with tarfile.open(fileobj=tarball, mode="r:gz") as archive, temporary.folder(TEMPORARY, folder) as beside:
         for name, sha256 in FILES.items():
             source = archive.extractfile(f"package/dist/{name}")
             content = b"" if source is None else source.read(_LARGEST_BYTES)
             if hashlib.sha256(content).hexdigest() != sha256:
                 raise DeviceError(f"{TARBALL} holds another {name} than edgefc knows. Report this, please.")
-            handle, temporary = tempfile.mkstemp(dir=folder)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(temporary, folder / name)
+            (beside / name).write_bytes(content)
+            os.replace(beside / name, folder / name)

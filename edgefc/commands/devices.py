@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reach.add_argument("--emulated", metavar="FOLDER", help="a folder with an arm64 system, run by qemu")
     for action, text in (
         ("remove", "forget a device of yours"),
-        ("check", "what it has and lacks, and the command that mends it"),
+        ("check", "what it has and lacks, and the command that fixes it"),
         ("provision", "put packages and native kernels there"),
     ):
         parts = actions.add_parser(action, help=text, allow_abbrev=False)
@@ -131,7 +131,7 @@ def _check(name: str, path: Path | None) -> int:
     else:
         found = check(transport(name), inventory.device(name).profile)
     rows = [(line.what, line.state, line.found, line.mend) for line in found.lines]
-    print_table((name, "", "found", "what mends it"), rows, left=4)
+    print_table((name, "", "found", "what to do"), rows, left=4)
     for note in found.notes:
         out(f"note: {note}")
     if path is not None:

@@ -3,10 +3,10 @@
 onnxruntime checks much of a model, and ends the process or takes all memory where it does not. admit() refuses, in one
 sentence and in milliseconds:
 
-- what is no regular file, and what is larger than protobuf reads
+- what is not a regular file, and what is larger than protobuf reads
 - bytes that are no protobuf message
 - functions that call themselves, nest too deeply, or come to too much when they are written out (functions.py)
-- weights that lie outside the model's folder, that are not there, are no regular file, or end early (places.py)
+- weights that lie outside the model's folder, that are not there, are not a regular file, or end early (places.py)
 - names of inputs, outputs and open sizes that are not UTF-8: Python cannot hold them
 
 A model is a program all the same. One that was admitted may run for ever, or ask for more memory than there is: run a
@@ -65,7 +65,7 @@ def check_file(path: Path) -> None:
         if stat.S_ISDIR(mode):
             raise UsageError(f"cannot load {path}: it is a folder. Name the .onnx file in it.")
         if not stat.S_ISREG(mode):  # to open a pipe would wait for its writer
-            raise UsageError(f"cannot load {path}: it is no regular file. Name an .onnx file.")
+            raise UsageError(f"cannot load {path}: it is not a regular file. Name an .onnx file.")
         with path.open("rb") as file:
             empty = not file.read(1)
     except UsageError:

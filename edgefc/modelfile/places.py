@@ -106,7 +106,7 @@ def _size(model: Path, location: str) -> int:
         why = reason_of(error)
         raise ValueError(f"its weights file {shown} cannot be used: {why}. Save it with another name") from None
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"its weights {shown} are no regular file. Save it with a file beside it")
+        raise ValueError(f"its weights {shown} are not a regular file. Save it with a file beside it")
     return found.st_size
 
 

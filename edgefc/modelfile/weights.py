@@ -64,14 +64,28 @@ def places(source: Source, path: Path) -> Iterator[Place]:
     """
     folder = Folder(path)
     for message in _tensors(source, "model", source.whole, 0):
-        tensor = _Tensor()
-        for each in fields(source, message):
-            tensor.take(source, each)
+        tensor = _read(source, message)
         if tensor.is_external:
             try:
                 yield folder.place(tensor.name.decode(errors="replace"), tensor.entries, tensor.size)
             except ValueError as error:
                 raise ModelError(f"cannot load {path}: {error}.") from None
+
+
+def locations(path: Path) -> frozenset[str]:
+    """What a model calls the files of its weights, whether or not there are such files.
+
+    Raises:
+        OSError: the model cannot be read.
+        Malformed: it is no protobuf message.
+    """
+    with opened(path) as source:
+        return frozenset(
+            os.fsdecode(value)
+            for tensor in _tensors(source, "model", source.whole, 0)
+            for key, value in _read(source, tensor).entries
+            if key == b"location"
+        )
 
 
 def is_ort_format(path: Path) -> bool:
@@ -112,6 +126,13 @@ class _Tensor:
         """In bytes; None where the type has no size."""
         bits = BITS.get(self.dtype)
         return None if bits is None or len(self.dims) > _LONGEST_SHAPE else -(-math.prod(self.dims) * bits // 8)
+
+
+def _read(source: Source, message: Message) -> _Tensor:
+    tensor = _Tensor()
+    for each in fields(source, message):
+        tensor.take(source, each)
+    return tensor
 
 
 def _tensors(source: Source, kind: str, message: Message, depth: int) -> Iterator[Message]:
