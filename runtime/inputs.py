@@ -215,7 +215,9 @@ def _drawn(port: Port, shape: list[int], between: Sequence[float] | None) -> Arr
     except UsageError:
         raise
     except ValueError as error:  # too many axes, or sizes whose product has no 64 bits beside an axis of 0
-        raise UsageError(f"numpy makes no array for {called}: {first_line(error)}. Export it with fewer axes.") from None
+        raise UsageError(
+            f"numpy makes no array for {called}: {first_line(error)}. Export it with fewer axes."
+        ) from None
 
 
 def _drawable(port: Port) -> bool:
