@@ -13,8 +13,11 @@ An attribute that is not listed here belongs to a later release and is not check
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from edgefc.errors import shortened
 
 LARGEST = 2**31 - 1
 _MOST_LEVELS = 256
@@ -131,6 +134,12 @@ def fault(
         if wanted is not None:
             return f"has {name} {shown(value)}, which must be {wanted}"
     return _codes_fault(attributes) or _axes_fault(op, attributes, shapes)
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The end of a sentence where a node has an attribute several times, which ONNX does not allow."""
+    again = next((name for name, count in Counter(names).items() if count > 1), None)
+    return None if again is None else f"has the attribute {shortened(again, 80)!r} more than once"
 
 
 def shown(value: Any) -> str:

@@ -15,6 +15,7 @@ One sentence says what could not be done, with the values as given; the next say
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,9 +42,15 @@ def text_of(error: BaseException) -> str:
         return ""
 
 
+_TORCH_PLACE = re.compile(r"^\[enforce fail at [^\]]*\] .*?\. |^.*INTERNAL ASSERT FAILED at [^,]*, please .*?\. ")
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an exception of other code, shortened, without a full stop; its type where it has no text."""
-    lines = (line.strip(" .\t") for line in text_of(error).splitlines())
+    """The first line of an exception of other code, shortened, without a full stop; its type where it has no text.
+
+    The place in torch's sources that a text starts with is left out.
+    """
+    lines = (_TORCH_PLACE.sub("", line, count=1).strip(" .\t") for line in text_of(error).splitlines())
     return shortened(next(filter(None, lines), type(error).__name__))
 
 

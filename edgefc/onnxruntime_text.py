@@ -8,7 +8,9 @@ A text starts with any number of these, one after another:
     /onnxruntime_src/.../reshape_helper.h:84 onnxruntime::ReshapeHelper::ReshapeHelper(const ..., bool)
     conv.cc:261 Compute                         the place in its sources, with or without the signature
 
-They are removed from the start only, and only while something is left. What follows is the reason, and stays whole.
+They are removed from the start, and where a sentence or a colon ends before a status or a place: "Deserialize tensor w
+failed.endian_utils.cc:66 CopyLittleEndian source and ...". Something is always left. What follows is the reason, and
+stays whole.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ LONGEST = 300  # characters of a text that is shown
 _STATUS = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PHASE = re.compile(r"Exception during initialization: ")
 _PLACE = re.compile(r"(?P<file>\S+\.(?:cc|cpp|cxx|h|hpp|inc|mm)):\d+ ")
+_INNER = re.compile(r"(?<=[.:]) ?(?=\[ONNXRuntimeError\] : |(?:/\S+/)?\w+\.(?:cc|cpp|cxx|h|hpp|inc|mm):\d+ )")
 _SHORT_NAME = re.compile(r"(?:operator\(\)|[A-Za-z_~]\w*) (?=\S)")
 _MOST_SIGNATURE = 2000
 
@@ -53,8 +56,18 @@ def reason(error: BaseException, path: str | os.PathLike[str] | None = None) -> 
 
 def bare(text: str, path: str | os.PathLike[str] | None = None) -> str:
     """The text in one line, from the reason on."""
-    left = " ".join(text.split())
     loading = None if path is None else "Load model from " + " ".join(os.fspath(path).split()) + " failed:"
+    left, at = _without_heads(" ".join(text.split()), loading), 0
+    while inner := _INNER.search(left, at):
+        before, after = left[: inner.start()].rstrip(" .:"), left[inner.end() :]
+        rest, at = _without_heads(after, None), inner.end()
+        if rest != after:
+            before = f"{before}: " if before else ""
+            left, at = before + rest, len(before)
+    return left
+
+
+def _without_heads(left: str, loading: str | None) -> str:
     while True:
         rest = _without_head(left, loading)
         if not rest.strip() or rest == left:

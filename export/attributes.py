@@ -5,7 +5,7 @@ from typing import Any
 
 import onnx
 
-from edgefc.attributes import fault
+from edgefc.attributes import fault, repeated
 from edgefc.errors import ModelError
 
 _DOMAIN = "edgefc"
@@ -27,7 +27,7 @@ def check(node: onnx.NodeProto, shapes: Mapping[int, Sequence[int | None]] | Non
     Raises:
         ModelError: an attribute is not what a layer has. The sentence names the node, the attribute and its value.
     """
-    said = fault(node.op_type, values(node), shapes or {})
+    said = repeated(_text(each.name) for each in node.attribute) or fault(node.op_type, values(node), shapes or {})
     if said is not None:
         raise ModelError(f"node {node.name!r}, an {_DOMAIN}::{node.op_type}, {said}. Export the model again.")
 

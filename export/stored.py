@@ -171,6 +171,8 @@ def _bytes(value: str | bytes) -> bytes:
 def _stored(tensor: TensorProto, numbers: int) -> int:
     """The bytes of a tensor inside the file; whole numbers that are not raw take as many as they need."""
     if tensor.HasField("raw_data"):
+        if tensor.data_type == TensorProto.STRING:
+            raise ValueError(f"tensor {tensor.name!r} holds texts as raw bytes, which ONNX forbids")
         if len(tensor.raw_data) != (expected := _nominal(tensor, numbers)):
             raise ValueError(
                 f"tensor {tensor.name!r} of shape {list(tensor.dims)} has {len(tensor.raw_data)} bytes "

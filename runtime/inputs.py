@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from edgefc.errors import UsageError, reason_of
+from edgefc.errors import UsageError, first_line, reason_of, shortened
 from edgefc.runtime.signature import Array, Port, check_feeds, listed, near
 
 SEED = 0
@@ -205,13 +205,19 @@ def _evaluated(node: ast.AST, sizes: Mapping[str, int]) -> int:
 def _drawn(port: Port, shape: list[int], between: Sequence[float] | None) -> Array:
     if not _drawable(port):
         raise UsageError(f"there is no way to draw values for input {port}. Give them: --inputs FILE.npz.")
-    dtype = np.dtype(port.dtype)
+    dtype, called = np.dtype(port.dtype), f"input {shortened(port, 100)} of shape {shortened(shape, 100)}"
     if math.prod(shape) * dtype.itemsize > MOST_BYTES:
-        raise UsageError(f"input {port} of shape {shape} takes more than {MOST_BYTES} bytes. Give a smaller shape.")
+        raise UsageError(f"{called} takes more than {MOST_BYTES} bytes. Give a smaller shape.")
     try:
         return _values(port, shape, dtype, between)
     except MemoryError:
-        raise UsageError(f"there is no memory for input {port} of shape {shape}. Give a smaller shape.") from None
+        raise UsageError(f"there is no memory for {called}. Give a smaller shape.") from None
+    except UsageError:
+        raise
+    except ValueError as error:  # too many axes, or sizes whose product has no 64 bits beside an axis of 0
+        raise UsageError(
+            f"numpy makes no array for {called}: {first_line(error)}. Export it with fewer axes."
+        ) from None
 
 
 def _drawable(port: Port) -> bool:

@@ -100,6 +100,19 @@ def test_a_value_that_no_layer_has(name: str, value: str, tmp_path: Path) -> Non
     assert count
 
 
+@pytest.mark.parametrize("op", ["CirculantLinear", "PRPLinear"])
+def test_an_attribute_given_twice(op: str, tmp_path: Path) -> None:
+    """onnxruntime then says that the operator is defined nowhere, which is not so."""
+    changed, path = copy.deepcopy(models()[op][0]), tmp_path / "m.onnx"
+    changed.graph.node[0].attribute.append(changed.graph.node[0].attribute[0])
+    path.write_bytes(changed.SerializeToString())
+    name = changed.graph.node[0].attribute[0].name
+
+    for read in (lambda: Session(path, native="off"), lambda: Session(path), lambda: inspect(path)):
+        with pytest.raises(ModelError, match=f"has the attribute '{name}' more than once"):
+            read()
+
+
 @pytest.mark.parametrize("bits", CODE_BITS)
 def test_bits_and_a_codebook_of_another_size(bits: int) -> None:
     levels = [0.5] * 16

@@ -96,4 +96,8 @@ def test_the_first_line_of_what_other_code_raises() -> None:
     assert errors.first_line(ValueError("\n  one line.\nand another")) == "one line"
     assert errors.first_line(ValueError()) == "ValueError"
     assert errors.first_line(Mute()) == "Mute"
+    place = "[enforce fail at inline_container.cc:340] . file in archive is not in a subdirectory w/: w"
+    assert errors.first_line(RuntimeError(place)) == "file in archive is not in a subdirectory w/: w"
+    place = 'ok() INTERNAL ASSERT FAILED at "../c10/a.cpp":7, please report a bug to PyTorch. No storage'
+    assert errors.first_line(RuntimeError(place)) == "No storage"
     assert errors.first_line(ValueError("word " * 99)).endswith("word word ...")

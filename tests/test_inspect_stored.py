@@ -230,7 +230,7 @@ def broken(path: Path, **changed: Any) -> Path:
         weight.ClearField("raw_data")
         weight.float_data.extend([1.0] * changed["entries"])
     else:
-        weight.raw_data = changed["raw"]
+        weight.raw_data, weight.data_type = changed["raw"], changed.get("kind", weight.data_type)
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -247,6 +247,10 @@ def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
+        (
+            {"raw": bytes(128), "kind": onnx.TensorProto.STRING},
+            "tensor 'w' holds texts as raw bytes, which ONNX forbids",
+        ),
         ({"raw": bytes(120)}, "tensor 'w' of shape [8, 4] has 120 bytes and needs 128"),
         ({"external": {"location": "w", "length": "64"}}, "tensor 'w' has 64 bytes in its weights file and needs 128"),
         ({"external": {"location": "w"}, "size": 100}, "tensor 'w' ends behind the end of its weights file 'w'"),

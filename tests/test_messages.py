@@ -96,6 +96,14 @@ TEXTS = {
     "-1) : (\"a\": tensor(float),\"b\": tensor(float),) -> (\"y\",) , Error Mismatched attribute type in 'norm : "
     "epsilon'. Expected: 'FLOAT', actual: 'INT'": "its BatchNormalization node 'norm': Mismatched attribute type in "
     "'norm : epsilon'. Expected: 'FLOAT', actual: 'INT'.",
+    "[ONNXRuntimeError] : 1 : FAIL : Deserialize tensor w failed.endian_utils.cc:66 CopyLittleEndian source and "
+    "destination buffer size mismatch": "Deserialize tensor w failed: source and destination buffer size mismatch.",
+    "[ONNXRuntimeError] : 1 : FAIL : External data path validation failed for initializer: w. Error: "
+    "tensorprotoutils.cc:434 ValidateExternalDataPathFromDir Absolute path not allowed": "External data path "
+    "validation failed for initializer: w. Error: Absolute path not allowed.",
+    "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/onnxruntime/core/graph/graph.cc:1377 onnxruntime::Graph::Graph("
+    "const onnxruntime::Model&, bool) status.IsOK() was false. [ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:9 "
+    "operator() index 5 is out of range": "status.IsOK() was false: index 5 is out of range.",
 }  # fmt: skip
 """Of onnxruntime 1.31, and what is shown."""
 

@@ -25,6 +25,14 @@ def test_drawn_feeds_have_the_signature(dtype: str) -> None:
     assert len(np.unique(feeds["x"])) > 1, "constant inputs would flatter a kernel that skips zeros"
 
 
+@pytest.mark.parametrize("shape", [(1,) * 300, (2**30,) * 300, (0, 2**62, 4)])
+def test_shapes_of_which_numpy_makes_no_array(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="input x") as caught:
+        feeds_for((Port("x", "float32", shape),), Wanted())
+
+    assert len(str(caught.value)) < 500
+
+
 def test_drawn_feeds_are_the_same_every_time() -> None:
     np.testing.assert_array_equal(feeds_for([X], Wanted(2))[0]["x"], feeds_for([X], Wanted(2))[0]["x"])
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgefc.attributes import fault
+from edgefc.attributes import fault, repeated
 from edgefc.errors import ModelError
 from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, floats, inside, opened, strings, varints
 
@@ -54,9 +54,11 @@ def _faults(source: Source, domain: str, version: int) -> Iterator[str]:
         for node in nodes:
             op, inputs = _text(source, node, 4), _texts(source, node, 1)
             stored = {place: shapes[name] for place, name in enumerate(inputs) if name in shapes}
-            attributes = dict(_attribute(source, each) for each in inside(source, node, 5))
+            pairs = [_attribute(source, each) for each in inside(source, node, 5)]
+            attributes = dict(pairs)
             known = {name: value for name, value in attributes.items() if value is not _REFERENCE}
-            said = fault(op, known, stored, [name for name in needed.get(op, []) if name not in attributes])
+            missing = [name for name in needed.get(op, []) if name not in attributes]
+            said = repeated(name for name, _ in pairs) or fault(op, known, stored, missing)
             if said is not None:
                 yield f"its node {_text(source, node, 3)!r}, an {domain}::{op}, {said}"
 

@@ -87,7 +87,9 @@ def _expected(folder: Path, model: str, given: Any, dtype: np.dtype[Any]) -> Arr
     """None for what is no input of the model: another type, another shape.
 
     Masks are ignored, as numpy does. Numbers of Python have no type of their own: they may be taken as the model's.
+    Tensors of torch are taken without their gradients.
     """
+    given = given.detach() if isinstance(given, torch.Tensor) else given
     try:
         x = np.asarray(given, dtype if isinstance(given, (list, tuple)) else None)
     except Exception:

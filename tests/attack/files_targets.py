@@ -142,7 +142,7 @@ def export_over(model: Path, base: Base, rng: random.Random) -> int | Outcome:
 def sent(model: Path, base: Base, rng: random.Random) -> None:
     """What profile hashes, sizes and sends are the files that the model names, wherever in it the names stand."""
     (checked,) = models_of(model)
-    found = model_file(os.fspath(checked.path))
+    found = model_file(os.fspath(checked.path), model.name)
     try:
         by_onnxruntime(model, {}, False)
     except Exception as error:
