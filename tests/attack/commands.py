@@ -9,6 +9,7 @@ apart()      a function in a process of its own, such as a check that makes onnx
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -158,6 +159,7 @@ def _main(argv: list[str]) -> int:
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:
