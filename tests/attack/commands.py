@@ -9,7 +9,6 @@ apart()      a function in a process of its own, such as a check that makes onnx
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import tests.attack.warm  # noqa: F401  for forked()
-from edgefc import cli
+from edgefc import cli, temporary as own
 from tests.attack.outcome import OK, Outcome, of_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,7 +158,7 @@ def _main(argv: list[str]) -> int:
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
-    atexit._run_exitfuncs()
+    own.remove_all()  # as Python does at exit: what else is registered would remove folders of the attack
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:
