@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import tests.attack.warm  # noqa: F401  for forked()
-from edgefc import cli, temporary as own
+from edgefc import cli
+from edgefc import temporary as own
 from tests.attack.outcome import OK, Outcome, of_command
 
 ROOT = Path(__file__).resolve().parents[2]
