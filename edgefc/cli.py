@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import edgefc
 import edgefc.commands
 from edgefc import endings, screen
-from edgefc.errors import EdgefcError, at_limit, reason_of, said_by
+from edgefc.errors import EdgefcError, refused_by_system, said_by
 from edgefc.runtime.child import OWN_ENVIRONMENT
 from edgefc.screen import Parser, err
 
@@ -59,10 +59,11 @@ def _command(words: Sequence[str]) -> int:
     except EdgefcError as error:
         err(f"{said} {error}")
         return error.exit_code
-    except OSError as error:
-        if at_limit(error) is None:
+    except (OSError, MemoryError, ImportError) as error:
+        refused = refused_by_system(error)
+        if refused is None:
             raise
-        err(f"{said} {reason_of(error)}. {at_limit(error)}")
+        err(f"{said} {refused}")
         return EdgefcError.exit_code
 
 

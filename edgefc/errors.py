@@ -79,6 +79,24 @@ def at_limit(error: OSError) -> str | None:
     return _LIMITS.get(error.errno or 0)
 
 
+def refused_by_system(error: BaseException) -> str | None:
+    """Sentences about memory that was refused, a library that cannot be loaded, or another limit of the system.
+
+    None for other errors. numpy says of a library in several lines which one it is.
+    """
+    if isinstance(error, MemoryError):
+        said = first_line(error)  # numpy tells how much it was; others give no text, or one of C++
+        said = said if said.startswith("Unable to allocate") else "the system gave no more memory"
+        return f"{said}. {_LIMITS[errno.ENOMEM]}"
+    if isinstance(error, OSError) and at_limit(error):
+        return f"{reason_of(error)}. {at_limit(error)}"
+    line = next((line for line in text_of(error).splitlines() if "shared object" in line), None)
+    if isinstance(error, ImportError) and line is not None:
+        remedy = "Raise the limit of memory (ulimit -v), if one is set, or install the package again."
+        return f"a library cannot be loaded: {line.rpartition('Original error was:')[2].strip(' .')}. {remedy}"
+    return None
+
+
 class EdgefcError(Exception):
     """Base class; the command line prints these without a traceback."""
 

@@ -8,7 +8,6 @@ report them then, while the old file is still there, and a power failure cannot 
 Folders are not flushed: after a power failure the old file may be back, whole.
 """
 
-import errno
 import json
 import os
 import stat
@@ -24,7 +23,6 @@ TEMPORARY = ".edgefc-tmp-"
 """How the names of temporary folders begin. They are short, so that a file in them may have a name of any length."""
 
 _MOST_LINKS = 40  # as Linux follows
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -194,6 +192,6 @@ def writing(what: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in _NO_ROOM
+        full = error.errno in temporary.NO_ROOM
         remedy = "Make room there, or choose another place." if full else "Choose a place that can be written."
         raise UsageError(f"cannot write {what}: {reason_of(error)}. {remedy}") from None

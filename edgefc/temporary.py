@@ -26,6 +26,9 @@ from edgefc.errors import UsageError, at_limit, reason_of
 _NEW = "new-"  # a folder that its process has not locked yet
 _NEW_FOR_S = 60.0  # no process takes so long from making a folder to locking it
 
+_PIECE = 1 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 _own: set[Path] = set()  # the folders of this process; each is here before it is made, and until it is removed
 
 
@@ -38,7 +41,8 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
         place: the folder to make it in; the system's folder for temporary files when left out.
 
     Raises:
-        UsageError: there is no folder for temporary files that can be written.
+        UsageError: there is no folder for temporary files that can be written, or it had no room for what the block
+            wrote.
         OSError: `place` was given, and the folder cannot be made there.
     """
     where = Path(place) if place is not None else system_place()
@@ -55,13 +59,35 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
             if place is None and not at_limit(error):
                 raise _no_place(error) from None
             raise
-        yield made
+        try:
+            yield made
+        except OSError as error:
+            if place is None and _is_full(error):
+                raise _no_room(where, error) from None
+            raise
     finally:
         for path in (new, made):
             shutil.rmtree(path, ignore_errors=True)
             _own.discard(path)
         if lock is not None:
             os.close(lock)
+
+
+def check_room(path: Path, size: int) -> None:
+    """Try to write so many bytes into a folder that folder() made, where a library failed and may not say why.
+
+    Raises:
+        UsageError: they cannot be written.
+    """
+    file = path / "room"
+    try:
+        with file.open("wb", buffering=0) as out:
+            while size > 0:
+                size -= out.write(bytes(min(size, _PIECE)))
+    except OSError as error:
+        raise _no_room(path.parent, error) from None
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def remove_all() -> None:
@@ -85,6 +111,20 @@ def system_place() -> Path:
         return Path(tempfile.gettempdir())
     except OSError as error:
         raise _no_place(error) from None
+
+
+def _is_full(error: OSError) -> bool:
+    """numpy gives no number of an error, and says "1024 requested and 0 written"."""
+    return error.errno in NO_ROOM or (
+        error.errno is None and re.search(r"requested and \d+ written", str(error)) is not None
+    )
+
+
+def _no_room(where: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write temporary files to {where}: {reason_of(error)}. "
+        "Make room there, or set TMPDIR to a folder on another disk."
+    )
 
 
 def _no_place(error: OSError) -> UsageError:

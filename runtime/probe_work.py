@@ -14,7 +14,8 @@ from typing import Any
 
 import onnxruntime as ort
 
-from edgefc.errors import ModelError, said_by
+from edgefc import temporary
+from edgefc.errors import EdgefcError, ModelError, said_by
 from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures, graph
 from edgefc.runtime.executed import executed
@@ -25,11 +26,20 @@ from edgefc.runtime.signature import port_of
 
 _SUFFIX = "_kernel_time"
 _OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
+_ROOM = 1 << 16  # bytes, more than a stream holds back
 
 
 def work(question: dict[str, Any]) -> dict[str, Any]:
     file, folder = Path(question["model"]["path"]), Path(question["folder"])
     admit(file)
+    try:
+        return _work(question, file, folder)
+    except EdgefcError:  # onnxruntime does not say that it could not write its profile
+        temporary.check_room(folder, _ROOM + max((each.stat().st_size for each in folder.glob("*.*")), default=0))
+        raise
+
+
+def _work(question: dict[str, Any], file: Path, folder: Path) -> dict[str, Any]:
     check_nodes(file)
     try:
         session = ort.InferenceSession(str(file), _options(folder), **CPU_ONLY)

@@ -353,7 +353,7 @@ def test_a_disk_that_fills_up_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(models, "dense", full)
     with pytest.raises(
-        UsageError, match=r"^cannot write the models to .*: No space left on device\. Make room there, or"
+        UsageError, match=r"^cannot write temporary files to .*: No space left on device\. Make room there, or"
     ):
         bench([8], [1], layers=["int8"], progress=False)
 

@@ -265,16 +265,44 @@ def test_a_current_folder_that_is_gone(
     )
 
 
-def test_too_many_open_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+_MORE_MEMORY = "Close other programs, or raise the limit of memory (ulimit -v)."
+_MAPPED = "libtorch_cpu.so: failed to map segment from shared object"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(24, "Too many open files"), "Too many open files. Raise the limit of open files: ulimit -n 1024."),
+        (MemoryError(), f"the system gave no more memory. {_MORE_MEMORY}"),
+        (MemoryError("std::bad_alloc"), f"the system gave no more memory. {_MORE_MEMORY}"),
+        (MemoryError("Unable to allocate 8.00 GiB for an array"),
+         f"Unable to allocate 8.00 GiB for an array. {_MORE_MEMORY}"),
+        (ImportError(f"\nIMPORTANT: READ THIS\n\nOriginal error was: {_MAPPED}\n"),
+         f"a library cannot be loaded: {_MAPPED}. "
+         "Raise the limit of memory (ulimit -v), if one is set, or install the package again."),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
     def fail(_args: object) -> int:
-        raise OSError(24, "Too many open files")
+        raise error
 
     monkeypatch.setattr("edgefc.commands.inspect.run", fail)
 
     assert main(["inspect", "x"]) == 2
-    assert capsys.readouterr().err == (
-        "edgefc inspect: Too many open files. Raise the limit of open files: ulimit -n 1024.\n"
-    )
+    assert capsys.readouterr().err == f"edgefc inspect: {said}\n"
+
+
+@pytest.mark.parametrize("error", [ImportError("cannot import name 'a' from 'b'"), OSError(2, "No such file")])
+def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_args: object) -> int:
+        raise error
+
+    monkeypatch.setattr("edgefc.commands.inspect.run", fail)
+
+    with pytest.raises(type(error)):
+        main(["inspect", "x"])
 
 
 @pytest.mark.parametrize(("code", "said"), [(None, "SystemExit"), (0, "SystemExit: 0")])

@@ -171,6 +171,27 @@ def test_a_profile_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         probe_work.work({"model": model, "inputs": None, "batch": 1, "folder": str(tmp_path)})
 
 
+@pytest.mark.parametrize("limit", [100, 500, 4096])
+def test_a_disk_without_room_for_the_profile(tmp_path: Path, limit: int) -> None:
+    """onnxruntime cuts its profile short then, and says nothing."""
+    resource = pytest.importorskip("resource")
+    nodes = [helper.make_node("Relu", [f"x{i}"], [f"x{i + 1}"], name="n" * 400 + str(i)) for i in range(8)]
+    ports = {"x0": (FLOAT, ["batch", 3])}, {"x8": (FLOAT, ["batch", 3])}
+    model = {"path": str(onnx_models.write(tmp_path / "m.onnx", nodes, *ports, {}))}
+    folder, old = tmp_path / "place" / "folder", resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder.mkdir(parents=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        with pytest.raises(UsageError) as caught:
+            probe_work.work({"model": model, "inputs": None, "batch": 1, "folder": str(folder)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert str(caught.value) == (
+        f"cannot write temporary files to {folder.parent}: File too large. "
+        "Make room there, or set TMPDIR to a folder on another disk."
+    )
+
+
 def _broken(text: str) -> None:
     raise json.JSONDecodeError("no", text, 0)
 

@@ -1,6 +1,7 @@
 """How the native library is compiled: for this machine, for arm64, for processors without a variant of their own."""
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,32 @@ def test_no_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str) -
     layer = Prp(37, 17, "gaussian")
     y = run(session(layer.model(), str(made)), inputs(3, 37))
     assert_close(y, layer.expected(inputs(3, 37)), nmse=1e-12, what=cxx)
+
+
+def test_a_build_removes_the_objects_of_one_that_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And waits for one that runs in the same place."""
+    pytest.importorskip("fcntl")
+    seen: list[list[str]] = []
+    (tmp_path / "edgefc-build-killed" / "inside").mkdir(parents=True)
+    (tmp_path / "edgefc").mkdir()
+
+    def compile_nothing(*_: object) -> None:
+        if not seen:
+            second.start()
+            second.join(0.2)
+        seen.append([path.name for path in tmp_path.iterdir() if path.name != "edgefc"])
+        raise build.NoLibrary("no")
+
+    def another() -> None:
+        with pytest.raises(build.NoLibrary):
+            build.build(tmp_path / build.NAME)
+
+    second = threading.Thread(target=another)
+    monkeypatch.setenv("CXX", "true")
+    monkeypatch.setattr(build, "_all", compile_nothing)
+    another()
+    second.join()
+
+    assert [len(names) for names in seen] == [1, 1]
+    assert "edgefc-build-killed" not in seen[0] and seen[0] != seen[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["edgefc"]

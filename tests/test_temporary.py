@@ -1,6 +1,7 @@
 """Temporary folders: gone at the end of the block, and gone after a kill when the next one is made."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,3 +94,23 @@ def test_no_place_for_temporary_files_is_one_sentence(monkeypatch: pytest.Monkey
         temporary.folder("a-"),
     ):
         pass
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("9 requested and 0 written")])
+def test_no_room_for_what_the_block_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+
+    with pytest.raises(UsageError) as caught, temporary.folder("a-"):
+        raise error
+
+    assert str(caught.value) == (
+        f"cannot write temporary files to {tmp_path}: {error.strerror or error}. "
+        "Make room there, or set TMPDIR to a folder on another disk."
+    )
+    with pytest.raises(OSError, match="^" + re.escape(str(error))), temporary.folder("a-", tmp_path):
+        raise error  # as it is: the caller gave the place, and names what it writes there
+
+
+def test_other_errors_of_the_block_are_not_about_the_place() -> None:
+    with pytest.raises(FileNotFoundError), temporary.folder("a-"):
+        raise FileNotFoundError(2, "No such file or directory")

@@ -1,8 +1,6 @@
 """bench(): every layer of a size in one run, interleaved, so that what the machine does meanwhile hits all alike."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,7 +14,7 @@ from edgefc.bench.make import Made
 from edgefc.bench.models import Rival
 from edgefc.bench.plan import Case
 from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOut, Row
-from edgefc.errors import CheckFailed, EdgefcError, UsageError, at_limit, reason_of
+from edgefc.errors import CheckFailed, EdgefcError, UsageError
 from edgefc.progress import Bar
 from edgefc.runtime import profile
 from edgefc.runtime.machine import environment
@@ -98,7 +96,7 @@ class _Bench:
 
     def record(self) -> BenchRecord:
         for case, bar in self._bars():
-            with _folder() as folder:
+            with temporary.folder("edgefc-bench-") as folder:
                 bar.set_postfix_str("writing and checking the models")
                 check = Check(case.n, self.config.batches, self.config.threads)
                 made = Made(case, folder, check, bar.update)
@@ -151,22 +149,6 @@ class _Bench:
                 yield case, bar
                 done += count
                 bar.update(done - bar.n)
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """For the models of one case."""
-    place = temporary.system_place()
-    try:
-        with temporary.folder("edgefc-bench-", place) as folder:
-            yield folder
-    except OSError as error:
-        if at_limit(error):
-            raise
-        raise UsageError(
-            f"cannot write the models to {place}: {reason_of(error)}. "
-            "Make room there, or set TMPDIR to a folder on another disk."
-        ) from None
 
 
 def _about(case: Case) -> int:

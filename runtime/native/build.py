@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +44,7 @@ SOURCES = (
     "prp_neon", "circulant_neon", "eugen_neon", "tied_neon", "limits_neon",
 )  # fmt: skip
 
+_PREFIX = "edgefc-build-"  # of folders of objects
 
 # What the library shows. Templates of the standard library that it showed too would keep it from ever being unloaded.
 EXPORTS = "{ global: RegisterCustomOps; Edgefc*; local: *; };"
@@ -89,7 +91,7 @@ def build(
     if not (HERE / f"{SOURCES[0]}.cc").is_file():
         raise NoLibrary(f"their sources are not in {HERE}: a wheel has none. Build in a checkout or from the sdist.")
     made.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="edgefc-", dir=made.parent) as folder:
+    with _workplace(made.parent) as folder:
         objects = [str(Path(folder, f"{source}.o")) for source in SOURCES]
         _all({f"{s}.cc": [*command, *FLAGS, _level(s), *_flags(kind, s), *extra, "-c", str(HERE / f"{s}.cc"), "-o", o]
               for s, o in zip(SOURCES, objects, strict=True)}, tell)  # fmt: skip
@@ -99,6 +101,25 @@ def build(
         _all({made.name: [*command, "-shared", "-pthread", *script, *extra, *objects, "-o", str(linked)]}, tell)
         linked.replace(made)  # at once: a process that has the old one open keeps it
     return made
+
+
+@contextmanager
+def _workplace(place: Path) -> Iterator[str]:
+    """A folder for objects. Builds to one place take turns, so any other folder there is of a build that was killed."""
+    lock = None
+    with suppress(ImportError, OSError):  # Windows, or a file system without locks: nothing is removed then
+        import fcntl
+
+        lock = os.open(place, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in place.glob(f"{_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as folder:
+            yield folder
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _flags(kind: str, source: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from typing import Any
 
 import tests.attack.warm  # noqa: F401  for forked()
 from edgefc import cli
+from edgefc import temporary as own
 from tests.attack.outcome import OK, Outcome, of_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,6 +159,7 @@ def _main(argv: list[str]) -> int:
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
+    own.remove_all()  # as Python does at exit: what else is registered would remove folders of the attack
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:

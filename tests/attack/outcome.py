@@ -39,7 +39,7 @@ _NEVER = {
     r"vector::|basic_string|length_error|This is a fault of edgefc|\berrno\b",
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_NOTE = re.compile(r"edgefc \w+: |usage: |  +\S|.*\.(safetensors|pt): ")  # usage goes on in indented lines
+_NOTE = re.compile(r"edgefc(?: \w+)?: |usage: |  +\S|.*\.(safetensors|pt): ")  # usage goes on in indented lines
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,4 @@ def of_command(code: int, out: str, err: str, allowed: tuple[int, ...] = EXIT_CO
         return Outcome(OK)
     if re.match(r"edgefc[ \w]*: error: ", last):  # argparse's own, without a full stop
         return Outcome(SENTENCE, last)
-    return of_text(last) if last.startswith("edgefc ") else Outcome("no sentence", err)
+    return of_text(last) if last.startswith(("edgefc ", "edgefc: ")) else Outcome("no sentence", err)

@@ -78,7 +78,8 @@ def _act(folder: Path, how: str, names: tuple[str, str, str], link: bool, room: 
 
 def _kept(folder: Path, place: Path, done: Done, names: tuple[str, str]) -> Outcome | None:
     """The old model after a refusal; the new one where the command says so."""
-    return whole(place / NAME, [folder / names[done.code == 0] / NAME])
+    is_written = done.code == 0 or "\n  verified " in done.out  # then only the report is refused
+    return whole(place / NAME, [folder / names[is_written] / NAME])
 
 
 def _refuse(how: str, place: Path, work: Path) -> tuple[Setting, Path, Callable[[], object]]:
