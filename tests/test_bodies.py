@@ -138,8 +138,15 @@ def net() -> nn.Sequential:
     return nn.Sequential(*(models.randomise(layer) for layer in layers))
 
 
-@pytest.mark.parametrize("flat", [False, True], ids=["functions", "flat"])
-@pytest.mark.parametrize(("circulant", "prp"), [("matmul", "resident"), ("dft", "streaming")])
+@pytest.mark.parametrize(
+    ("circulant", "prp", "flat"),
+    [
+        pytest.param("matmul", "resident", False),
+        pytest.param("matmul", "resident", True, marks=pytest.mark.slow),
+        pytest.param("dft", "streaming", False, marks=pytest.mark.slow),
+        pytest.param("dft", "streaming", True),
+    ],
+)
 def test_one_function_serves_layers_of_all_sizes(circulant: str, prp: str, flat: bool, tmp_path: Path) -> None:
     path, x, model = tmp_path / "net.onnx", models.inputs(4, 20), net()
     choice = {"circulant": circulant, "prp": prp, "flat": flat}

@@ -31,6 +31,7 @@ from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.export import export
 from edgefc.runtime import graph, probe_work
 from tests import onnx_models
+from tests.in_process import in_process  # noqa: F401  a fixture
 from tests.onnx_models import FLOAT
 
 SIZES = [(1, 1, 1), (1, 7, 13), (5, 13, 7), (3, 384, 768), (2, 768, 384), (64, 32, 1)]
@@ -40,6 +41,7 @@ def products(work: Work) -> list[Step]:
     return [step for step in work.steps if step.kind == "product"]
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(("batch", "n", "m"), SIZES)
 def test_a_product(tmp_path: Path, batch: int, n: int, m: int) -> None:
     work = work_of(onnx_models.matmul(tmp_path / "m.onnx", n, m), batch)
@@ -50,6 +52,7 @@ def test_a_product(tmp_path: Path, batch: int, n: int, m: int) -> None:
     assert (work.batch, work.file_bytes) == (batch, (tmp_path / "m.onnx").stat().st_size)
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("transposed", [0, 1])
 def test_a_transposed_weight(tmp_path: Path, transposed: int) -> None:
     n, m = 13, 7
@@ -62,6 +65,7 @@ def test_a_transposed_weight(tmp_path: Path, transposed: int) -> None:
     assert (step.rows, step.inner, step.columns, step.weight_bytes) == (5, n, m, 4 * (n * m + m))
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_transposed_input(tmp_path: Path, packed: bool) -> None:
     node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=1)
@@ -76,6 +80,7 @@ def test_a_transposed_input(tmp_path: Path, packed: bool) -> None:
     assert step.weight_bytes == (4 * 11 * 3 if packed else 0)
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(("left", "right", "sizes"), [
     ([6, 5, 3], [6, 3, 4], (6, 5, 4, 3)),
     ([2, 3, 5, 7], [2, 3, 7, 1], (6, 5, 1, 7)),
@@ -92,6 +97,7 @@ def test_stacked_products(tmp_path: Path, left: list[int], right: list[int], siz
     assert step.flop == 2 * np.prod(out) * left[-1] and step.weight_bytes == 0
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(("channels", "out", "groups"), [(3, 8, 1), (16, 32, 1), (8, 8, 8), (1, 1, 1)])
 def test_a_convolution(tmp_path: Path, channels: int, out: int, groups: int) -> None:
     """At least its multiply-adds; onnxruntime may pad channels to its vectors, and computes those too."""
@@ -150,6 +156,7 @@ def test_models_that_do_not_run(tmp_path: Path) -> None:
         work_of(tmp_path / "absent.onnx")
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     "name", ['a"b', "a\\b", "a\nb", 'a","x":{"y', "", "_inlfunc_Gone_token_3_x", "_if_then_branch"]
 )

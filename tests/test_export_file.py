@@ -159,7 +159,7 @@ def test_flat(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 OPSETS = [  # opset, circulant body, PRP body
     pytest.param(18, "dft", "streaming"),
     pytest.param(19, "dft", "resident", marks=pytest.mark.slow),
-    pytest.param(20, "dft", "streaming"),
+    pytest.param(20, "dft", "streaming", marks=pytest.mark.slow),
     pytest.param(21, "matmul", "streaming", marks=pytest.mark.slow),
     pytest.param(22, "dft", "streaming", marks=pytest.mark.slow),
     pytest.param(23, "matmul", "resident"),

@@ -66,17 +66,23 @@ def test_what_a_factory_changes_is_put_back(change: str, tmp_path: Path, monkeyp
     assert state() == before
 
 
-def test_what_is_printed_afterwards_arrives(tmp_path: Path) -> None:
-    """In a process of its own, where stdout is a file of the system."""
+def test_what_follows_a_factory(tmp_path: Path) -> None:
+    """In a process of its own, where stdout is a file of the system.
+
+    What is printed afterwards arrives, and a thread that the factory left running does not keep the process.
+    """
     program = "import sys\nfrom edgefc.export.source import load_model\n"
-    for change in ("stdout, None", "stderr closed", "the descriptor of stdout"):
-        (tmp_path / change).mkdir()
-        given = source(tmp_path / change, CHANGES[change])
-        program += f"load_model({given!r}, None, [])\nprint({change!r})\nprint({change!r}, file=sys.stderr)\n"
+    waiting = "import threading, time\ndef make():\n    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+    cases = {name: CHANGES[name] for name in ("stdout, None", "stderr closed", "the descriptor of stdout")}
+    cases["a thread"] = waiting + "    return model()\n"
+    for name, text in cases.items():
+        (tmp_path / name).mkdir()
+        given = source(tmp_path / name, text)
+        program += f"load_model({given!r}, None, [])\nprint({name!r})\nprint({name!r}, file=sys.stderr)\n"
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
 
-    printed = "stdout, None\nstderr closed\nthe descriptor of stdout\n"
+    printed = "".join(f"{name}\n" for name in cases)
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, printed)
 
 
@@ -244,17 +250,6 @@ def test_factories_that_make_no_model(case: str, tmp_path: Path) -> None:
         load_model(source(tmp_path, text), None, [])
 
     assert said in str(caught.value)
-
-
-def test_threads_of_a_factory_do_not_keep_the_command(tmp_path: Path) -> None:
-    """One that never ends is a daemon, or Python would wait for it."""
-    waiting = "import threading, time\ndef make():\n    threading.Thread(target=time.sleep, args=(600,)).start()\n"
-    given = source(tmp_path, waiting + "    return model()\n")
-    program = f"from edgefc.export.source import load_model\nload_model({given!r}, None, [])\nprint('done')\n"
-
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-
-    assert (done.returncode, done.stdout) == (0, "done\n")
 
 
 def test_children_of_a_factory_may_end(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from edgefc.cli import main
 from edgefc.errors import UsageError
 from edgefc.runtime import profile
 from tests import onnx_models as models
+from tests.in_process import in_process  # noqa: F401  a fixture
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
