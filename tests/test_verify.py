@@ -255,7 +255,7 @@ def test_no_room_for_the_search_does_not_lose_the_verdict(
     report = verify(deep[1], model, models.rows(2))
 
     assert not report.holds and report.parts_at is None
-    with pytest.raises(CheckFailed, match="was not searched for: cannot write temporary files: No space left"):
+    with pytest.raises(CheckFailed, match=r"was not searched for: cannot write temporary files to .*: No space left"):
         report.raise_if_failed("deep.onnx")
 
 
