@@ -303,3 +303,14 @@ def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch, error: Ex
 
     with pytest.raises(type(error)):
         main(["inspect", "x"])
+
+
+def test_a_process_ends_also_while_code_of_the_model_runs() -> None:
+    """Within exit_raises(), that is: verify runs onnxruntime there."""
+    program = (
+        "import os\nfrom edgefc import endings\n"
+        "def refuse(code): raise SystemExit(0)\n"
+        "os._exit = refuse\nendings._Ending('edgefc verify').end_now(15)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "edgefc verify: terminated\n")
