@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, inside, merged, opened, strings, varints
 
-_DEEPEST = 32  # subgraphs within subgraphs
+_DEEPEST = 64  # subgraphs within subgraphs, as edgefc.modelfile.functions admits
 
 TYPES = {
     1: "float", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",

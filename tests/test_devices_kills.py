@@ -145,7 +145,7 @@ class Case:
         found = []
         for pid in processes(self.mark):
             with suppress(OSError):
-                if b"edgefc.runtime.probe_" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"edgefc.runtime.probe\0probe_check" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
         return found
 
@@ -190,10 +190,13 @@ def test_a_host_that_is_killed(case: Case, tmp_path: Path, number: signal.Signal
     model = endless(tmp_path / "m.onnx")
     command = [sys.executable, "-c", HOST.format(device=case.code), str(model)]
     with subprocess.Popen(command, env={**os.environ, **case.env}, stderr=subprocess.DEVNULL, cwd=ROOT) as host:
-        wait_for(lambda: case.probes() and left(case.cache), 120)
-        time.sleep(0.5)
-        host.send_signal(number)
-        host.wait(SOON_S)
+        try:
+            wait_for(lambda: case.probes() and left(case.cache), 120)
+            time.sleep(0.5)
+            host.send_signal(number)
+            host.wait(SOON_S)
+        finally:
+            host.kill()  # otherwise Popen waits for ever
     wait_for(lambda: not case.left())
     with Board(case.transport, start_s=120) as board:
         board.call("claim")

@@ -12,6 +12,7 @@ from edgefc.devices.many import Interrupted, profile_many
 from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.runtime import Report
 from edgefc.runtime.child import LIMIT_S
+from edgefc.runtime.record import SCHEMA_VERSION
 from edgefc.runtime.runner import Local
 from tests import onnx_models as models
 from tests.test_profile_turns import Recorded
@@ -87,6 +88,19 @@ def test_ctrl_c_lets_every_device_go(model: Path, monkeypatch: pytest.MonkeyPatc
 
     assert all(runner.closed.is_set() for runner in runners)
     assert caught.value.report.records[0].cells
+
+
+def test_ctrl_c_before_anything_was_finished_keeps_an_earlier_file(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted(Report(schema_version=SCHEMA_VERSION, records=(), failures=()))
+
+    monkeypatch.setattr(many, "profile_many", interrupted)
+    (tmp_path / "r.json").write_text("old")
+
+    assert main(["profile", str(model), "--device", "x,y", "--json", "r.json"]) == 130
+    assert (tmp_path / "r.json").read_text() == "old"
 
 
 def test_what_fits_no_device_is_a_mistake_of_the_call(model: Path) -> None:

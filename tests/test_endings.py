@@ -305,6 +305,7 @@ def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch, error: Ex
         main(["inspect", "x"])
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(("code", "said"), [(None, "SystemExit"), (0, "SystemExit: 0")])
 def test_code_of_the_users_that_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int | None, said: str
@@ -314,3 +315,14 @@ def test_code_of_the_users_that_ends_the_process(
 
     assert main(["inspect", "x"]) == 2
     assert capsys.readouterr().err == f"edgefc inspect: the model's code ended the process: {said}.\n"
+=======
+def test_a_process_ends_also_while_code_of_the_model_runs() -> None:
+    """Within exit_raises(), that is: verify runs onnxruntime there."""
+    program = (
+        "import os\nfrom edgefc import endings\n"
+        "def refuse(code): raise SystemExit(0)\n"
+        "os._exit = refuse\nendings._Ending('edgefc verify').end_now(15)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "edgefc verify: terminated\n")
+>>>>>>> attackproc

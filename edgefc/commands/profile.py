@@ -153,8 +153,9 @@ def _several(args: argparse.Namespace, options: dict[str, Any]) -> int:
         report = profile_many(args.models, args.device, **options)
     except Interrupted as error:
         _show(error.report)
-        with reported("edgefc profile"):
-            file.write(error.report)
+        if error.report.records:  # otherwise an earlier file stays
+            with reported("edgefc profile"):
+                file.write(error.report)
         raise
     _show(report)
     with reported("edgefc profile") if report.failures else nullcontext():

@@ -36,10 +36,11 @@ def main() -> int:
     given = parser.parse_args()
     adopt()
     faults, record = 0, {}
-    for name in kinds() if given.kinds == ["all"] else given.kinds:
-        module = importlib.import_module(f"tests.attack.{name}")
-        with tempfile.TemporaryDirectory(prefix="edgefc-attack-") as folder:
-            kind = Kind(module, given.seed, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="edgefc-attack-") as place:
+        for name in kinds() if given.kinds == ["all"] else given.kinds:
+            module = importlib.import_module(f"tests.attack.{name}")
+            kind = Kind(module, given.seed, Path(place, name))
+            kind.folder.mkdir()
             kind.prepare()
             if given.case is not None:
                 told = [kind.run(given.case)]
@@ -48,8 +49,8 @@ def main() -> int:
                 numbers = range(0, module.COUNT if given.count is None else given.count, given.step)
                 told = run_all(kind, numbers, given.minutes, given.jobs)
                 print(shown(name, given.seed, told), flush=True)
-        faults += sum(each.outcome.is_fault for each in told)
-        record[name] = as_json(given.seed, told)
+            faults += sum(each.outcome.is_fault for each in told)
+            record[name] = as_json(given.seed, told)
     if given.json is not None:
         given.json.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if faults else 0
