@@ -305,7 +305,6 @@ def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch, error: Ex
         main(["inspect", "x"])
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(("code", "said"), [(None, "SystemExit"), (0, "SystemExit: 0")])
 def test_code_of_the_users_that_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int | None, said: str
@@ -315,7 +314,8 @@ def test_code_of_the_users_that_ends_the_process(
 
     assert main(["inspect", "x"]) == 2
     assert capsys.readouterr().err == f"edgefc inspect: the model's code ended the process: {said}.\n"
-=======
+
+
 def test_a_process_ends_also_while_code_of_the_model_runs() -> None:
     """Within exit_raises(), that is: verify runs onnxruntime there."""
     program = (
@@ -325,4 +325,3 @@ def test_a_process_ends_also_while_code_of_the_model_runs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (143, "edgefc verify: terminated\n")
->>>>>>> attackproc
