@@ -100,7 +100,8 @@ class VerifyReport:
                 )
             if noise.noise_columns:
                 said.append(
-                    f"{noise.noise_columns:,} of {noise.shape[-1]:,} columns of {_quoted(name)} are rounding errors only"
+                    f"{noise.noise_columns:,} of {noise.shape[-1]:,} columns of {_quoted(name)} "
+                    "are rounding errors only"
                 )
         said += [f"output {_quoted(name)} did not change with the input" for name in self.constant]
         return said + ([f"no other inputs were tried: {self.not_varied}"] if self.not_varied else [])
