@@ -91,7 +91,7 @@ def device(name: str) -> Device:
     path()
     found = devices()
     if name not in found:
-        known = f"Devices are: {', '.join(found)}" if found else "There are none yet"
+        known = f"Devices are: {shortened(', '.join(found))}" if found else "There are none yet"
         raise UsageError(f"no device {name!r}. {known}; add one with: edgefc devices add NAME --ssh ALIAS.")
     return found[name]
 
