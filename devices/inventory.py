@@ -64,7 +64,10 @@ def devices() -> dict[str, Device]:
     Raises:
         UsageError: the file cannot be read, or a line of it is not as add() writes it.
     """
-    file = path()
+    try:
+        file = path()
+    except UsageError:  # without a folder for settings none was added
+        return {}
     if not exists(os.path.realpath(file)):
         return {}
     try:
@@ -83,11 +86,12 @@ def device(name: str) -> Device:
     """The device of that name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the user has no folder for settings.
     """
+    path()
     found = devices()
     if name not in found:
-        known = f"Devices are: {', '.join(found)}" if found else "There are none yet"
+        known = f"Devices are: {shortened(', '.join(found))}" if found else "There are none yet"
         raise UsageError(f"no device {name!r}. {known}; add one with: edgefc devices add NAME --ssh ALIAS.")
     return found[name]
 
@@ -108,8 +112,10 @@ def add(name: str, device: Device) -> None:
     """Write one more device to the inventory.
 
     Raises:
-        UsageError: the name is taken or is none; the profile is none; the address is not an alias or a serial.
+        UsageError: the name is taken or is none; the profile is none; the address is not an alias or a serial; the user
+            has no folder for settings.
     """
+    path()
     _check(name, device)
     found = devices()
     if name in found:

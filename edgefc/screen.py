@@ -234,8 +234,14 @@ def _open_closed() -> None:
 
 @contextmanager
 def _made_visible() -> Iterator[None]:
-    """What Python itself prints on stderr: warnings, and log records of libraries that no handler takes."""
+    """What Python itself prints on stderr: warnings, and log records of libraries that no handler takes.
+
+    Warnings of matplotlib are left out: they are about its font cache, which edgefc does not need.
+    """
     warn, warnings.formatwarning = warnings.formatwarning, _warning
+    pictures = logging.getLogger("matplotlib")
+    level = pictures.level
+    pictures.setLevel(logging.ERROR)
     last = logging.lastResort
     if last is not None:
         last.setFormatter(_Formatter())
@@ -243,6 +249,7 @@ def _made_visible() -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = warn
+        pictures.setLevel(level)
         if last is not None:
             last.setFormatter(None)
 

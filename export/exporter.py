@@ -9,7 +9,7 @@ from typing import Any, Literal
 import onnx_ir as ir
 from torch import nn
 
-from edgefc.errors import UsageError
+from edgefc.errors import UsageError, shortened
 from edgefc.export import passes
 from edgefc.export.axes import fixed_axes
 from edgefc.export.dynamic_shapes import without_collection
@@ -193,10 +193,11 @@ def _output_names(own: tuple[str, ...], given: Sequence[str] | None, inputs: Seq
     if given is None:
         return tuple(f"{name}_out" if name in inputs else name for name in own)
     if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
-        raise UsageError(f"output_names is {given!r}. Give a list of names.")
+        raise UsageError(f"output_names is {shortened(repr(given))}. Give a list of names.")
     if len(given) != len(own) or len({*given, *inputs}) != len(own) + len(inputs):
         raise UsageError(
-            f"output_names has {', '.join(map(repr, given))} for {len(own)} outputs: {', '.join(own)}. "
+            f"output_names has {shortened(', '.join(map(repr, given)))} for {len(own)} outputs: "
+            f"{shortened(', '.join(own))}. "
             f"Give one name for each, all different and none of an input ({', '.join(inputs)})."
         )
     return tuple(given)

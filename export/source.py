@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,8 @@ def _no_bytecode() -> Iterator[None]:
 
 
 def _module_by_name(name: str) -> Any:
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UsageError(f"{shortened(name, 80)!r} cannot be the name of a module. {_FORM}.")
     sys.path.insert(0, "")
     return _run(lambda: importlib.import_module(name), f"{name} cannot be imported")
 

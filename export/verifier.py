@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgefc.errors import CheckFailed, ExportError, UsageError
+from edgefc.errors import CheckFailed, ExportError, UsageError, shortened
 from edgefc.export import axes
 from edgefc.export.adapter import Adapter
 from edgefc.export.axes import Plan
@@ -81,7 +81,7 @@ class VerifyReport:
             said += ", over it by no more than rounding"
         if not worst.bound:
             said = f"{worst.differing:,} of {worst.size:,} entries differ"
-        agree = f"torch and onnxruntime agree at {self._places()}: worst output {worst.name!r}, {said}"
+        agree = f"torch and onnxruntime agree at {self._places()}: worst output {_quoted(worst.name)}, {said}"
         return "; ".join((agree, *self.remarks()))
 
     def remarks(self) -> list[str]:
@@ -93,16 +93,17 @@ class VerifyReport:
             missing = max(of_name, key=lambda output: output.not_finite)
             noise = max(of_name, key=lambda output: output.noise_columns)
             if differing.differing and differing is not self.worst:
-                said.append(f"{differing.differing:,} of {differing.size:,} entries of {name!r} differ")
+                said.append(f"{differing.differing:,} of {differing.size:,} entries of {_quoted(name)} differ")
             if missing.not_finite:
                 said.append(
-                    f"{missing.not_finite:,} of {missing.size:,} entries of {name!r} are NaN or infinite in both"
+                    f"{missing.not_finite:,} of {missing.size:,} entries of {_quoted(name)} are NaN or infinite in both"
                 )
             if noise.noise_columns:
                 said.append(
-                    f"{noise.noise_columns:,} of {noise.shape[-1]:,} columns of {name!r} are rounding errors only"
+                    f"{noise.noise_columns:,} of {noise.shape[-1]:,} columns of {_quoted(name)} "
+                    "are rounding errors only"
                 )
-        said += [f"output {name!r} did not change with the input" for name in self.constant]
+        said += [f"output {_quoted(name)} did not change with the input" for name in self.constant]
         return said + ([f"no other inputs were tried: {self.not_varied}"] if self.not_varied else [])
 
     def record(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class VerifyReport:
         if not self.outputs:
             raise CheckFailed(f"{file} cannot be verified: it has no outputs.")
         if self.worst.differs:
-            found = f"is {self.parts_at!r}" if self.parts_at else "was not found: no layer could be compared"
+            found = f"is {_quoted(self.parts_at)}" if self.parts_at else "was not found: no layer could be compared"
             where = f"was not searched for: {self.not_searched}" if self.not_searched else found
             raise CheckFailed(
                 f"{file} does not compute what the torch model computes: {self._failure()}; "
@@ -135,7 +136,7 @@ class VerifyReport:
         worst = self.worst
         inputs = "drawn inputs" if worst.drawn else "inputs"
         shapes = ", ".join(map(str, worst.inputs[:4])) + (", ..." if len(worst.inputs) > 4 else "")
-        return f"output {worst.name!r} {worst.failure}, on {inputs} of shapes {shapes}"
+        return f"output {_quoted(worst.name)} {worst.failure}, on {inputs} of shapes {shapes}"
 
     def _places(self) -> str:
         """The batch sizes where nothing else changes, or the shapes."""
@@ -323,3 +324,8 @@ def _moved(
             gap = np.square(one.astype(np.float64) - other.astype(np.float64)) if same_shape else np.zeros(1)
         moved.append(float(gap[np.isfinite(gap)].sum() / max(gap.size, 1)))
     return moved, tuple(constant)
+
+
+def _quoted(name: str) -> str:
+    """As sentences quote it: names have any length."""
+    return repr(shortened(name, 80))

@@ -1,7 +1,9 @@
 """edgefc bench from end to end on real models, tiny ones. No test here asserts a timing."""
 
+import logging
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -200,6 +202,17 @@ def test_quantised_competitors_compute_the_dense_layer(
     assert op in {node.op_type for node in onnx.load(quantised).graph.node}
     errors = made.rivals[1].errors
     assert len(errors) == 2 and all(error / 3 < each < error * 3 for each in errors)
+
+
+def test_quantisers_leave_the_root_logger_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its import of onnxruntime's would print the INFO records of every library from then on."""
+    monkeypatch.delitem(sys.modules, "onnxruntime.quantization.matmul_nbits_quantizer", raising=False)
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest has its own there
+    models.dense(128, 8, tmp_path / "dense.onnx")
+
+    models.quantise_blocks(tmp_path / "dense.onnx", tmp_path / "int8.onnx", bits=8)
+
+    assert logging.root.handlers == [] and logging.root.level == logging.WARNING
 
 
 def test_low_rank_is_compared_with_its_own_factors(tmp_path: Path) -> None:

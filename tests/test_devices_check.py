@@ -14,6 +14,7 @@ from edgefc.devices.check import Line, check, facts_of, report, version
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.devices.transports.local import LocalTransport
 from edgefc.errors import DeviceError
+from edgefc.runtime import native
 from tests.boards import bare, home
 
 NOW = 1.8e9
@@ -147,11 +148,16 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err.startswith("edgefc devices: pi ended the session (exit 1) before the agent")
 
 
-def test_this_machine_is_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_this_machine_is_checked_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its native kernels are those that a profile uses here."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     assert main(["devices", "check", "local"]) == 0
+    found = re.search(r"^native kernels +(\w+) ", capsys.readouterr().out, re.M)
+    assert found and found[1] == ("ok" if native.choose("auto") else "slow")
 
 
 def test_a_browser_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,7 @@ def test_output_names(tmp_path: Path) -> None:
         (["x", "a"], "output_names has 'x', 'a' for 2 outputs: output_0, output_1. Give one name for each"),
         (["a", "a"], "output_names has 'a', 'a' for 2 outputs"),
         ("ab", "output_names is 'ab'. Give a list of names."),
+        (["a" * 999, "a" * 999], " ... for 2 outputs"),
     ):
         with pytest.raises(UsageError, match=re.escape(said)):
             export(model, X, path, output_names=given)

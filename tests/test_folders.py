@@ -45,11 +45,14 @@ def test_no_home(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         f"the user {os.getuid()} has no home folder: HOME is '', and {{0}} is not set. Set {{0}} to the absolute path"
     )
     model = matmul(tmp_path / "m.onnx")
-    for use, variable in ((inventory.devices, "CONFIG"), (userland.place, "CACHE"), (onnxruntime_web.cache, "CACHE")):
+    for use, variable in ((inventory.path, "CONFIG"), (userland.place, "CACHE"), (onnxruntime_web.cache, "CACHE")):
         with pytest.raises(UsageError) as caught:
             use()
         assert str(caught.value).startswith(said.format(f"XDG_{variable}_HOME"))
-    assert main(["devices"]) == 2 and capsys.readouterr().err.startswith("edgefc devices: the user ")
+    assert main(["devices"]) == 0 and main(["estimate", str(model), "--device", "pi5"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["devices", "add", "pi", "--ssh", "pi"]) == 2 and main(["devices", "remove", "pi"]) == 2
+    assert capsys.readouterr().err.count("edgefc devices: the user ") == 2
     assert main(["profile", str(model), "--device", "pi"]) == 2 and "XDG_CONFIG_HOME" in capsys.readouterr().err
     assert main(["devices", "check", "web"]) == 2 and "XDG_CACHE_HOME" in capsys.readouterr().err
     assert userland.main([]) in (2, 3) and capsys.readouterr().err.startswith("edgefc: the ")

@@ -116,6 +116,17 @@ def test_warnings_and_log_records_of_libraries(program: Program, capsys: pytest.
     assert out == "" and err.count("\n") == 2 and err.count(SHOWN) == 2
 
 
+def test_the_font_cache_of_matplotlib_is_not_told(program: Program) -> None:
+    """It warns of it where HOME cannot be written."""
+    heard: list[bool] = []
+
+    assert (
+        program(lambda: heard.append(logging.getLogger("matplotlib.font_manager").isEnabledFor(logging.WARNING))) == 0
+    )
+
+    assert heard == [False] and logging.getLogger("matplotlib.font_manager").isEnabledFor(logging.WARNING)
+
+
 def test_the_arguments_that_argparse_quotes(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["insp" + HOSTILE], ["inspect", "x", "--frob", HOSTILE], ["bench", "--n", HOSTILE]):
         with pytest.raises(SystemExit) as caught:

@@ -63,6 +63,7 @@ def test_inputs_given_replace_those_of_the_factory() -> None:
     ("source", "said"),
     [
         ("tiny", "'tiny' names no factory. Write package.module:factory or path/to/file.py:factory"),
+        ("net.py\nx:tiny", r"'net.py\nx' cannot be the name of a module. Write package.module:factory"),
         (":tiny", "names no factory"),
         ("tests.cli_models:", "names no factory"),
         ("tests.cli_models:absent", "tests.cli_models has no function 'absent'"),

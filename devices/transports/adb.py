@@ -49,7 +49,7 @@ class AdbTransport(Transport):
         """The words of the adb call. -T: bytes pass unchanged, no terminal; -x keeps stderr and the exit code apart."""
         program = shutil.which("adb")
         if program is None:
-            raise DeviceError(f"cannot reach {self.name}: there is no adb here. Install it: sudo apt install adb")
+            raise DeviceError(f"cannot reach {self.name}: there is no adb here. Install it: sudo apt install adb.")
         home, usr = f"{_TERMUX}/home", f"{_TERMUX}/usr"
         there = ["run-as", "com.termux", "env", f"HOME={home}", f"TMPDIR={home}", f"PATH={usr}/bin",
                  f"LD_LIBRARY_PATH={usr}/lib", *argv]  # fmt: skip

@@ -1,10 +1,12 @@
 """This machine as a device: the agent in a child process, without the way to a board."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from edgefc.devices.transports.base import Transport
+from edgefc.runtime import native
 
 
 class LocalTransport(Transport):
@@ -26,3 +28,9 @@ class LocalTransport(Transport):
 
     def explain(self, code: int, stderr: str) -> str | None:
         return None
+
+
+def this_machine(name: str) -> LocalTransport:
+    """With the native kernels of this edgefc, which a profile on this machine uses too."""
+    library = native.library_path()
+    return LocalTransport(name, environment={**os.environ, **({"EDGEFC_LIBRARY": library} if library else {})})

@@ -61,7 +61,7 @@ class SshTransport(Transport):
         program = shutil.which("ssh")
         if program is None:
             raise DeviceError(
-                f"cannot reach {self.name}: there is no ssh here. Install it: sudo apt install openssh-client"
+                f"cannot reach {self.name}: there is no ssh here. Install it: sudo apt install openssh-client."
             )
         config = os.environ.get("EDGEFC_SSH_CONFIG")
         options = [word for option in _OPTIONS for word in ("-o", option)]

@@ -23,7 +23,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from torch import Tensor, nn
 
 from edgefc.catalogue import Called, Entry
@@ -109,6 +108,8 @@ def quantise_int8(source: Path, path: Path) -> None:
 def quantise_blocks(source: Path, path: Path, *, bits: int) -> None:
     """MatMulNBits with weights of 4 or 8 bits."""
     with _silent():
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
         quantizer = MatMulNBitsQuantizer(
             onnx.load(source), bits=bits, block_size=BLOCK, is_symmetric=True, accuracy_level=ACCURACY
         )
@@ -118,13 +119,20 @@ def quantise_blocks(source: Path, path: Path, *, bits: int) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """The quantisers advise through logging's root, which has nothing to do with the files that they write."""
-    before = logging.root.manager.disable
+    """Keep what the quantisers advise off stderr: it is not about the files that they write.
+
+    They log through the root logger, and configure it when they are imported. That would also print the INFO records of
+    other libraries.
+    """
+    root = logging.root
+    disabled, level, handlers = root.manager.disable, root.level, [*root.handlers]
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(disabled)
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 def write_layer(entry: Entry, layer: Any, n: int, path: Path) -> None:

@@ -118,14 +118,14 @@ def _check(name: str, path: Path | None) -> int:
     from edgefc.devices.browser.check import check as check_browser
     from edgefc.devices.check import as_json, check
     from edgefc.devices.connect import HERE, WEB, transport
-    from edgefc.devices.transports.local import LocalTransport
+    from edgefc.devices.transports.local import this_machine
     from edgefc.files import check_writable, write_text
     from edgefc.tables import print_table
 
     if path is not None:
         check_writable(path)
     if name in HERE:
-        found = check(LocalTransport(name))
+        found = check(this_machine(name))
     elif name == WEB:
         found = check_browser(name)
     else:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefc.errors import shortened
 from edgefc.options import shown, whole
 from edgefc.screen import out
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 6
 """How many names one line lists."""
+_LONGEST = 160
+"""Characters of one of them that are shown, with its sizes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,10 +148,10 @@ def _show(output: Path, report: "ExportReport") -> None:
 
 
 def _first(items: Sequence[str]) -> str:
-    """The first few of a list, and how many more there are."""
+    """The first few of a list, and how many more there are. Models have names of any length."""
     more = f", and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
+    return ", ".join(shortened(item, _LONGEST) for item in items[:_SHOWN]) + more
 
 
 def _described(info: "TensorInfo") -> str:
-    return f"{info.name} ({', '.join(map(str, info.shape))})"
+    return f"{shortened(info.name, _LONGEST // 2)} ({', '.join(map(str, info.shape))})"
