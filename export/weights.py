@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import EdgefcError, UsageError, first_line, shortened
+from edgefc.errors import EdgefcError, UsageError, first_line, shortened, text_of
 from edgefc.files import exists
 from edgefc.layers.checkpoint import holds_weights
 
@@ -58,14 +58,22 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols: what loads is checked below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UsageError:
         raise
     except Exception as error:
         raise UsageError(
-            f"cannot read weights from {path}: {first_line(error)}. Give a .safetensors file, or a state dict saved "
+            f"cannot read weights from {path}: {_why(error)}. Give a .safetensors file, or a state dict saved "
             "with torch.save; whole pickled models are not loaded, because they can run code."
         ) from None
+
+
+def _why(error: Exception) -> str:
+    """torch's reason without its advice to load whatever the file holds."""
+    _, _, refused = text_of(error).partition("WeightsUnpickler error: ")
+    return first_line(ValueError(refused)) if refused.strip() else first_line(error)
 
 
 def _read_shards(path: Path) -> State:

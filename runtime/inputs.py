@@ -295,6 +295,9 @@ def read_npz(path: str) -> dict[str, Array]:
             _check_archive(path, file)
             loaded = np.load(file, allow_pickle=False)
             arrays = {name: loaded[name] for name in loaded.files}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is no .npy
+                raise UsageError(f"cannot read {path}: its member {name!r} is no array. Write it with numpy.savez.")
     except UsageError:
         raise
     except OSError as error:

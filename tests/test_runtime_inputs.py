@@ -1,6 +1,7 @@
 """Feeds drawn from a signature, and feeds read from .npz files."""
 
 import contextlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,12 @@ def test_a_damaged_npz_is_told_in_one_sentence(tmp_path: Path, cut: int, flips: 
 
     with contextlib.suppress(UsageError):
         read_npz(str(path))
+
+
+def test_a_member_that_is_no_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones(3))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("readme.txt", "text")
+
+    with pytest.raises(UsageError, match=r"x\.npz: its member 'readme\.txt' is no array"):
+        read_npz(str(tmp_path / "x.npz"))

@@ -155,6 +155,20 @@ def test_no_prefix_makes_another_model_fit(tmp_path: Path) -> None:
     assert "it lacks 0.bias, 0.kernel, 1.bias and 5 more" in refused(net(), saved(Tied().state_dict(), tmp_path))
 
 
+def test_other_pickle_protocols_load_without_a_warning(tmp_path: Path) -> None:
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "w.pt", pickle_protocol=3)
+
+    assert load_weights(nn.Linear(4, 3), tmp_path / "w.pt") == []
+
+
+def test_why_torch_refuses_a_file_is_shown_without_its_advice(tmp_path: Path) -> None:
+    """torch's text starts with how to load any file, code included."""
+    torch.save(nn.Linear(4, 3), tmp_path / "w.pt")
+
+    with pytest.raises(UsageError, match=r"w\.pt: Unsupported global: GLOBAL torch\.nn\.modules\.linear\.Linear"):
+        load_weights(nn.Linear(4, 3), tmp_path / "w.pt")
+
+
 def test_two_state_dicts_are_one_too_many(tmp_path: Path) -> None:
     state = {"state_dict": net(1).state_dict(), "model": net(2).state_dict()}
 
