@@ -178,7 +178,8 @@ class Board:
         seen = f"; its last line was {(last or noise)!r}" if last or noise else ", and printed nothing"
         if silent:
             return f"did not start the agent in time{seen}. See whether this ends: {self._by_hand()}."
-        return f"ended the session ({_end(code)}) before the agent started{seen}. See what this does: {self._by_hand()}."
+        ended = f"ended the session ({_end(code)}) before the agent started{seen}"
+        return f"{ended}. See what this does: {self._by_hand()}."
 
     def _by_hand(self) -> str:
         return self.transport.by_hand(f"{self.transport.python} --version")
