@@ -173,12 +173,13 @@ class Board:
         """That the program ended, or did not, before the agent's first line: what was seen of it."""
         python, last = self.transport.python, shortened(said.rpartition("\n")[2]).rstrip(".")
         if not silent and ((code == _NO_PROGRAM and "shared librar" not in said) or _no_such_program(python, last)):
-            return f"has no {python}. Install Python 3.9 or later there: sudo apt install python3"
+            return f"has no {python}. Install Python 3.9 or later there: sudo apt install python3."
         noise = shortened(visible(self._wire.noise.decode(errors="replace")))
         seen = f"; its last line was {(last or noise)!r}" if last or noise else ", and printed nothing"
         if silent:
-            return f"did not start the agent in time{seen}. See whether this ends: {self._by_hand()}"
-        return f"ended the session ({_end(code)}) before the agent started{seen}. See what this does: {self._by_hand()}"
+            return f"did not start the agent in time{seen}. See whether this ends: {self._by_hand()}."
+        ended = f"ended the session ({_end(code)}) before the agent started{seen}"
+        return f"{ended}. See what this does: {self._by_hand()}."
 
     def _by_hand(self) -> str:
         return self.transport.by_hand(f"{self.transport.python} --version")
