@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgefc.errors import ModelError, UsageError, said_by
+from edgefc.errors import ModelError, UsageError, said_by, shortened
 from edgefc.export.adapter import Adapter
 from edgefc.export.build import DOMAIN
 from edgefc.export.state import Given
@@ -82,7 +82,7 @@ def run_session(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> lis
     except Exception as error:
         shapes = {name: array.shape for name, array in feeds.items()}
         raise ModelError(
-            f"onnxruntime cannot run {file.name} on inputs of shapes {shapes}: {reason(error, file)}."
+            f"onnxruntime cannot run {file.name} on inputs of shapes {shortened(shapes)}: {reason(error, file)}."
         ) from None
 
 
