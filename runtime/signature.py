@@ -47,7 +47,7 @@ def port_of(node: Any) -> Port:
 def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[Port]) -> dict[str, Array]:
     """The feeds as arrays, when names, dtypes, ranks and sizes are the model's.
 
-    Arrays of any byte order, memory layout or subclass are taken, tensors of torch on any device, and what else numpy
+    Arrays of any byte order, memory layout or subclass are taken, tensors of torch, and what else numpy
     makes an array of. Lists and numbers of Python become the dtype of the model when it holds them.
 
     Raises:
@@ -98,8 +98,26 @@ def _given(value: Any, port: Port) -> Array:
     if port.dtype == "str":
         return _strings(array, port)
     if isinstance(value, _PYTHON) and not isinstance(value, np.generic) and port.dtype in _NUMBERS:
+        if _is_rounded(value, array):
+            return _of_large(value, array, np.dtype(port.dtype))
         return _of_python(array, np.dtype(port.dtype))
     return array
+
+
+def _is_rounded(value: Any, array: Array) -> bool:
+    """Whether numpy made floats of whole numbers that floats do not hold: those beyond one type of 64 bits."""
+    if array.dtype.kind != "f":
+        return False
+    return any(isinstance(each, int) and int(float(each)) != each for each in np.array(value, dtype=object).flat)
+
+
+def _of_large(value: Any, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Whole numbers of Python in an integer type that holds them; otherwise as they were, which is refused."""
+    given = np.array(value, dtype=object)
+    bounds = np.iinfo(dtype) if dtype.kind in "iu" else None
+    if bounds is None or not all(isinstance(each, int) and bounds.min <= each <= bounds.max for each in given.flat):
+        return array.astype(np.float64) if dtype != np.float64 else given
+    return given.astype(dtype)
 
 
 def _of_python(array: Array, dtype: np.dtype[Any]) -> Array:

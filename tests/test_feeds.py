@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -126,10 +126,11 @@ def test_big_endian_against_float64(tmp_path: Path) -> None:
 
 @given(some.lists(some.lists(some.integers(-(2**70), 2**70) | some.integers(-9, 9), min_size=4, max_size=4),
                   min_size=3, max_size=3))  # fmt: skip
+@example(rows=[[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2**63 + 1]])
 @settings(max_examples=40)
 def test_lists_of_integers_are_kept_or_refused(sessions: dict[str, Session], rows: list[list[int]]) -> None:
     """Never wrapped around, and never rounded."""
-    for dtype in ("int8", "uint16", "int64", "uint64", "float32"):
+    for dtype in ("int8", "uint16", "int64", "uint64", "float32", "float64"):
         try:
             y = sessions[dtype].run({"x": rows})["y"]
         except UsageError:
