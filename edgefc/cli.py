@@ -59,7 +59,7 @@ def _command(words: Sequence[str]) -> int:
     except EdgefcError as error:
         err(f"{said} {error}")
         return error.exit_code
-    except (OSError, MemoryError, ImportError) as error:
+    except (OSError, MemoryError, ImportError, SystemError) as error:
         refused = refused_by_system(error)
         if refused is None:
             raise

@@ -90,11 +90,21 @@ def refused_by_system(error: BaseException) -> str | None:
         return f"{said}. {_LIMITS[errno.ENOMEM]}"
     if isinstance(error, OSError) and at_limit(error):
         return f"{reason_of(error)}. {at_limit(error)}"
+    if isinstance(error, SystemError) and _has_memory_limit():  # of a library that does not check what it gets
+        return f"a library failed: {said_by(error)}. This shell limits the memory: raise the limit (ulimit -v)."
     line = next((line for line in text_of(error).splitlines() if "shared object" in line), None)
     if isinstance(error, ImportError) and line is not None:
         remedy = "Raise the limit of memory (ulimit -v), if one is set, or install the package again."
         return f"a library cannot be loaded: {line.rpartition('Original error was:')[2].strip(' .')}. {remedy}"
     return None
+
+
+def _has_memory_limit() -> bool:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 class EdgefcError(Exception):

@@ -294,6 +294,27 @@ def test_what_the_system_refuses(
     assert capsys.readouterr().err == f"edgefc inspect: {said}\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits")
+def test_a_library_that_fails_under_a_limit_of_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import resource
+
+    def fail(_args: object) -> int:
+        raise SystemError("error return without exception set")
+
+    monkeypatch.setattr("edgefc.commands.inspect.run", fail)
+
+    with pytest.raises(SystemError):
+        main(["inspect", "x"])
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (600 << 20, resource.RLIM_INFINITY))
+    assert main(["inspect", "x"]) == 2
+    assert capsys.readouterr().err == (
+        "edgefc inspect: a library failed: SystemError: error return without exception set. "
+        "This shell limits the memory: raise the limit (ulimit -v).\n"
+    )
+
+
 @pytest.mark.parametrize("error", [ImportError("cannot import name 'a' from 'b'"), OSError(2, "No such file")])
 def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(_args: object) -> int:
