@@ -1,7 +1,7 @@
 """How the native library is compiled: for this machine, for arm64, for processors without a variant of their own."""
 
+import os
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -123,29 +123,25 @@ def test_no_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str) -
 
 
 def test_a_build_removes_the_objects_of_one_that_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """And waits for one that runs in the same place."""
-    pytest.importorskip("fcntl")
-    seen: list[list[str]] = []
-    (tmp_path / "edgefc-build-killed" / "inside").mkdir(parents=True)
-    (tmp_path / "edgefc").mkdir()
+    """And not those of one that runs or is about to. It waits for nobody, whoever has locked the place."""
+    fcntl = pytest.importorskip("fcntl")
+    long_ago = time.time() - 3600
+    for name in ("killed", "running", "starting"):
+        (tmp_path / f"edgefc-build-{name}" / "inside").mkdir(parents=True)
+        if name != "starting":
+            os.utime(tmp_path / f"edgefc-build-{name}", (long_ago, long_ago))
+    held = [os.open(folder, os.O_RDONLY) for folder in (tmp_path, tmp_path / "edgefc-build-running")]
+    for descriptor in held:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
     def compile_nothing(*_: object) -> None:
-        if not seen:
-            second.start()
-            second.join(0.2)
-        seen.append([path.name for path in tmp_path.iterdir() if path.name != "edgefc"])
         raise build.NoLibrary("no")
 
-    def another() -> None:
-        with pytest.raises(build.NoLibrary):
-            build.build(tmp_path / build.NAME)
-
-    second = threading.Thread(target=another)
     monkeypatch.setenv("CXX", "true")
     monkeypatch.setattr(build, "_all", compile_nothing)
-    another()
-    second.join()
+    with pytest.raises(build.NoLibrary):
+        build.build(tmp_path / build.NAME)
 
-    assert [len(names) for names in seen] == [1, 1]
-    assert "edgefc-build-killed" not in seen[0] and seen[0] != seen[1]
-    assert [path.name for path in tmp_path.iterdir()] == ["edgefc"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edgefc-build-running", "edgefc-build-starting"]
+    for descriptor in held:
+        os.close(descriptor)

@@ -45,6 +45,7 @@ SOURCES = (
 )  # fmt: skip
 
 _PREFIX = "edgefc-build-"  # of folders of objects
+_STARTS_S = 60.0  # no build takes so long from making its folder to locking it
 
 # What the library shows. Templates of the standard library that it showed too would keep it from ever being unloaded.
 EXPORTS = "{ global: RegisterCustomOps; Edgefc*; local: *; };"
@@ -105,21 +106,35 @@ def build(
 
 @contextmanager
 def _workplace(place: Path) -> Iterator[str]:
-    """A folder for objects. Builds to one place take turns, so any other folder there is of a build that was killed."""
-    lock = None
-    with suppress(ImportError, OSError):  # Windows, or a file system without locks: nothing is removed then
+    """A folder for objects, locked while the build lives. Those that nobody has locked are of builds that were killed."""
+    for left in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STARTS_S and (lock := _locked(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as folder:
+        lock = _locked(Path(folder))
+        try:
+            yield folder
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """What holds its lock; None where another build has it, or there are no locks (Windows, some file systems)."""
+    try:
         import fcntl
 
-        lock = os.open(place, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in place.glob(f"{_PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
     try:
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as folder:
-            yield folder
-    finally:
-        if lock is not None:
-            os.close(lock)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _flags(kind: str, source: str) -> tuple[str, ...]:
