@@ -106,7 +106,7 @@ def build(
 
 @contextmanager
 def _workplace(place: Path) -> Iterator[str]:
-    """A folder for objects, locked while the build lives. Those that nobody has locked are of builds that were killed."""
+    """A folder for objects, locked while the build lives. One that nobody has locked is of a build that was killed."""
     for left in place.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STARTS_S and (lock := _locked(left)) is not None:
