@@ -72,6 +72,13 @@ def _env(**variables: str | None) -> Change:
     return lambda setting, work: replace(setting, env={**setting.env, **variables})
 
 
+def _homeless(variables: dict[str, str | None]) -> Change:
+    """The settings go into the folder of the case: edgefc would write them to the home of who runs the attack."""
+    return lambda setting, work: replace(
+        setting, env={**setting.env, **variables, "XDG_CONFIG_HOME": str(work / "config")}
+    )
+
+
 def _place(variable: str, kind: str) -> Change:
     """A variable that names a folder that is absent, full or read-only."""
 
@@ -151,8 +158,8 @@ def _python_path(setting: Setting, work: Path) -> Setting:
 
 ENVIRONMENTS = (
     Environment("nothing odd", lambda setting, work: setting),
-    Environment("no HOME", _env(HOME=None)),
-    Environment("an empty HOME variable", _env(HOME="")),
+    Environment("no HOME", _homeless({"HOME": None})),
+    Environment("an empty HOME variable", _homeless({"HOME": ""})),
     Environment("HOME=/nonexistent", _env(HOME="/nonexistent"), but=("devices add", "devices check")),
     Environment("HOME read-only", _place("HOME", "read-only"), but=("devices add", "devices check")),
     Environment("HOME full", _place("HOME", "full"), but=("devices add", "devices check")),
@@ -210,7 +217,7 @@ ENVIRONMENTS = (
     Environment("PYTHONOPTIMIZE=2", _env(PYTHONOPTIMIZE="2"), but=("recipe",)),
     Environment("PYTHONDEVMODE", _env(PYTHONDEVMODE="1"), told=False),
     Environment("PYTHONSAFEPATH, no site", _env(PYTHONSAFEPATH="1", PYTHONNOUSERSITE="1")),
-    Environment("no variables", lambda s, w: replace(s, env=dict.fromkeys(os.environ))),
+    Environment("no variables", _homeless(dict.fromkeys(os.environ))),
     Environment("OMP_NUM_THREADS=garbage", _env(OMP_NUM_THREADS="many")),
 )  # fmt: skip
 
