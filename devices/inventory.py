@@ -86,12 +86,12 @@ def device(name: str) -> Device:
     """The device of that name.
 
     Raises:
-        UsageError: there is none, or the user has no folder for settings.
+        UsageError: no device has that name, or the user has no folder for settings.
     """
     path()
     found = devices()
     if name not in found:
-        known = f"Devices are: {shortened(', '.join(found))}" if found else "There are none yet"
+        known = f"Devices are: {shortened(', '.join(found))}" if found else "No devices have been added yet"
         raise UsageError(f"no device {name!r}. {known}; add one with: edgefc devices add NAME --ssh ALIAS.")
     return found[name]
 
@@ -112,8 +112,8 @@ def add(name: str, device: Device) -> None:
     """Write one more device to the inventory.
 
     Raises:
-        UsageError: the name is taken or is none; the profile is none; the address is not an alias or a serial; the user
-            has no folder for settings.
+        UsageError: the name is taken or invalid; the profile is unknown; the address is not an alias or a serial; the
+            user has no folder for settings.
     """
     path()
     _check(name, device)

@@ -122,7 +122,7 @@ def fault(
     """What is wrong with the attributes of a node, as the end of a sentence: "has in_features -1, which ...".
 
     Args:
-        attributes: int, float, str or a list of one of them by name; None for what is none of these.
+        attributes: int, float, str or a list of one of them by name; None for a value of any other type.
         shapes: of the inputs whose shapes the file gives, by their place; None for an axis that it leaves open.
         needed: names that the node cannot do without.
     """

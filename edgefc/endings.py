@@ -24,7 +24,7 @@ from edgefc.screen import err
 
 REPEAT_S = 0.5
 STEP_S = 4.0
-LONGEST_S = 20.0  # a board that does not answer any more is let go after 15 s
+LONGEST_S = 20.0  # longer than the 15 s that a connection to a silent board takes to close
 _LOOK_S = 0.1
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hangup"}
 _SIGNALS: dict[int, str] = {getattr(signal, name): word for name, word in _WORDS.items() if hasattr(signal, name)}

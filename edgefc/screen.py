@@ -98,7 +98,7 @@ def encoding() -> str:
 
 
 def room() -> int | None:
-    """The columns of the terminal that stdout is; None where it is none, or one that tells no width."""
+    """The width of the terminal in columns; None if stdout is not a terminal or its width is unknown."""
     return _columns(sys.stdout)
 
 

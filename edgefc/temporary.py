@@ -106,7 +106,7 @@ def system_place() -> Path:
     """The system's folder for temporary files.
 
     Raises:
-        UsageError: there is none that can be written.
+        UsageError: no folder for temporary files can be written.
     """
     try:
         return Path(tempfile.gettempdir())
@@ -158,7 +158,10 @@ def _remove_if_left(path: Path, new: bool) -> None:
 
 
 def _locked(path: Path) -> int | None:
-    """A descriptor that holds the lock of a folder until it is closed; None when another has it or there are none."""
+    """A descriptor that holds the lock of a folder until it is closed.
+
+    None if another process holds the lock, or the system has no such locks.
+    """
     try:
         import fcntl
     except ImportError:

@@ -177,7 +177,7 @@ def test_an_arm64_system_without_packages() -> None:
     """Real wheels of another processor, from the index, with the hashes that it states."""
     if why := userland.missing():
         pytest.skip(f"NOT TESTED on arm64: {why}")
-    there = f"/root/edgefc-test-{secrets.token_hex(8)}"  # a run that was killed leaves its own behind
+    there = f"/tmp/edgefc-test-{secrets.token_hex(8)}"  # in the arm64 folder; a killed run leaves its own behind
 
     def run(*words: str) -> None:
         subprocess.run(userland.command(userland.place(), words), check=True)

@@ -42,7 +42,7 @@ class Seeded(nn.Module):
 
     def configuration(self) -> configuration.Configuration:
         """What else decides what the weights mean, by name; "layer" is the name of the class."""
-        raise NotImplementedError
+        raise NotImplementedError  # each layer has its own; nn.Module has no abstract methods
 
     @property
     def seed(self) -> int:
