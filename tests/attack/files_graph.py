@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from tests.attack.files_graph_external import EXTERNAL
-from tests.attack.files_graph_models import GRAPHS
+from tests.attack.files_graph_work import GRAPHS
 from tests.attack.files_models import Base
 from tests.attack.files_targets import Target, estimate, export_over, inspect, profile, sent, session, verify
 from tests.attack.harness import Case
