@@ -8,7 +8,7 @@ import runpy
 from pathlib import Path
 from typing import Any, ClassVar
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
@@ -76,7 +76,15 @@ class Wheel(bdist_wheel):
         return ("py3", "none", "any" if BuildNative.library is None else platform)
 
 
+def packages() -> list[str]:
+    """Every folder with an __init__.py, by its installed name. pyproject.toml maps the folders beside edgefc/."""
+    beside = ("export", "runtime", "devices")
+    found = find_packages(".", include=("edgefc", "edgefc.*"), exclude=[f"edgefc.{name}*" for name in beside])
+    return found + [f"edgefc.{name}" for name in find_packages(".", include=[*beside, *(f"{n}.*" for n in beside)])]
+
+
 setup(
+    packages=packages(),
     ext_modules=[Extension("edgefc.runtime.native.library", sorted(map(str, NATIVE.glob("*.cc"))), optional=True)],
     cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel},
 )

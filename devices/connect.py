@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from edgefc.devices import inventory
+from edgefc.devices.board.remote import Remote
 from edgefc.devices.browser.runner import headless
-from edgefc.devices.remote import Remote
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.devices.transports.base import Transport
 from edgefc.devices.transports.emulated import EmulatedTransport
 from edgefc.devices.transports.ssh import SshTransport
-from edgefc.runtime.runner import Local, Runner
+from edgefc.runtime.profiling.runner import Local, Runner
 
 HERE = ("local", "host")  # this machine, without an agent
 WEB = "web"  # a headless browser of this machine

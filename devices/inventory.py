@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgefc import folders
-from edgefc.devices import profile as profiles
+from edgefc.devices.profiles import profile as profiles
 from edgefc.errors import UsageError, shortened
 from edgefc.files import exists, write_text
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from edgefc.devices.connect import HERE, connect
 from edgefc.errors import EdgefcError, UsageError
-from edgefc.runtime.profiler import profile
-from edgefc.runtime.record import SCHEMA_VERSION, Failure, Record, Report
-from edgefc.runtime.request import Paths
-from edgefc.runtime.runner import Runner
+from edgefc.runtime.profiling.profiler import profile
+from edgefc.runtime.profiling.record import SCHEMA_VERSION, Failure, Record, Report
+from edgefc.runtime.profiling.request import Paths
+from edgefc.runtime.profiling.runner import Runner
 
 
 class Interrupted(KeyboardInterrupt):

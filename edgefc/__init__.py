@@ -7,21 +7,21 @@ __version__ = "0.1.0"
 
 # Layers need torch; `import edgefc` must not. Each name is imported on first use.
 _LAYERS = {
-    "BilinearConv2d": "edgefc.layers.bilinear_conv",
-    "BilinearEmbedding": "edgefc.layers.bilinear_embedding",
-    "BilinearLSTM": "edgefc.layers.bilinear_lstm",
-    "BilinearLinear": "edgefc.layers.bilinear",
-    "CirculantConv2d": "edgefc.layers.circulant_conv",
-    "CirculantLSTM": "edgefc.layers.circulant_lstm",
-    "CirculantLinear": "edgefc.layers.circulant",
-    "EUGenLinear": "edgefc.layers.eugen",
-    "PRPConv2d": "edgefc.layers.prp_conv",
-    "PRPEmbedding": "edgefc.layers.prp_embedding",
-    "PRPLinear": "edgefc.layers.prp",
-    "StructuredAttention": "edgefc.layers.attention",
-    "TiedAttention": "edgefc.layers.tied_attention",
-    "TiedBottleneck": "edgefc.layers.tied_bottleneck",
-    "TiedFFN": "edgefc.layers.tied_ffn",
+    "BilinearConv2d": "edgefc.layers.bilinear.conv",
+    "BilinearEmbedding": "edgefc.layers.bilinear.embedding",
+    "BilinearLSTM": "edgefc.layers.bilinear.lstm",
+    "BilinearLinear": "edgefc.layers.bilinear.linear",
+    "CirculantConv2d": "edgefc.layers.circulant.conv",
+    "CirculantLSTM": "edgefc.layers.circulant.lstm",
+    "CirculantLinear": "edgefc.layers.circulant.linear",
+    "EUGenLinear": "edgefc.layers.eugen.linear",
+    "PRPConv2d": "edgefc.layers.prp.conv",
+    "PRPEmbedding": "edgefc.layers.prp.embedding",
+    "PRPLinear": "edgefc.layers.prp.linear",
+    "StructuredAttention": "edgefc.layers.attention.structured",
+    "TiedAttention": "edgefc.layers.tied.attention",
+    "TiedBottleneck": "edgefc.layers.tied.bottleneck",
+    "TiedFFN": "edgefc.layers.tied.ffn",
 }
 
 __all__ = [
@@ -44,21 +44,21 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from edgefc.layers.attention import StructuredAttention as StructuredAttention
-    from edgefc.layers.bilinear import BilinearLinear as BilinearLinear
-    from edgefc.layers.bilinear_conv import BilinearConv2d as BilinearConv2d
-    from edgefc.layers.bilinear_embedding import BilinearEmbedding as BilinearEmbedding
-    from edgefc.layers.bilinear_lstm import BilinearLSTM as BilinearLSTM
-    from edgefc.layers.circulant import CirculantLinear as CirculantLinear
-    from edgefc.layers.circulant_conv import CirculantConv2d as CirculantConv2d
-    from edgefc.layers.circulant_lstm import CirculantLSTM as CirculantLSTM
-    from edgefc.layers.eugen import EUGenLinear as EUGenLinear
-    from edgefc.layers.prp import PRPLinear as PRPLinear
-    from edgefc.layers.prp_conv import PRPConv2d as PRPConv2d
-    from edgefc.layers.prp_embedding import PRPEmbedding as PRPEmbedding
-    from edgefc.layers.tied_attention import TiedAttention as TiedAttention
-    from edgefc.layers.tied_bottleneck import TiedBottleneck as TiedBottleneck
-    from edgefc.layers.tied_ffn import TiedFFN as TiedFFN
+    from edgefc.layers.attention.structured import StructuredAttention as StructuredAttention
+    from edgefc.layers.bilinear.conv import BilinearConv2d as BilinearConv2d
+    from edgefc.layers.bilinear.embedding import BilinearEmbedding as BilinearEmbedding
+    from edgefc.layers.bilinear.linear import BilinearLinear as BilinearLinear
+    from edgefc.layers.bilinear.lstm import BilinearLSTM as BilinearLSTM
+    from edgefc.layers.circulant.conv import CirculantConv2d as CirculantConv2d
+    from edgefc.layers.circulant.linear import CirculantLinear as CirculantLinear
+    from edgefc.layers.circulant.lstm import CirculantLSTM as CirculantLSTM
+    from edgefc.layers.eugen.linear import EUGenLinear as EUGenLinear
+    from edgefc.layers.prp.conv import PRPConv2d as PRPConv2d
+    from edgefc.layers.prp.embedding import PRPEmbedding as PRPEmbedding
+    from edgefc.layers.prp.linear import PRPLinear as PRPLinear
+    from edgefc.layers.tied.attention import TiedAttention as TiedAttention
+    from edgefc.layers.tied.bottleneck import TiedBottleneck as TiedBottleneck
+    from edgefc.layers.tied.ffn import TiedFFN as TiedFFN
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ import edgefc
 import edgefc.commands
 from edgefc import endings, screen
 from edgefc.errors import EdgefcError, refused_by_system, said_by
-from edgefc.runtime.child import OWN_ENVIRONMENT
+from edgefc.runtime.probes.child import OWN_ENVIRONMENT
 from edgefc.screen import Parser, err
 
 

@@ -29,7 +29,7 @@ _LOOK_S = 0.1
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hangup"}
 _SIGNALS: dict[int, str] = {getattr(signal, name): word for name, word in _WORDS.items() if hasattr(signal, name)}
 _DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
-_leave = os._exit  # while code of the model runs, os._exit() raises an exception (export/isolation.py)
+_leave = os._exit  # while code of the model runs, os._exit() raises an exception (export/model/isolation.py)
 _OVER = b"\0"  # no signal has this number
 
 

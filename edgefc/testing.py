@@ -20,9 +20,10 @@ with needs_extra("torch", "edgefc.testing"):
     from onnx.reference.ops import op_loop
     from torch import Tensor, nn
 
-    from edgefc.export import measures, passes
+    from edgefc.export import passes
     from edgefc.export.build import DOMAIN
     from edgefc.export.options import Options
+    from edgefc.export.verifying import measures
 
 __all__ = ["assert_close", "layer_model", "run_onnxruntime", "run_reference"]
 
@@ -156,7 +157,7 @@ def _node_of(layer: nn.Module, x: Tensor) -> tuple[str, list[Tensor], dict[str, 
     if len(calls) != 1:
         raise UsageError(
             f"{type(layer).__name__} shows itself to the exporter by {len(calls)} nodes and layer_model() takes one. "
-            "Give a layer whose forward returns edgefc.layers.symbolic.layer_node(...) within torch.onnx.export."
+            "Give a layer whose forward returns one layer_node(...) of edgefc.layers.common.onnx_node."
         )
     return calls[0]
 

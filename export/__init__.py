@@ -1,6 +1,15 @@
 """torch model -> one .onnx file whose structured layers are `edgefc::` nodes. Needs torch and onnx.
 
-edgefc.export.inspector reads such files without torch, so the names below are imported on first use.
+    exporter.py  export(): tracing/ > passes.py > lowerings/ (with bodies/) > saving/ > verifying/
+    tracing/     a torch model and example inputs -> a checked graph
+    lowerings/   what each operator's function and nodes are; bodies/: the functions in standard operators
+    saving/      the graph and its weights as files
+    verifying/   verify(): a file against its model
+    inspecting/  inspect(): what a file holds, without torch
+    model/       the torch model: from a SOURCE, and put back as it was
+
+Imports layers/ and generator/, never runtime/ or devices/: they meet in the file.
+inspecting/ runs without torch, so the names below are imported on first use.
 """
 
 import importlib
@@ -10,15 +19,15 @@ if TYPE_CHECKING:
     from edgefc.export.exporter import ExportReport as ExportReport
     from edgefc.export.exporter import TensorInfo as TensorInfo
     from edgefc.export.exporter import export as export
-    from edgefc.export.verifier import VerifyReport as VerifyReport
-    from edgefc.export.verifier import verify as verify
+    from edgefc.export.verifying.verifier import VerifyReport as VerifyReport
+    from edgefc.export.verifying.verifier import verify as verify
 
 _NAMES = {
     "ExportReport": "exporter",
     "TensorInfo": "exporter",
     "export": "exporter",
-    "VerifyReport": "verifier",
-    "verify": "verifier",
+    "VerifyReport": "verifying.verifier",
+    "verify": "verifying.verifier",
 }
 
 __all__ = ["ExportReport", "TensorInfo", "VerifyReport", "export", "verify"]

@@ -1,4 +1,4 @@
-"""Element-wise functions in ONNX operators, chosen by the number that edgefc.layers.facts gives them."""
+"""Element-wise functions in ONNX operators, chosen by the number that edgefc.layers.common.facts gives them."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgefc.export.build import Body
-from edgefc.layers.facts import ACTIVATIONS
+from edgefc.layers.common.facts import ACTIVATIONS
 
 Write = Callable[[Body, ir.Value], ir.Value]
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from edgefc.layers.facts import DOMAIN_VERSION as DOMAIN_VERSION
+from edgefc.layers.common.facts import DOMAIN_VERSION as DOMAIN_VERSION
 
 DOMAIN = "edgefc"
 

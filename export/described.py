@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgefc.layers.facts import ACTIVATIONS
+from edgefc.layers.common.facts import ACTIVATIONS
 
 
 @dataclass(frozen=True)

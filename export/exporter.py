@@ -11,17 +11,17 @@ from torch import nn
 
 from edgefc.errors import UsageError, shortened
 from edgefc.export import passes
-from edgefc.export.axes import fixed_axes
-from edgefc.export.dynamic_shapes import without_collection
-from edgefc.export.examples import Args, example_inputs
 from edgefc.export.lowerings.prp import numbers_held
-from edgefc.export.masks import mask_with_infinity
+from edgefc.export.model.state import as_given
 from edgefc.export.options import Options
-from edgefc.export.preparing import prepare, refresh
-from edgefc.export.saving import publish, write
-from edgefc.export.state import as_given
-from edgefc.export.tracing import check_model, quiet, trace
-from edgefc.export.verifier import VerifyReport, compare
+from edgefc.export.saving.write import publish, write
+from edgefc.export.tracing.axes import fixed_axes
+from edgefc.export.tracing.dynamic_shapes import without_collection
+from edgefc.export.tracing.examples import Args, example_inputs
+from edgefc.export.tracing.masks import mask_with_infinity
+from edgefc.export.tracing.preparing import prepare, refresh
+from edgefc.export.tracing.trace import check_model, quiet, trace
+from edgefc.export.verifying.verifier import VerifyReport, compare
 from edgefc.files import place_of, staging
 from edgefc.progress import elapsed
 
@@ -106,7 +106,7 @@ def export(
         output_names: names for the outputs, in order. Without them outputs have the names of the fields of what the
             model returns ("logits"), or "output", or output_0, output_1, ...
         cache: for decoders of the transformers package: past keys and values become inputs, and the longer ones
-            outputs; see edgefc/export/caches.py. Without it such a model is exported without its cache.
+            outputs; see edgefc/export/tracing/caches.py. Without it such a model is exported without its cache.
         opset: 18 to 23.
         circulant: "matmul", the FFT as matrix products; "dft", the DFT operator, slower in onnxruntime.
         prp: "resident", matrices folded when the file is loaded, speed and memory of a dense layer; "streaming",

@@ -13,10 +13,10 @@ from onnx_ir.passes.common import (
 
 import edgefc
 from edgefc.errors import ExportError
-from edgefc.export.adapter import own_name
 from edgefc.export.build import DOMAIN, DOMAIN_VERSION
 from edgefc.export.options import Options
 from edgefc.export.registry import lowerings
+from edgefc.export.tracing.adapter import own_name
 from edgefc.generator import VERSION as GENERATOR_VERSION
 from edgefc.scopes import FLAT_KEY, torch_scope
 from edgefc.scopes import LAYER_KEY as LAYER_KEY

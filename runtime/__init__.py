@@ -1,15 +1,13 @@
 """Run .onnx files with onnxruntime, and measure what they cost. Needs numpy and onnxruntime, never torch.
 
-    session.py    Session: a checked, preset onnxruntime session
-    profiler.py   profile(): load, first run, steady state and memory of one or more models
-    runner.py     where the probes run: on this machine, or on a device
-    record.py     Record: what profile() returns, and its file format (parts.py has its sections)
-    record_file.py  RecordFile: the file of a record that grows while models are measured
-    table.py      show(): a record for people
+    session.py    Session: a checked, preset onnxruntime session. inputs.py, signature.py, presets.py, operators.py,
+                  graph.py and failures.py: what it is fed, what a file asks for, and what onnxruntime says
+    probes/       measurements that run in a child process or on a board
+    profiling/    profile(): request -> probes -> record -> table
     native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
-    child.py      asks a child process; ends.py says why one ended without an answer
-    probe.py      the start of a child process: it ends with its parent, and at its time limit
-    probe_*.py    what children answer; they import the standard library, numpy and onnxruntime only
+
+Files of this folder import neither probes/ nor profiling/. A file is the only way in from export/: neither folder
+imports the other. devices/ imports this folder.
 
 onnxruntime 1.31 reads the environment variable ORT_DISABLE_TELEMETRY when it is imported. Where it is not set to 1, it
 writes an identifier of the device and queued events below the home folder. The edgefc command and the children of
@@ -24,19 +22,19 @@ from typing import TYPE_CHECKING, Any
 # Imported on first use: a probe that counts bytes must not carry pydantic.
 _NAMES = {
     "Session": "edgefc.runtime.session",
-    "profile": "edgefc.runtime.profiler",
-    "Record": "edgefc.runtime.record",
-    "Report": "edgefc.runtime.record",
-    "Model": "edgefc.runtime.request",
+    "profile": "edgefc.runtime.profiling.profiler",
+    "Record": "edgefc.runtime.profiling.record",
+    "Report": "edgefc.runtime.profiling.record",
+    "Model": "edgefc.runtime.profiling.request",
 }
 
 __all__ = ["Session", "profile", "Record", "Report", "Model"]
 
 if TYPE_CHECKING:
-    from edgefc.runtime.profiler import profile as profile
-    from edgefc.runtime.record import Record as Record
-    from edgefc.runtime.record import Report as Report
-    from edgefc.runtime.request import Model as Model
+    from edgefc.runtime.profiling.profiler import profile as profile
+    from edgefc.runtime.profiling.record import Record as Record
+    from edgefc.runtime.profiling.record import Report as Report
+    from edgefc.runtime.profiling.request import Model as Model
     from edgefc.runtime.session import Session as Session
 
 

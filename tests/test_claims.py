@@ -10,7 +10,7 @@ from torch import nn
 import edgefc
 from edgefc.export import export
 from edgefc.runtime import Record, profile
-from edgefc.runtime.parts import Cell
+from edgefc.runtime.profiling.parts import Cell
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgefc.errors import UsageError
 from edgefc.files import check_writable, staged, write_text
-from tests.cli_models import files
+from tests.support.cli_models import files
 
 ROOT = Path(__file__).resolve().parents[1]
 

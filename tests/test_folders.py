@@ -13,7 +13,7 @@ from edgefc.devices import inventory, userland
 from edgefc.devices.browser import onnxruntime_web
 from edgefc.devices.inventory import Device
 from edgefc.errors import UsageError
-from tests.onnx_models import matmul
+from tests.support.onnx_models import matmul
 
 
 @pytest.fixture

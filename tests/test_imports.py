@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import edgefc.commands
-from tests import onnx_models
+from tests.support import onnx_models
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH_SIDE = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "sklearn")

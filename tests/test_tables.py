@@ -17,7 +17,7 @@ from onnx import helper
 from edgefc.cli import main
 from edgefc.screen import width
 from edgefc.tables import print_table, table_lines
-from tests import onnx_models as models
+from tests.support import onnx_models as models
 
 ROOT = str(Path(__file__).resolve().parents[1])
 COLUMNS = ("model", "batch", "threads", "median", "peak memory", "speed vs first (higher is better)")

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from edgefc.devices.browser.refusals import refusal
 from edgefc.errors import DeviceError
-from edgefc.runtime.parts import Part
+from edgefc.runtime.profiling.parts import Part
 from edgefc.runtime.signature import Array, Port
 
 _LONGEST = 300  # characters of a name or a version

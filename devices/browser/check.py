@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from edgefc.devices.board.check import Line, Report
 from edgefc.devices.browser import chromium, onnxruntime_web
 from edgefc.devices.browser.answers import Facts
 from edgefc.devices.browser.opened import Opened
-from edgefc.devices.check import Line, Report
 from edgefc.errors import DeviceError
 
 

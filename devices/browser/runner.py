@@ -14,9 +14,9 @@ from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.options import check_native, session_options
 from edgefc.devices.browser.refusals import refusal
 from edgefc.errors import DeviceError, UsageError
-from edgefc.runtime import child
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, fed
-from edgefc.runtime.null_model import null_model
+from edgefc.runtime.probes import child
+from edgefc.runtime.probes.null_model import null_model
 from edgefc.runtime.signature import Array, Port, check_feeds
 
 NO_PEAK = "a browser tells no peak; what it tells is in the record's heap"
@@ -56,15 +56,15 @@ class Browser:
         for model in question.get("models") or [question["model"]]:
             wanted = {"activations": "float32", **question, **model}
             check_native(wanted["native"], wanted["activations"], model["path"])
-        if probe == "probe_check":
+        if probe == "trial":
             return self._check(question, limit_s)
-        if probe == "probe_steady":
+        if probe == "steady":
             return self._steady(question, about, limit_s)
         models = [self._fed(question["model"]["path"], question, limit_s)]
-        if probe == "probe_load":
+        if probe == "load":
             found, took = self._put("load", question, models, about, limit_s)
             return answers.load_of(found, took)
-        if probe == "probe_memory":
+        if probe == "memory":
             found, _ = self._put("memory", question, models, about, limit_s)
             return {"missing": NO_PEAK, "heap": answers.heap_of(found)}
         raise DeviceError(f"a browser does not answer {probe!r}. Use the same edgefc for both.")

@@ -8,10 +8,10 @@ from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.runner import Browser, check_threads
 from edgefc.devices.browser.server import Server
 from edgefc.errors import DeviceError, UsageError
-from edgefc.runtime.profiler import profile
-from edgefc.runtime.record import Record
-from edgefc.runtime.request import Counts, Paths, counts, models_of
-from edgefc.runtime.table import bytes_text, name_of, time_text
+from edgefc.runtime.profiling.profiler import profile
+from edgefc.runtime.profiling.record import Record
+from edgefc.runtime.profiling.request import Counts, Paths, counts, models_of
+from edgefc.runtime.profiling.table import bytes_text, name_of, time_text
 from edgefc.screen import err
 
 HOST = "127.0.0.1"

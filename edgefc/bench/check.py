@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgefc.errors import CheckFailed
-from edgefc.export.measures import nmse
+from edgefc.export.verifying.measures import nmse
 from edgefc.runtime import Model, Session
 
 FLOAT32, INT8, INT4 = 1e-6, 1e-3, 3e-2

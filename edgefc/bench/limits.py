@@ -20,7 +20,7 @@ import numpy as np
 
 from edgefc.errors import UsageError
 from edgefc.runtime import native
-from edgefc.runtime.parts import Part
+from edgefc.runtime.profiling.parts import Part
 
 PASSES = 7
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")

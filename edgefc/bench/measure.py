@@ -17,10 +17,10 @@ from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOu
 from edgefc.errors import CheckFailed, EdgefcError, UsageError
 from edgefc.progress import Bar
 from edgefc.runtime import profile
-from edgefc.runtime.machine import environment
-from edgefc.runtime.parts import Cell, Environment, Memory
-from edgefc.runtime.record import Record
-from edgefc.runtime.request import seconds
+from edgefc.runtime.probes.machine import environment
+from edgefc.runtime.profiling.parts import Cell, Environment, Memory
+from edgefc.runtime.profiling.record import Record
+from edgefc.runtime.profiling.request import seconds
 
 SIZES, BATCHES, TIME_S = (1024, 4096), (1, 64), 0.2
 PROCESSES, ROUNDS, SAMPLES = 2, 5, 200

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from edgefc.catalogue import Called, Entry
 from edgefc.errors import ModelError
 from edgefc.export import export
-from edgefc.layers.checkpoint import holds_weights
+from edgefc.layers.common.checkpoint import holds_weights
 from edgefc.runtime import Model, Session
 from edgefc.runtime.native import library_path
 

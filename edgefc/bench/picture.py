@@ -18,7 +18,7 @@ from edgefc.bench import table
 from edgefc.bench.record import BenchRecord, Row
 from edgefc.errors import UsageError
 from edgefc.files import staged
-from edgefc.runtime.table import time_text
+from edgefc.runtime.profiling.table import time_text
 
 FORMATS = (".svg", ".png")
 _COLOURS = LinearSegmentedColormap.from_list("over dense", ["#b35806", "#f1a340", "#f7f7f7", "#67a9cf", "#053061"])

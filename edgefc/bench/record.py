@@ -22,8 +22,8 @@ from pydantic import Field
 
 from edgefc.bench.limits import Limits
 from edgefc.files import write_text
-from edgefc.runtime.parts import Environment, Part
-from edgefc.runtime.record import Record, read_json
+from edgefc.runtime.profiling.parts import Environment, Part
+from edgefc.runtime.profiling.record import Record, read_json
 
 SCHEMA_VERSION: Literal[2] = 2
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from edgefc.bench.record import BenchRecord, LeftOut, Row
-from edgefc.runtime.table import bytes_text, time_text
+from edgefc.runtime.profiling.table import bytes_text, time_text
 from edgefc.screen import out
 from edgefc.tables import print_table
 

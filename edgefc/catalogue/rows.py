@@ -10,7 +10,7 @@ from torch import nn
 from edgefc import temporary
 from edgefc.catalogue import Called, Entry, entries
 from edgefc.export import export
-from edgefc.export.inspector import inspect
+from edgefc.export.inspecting.inspector import inspect
 from edgefc.progress import Bar
 from edgefc.recipes.measured import summary
 

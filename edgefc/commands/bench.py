@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.json, *([args.plot] if args.plot else []))
     from edgefc.bench.record import BenchRecord
     from edgefc.bench.table import show
-    from edgefc.runtime.record_file import RecordFile
+    from edgefc.runtime.profiling.record_file import RecordFile
 
     file = RecordFile[BenchRecord](args.json)
     try:

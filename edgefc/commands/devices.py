@@ -32,7 +32,7 @@ from edgefc.screen import out
 
 if TYPE_CHECKING:
     from edgefc.devices.inventory import Transport
-    from edgefc.devices.profile import Profile
+    from edgefc.devices.profiles.profile import Profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from edgefc.devices.browser.serve import serve
     from edgefc.files import check_writable
-    from edgefc.runtime.table import show
+    from edgefc.runtime.profiling.table import show
 
     if args.json is not None:
         check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
@@ -115,8 +115,8 @@ def _add(args: argparse.Namespace) -> int:
 
 def _check(name: str, path: Path | None) -> int:
     from edgefc.devices import inventory
+    from edgefc.devices.board.check import as_json, check
     from edgefc.devices.browser.check import check as check_browser
-    from edgefc.devices.check import as_json, check
     from edgefc.devices.connect import HERE, WEB, transport
     from edgefc.devices.transports.local import this_machine
     from edgefc.files import check_writable, write_text
@@ -140,8 +140,8 @@ def _check(name: str, path: Path | None) -> int:
 
 
 def _provision(name: str, wheels: Path | None) -> int:
+    from edgefc.devices.board.provision import provision
     from edgefc.devices.connect import transport
-    from edgefc.devices.provision import provision
     from edgefc.errors import UsageError
 
     if wheels is not None and not wheels.is_dir():
@@ -156,7 +156,8 @@ def _provision(name: str, wheels: Path | None) -> int:
 
 
 def _list(path: Path | None) -> int:
-    from edgefc.devices import inventory, profile
+    from edgefc.devices import inventory
+    from edgefc.devices.profiles import profile
     from edgefc.files import check_writable, write_text
     from edgefc.tables import print_table
 
@@ -181,7 +182,7 @@ def _list(path: Path | None) -> int:
 
 
 def _row(profile: "Profile") -> tuple[str, ...]:
-    from edgefc.devices.rates import usable
+    from edgefc.devices.estimating.rates import usable
 
     cores = " + ".join(f"{each.cores.value} {each.core.value}" for each in profile.clusters)
     clock = f"{profile.clusters[0].max_clock_hz.value / 1e9:.1f}" if profile.clusters else ""

@@ -27,8 +27,8 @@ from edgefc.options import count
 from edgefc.screen import out
 
 if TYPE_CHECKING:
-    from edgefc.devices.estimate import Calibration, Estimate
-    from edgefc.devices.profile import Profile
+    from edgefc.devices.estimating.estimate import Calibration, Estimate
+    from edgefc.devices.profiles.profile import Profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgefc.devices.estimate import Calibration, estimate
-    from edgefc.devices.rates import of_profile
-    from edgefc.devices.work import work_of
+    from edgefc.devices.estimating.estimate import Calibration, estimate
+    from edgefc.devices.estimating.rates import of_profile
+    from edgefc.devices.estimating.work import work_of
     from edgefc.errors import UsageError
     from edgefc.files import check_writable, write_text
 
@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _profile(name: str) -> "Profile":
-    from edgefc.devices import inventory, profile
+    from edgefc.devices import inventory
+    from edgefc.devices.profiles import profile
     from edgefc.errors import UsageError
 
     mine = inventory.devices()
@@ -79,7 +80,7 @@ def _profile(name: str) -> "Profile":
 
 
 def _show(found: "Estimate", calibration: "Calibration", *, every: bool) -> None:
-    from edgefc.runtime.table import bytes_text, time_text
+    from edgefc.runtime.profiling.table import bytes_text, time_text
     from edgefc.tables import first_rows, print_table
 
     def time(seconds: float) -> str:

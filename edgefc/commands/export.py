@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edgefc.errors import UsageError
     from edgefc.export import export
-    from edgefc.export.source import load_model
+    from edgefc.export.model.source import load_model
     from edgefc.files import check_writable, exists, place_of, write_text
 
     if exists(place_of(args.output).target) and not args.force:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from edgefc.screen import out
 
 if TYPE_CHECKING:
-    from edgefc.export.inspector import Inspection, Layer
+    from edgefc.export.inspecting.inspector import Inspection, Layer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.files import check_writable, write_text
 
     with needs_extra("torch", "edgefc inspect"):
-        from edgefc.export.inspector import inspect
+        from edgefc.export.inspecting.inspector import inspect
 
     if args.json is not None:
         check_writable(args.json, args.model)

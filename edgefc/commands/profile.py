@@ -37,7 +37,7 @@ from edgefc.options import count, counts, number, real, seconds, shown
 from edgefc.screen import err, reported
 
 if TYPE_CHECKING:
-    from edgefc.runtime.record import Report
+    from edgefc.runtime.profiling.record import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,10 +122,10 @@ def _once(option: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
     """What was finished is shown and written, also when the device is lost or Ctrl-C is pressed."""
     from edgefc.errors import EdgefcError
-    from edgefc.runtime.profiler import profile
-    from edgefc.runtime.record import Record
-    from edgefc.runtime.record_file import RecordFile
-    from edgefc.runtime.table import show
+    from edgefc.runtime.profiling.profiler import profile
+    from edgefc.runtime.profiling.record import Record
+    from edgefc.runtime.profiling.record_file import RecordFile
+    from edgefc.runtime.profiling.table import show
 
     file = RecordFile[Record](args.json)
     try:
@@ -145,8 +145,8 @@ def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
 def _several(args: argparse.Namespace, options: dict[str, Any]) -> int:
     from edgefc.devices.many import Interrupted, profile_many
     from edgefc.errors import DeviceError
-    from edgefc.runtime.record import Report
-    from edgefc.runtime.record_file import RecordFile
+    from edgefc.runtime.profiling.record import Report
+    from edgefc.runtime.profiling.record_file import RecordFile
 
     file = RecordFile[Report](args.json)
     try:
@@ -164,7 +164,7 @@ def _several(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _show(report: "Report") -> None:
-    from edgefc.runtime.table import show
+    from edgefc.runtime.profiling.table import show
 
     if report.records:
         show(*report.records)

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.export import verify
-    from edgefc.export.source import load_model
+    from edgefc.export.model.source import load_model
     from edgefc.files import check_writable
     from edgefc.screen import out, reported
 

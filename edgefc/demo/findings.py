@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from scipy.stats import t as student_t
 
 from edgefc.demo.results import File, Latency, Results
-from edgefc.runtime.table import bytes_text, time_text
+from edgefc.runtime.profiling.table import bytes_text, time_text
 
 Verdict = Literal["wins", "loses", "undecided"]
 

@@ -22,10 +22,12 @@ from edgefc.demo.results import Recipe, Training
 from edgefc.demo.train import count_right
 from edgefc.errors import UsageError
 from edgefc.files import staged
-from edgefc.layers import circulant, prp, seeded
+from edgefc.layers.circulant import linear as circulant_linear
+from edgefc.layers.common import seeded
+from edgefc.layers.prp import linear as prp_linear
 
 FOLDER = "trained"
-_CODE = (data, models, train, circulant, prp, seeded)
+_CODE = (data, models, train, circulant_linear, prp_linear, seeded)
 
 
 def fingerprint(recipe: Recipe, versions: Mapping[str, str]) -> str:

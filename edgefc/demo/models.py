@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.demo.data import CLASSES, PIXELS, digits
-from edgefc.layers.circulant import CirculantLinear
-from edgefc.layers.prp import PRPLinear
+from edgefc.layers.circulant.linear import CirculantLinear
+from edgefc.layers.prp.linear import PRPLinear
 
 KINDS = ("dense", "circulant", "prp")
 WIDTH = 2048

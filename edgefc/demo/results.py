@@ -14,7 +14,7 @@ Format history (schema_version):
 
 from typing import Literal
 
-from edgefc.runtime.parts import Environment, Part
+from edgefc.runtime.profiling.parts import Environment, Part
 
 SCHEMA_VERSION: Literal[2] = 2
 

@@ -30,7 +30,7 @@ from edgefc.export import export
 from edgefc.files import write_text
 from edgefc.progress import Bar
 from edgefc.runtime import Record, profile
-from edgefc.runtime.parts import Cell
+from edgefc.runtime.profiling.parts import Cell
 from edgefc.screen import err, out
 
 BATCHES = (1, 64)

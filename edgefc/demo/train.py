@@ -5,8 +5,8 @@ only where it starts differs. Scales near 1 (PRP) and shared kernels (circulant)
 
 The rule behind RATES: of 0.001, 0.003, 0.01 and 0.03 take the rate with the best mean accuracy on a fifth of the
 training digits kept aside, the rest trained on, over the splits of seeds 100, 101 and 102; of equal ones the smallest.
-`pytest -m slow tests/test_demo.py` applies it again. Those digits are among the test digits of other seeds, as in
-any choice made on 1,797 digits, so accuracies may be a little high, for all kinds alike.
+`pytest -m slow tests/commands/test_demo.py` applies it again. Those digits are among the test digits of other seeds,
+as in any choice made on 1,797 digits, so accuracies may be a little high, for all kinds alike.
 """
 
 import time

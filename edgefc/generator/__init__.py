@@ -1,7 +1,7 @@
 """The seeded matrix: a counter-based generator in uint32 arithmetic, here in numpy.
 
 README.md beside this file is the specification; golden.json holds vectors that every implementation
-reproduces to the bit: this one, edgefc.layers.seeded (torch) and edgefc.export.seeded (ONNX).
+reproduces to the bit: this one, edgefc.layers.common.seeded (torch) and edgefc.export.seeded (ONNX).
 
     seed, row, column  ->  word(seed, row, column)      32 bits, computed alone, no state
     word               ->  codes of 1, 2, 4 or 8 bits   low bits first, consecutive inputs
@@ -24,7 +24,7 @@ VERSION = 1
 SHIFT_1, MULTIPLY_1, SHIFT_2, MULTIPLY_2, SHIFT_3 = 16, 0x21F0AAAD, 15, 0x735A2D97, 15
 """The finaliser: parameters cited as found by TheIronBorn, https://github.com/skeeto/hash-prospector/issues/19.
 
-That they serve here, with a twist between the multiplies, is shown by tests/test_generator_statistics.py alone."""
+That they serve here, with a twist between the multiplies, is shown by tests/generator/test_statistics.py alone."""
 
 WORD_SHIFTS = 16, 15, 16
 """The shifts of `words`, where the twist comes between: 16 last, 15 in the finaliser."""

@@ -7,5 +7,5 @@
     attributes.py  check_attributes(): those of edgefc nodes
     protobuf.py    the fields of a protobuf message, read from a file by position
 
-The standard library only: the agent on a board carries these modules (devices/pack.py).
+The standard library only: the agent on a board carries these modules (devices/board/pack.py).
 """  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import nn
 
-from edgefc.layers.bilinear import BilinearLinear
-from edgefc.layers.bilinear_conv import BilinearConv2d
-from edgefc.layers.factors import factors
+from edgefc.layers.bilinear.conv import BilinearConv2d
+from edgefc.layers.bilinear.factors import factors
+from edgefc.layers.bilinear.linear import BilinearLinear
 from edgefc.recipes import data, folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes

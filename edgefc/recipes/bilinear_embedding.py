@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.layers.bilinear_embedding import BilinearEmbedding
+from edgefc.layers.bilinear.embedding import BilinearEmbedding
 from edgefc.recipes import data, folders
 from edgefc.recipes.data import Part
 from edgefc.recipes.fit import accuracy, fit_classes

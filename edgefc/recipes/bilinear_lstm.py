@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.layers.bilinear_lstm import BilinearLSTM
+from edgefc.layers.bilinear.lstm import BilinearLSTM
 from edgefc.recipes import data, folders
 from edgefc.recipes.fit import fit
 from edgefc.recipes.recipe import Arm, Job, Metric, Recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from edgefc.layers.circulant import CirculantLinear
+from edgefc.layers.circulant.linear import CirculantLinear
 from edgefc.recipes import data, folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes

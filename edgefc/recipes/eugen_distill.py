@@ -23,8 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edgefc.layers.eugen import EUGenLinear
-from edgefc.layers.eugen_fit import fit_closed_form
+from edgefc.layers.eugen.fit import fit_closed_form
+from edgefc.layers.eugen.linear import EUGenLinear
 from edgefc.recipes import data, folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit, fit_classes

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.layers.eugen import EUGenLinear
+from edgefc.layers.eugen.linear import EUGenLinear
 from edgefc.recipes import data, folders
 from edgefc.recipes.fit import fit
 from edgefc.recipes.recipe import Arm, Job, Metric, Outcome, Recipe

@@ -30,8 +30,8 @@ from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Data, Job, Outcome, Recipe
 from edgefc.recipes.results import SCHEMA_VERSION, ArmPart, Machine, MetricPart, Results, Run
 from edgefc.recipes.sizes import numbers
 from edgefc.recipes.sources import fingerprint
-from edgefc.runtime.machine import environment
-from edgefc.runtime.parts import Part
+from edgefc.runtime.probes.machine import environment
+from edgefc.runtime.profiling.parts import Part
 from edgefc.screen import err, out
 
 QUICK_SEEDS = 2

@@ -9,7 +9,7 @@ Format history (schema_version):
 from statistics import mean, stdev
 from typing import Literal
 
-from edgefc.runtime.parts import Part
+from edgefc.runtime.profiling.parts import Part
 
 SCHEMA_VERSION: Literal[1] = 1
 

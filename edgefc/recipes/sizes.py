@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from edgefc.layers.checkpoint import holds_weights
+from edgefc.layers.common.checkpoint import holds_weights
 
 
 def numbers(model: nn.Module) -> tuple[int, int]:

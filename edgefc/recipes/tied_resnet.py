@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgefc.layers.tied_bottleneck import TiedBottleneck
+from edgefc.layers.tied.bottleneck import TiedBottleneck
 from edgefc.recipes import data, folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes

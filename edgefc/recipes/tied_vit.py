@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgefc.layers.tied_attention import TiedAttention
-from edgefc.layers.tied_ffn import TiedFFN
+from edgefc.layers.tied.attention import TiedAttention
+from edgefc.layers.tied.ffn import TiedFFN
 from edgefc.recipes import data, folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes

@@ -12,7 +12,7 @@ Projections that each block has for itself are put in a k x k table first, row j
 the same steps run over its rows. At order 1 nothing of this is left.
 
 The seeded G is folded at load, as in PRP's resident body, but in one piece: it has m k rows and not as many as the
-layer has outputs. The source of the layer: edgefc/layers/eugen.py.
+layer has outputs. The source of the layer: edgefc/layers/eugen/linear.py.
 
 Letters: d inputs, m features, k order, P projections, e entries behind the input, B rows of inputs.
 """
@@ -27,7 +27,7 @@ from edgefc.export.activations import activate
 from edgefc.export.bodies.prp import table
 from edgefc.export.build import Body
 from edgefc.export.seeded import ceil_div, count, cut, keys, words
-from edgefc.layers.facts import MAX_ORDER
+from edgefc.layers.common.facts import MAX_ORDER
 
 STEPS = [2**i for i in range(MAX_ORDER.bit_length() - 1)]
 END = 2**31 - 1

@@ -9,7 +9,7 @@ from edgefc.export.bodies import bilinear
 from edgefc.export.build import function
 from edgefc.export.described import Described, describe_linear
 from edgefc.export.options import Options
-from edgefc.layers.facts import left_first
+from edgefc.layers.common.facts import left_first
 
 NAME = "BilinearLinear"
 INPUTS = ("x", "left", "right", "bias")

@@ -9,7 +9,7 @@ from edgefc.export.bodies import prp_hadamard
 from edgefc.export.build import function
 from edgefc.export.described import Described, describe_linear, unsigned
 from edgefc.export.options import Options
-from edgefc.layers.facts import cut
+from edgefc.layers.common.facts import cut
 
 NAME = "PRPHadamardLinear"
 INPUTS = ("x", "in_scale", "out_scale", "bias")

@@ -1,4 +1,4 @@
-// The functions of edgefc/layers/activations.py by their numbers, over floats in place.
+// The functions of edgefc/layers/common/activations.py by their numbers, over floats in place.
 //
 // Plain loops without branches or calls, which the compiler turns into vectors of the file that includes them; only sin
 // calls the C library, number by number. Relative errors stay at a few units in the last place, near zero and in the

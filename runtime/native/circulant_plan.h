@@ -8,7 +8,7 @@
 
 namespace edgefc {
 
-// Letters as in edgefc/layers/circulant.py: n inputs, m outputs, blocks of b, p down and q across.
+// Letters as in edgefc/layers/circulant/linear.py: n inputs, m outputs, blocks of b, p down and q across.
 struct CirculantJob {
   int64_t n, m, b, p, q;
   int64_t length;  // of the transform; b, or longer where a linear convolution is cheaper

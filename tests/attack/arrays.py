@@ -17,9 +17,9 @@ from onnx import TensorProto, helper
 from edgefc import CirculantLinear, PRPLinear
 from edgefc.runtime import Session, profile
 from edgefc.testing import layer_model
-from tests import layer_models, onnx_models
 from tests.attack.harness import Case
 from tests.attack.outcome import Fault
+from tests.support import layer_models, onnx_models
 
 Array = NDArray[Any]
 N, M = 12, 8

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import edgefc
 from edgefc.catalogue import Called, Entry, entries
 from edgefc.testing import layer_model
-from tests import native_ops, onnx_models
+from tests.support import native_ops, onnx_models
 
 WIDTH = 12
 _SEVERAL_NODES = "attention"  # layers that show themselves by several nodes; their parts are here by themselves

@@ -14,11 +14,11 @@ import numpy as np
 from edgefc.bench.record import BenchRecord
 from edgefc.runtime import Record, Report, profile
 from edgefc.runtime.inputs import read_npz
-from edgefc.runtime.table import show
-from tests import onnx_models
+from edgefc.runtime.profiling.table import show
 from tests.attack import files_bytes
 from tests.attack.harness import Case, command
 from tests.attack.outcome import Fault, Outcome
+from tests.support import onnx_models
 
 COUNT = 800
 _VALUES: tuple[Any, ...] = (

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from edgefc.runtime import Session, native
-from edgefc.runtime.request import model_file, models_of
+from edgefc.runtime.profiling.request import model_file, models_of
 from edgefc.runtime.session import Port
-from tests import cli_models
 from tests.attack import files_models
 from tests.attack.files_models import Base
 from tests.attack.harness import command
 from tests.attack.outcome import Fault, Outcome
+from tests.support import cli_models
 
 Array = NDArray[Any]
 Target = Callable[[Path, Base, random.Random], int | Outcome | None]
@@ -110,7 +110,7 @@ def profile(model: Path, base: Base, rng: random.Random) -> int:
 
 def verify(model: Path, base: Base, rng: random.Random) -> int:
     """Where it says that the file is right, it is, on the example too."""
-    code = command("verify", model, base.source or "tests.cli_models:dense", *_json(rng))
+    code = command("verify", model, base.source or "tests.support.cli_models:dense", *_json(rng))
     if code == 0 and base.source is not None:
         layer, x = getattr(files_models, base.source.rpartition(":")[2])()
         (port,) = opened(model, False).get_inputs()
@@ -125,7 +125,7 @@ def verify(model: Path, base: Base, rng: random.Random) -> int:
 
 def export_over(model: Path, base: Base, rng: random.Random) -> int | Outcome:
     """A good export over the hostile file. Afterwards it is the new model, and computes what that one does."""
-    code = command("export", "tests.cli_models:dense", "-o", model, "--force", "--no-verify")
+    code = command("export", "tests.support.cli_models:dense", "-o", model, "--force", "--no-verify")
     if code == 0:
         layer, x = cli_models.dense()
         with torch.no_grad():

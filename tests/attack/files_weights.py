@@ -16,15 +16,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from edgefc.export.source import load_model
-from edgefc.layers.checkpoint import holds_weights
-from tests import cli_models
+from edgefc.export.model.source import load_model
+from edgefc.layers.common.checkpoint import holds_weights
 from tests.attack import files_bytes
 from tests.attack.harness import Case, command
 from tests.attack.outcome import Fault, Outcome
+from tests.support import cli_models
 
 COUNT = 600
-_SOURCE = "tests.cli_models:tiny_and_inputs"
+_SOURCE = "tests.support.cli_models:tiny_and_inputs"
 _FILES = ("w.safetensors", "w.pt")
 State = dict[str, Any]
 

@@ -5,9 +5,9 @@ import importlib
 for _name in (
     "torch.export", "torch.onnx", "torch._dynamo", "torch._export", "onnx", "onnxscript", "onnxruntime",
     "torch.onnx._internal.exporter._core", "torch.onnx._internal.exporter._torchlib.ops.core", "edgefc.export",
-    "edgefc.export.source", "edgefc.runtime.profiler", "edgefc.runtime.table", "edgefc.bench.measure",
-    "edgefc.bench.picture", "edgefc.devices.estimate", "edgefc.devices.many", "edgefc.devices.host",
-    "edgefc.recipes.harness",
+    "edgefc.export.model.source", "edgefc.runtime.profiling.profiler", "edgefc.runtime.profiling.table",
+    "edgefc.bench.measure", "edgefc.bench.picture", "edgefc.devices.estimating.estimate", "edgefc.devices.many",
+    "edgefc.devices.board.client", "edgefc.recipes.harness",
 ):  # fmt: skip
     try:
         importlib.import_module(_name)

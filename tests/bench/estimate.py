@@ -2,7 +2,7 @@
 they are off.
 
     python tests/bench/estimate.py --cells cells.json            # measure, some minutes
-    python tests/bench/estimate.py --cells cells.json --write    # fit what was measured, write devices/constants.json
+    python tests/bench/estimate.py --cells cells.json --write    # fit it, write devices/estimating/constants.json
 
 A cell is one layer at one width and batch size, by its portable body on one thread. Latency is the first
 decile of the thread's CPU time over its runs, as on a machine that is left alone; memory is the peak above
@@ -28,7 +28,7 @@ from torch import nn
 from tqdm import tqdm
 
 import edgefc
-from edgefc.devices.estimate import (
+from edgefc.devices.estimating.estimate import (
     CONSTANTS,
     Calibration,
     Constants,
@@ -39,15 +39,15 @@ from edgefc.devices.estimate import (
     step_seconds,
     weight_speed,
 )
-from edgefc.devices.rates import Rates, of_this_machine
-from edgefc.devices.work import Step, Work, work_of
+from edgefc.devices.estimating.rates import Rates, of_this_machine
+from edgefc.devices.estimating.work import Step, Work, work_of
 from edgefc.export import export
 from edgefc.files import write_text
 from edgefc.runtime import Session
-from edgefc.runtime.child import ask
 from edgefc.runtime.inputs import Wanted, feeds_for
-from edgefc.runtime.machine import environment
-from edgefc.runtime.null_model import null_model
+from edgefc.runtime.probes.child import ask
+from edgefc.runtime.probes.machine import environment
+from edgefc.runtime.probes.null_model import null_model
 from edgefc.tables import print_table
 
 WIDTHS, BATCHES = (256, 512, 768, 1024, 2048, 4096), (1, 16, 64)
@@ -129,7 +129,7 @@ def _seconds(path: Path, batch: int) -> float:
 
 def _peak(path: Path, batch: int) -> int:
     found = ask(
-        "probe_memory", {"model": {"path": str(path)}, "inputs": None, "batch": batch, "native": "off"}, about=path.name
+        "memory", {"model": {"path": str(path)}, "inputs": None, "batch": batch, "native": "off"}, about=path.name
     )
     return int(found["peak_bytes"] - sum(found["imported"].values()))
 
@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=Path, required=True, help="what was measured; made when it is not there")
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
-    parser.add_argument("--write", action="store_true", help="write devices/constants.json")
+    parser.add_argument("--write", action="store_true", help="write devices/estimating/constants.json")
     args = parser.parse_args()
     if not args.cells.exists():
         torch.manual_seed(0)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 import edgefc
 from edgefc.files import write_text
 from edgefc.generator import CODEBOOKS
-from edgefc.layers.prp_matrices import DISTRIBUTIONS
+from edgefc.layers.prp.matrices import DISTRIBUTIONS
 from edgefc.runtime import profile
 from edgefc.tables import print_table
 

@@ -25,7 +25,8 @@ from edgefc.bench.record import NATIVE_INT8, BenchRecord, Row
 from edgefc.bench.table import conditions
 from edgefc.errors import EdgefcError
 from edgefc.export import export
-from edgefc.runtime import Session, stats
+from edgefc.runtime import Session
+from edgefc.runtime.probes import stats
 from edgefc.tables import print_table
 
 PRP, GAUSSIAN, CIRCULANT = "PRPLinear rademacher", "PRPLinear gaussian", "CirculantLinear"

@@ -1,4 +1,4 @@
-// The timing loop of runtime/steady.py, with one thing more: a browser's clock is coarse, so that a sample is the mean
+// The timing loop of runtime/probes/rounds.py, with one thing more: a browser's clock is coarse, so that a sample is the mean
 // of as many runs in a row as last SAMPLE_STEPS of its steps.
 //
 //     round     one block of each model, A B A B ..., so that what the machine does meanwhile hits all alike

@@ -1,0 +1,53 @@
+"""The agent as one file that any Python from 3.9 runs: the probes of profile() and agent.py, nothing twice.
+
+    pack()   the bytes of edgefc-agent.pyz and their sha256
+
+The same sources give the same bytes, so a board that has this agent is not sent it again.
+"""
+
+import hashlib
+import importlib
+import io
+import zipfile
+from functools import cache
+from pathlib import Path
+
+_PACKED = {
+    "edgefc": ("__init__", "attributes", "errors", "onnxruntime_text"),
+    "edgefc.modelfile": None,
+    "edgefc.runtime": ("__init__", "failures", "inputs", "operators", "presets", "session", "signature"),
+    "edgefc.runtime.native": ("__init__",),
+    "edgefc.runtime.probes": (
+        "__init__", "child", "ends", "facts", "heat", "load", "machine", "memory", "null_model", "rounds", "run",
+        "start", "stats", "steady", "trial",
+    ),
+    "edgefc.devices": ("__init__",),
+    "edgefc.devices.agent": ("__init__", "facts", "holder", "install", "lines", "main", "store"),
+}  # fmt: skip
+"""Modules by package; None where the whole package is packed."""
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
+# os._exit: the working thread may wait for a child that was just ended.
+_MAIN = (
+    "import os, sys\nfrom edgefc.devices.agent.main import main\ncode = main()\nsys.stderr.flush()\nos._exit(code)\n"
+)
+
+
+def sources() -> dict[str, Path]:
+    """Every packed file, by its place in the archive."""
+    found = {}
+    for package, names in _PACKED.items():
+        folder = Path(importlib.import_module(package).__path__[0])
+        for name in names or sorted(path.stem for path in folder.glob("*.py")):
+            found[f"{package.replace('.', '/')}/{name}.py"] = folder / f"{name}.py"
+    return found
+
+
+@cache
+def pack() -> tuple[bytes, str]:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sorted(sources().items()):
+            archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo("__main__.py", _LONG_AGO), _MAIN)
+    data = packed.getvalue()
+    return data, hashlib.sha256(data).hexdigest()

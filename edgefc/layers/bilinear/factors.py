@@ -1,0 +1,72 @@
+"""How a bilinear layer writes a size as d1 x d2, and how its factors start.
+
+Source: Yu, Gao, Zhou, Zhang, "Parameter-Efficient Deep Neural Networks With Bilinear Projections", IEEE TNNLS 2021,
+https://arxiv.org/abs/2011.01391, and the authors' code, https://github.com/yutao1008/Bi-DNNs.
+
+From the authors' code: d1 is the largest divisor of the size up to its square root, d2 = size / d1; every factor starts
+as glorot_uniform. Reconstruction of ours: a size whose d2 / d1 is above LONGEST, which without help would save little
+or nothing (a prime gives 1 x d), is padded to the next size whose ratio is not; several terms start smaller.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edgefc.errors import ShapeError
+from edgefc.layers.common.onnx_node import is_size
+
+LONGEST = 4
+"""d2 / d1 at most: d1 + d2 is then within a quarter of the least, 2 sqrt(d). It leaves 10 = 2 x 5 and 27 = 3 x 9 as the
+authors have them; 7 becomes 8 = 2 x 4, and 1009 becomes 1012 = 23 x 44."""
+
+
+def factors(size: int) -> tuple[int, int]:
+    """(d1, d2), d1 <= d2 <= LONGEST * d1, of the least product from `size` up that has such a split."""
+    while True:
+        first = next(d for d in range(math.isqrt(size), 0, -1) if size % d == 0)
+        if size // first <= LONGEST * first:
+            return first, size // first
+        size += 1
+
+
+def choose_factors(layer: str, name: str, size: int, given: Sequence[int] | None) -> tuple[int, int]:
+    """The factors that a user gave for `size` numbers under the keyword `name`, or those of the rule.
+
+    Raises:
+        ShapeError: not two whole numbers whose product is at least `size`.
+    """
+    if given is None:
+        return factors(size)
+    pair = tuple(given) if isinstance(given, Sequence) else ()
+    if len(pair) == 2 and all(is_size(d) for d in pair) and pair[0] * pair[1] >= size:
+        return operator.index(pair[0]), operator.index(pair[1])
+    d1, d2 = factors(size)
+    raise ShapeError(
+        f"{layer} cannot lay out {size} numbers by {name}={given!r}. "
+        f"Choose two whole numbers from 1 whose product is at least {size}, such as ({d1}, {d2})."
+    )
+
+
+def check_terms(layer: str, terms: int) -> int:
+    """`terms` as a plain int.
+
+    Raises:
+        ShapeError: not a whole number of at least 1.
+    """
+    if is_size(terms):
+        return operator.index(terms)
+    raise ShapeError(f"{layer} cannot sum terms={terms!r}. Choose a whole number from 1 to 2**31 - 1.")
+
+
+@torch.no_grad()
+def glorot_uniform_(factor: Tensor, *, terms: int = 1) -> Tensor:
+    """Fill (..., d, u) with U(-a, a), a = sqrt(6 / (d + u)), as Keras does.
+
+    With several terms both factors of each shrink by terms ** (1/4), so that the variance of their sum stays.
+    """
+    *_, d, u = factor.shape
+    bound = math.sqrt(6 / (d + u)) * terms**-0.25
+    return factor.uniform_(-bound, bound)

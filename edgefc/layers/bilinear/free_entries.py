@@ -1,0 +1,79 @@
+"""The matrix of low rank that is near to another one in the entries that are used; the others may be anything.
+
+Letters: blocks (m, n), used (m, n) of ones and zeros, r rank, down (m, r), across (n, r), E the error where used.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgefc.layers.common.descent import descend
+from edgefc.layers.common.low_rank import balanced
+
+_SWEEPS = 60
+_SETTLED = 1e-9
+"""A fit ends once a step would gain less than this share of the squared distance."""
+
+_EXACT = 1e-30
+"""The same as a share of the squared weight, for weights that have this form exactly."""
+
+
+def nearest_where_used(blocks: Tensor, used: Tensor, down: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """down and across, float64, whose product is nearer to `blocks` in the entries used than that of those given.
+
+    A stationary point, or near one after 60 sweeps. Columns are returned in pairs of the same norm.
+    """
+    fit = _Fit(blocks, used, down, across)
+    descend(fit.slopes, fit.move, fit.settled, sweeps=_SWEEPS, text="fitting factors")
+    return balanced(fit.down, fit.across)
+
+
+class _Fit:
+    """The point (down, across), with E and the squared distance."""
+
+    def __init__(self, blocks: Tensor, used: Tensor, down: Tensor, across: Tensor) -> None:
+        self.used, self.down, self.across = used, down, across
+        self.error = (down @ across.T - blocks) * used
+        self.distance, self.size = _dot(self.error, self.error), _dot(blocks, blocks)
+
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        for_down, for_across = -(self.error @ self.across), -(self.error.T @ self.down)
+        steps = _solved(for_down, self.across), _solved(for_across, self.down)
+        return torch.cat([for_down.flatten(), for_across.flatten()]), torch.cat([step.flatten() for step in steps])
+
+    def settled(self, power: float) -> bool:
+        return power <= max(_SETTLED * self.distance, _EXACT * self.size)
+
+    def move(self, direction: Tensor) -> None:
+        cut = self.down.numel()
+        down, across = direction[:cut].view_as(self.down), direction[cut:].view_as(self.across)
+        first = (torch.cat([down, self.down], 1) @ torch.cat([self.across, across], 1).T).mul_(self.used)
+        second = (down @ across.T).mul_(self.used)
+        t = _best_step(self.error, first, second)
+        self.down, self.across = self.down + t * down, self.across + t * across
+        self.error.add_(first, alpha=t).add_(second, alpha=t * t)
+        self.distance = _dot(self.error, self.error)
+
+
+def _solved(slope: Tensor, other: Tensor) -> Tensor:
+    """The step of alternating least squares, with free entries as they are: slope (other^T other)^-1."""
+    gram = other.T @ other
+    gram.diagonal().add_(1e-12 * gram.diagonal().max() + 1e-300)
+    step: Tensor = torch.linalg.solve(gram, slope, left=False)
+    return step
+
+
+def _best_step(error: Tensor, first: Tensor, second: Tensor) -> float:
+    """The positive t that minimises |error + t first + t^2 second|^2, or 0 if no positive t does."""
+    squares = [
+        _dot(error, error), 2 * _dot(error, first), _dot(first, first) + 2 * _dot(error, second),
+        2 * _dot(first, second), _dot(second, second),
+    ]  # fmt: skip
+    distance = np.polynomial.Polynomial(squares)
+    turns = distance.deriv().roots()
+    real = [turn.real for turn in map(complex, turns) if abs(turn.imag) <= 1e-9 * abs(turn)]
+    return min((t for t in real if t > 0), key=distance, default=0.0)
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.reshape(-1), b.reshape(-1)))

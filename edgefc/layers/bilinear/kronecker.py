@@ -1,0 +1,77 @@
+"""Sums of Kronecker products, which every bilinear layer is: x @ (sum_t kron(L_t, R_t)) = sum_t vec(L_t^T X R_t).
+
+From the authors' code (factors.py names it): one term, x and y as matrices row by row. Sums of several
+terms and fits to trained matrices are ours; the fit is Van Loan & Pitsianis, "Approximation with Kronecker Products",
+1993: with the matrix cut into d2 x u2 blocks, one block a row, the nearest sum is the nearest matrix of low rank.
+
+Letters: n = d1 d2 inputs (fewer when padded), m = u1 u2 outputs (fewer when cut), T terms.
+
+    left    (T, d1, u1)     right   (T, d2, u2)
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edgefc.layers.bilinear.free_entries import nearest_where_used
+from edgefc.layers.common.facts import left_first, left_first_cost, right_first_cost
+from edgefc.layers.common.low_rank import nearest_low_rank
+from edgefc.layers.common.onnx_node import check_finite
+
+Pair = tuple[int, int]
+
+
+def multiply_adds(d: Sequence[int], u: Sequence[int], terms: int) -> int:
+    """Of one row, in the cheaper order: T u1 d2 (d1 + u2) left first, T u2 d1 (d2 + u1) right first."""
+    return terms * min(left_first_cost(d, u), right_first_cost(d, u))
+
+
+def apply(x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """sum_t vec(L_t^T X R_t), x (..., d1 d2) -> (..., u1 u2), by two matrix products whatever the number of terms."""
+    (terms, d1, u1), (_, d2, u2) = left.shape, right.shape
+    x = x.reshape(*x.shape[:-1], d1, d2)
+    left, right = left.transpose(0, 1), right.transpose(0, 1)  # (d, T, u)
+    if left_first((d1, d2), (u1, u2)):
+        y = x.mT @ left.reshape(d1, terms * u1)  # (..., d2, T u1)
+        y = y.reshape(*y.shape[:-2], d2 * terms, u1).mT @ right.reshape(d2 * terms, u2)
+    else:
+        y = x @ right.reshape(d2, terms * u2)  # (..., d1, T u2)
+        y = left.reshape(d1 * terms, u1).mT @ y.reshape(*y.shape[:-2], d1 * terms, u2)
+    return y.flatten(-2)
+
+
+def expand(left: Tensor, right: Tensor, n: int, m: int) -> Tensor:
+    """The first n rows and m columns of sum_t kron(L_t, R_t): (n, m)."""
+    total = torch.kron(left[0], right[0])
+    for t in range(1, len(left)):
+        total = total + torch.kron(left[t], right[t])
+    return total[:n, :m]
+
+
+@torch.no_grad()
+def nearest(matrix: Tensor, d: Pair, u: Pair, terms: int) -> tuple[Tensor, Tensor]:
+    """left and right, float64, whose sum of Kronecker products is near to `matrix` (n, m) in the Frobenius norm.
+
+    The nearest where n = d1 d2 and m = u1 u2, to the precision of low_rank.py. Otherwise the entries beyond
+    the matrix are free. The fit starts with zeros there and only comes nearer; its result is a good approximation, not
+    proven to be the nearest.
+    """
+    n, m = matrix.shape
+    check_finite(matrix)
+    padding = (0, u[0] * u[1] - m, 0, d[0] * d[1] - n)
+    blocks = _rearranged(torch.nn.functional.pad(matrix.double(), padding), d, u)
+    down, across = nearest_low_rank(blocks, min(terms, *blocks.shape))
+    if any(padding):
+        used = torch.nn.functional.pad(torch.ones_like(matrix, dtype=torch.float64), padding)
+        down, across = nearest_where_used(blocks, _rearranged(used, d, u), down, across)
+    left, right = (
+        torch.nn.functional.pad(part.T, (0, 0, 0, terms - part.shape[1])).reshape(terms, d[i], u[i])
+        for i, part in enumerate((down, across))
+    )
+    return left, right
+
+
+def _rearranged(matrix: Tensor, d: Pair, u: Pair) -> Tensor:
+    """(d1 d2, u1 u2) -> (d1 u1, d2 u2): a block a row, so that kron(L, R) becomes vec(L) vec(R)^T."""
+    return matrix.reshape(d[0], d[1], u[0], u[1]).transpose(1, 2).reshape(d[0] * u[0], d[1] * u[1])

@@ -1,0 +1,137 @@
+"""Bilinear layer: the input as a matrix, multiplied from both sides by two small ones.
+
+Source: Yu, Gao, Zhou, Zhang, "Parameter-Efficient Deep Neural Networks With Bilinear Projections", IEEE TNNLS 2021,
+https://arxiv.org/abs/2011.01391, and the authors' code, https://github.com/yutao1008/Bi-DNNs.
+
+From the authors' code: x and y row by row as matrices, Y = L^T X R + B, sizes split by the rule in
+factors.py, glorot_uniform for each factor, zeros for the bias. Reconstructions of ours, which the authors
+do not have: sums of several terms, padding of sizes without a good split, the fit to a trained layer.
+
+Letters: n inputs, d1 d2 >= n; m outputs, u1 u2 >= m; T terms.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.layers.bilinear import kronecker
+from edgefc.layers.bilinear.factors import check_terms, choose_factors, glorot_uniform_
+from edgefc.layers.common.no_weight import no_weight
+from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.common.trained import trained_linear
+
+
+class BilinearLinear(nn.Module):
+    """sum_t vec(L_t^T X R_t) + bias, X the input row by row as (d1, d2).
+
+    For n = m = 4096 = 64 x 64 and one term, the factors store 8,192 numbers and take 524,288 multiply-adds a row; a
+    dense layer stores and takes 16,777,216. An input that is shorter than d1 d2 gets zeros behind it; outputs beyond m
+    are cut off.
+
+    Shapes:
+        left    (T, d1, u1)     right   (T, d2, u2)     bias    (m,) or None
+        x       (..., n)                                y       (..., m)
+
+    in_factors and out_factors are (d1, d2) and (u1, u2); without them the rule of the authors chooses.
+
+    Raises:
+        ShapeError: a size or a number of terms below 1, or factors whose product is below the size.
+    """
+
+    weight = property(no_weight)
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        terms: int = 1,
+        in_factors: Sequence[int] | None = None,
+        out_factors: Sequence[int] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.in_features, self.out_features = sizes(name, in_features, out_features)
+        self.terms = check_terms(name, terms)
+        self.in_factors = choose_factors(name, "in_factors", self.in_features, in_factors)
+        self.out_factors = choose_factors(name, "out_factors", self.out_features, out_factors)
+        (d1, d2), (u1, u2) = self.in_factors, self.out_factors
+        self.left = nn.Parameter(torch.empty(self.terms, d1, u1, device=device, dtype=dtype))
+        self.right = nn.Parameter(torch.empty(self.terms, d2, u2, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """glorot_uniform for each factor, several terms smaller so that the variance of their sum stays; bias zero."""
+        for factor in (self.left, self.right):
+            glorot_uniform_(factor, terms=self.terms)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
+        if torch.onnx.is_in_onnx_export():
+            return self._symbolic(x)
+        x = nn.functional.pad(x, (0, self.in_factors[0] * self.in_factors[1] - self.in_features))
+        y = kronecker.apply(x, self.left, self.right)[..., : self.out_features]
+        return y if self.bias is None else y + self.bias
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """The same map as one (m, n) matrix: the sum of kron(L_t, R_t), cut and transposed."""
+        return kronecker.expand(self.left, self.right, self.in_features, self.out_features).T.contiguous()
+
+    def multiply_adds(self) -> int:
+        """Of one row, padding included: T u1 d2 (d1 + u2) left first or T u2 d1 (d2 + u1) right first, the smaller."""
+        return kronecker.multiply_adds(self.in_factors, self.out_factors, self.terms)
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(
+        cls,
+        linear: nn.Module,
+        *,
+        terms: int = 1,
+        in_factors: Sequence[int] | None = None,
+        out_factors: Sequence[int] | None = None,
+    ) -> "BilinearLinear":
+        """The layer near to a trained linear layer in the Frobenius norm; the bias is kept.
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+
+        The nearest of all where nothing is padded or cut; else an approximation (kronecker.nearest).
+        """
+        trained = trained_linear(cls, linear)
+        weight = trained.weight
+        layer = cls(
+            trained.in_features, trained.out_features, trained.bias is not None, terms=terms, in_factors=in_factors,
+            out_factors=out_factors, device=weight.device, dtype=weight.dtype,
+        )  # fmt: skip
+        left, right = kronecker.nearest(weight.T, layer.in_factors, layer.out_factors, layer.terms)
+        layer.left.copy_(left)
+        layer.right.copy_(right)
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"terms={self.terms}, in_factors={self.in_factors}, out_factors={self.out_factors}"
+        )
+
+    def _symbolic(self, x: Tensor) -> Tensor:
+        bias = zero_bias(self.left, self.out_features) if self.bias is None else self.bias
+        attributes: dict[str, Attribute] = {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "in_factors": self.in_factors,
+            "out_factors": self.out_factors,
+            "terms": self.terms,
+        }
+        weights = (self.left, self.right, bias)
+        return layer_node(self, x, weights, attributes, (*x.shape[:-1], self.out_features), op="BilinearLinear")

@@ -1,0 +1,259 @@
+"""Circulant layer: seeded sign flips, then a circulant matrix, applied by FFT.
+
+Source: Cheng et al., "An Exploration of Parameter Redundancy in Deep Networks with Circulant Projections",
+ICCV 2015, https://arxiv.org/abs/1502.03436. Block form: Ding et al., "CirCNN", https://arxiv.org/abs/1708.08917.
+
+From the paper (by agreeing secondary sources): y = R D x, R[i, j] = r[(i - j) mod d], D = diag(+-1) drawn once
+and frozen; fewer outputs than inputs keep the first ones; r trained, or random and frozen ("randomized circulant").
+Reconstructions of ours, where the paper is silent or was not to be had: more outputs than inputs pad the input with
+zeros to the number of outputs; the initialisation; the signs and the frozen r, which come from a seed and are not
+stored.
+
+Letters used in this file and in its lowering:
+    n   inputs          m   outputs
+    b   block length    p   blocks down, ceil(m / b)    q   blocks across, ceil(n / b)
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.layers.circulant.blocks import (
+    check_block,
+    diagonal_means,
+    empty,
+    expand,
+    fft_dtype,
+    spectral_products,
+    transform,
+)
+from edgefc.layers.common import seeded
+from edgefc.layers.common.checkpoint import Seeded
+from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.no_weight import no_weight
+from edgefc.layers.common.onnx_node import check_width, layer_node, sizes, zero_bias
+from edgefc.layers.common.seed_reading import is_stand_in
+from edgefc.layers.common.trained import trained_linear
+
+
+class CirculantLinear(Seeded):
+    """Multiply the last axis by the first m rows and n columns of p x q circulant blocks times seeded signs.
+
+    block=None is the paper's layer, one circulant of length max(n, m). Blocks of up to min(n, m) store more: for
+    n = m = 4096, one block stores 4,096 numbers, block=256 stores 65,536, a dense layer 16,777,216.
+
+    Shapes:
+        kernel  (p, q, b)   kernel[i, j] is the first column of circulant (i, j)
+        bias    (m,) or None
+        x       (..., n)    y (..., m)
+
+    frozen=True is the paper's randomized circulant: the kernel is random and never trained. It comes from the same
+    seed as the signs, from other rows of words: signs are row 0, block (i, j) is row 1 + i q + j, its levels those of
+    "gaussian", its variance 1/n. State dicts, copies and pickles do not hold the kernel. A change of seed, dtype or
+    device makes it again, so half precision loses nothing; after the meta device it is made where the bias is loaded
+    to, or without a bias where the first input is. In an exported file it is an ordinary weight of p q b numbers.
+
+    The state dict holds the seed, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's
+    generator. float16 and bfloat16 inputs are transformed in float32, because half-precision FFTs need powers of two.
+
+    Raises:
+        ShapeError: a size below 1, or a block longer than max(n, m).
+        UsageError: a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another
+            configuration.
+    """
+
+    weight = property(no_weight)
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        block: int | None = None,
+        seed: int | None = None,
+        frozen: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        in_features, out_features = sizes(type(self).__name__, in_features, out_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.block = check_block("CirculantLinear", "features", in_features, out_features, block)
+        self.frozen = bool(frozen)
+        self._store_seed(seed, device)
+        p, q = math.ceil(out_features / self.block), math.ceil(in_features / self.block)
+        kernel = torch.empty(p, q, self.block, device=device, dtype=dtype)
+        self.kernel: Tensor
+        self._drawn_from: int | None = None
+        if frozen:
+            self.register_buffer("kernel", kernel, persistent=False)
+            self._redraw(kernel)
+        else:
+            self.kernel = nn.Parameter(kernel)
+        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "CirculantLinear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "block": self.block,
+            "frozen": self.frozen,
+        }
+
+    def reset_parameters(self) -> None:
+        """Draw r from N(0, 1/n), so that unit-variance input gives unit-variance output; the bias is zero.
+
+        A frozen kernel stays: its seed says what it is.
+        """
+        if not self.frozen:
+            nn.init.normal_(self.kernel, std=1 / math.sqrt(self.in_features))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
+        kernel = self._current_kernel(x)
+        if torch.onnx.is_in_onnx_export():
+            return self._symbolic(x, kernel)
+        y = empty(x, kernel, self.out_features) if x.numel() == 0 else self._spectral(x, kernel)
+        return y if self.bias is None else y + self.bias
+
+    def _spectral(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """By the spectra of the blocks, (..., n) -> (..., m)."""
+        _, q, b = kernel.shape
+        u = x.to(fft_dtype(x.dtype))
+        u = u * seeded.signs(self.traceable_seed, self.in_features, dtype=u.dtype, device=u.device)
+        u = nn.functional.pad(u, (0, q * b - self.in_features)).reshape(*x.shape[:-1], q, b)
+        spectrum = torch.fft.rfft(kernel.to(u.dtype))  # (p, q, b // 2 + 1)
+        product = torch.einsum("pqf,...qf->...pf", spectrum, torch.fft.rfft(u))
+        y: Tensor = torch.fft.irfft(product, n=b).flatten(-2)[..., : self.out_features].to(x.dtype)
+        return y
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """The same map as one (m, n) matrix, read entry by entry from the kernel and not from forward()."""
+        matrix = expand(self._current_kernel(), self.in_features, self.out_features)
+        return matrix * seeded.signs(self.seed, self.in_features, dtype=matrix.dtype, device=matrix.device)
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(cls, linear: nn.Module, *, block: int | None = None, seed: int | None = None) -> "CirculantLinear":
+        """The circulant layer nearest to a trained linear layer in the Frobenius norm; the bias is kept.
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+
+        Signs are orthogonal, so the nearest kernel is the mean of the sign-flipped weight along each wrapped
+        diagonal, over the entries that the layer uses.
+        """
+        trained = trained_linear(cls, linear)
+        m, n = trained.weight.shape
+        layer = cls(
+            n,
+            m,
+            trained.bias is not None,
+            block=block,
+            seed=seed,
+            device=trained.weight.device,
+            dtype=trained.weight.dtype,
+        )
+        signs = seeded.signs(layer.seed, n, dtype=torch.float64, device=trained.weight.device)
+        layer.kernel.copy_(diagonal_means(trained.weight.double() * signs, layer.block))
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds per row: q transforms, p q products of spectra, p transforms back.
+
+        Each transform is 1.25 b log2(b), each product 2 b - 1 or, for even b, 2 b - 2. The spectra of the kernel are
+        taken to be kept, and sign flips to be free.
+        """
+        p, q, b = self.kernel.shape
+        return (p + q) * transform(b) + p * q * spectral_products(b)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"block={self.block}, seed={self.seed}{', frozen=True' if self.frozen else ''}"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if self._is_drawn:  # an empty one keeps its dtype and device
+            state["_buffers"] = {**self._buffers, "kernel": self.kernel.new_empty(0)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self._is_drawn:
+            self._redraw(self.kernel)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Where nn.Module changes dtype and device: a frozen kernel is made anew, not converted."""
+        super()._apply(fn, recurse)
+        if self._is_drawn:
+            self._redraw(self.kernel)
+        return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """Where load_state_dict(assign=True) may bring a layer without memory to life: its kernel then comes too."""
+        super()._load_from_state_dict(*args)
+        if self._is_drawn and self.bias is not None and self.kernel.is_meta:
+            self._redraw(self.bias)
+
+    def _current_kernel(self, x: Tensor | None = None) -> Tensor:
+        """The kernel (p, q, b); a frozen one is made again where the seed has changed, or where it has no memory yet.
+
+        A tracer's program computes a frozen kernel from whatever seed it is given. For ONNX it is a weight.
+        """
+        if not self._is_drawn or (is_stand_in(self.kernel) and torch.onnx.is_in_onnx_export()):
+            return self.kernel
+        seed = self.traceable_seed
+        if isinstance(seed, Tensor):
+            return self._draw(self.kernel, seed)
+        if self.kernel.is_meta and x is not None and not x.is_meta:
+            self._redraw(self.kernel.new_empty(0, device=x.device))
+        elif seed != self._drawn_from:
+            self._redraw(self.kernel)
+        return self.kernel
+
+    def refresh(self) -> None:
+        """Draw a frozen kernel again where the seed has changed: for ONNX it is a weight, so export calls this."""
+        if self._is_drawn and not self.kernel.is_meta:
+            self._current_kernel()
+
+    def _redraw(self, like: Tensor) -> None:
+        self._drawn_from = self.seed
+        self.kernel = self._draw(like, self._drawn_from)
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the kernel comes from the seed. torch stores one that a parametrization computes from."""
+        return self.frozen and "kernel" in self._buffers
+
+    @torch.no_grad()
+    def _draw(self, like: Tensor, seed: int | Tensor) -> Tensor:
+        """The frozen kernel (p, q, b), in the dtype and on the device of `like`, rounded once."""
+        p, q = math.ceil(self.out_features / self.block), math.ceil(self.in_features / self.block)
+        exact = torch.promote_types(like.dtype, torch.float32)
+        with torch.inference_mode(False):  # what inference makes first, training may need later
+            rows = seeded.matrix(seed, 1 + p * q, self.block, "gaussian", dtype=exact, device=like.device)
+            kernel = rows[1:].div(math.sqrt(self.in_features))
+            return kernel.to(like.dtype).reshape(p, q, self.block)
+
+    def _symbolic(self, x: Tensor, kernel: Tensor) -> Tensor:
+        bias = zero_bias(kernel, self.out_features) if self.bias is None else self.bias
+        attributes = {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "block": self.block,
+            "sign_seed": self.seed,
+        }
+        shape = (*x.shape[:-1], self.out_features)
+        return layer_node(self, x, (kernel, bias), attributes, shape, op="CirculantLinear")

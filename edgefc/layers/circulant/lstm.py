@@ -1,0 +1,193 @@
+"""Circulant LSTM: torch.nn.LSTM whose matrices are blocks of circulants times seeded signs.
+
+Source: block-circulant matrices in an LSTM are known as C-LSTM, after Ding et al., "CirCNN",
+https://arxiv.org/abs/1708.08917: y_i = sum_j circ(w_ij) x_j. Only this formula was to be had, by secondary sources, and
+not C-LSTM's cell: the cell here is torch.nn.LSTM's. Signs: Cheng et al., "An Exploration of Parameter Redundancy in
+Deep Networks with Circulant Projections", https://arxiv.org/abs/1502.03436, who have no recurrent layer.
+Reconstructions of ours: the two together; one row of signs for the input and the state behind it, of seed + k for layer
+k; the initialisation, as in CirculantLinear; forget bias 1.
+
+Letters: n inputs, h units, b block length, p = ceil(h / b) blocks down, q = ceil(n / b) blocks across the input's
+matrices; 4 gates, i, f, g, o.
+"""
+
+import math
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.errors import ShapeError
+from edgefc.generator import check_seed
+from edgefc.layers.circulant.blocks import diagonal_means, empty, expand, fft_dtype, spectral_products, transform
+from edgefc.layers.common import seeded
+from edgefc.layers.common.checkpoint import Seeded
+from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.onnx_node import Attribute, check_replaced, is_size, layer_nodes
+from edgefc.layers.common.recurrent import _LSTM, Product, States, _fitted, _Layer
+from edgefc.layers.common.seed_reading import drawn
+
+
+class CirculantLSTM(_LSTM):
+    """torch.nn.LSTM with the two matrices of every gate as blocks of b x b circulants.
+
+    block=None is b = h, one circulant for each square of h x h: for n = h = 256 a layer stores 3,072 numbers, block=16
+    stores 33,792, and torch's 526,336. In ONNX, lengths b with divisors near their square root are fast; a prime b
+    costs the arithmetic of a dense LSTM.
+
+    Arguments and results are those of torch.nn.LSTM: batched or not, packed sequences, first states. One direction,
+    no projection. gates="keras" is Keras's hard sigmoid (common/recurrent.py). The state dict holds the seed
+    of the signs of each layer, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's
+    generator.
+
+    Shapes of layers[k], n the size of its input:
+        kernel              (4, p, q, b)    kernel[g, i, j] is the first column of circulant (i, j) of gate g
+        recurrent_kernel    (4, p, p, b)    bias    (4, h) or None
+
+    Raises:
+        ShapeError: a size or a number of layers below 1, a block longer than h; an input or states of other shapes.
+        UsageError: a seed that is not of 64 bits, other gates, a dropout that is no probability, bidirectional or
+            proj_size; from load_state_dict(), a checkpoint of another configuration.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        block: int | None = None,
+        seed: int | None = None,
+        gates: str = "torch",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, gates
+        )
+        if block is not None and not (is_size(block) and block <= self.hidden_size):
+            raise ShapeError(
+                f"{type(self).__name__} cannot cut hidden_size={hidden_size} into circulants of block={block!r}. "
+                f"Choose a block from 1 to {hidden_size}, or none for the largest."
+            )
+        self.block = self.hidden_size if block is None else operator.index(block)
+        first = drawn() if seed is None else check_seed(seed)
+        for k, n in enumerate([self.input_size, *[self.hidden_size] * (self.num_layers - 1)]):
+            sign_seed = (first + k) % 2**64
+            layer = _CirculantLayer(
+                n, self.hidden_size, self.has_bias, gates, self.block, sign_seed, device=device, dtype=dtype
+            )
+            layer.seed_is_drawn = seed is None
+            self.layers.append(layer)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the first layer."""
+        seed: int = self.layers[0].seed
+        return seed
+
+    @classmethod
+    def from_lstm(cls, lstm: nn.LSTM, *, block: int | None = None, seed: int | None = None) -> "CirculantLSTM":
+        """The LSTM nearest to a trained one: every matrix of every gate in the Frobenius norm, both biases as one.
+
+        Raises:
+            UsageError: a bidirectional LSTM, or one with a projection.
+        """
+        check_replaced(cls, lstm, nn.LSTM)
+        return _fitted(cls, lstm, block=block, seed=seed)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, block={self.block}, seed={self.seed}"
+
+
+class _CirculantLayer(_Layer, Seeded):
+    def __init__(self, n: int, h: int, bias: bool, gates: str, block: int, sign_seed: int, **where: Any) -> None:
+        super().__init__(n, h, bias, gates, **where)
+        self.block = block
+        self._store_seed(sign_seed, where.get("device"))
+        p, q = math.ceil(h / block), math.ceil(n / block)
+        self.kernel = nn.Parameter(torch.empty(4, p, q, block, **where))
+        self.recurrent_kernel = nn.Parameter(torch.empty(4, p, p, block, **where))
+        self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "CirculantLSTM",
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "block": self.block,
+            "gates": self.gates,
+        }
+
+    def reset_parameters(self) -> None:
+        """N(0, 1/n) and N(0, 1/h), as in CirculantLinear."""
+        nn.init.normal_(self.kernel, std=1 / math.sqrt(self.input_size))
+        nn.init.normal_(self.recurrent_kernel, std=1 / math.sqrt(self.hidden_size))
+        self.reset_bias()
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._product(self.kernel, self._signs(self.kernel)[0])(x)
+
+    def recurrent(self) -> Product:
+        return self._product(self.recurrent_kernel, self._signs(self.kernel)[1])
+
+    def matrices(self) -> States:
+        into, back = self._signs(self.kernel)
+        h = self.hidden_size
+        w = torch.stack([expand(kernel, self.input_size, h) for kernel in self.kernel])
+        r = torch.stack([expand(kernel, h, h) for kernel in self.recurrent_kernel])
+        return w * into, r * back
+
+    def fit(self, w: Tensor, r: Tensor) -> None:
+        into, back = self._signs(w)
+        for g in range(4):
+            self.kernel[g].copy_(diagonal_means(w[g] * into, self.block))
+            self.recurrent_kernel[g].copy_(diagonal_means(r[g] * back, self.block))
+
+    def node(self, x: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attributes: dict[str, Attribute] = {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "block": self.block,
+            "sign_seed": self.seed,
+            "hard_sigmoid": int(self.gates == "keras"),
+        }
+        steps, batch, _ = x.shape
+        weights = (self.kernel, self.recurrent_kernel, self.biases(), h0, c0)
+        shapes = ((steps, batch, self.hidden_size), *[(batch, self.hidden_size)] * 2)
+        y, h, c = layer_nodes(self, x, weights, attributes, shapes, op="CirculantLSTM")
+        return y, h, c
+
+    def multiply_adds(self) -> int:
+        """q + p transforms, 4 p (q + p) products of spectra, 8 p transforms back; counted as in CirculantLinear."""
+        _, p, q, b = self.kernel.shape
+        return (q + 9 * p) * transform(b) + 4 * p * (q + p) * spectral_products(b)
+
+    def _signs(self, like: Tensor) -> States:
+        """Of the input (n,) and of the hidden state (h,)."""
+        count = self.input_size + self.hidden_size
+        both = seeded.signs(self.traceable_seed, count, dtype=like.dtype, device=like.device)
+        return both[: self.input_size], both[self.input_size :]
+
+    def _product(self, kernel: Tensor, signs: Tensor) -> Product:
+        """x (..., q b or fewer) -> (..., 4, h), the spectra of the kernel made once."""
+        wide = fft_dtype(kernel.dtype)
+        spectra = torch.fft.rfft(kernel.to(wide))  # (4, p, q, b // 2 + 1)
+        _, _, q, b = kernel.shape
+
+        def product(x: Tensor) -> Tensor:
+            if x.numel() == 0:
+                return empty(x, kernel, 4, self.hidden_size)
+            u = x.to(wide) * signs.to(wide)
+            u = nn.functional.pad(u, (0, q * b - x.shape[-1])).reshape(*x.shape[:-1], q, b)
+            y = torch.einsum("gpqf,...qf->...gpf", spectra, torch.fft.rfft(u))
+            z: Tensor = torch.fft.irfft(y, n=b).flatten(-2)[..., : self.hidden_size].to(x.dtype)
+            return z
+
+        return product

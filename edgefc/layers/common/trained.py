@@ -1,0 +1,89 @@
+"""Trained linear layers that a structured layer can take the place of: torch's, and GPT-2's Conv1D."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from edgefc.errors import UsageError
+from edgefc.layers.common.effective import effective_tensors
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TrainedLinear:
+    """weight (out, in) and bias (out,) or None as the layer applies them, detached, with what else a copy needs.
+
+    Parametrizations, norms and masks are in the weight.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    weight_takes_gradients: bool
+    bias_takes_gradients: bool
+    training: bool
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def replaced_by(self, layer: Layer) -> Layer:
+        """`layer` in the mode of this one, its bias with requires_grad of this bias, the rest with the weight's."""
+        for name, parameter in layer.named_parameters():
+            is_bias = name == "bias" and self.bias is not None
+            parameter.requires_grad_(self.bias_takes_gradients if is_bias else self.weight_takes_gradients)
+        return layer.train(self.training)
+
+
+def trained_linear(layer: type[nn.Module], given: nn.Module) -> TrainedLinear:
+    """What `given` computes, for a `layer` that is to be made from it.
+
+    Taken are torch.nn.Linear, subclasses that keep its forward, and transformers.pytorch_utils.Conv1D, whose weight is
+    stored as (in, out).
+
+    Raises:
+        UsageError: another kind of module, a forward of its own, or a weight that is not loaded or not floating point.
+    """
+    told = f"{layer.__name__} can be made from a torch.nn.Linear and was given a {type(given).__name__}"
+    kind = _kind(given)
+    if kind is None:
+        raise UsageError(f"{told}. Give the trained layer itself.")
+    if type(given).forward is not kind.forward or "forward" in vars(given):
+        raise UsageError(f"{told} with a forward of its own. Merge it into a torch.nn.Linear first.")
+    if any(is_lazy(parameter) for parameter in given.parameters()):
+        raise UsageError(f"{told} without a weight. Run it once, so that torch makes one.")
+    with torch.enable_grad():  # which tells of a computed weight whether it takes gradients
+        computed = effective_tensors(given)
+        weight, bias = (computed.get(name, getattr(given, name)) for name in ("weight", "bias"))
+    if weight.is_meta:
+        raise UsageError(f"{told} on the meta device, which holds no numbers. Load its weights first.")
+    if not weight.is_floating_point():
+        raise UsageError(f"{told} with a weight of {weight.dtype}. Convert it to floating point first.")
+    turned = weight if kind is nn.Linear else weight.T
+    return TrainedLinear(
+        weight=turned.detach(),
+        bias=None if bias is None else bias.detach(),
+        weight_takes_gradients=weight.requires_grad,
+        bias_takes_gradients=bias is not None and bias.requires_grad,
+        training=given.training,
+    )
+
+
+def _kind(given: object) -> type[nn.Module] | None:
+    """torch.nn.Linear, or transformers' Conv1D, which is told by its name: edgefc does not import transformers."""
+    if isinstance(given, nn.Linear):
+        return nn.Linear
+    if not isinstance(given, nn.Module):
+        return None
+    for kind in type(given).__mro__:
+        if kind.__name__ == "Conv1D" and kind.__module__.partition(".")[0] == "transformers":
+            weight = getattr(given, "weight", None)
+            return kind if isinstance(weight, Tensor) and weight.shape[1:] == (getattr(given, "nf", None),) else None
+    return None

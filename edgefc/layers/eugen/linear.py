@@ -1,0 +1,313 @@
+"""EUGen layer: random features of the input, multiplied up to an order, and one small matrix behind them.
+
+Source: "Efficient, Unified and General dense layers" (EUGens), NeurIPS 2025, https://arxiv.org/abs/2410.09771.
+ReLU features: "Scalable Neural Network Kernels" (SNNK), ICLR 2024, https://arxiv.org/abs/2310.13225.
+
+From the paper: y = f(x) g(W)^T with f(x) = Phi(concatenation over i of the Hadamard product over j <= i of G_ij x+),
+x+ = [x ; |x|], w+ = [w ; 1]; the cheaper G_ij = G_j, with which the products run; g(W) made by Psi, or learned as it
+is; random, orthogonal or trained G; the unbiased estimator of polynomial activations; merging with the linear layer
+that follows. Reconstructions of ours: the block of i = 0 is a constant, here the bias; the size of G; the
+initialisation of the matrix; what from_linear() does about scales; projections that come from a seed of
+edgefc/generator, in which "gaussian" has 16 levels. The function is no linear map, so there is no dense().
+
+Letters: d inputs, l outputs, m features, k order, P projections, e entries behind the input.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.errors import ShapeError
+from edgefc.generator import codebook
+from edgefc.layers.common import activations, seeded
+from edgefc.layers.common.checkpoint import Seeded
+from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.effective import effective_tensors, make_plain
+from edgefc.layers.common.kept import Kept
+from edgefc.layers.common.no_weight import not_fused
+from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
+from edgefc.layers.common.trained import TrainedLinear, trained_linear
+from edgefc.layers.eugen import projections, start
+
+
+class EUGenLinear(Seeded):
+    """f(x) weight^T + bias, f(x) = Phi(h_1 ... h_k), h_i the product over j <= i of G_ij x+, entry by entry.
+
+    Stored are l (k m + 1) numbers, and a seed or G: for d = l = 4096, m = 64, k = 1, 266,240 numbers and a seed,
+    or 528,448 with a trained G; a dense layer stores 16,781,312. Fewer multiplications than the dense layer where
+    m k < d l / (d + l + 1), with shared projections.
+
+    projection  "random": G regenerated from the seed, kept while the layer lives, in no state dict, copy or pickle.
+                torch.compile and torch.export generate it in the program, in each call.
+                "orthogonal": Gaussian orthogonal rows, a buffer. "trained": starts as the random one, a parameter.
+    shared      True: G_ij = G_j, k projections. False: k (k + 1) / 2.
+    norm        whether |x| stands behind x, the paper's x+. At x = 0 its gradient is taken as 0.
+    one         whether 1 stands behind x, which absorbs a bias: from_linear() and from_polynomial() need it.
+
+    Entries of G have variance 1 / (d + one), halved with norm, so that inputs of variance 1 give projections of
+    variance 1. The state dict holds the seed, and loading adopts it (common/checkpoint.py). seed=None draws one
+    from torch's generator.
+
+    Shapes:
+        weight  (l, k m)    bias    (l,) or None    projection  (P m, d + e) or None
+        x       (..., d)    y       (..., l)
+
+    Raises:
+        ShapeError: a size below 1, or an order above 32.
+        UsageError: an unknown projection, activation or distribution, orthogonal projections that are not Gaussian, or
+            a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another configuration.
+    """
+
+    projection: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        features: int = 64,
+        order: int = 1,
+        activation: str = "relu",
+        seed: int | None = None,
+        projection: str = "random",
+        shared: bool = True,
+        distribution: str = "gaussian",
+        norm: bool = True,
+        one: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = sizes(type(self).__name__, in_features, out_features)
+        self.features, self.order = projections.features_and_order(features, order)
+        activations.activation(activation)  # refuses what is none
+        self.activation = activation
+        self.shared, self.norm, self.one = bool(shared), bool(norm), bool(one)
+        self.codebook, self.distribution = codebook(distribution), distribution
+        self.kind = projections.kind(projection, distribution)
+        self._store_seed(seed, device)
+        width = self.order * self.features
+        self.weight = nn.Parameter(torch.empty(self.out_features, width, device=device, dtype=dtype))
+        self.register_forward_pre_hook(not_fused)  # weight has another meaning than nn.Linear's
+        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
+        stored = None if self.kind == "random" else torch.empty(self._shape, device=device, dtype=dtype)
+        if self.kind == "trained" and stored is not None:
+            self.projection = nn.Parameter(stored)
+        else:
+            self.register_buffer("projection", stored)
+        self._kept = Kept()
+        self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "EUGenLinear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "features": self.features,
+            "order": self.order,
+            "activation": self.activation,
+            "projection": self.kind,
+            "shared": self.shared,
+            "distribution": self.distribution,
+            "norm": self.norm,
+            "one": self.one,
+        }
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Weights from N(0, 1 / (3 k m c)), c = E[Phi(z)^2] of standard normal z; the bias is zero; G as seeded.
+
+        The mean square of the outputs is then about 1/3 for inputs of variance 1, the variance that torch.nn.Linear
+        gives: over layers and inputs, exactly for identity and relu, less for bounded functions of higher orders.
+        """
+        std = (3 * self.order * self.features * start.mean_square(self.activation)) ** -0.5
+        nn.init.normal_(self.weight, std=std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        if self.projection is not None:
+            self.projection.copy_(self._generate(self.projection.dtype, self.projection.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
+        if torch.onnx.is_in_onnx_export():
+            return self._symbolic(x)
+        return nn.functional.linear(self.random_features(x), self.weight, self.bias)
+
+    def random_features(self, x: Tensor) -> Tensor:
+        """f(x): what the weight is applied to, (..., d) -> (..., k m)."""
+        check_width(self, x, self.in_features)
+        u = nn.functional.linear(projections.extend(x, one=self.one, norm=self.norm), self.matrix())
+        h = projections.products(u, self.features, self.order, self.shared)
+        return activations.activation(self.activation)(h)
+
+    def matrix(self) -> Tensor:
+        """G, all projections one below the other, (P m, d + e), in the dtype and on the device of the weight."""
+        if self.projection is not None:
+            return self.projection
+        dtype, device = self.weight.dtype, self.weight.device
+        (matrix,) = self._kept.get(self.traceable_seed, self.weight, lambda: (self._generate(dtype, device),))
+        return matrix
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(
+        cls,
+        linear: nn.Module,
+        *,
+        psi: str | None = None,
+        features: int = 64,
+        order: int = 1,
+        activation: str = "relu",
+        seed: int | None = None,
+        projection: str = "random",
+        shared: bool = True,
+        distribution: str = "gaussian",
+        norm: bool = True,
+    ) -> "EUGenLinear":
+        """The layer whose weight is g(W): Psi of the same projections of the rows of W, the paper's option (i).
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Its dtype, device, mode and requires_grad are kept.
+
+        psi is the activation Psi, that of the layer unless said otherwise. A bias b is absorbed: x becomes [x ; 1] and
+        w becomes [w ; b]; the layer's own bias starts at zero. Block i is Psi(prod_j g_ij w+) / (m s^i), g with
+        entries of variance 1, s the size of G: this scale is our reconstruction, the paper leaves it open.
+
+        For positively homogeneous Phi, the layer estimates the sum over i of E[Psi(prod g w+) Phi(prod g x+)]. For
+        relu at order 1 that is the arc-cosine kernel of w+ and x+, and not relu(W x + b): this is the paper's start
+        without data, and no nearest layer. fit_closed_form() brings it near the layer that it replaces.
+        """
+        trained = trained_linear(cls, linear)
+        layer = cls._beside(
+            trained, features=features, order=order, activation=activation, seed=seed, projection=projection,
+            shared=shared, distribution=distribution, norm=norm,
+        )  # fmt: skip
+        h = activations.activation(activation if psi is None else psi)(layer._weight_products(trained))
+        layer.weight.copy_(h * layer._per_block([1.0] * layer.order))
+        return trained.replaced_by(layer)
+
+    @classmethod
+    @torch.no_grad()
+    def from_polynomial(
+        cls,
+        linear: nn.Module,
+        coefficients: Sequence[float],
+        *,
+        features: int = 64,
+        seed: int | None = None,
+        projection: str = "random",
+        shared: bool = True,
+        distribution: str = "gaussian",
+    ) -> "EUGenLinear":
+        """An unbiased estimate, over seeds, of p(W x + b), p(z) = a_0 + a_1 z + ... + a_k z^k: Theorem 3.1.
+
+        The real form: G without its last column, a_i / m on block i of the weight's side, a_0 as the bias. The
+        variance of Theorem 3.2 presumes shared=False; shared projections add terms that cross orders. Rademacher
+        entries have the lowest variance.
+
+        Raises:
+            UsageError: fewer than two coefficients, or one that is not finite.
+        """
+        a = start.polynomial(coefficients)
+        trained = trained_linear(cls, linear)
+        layer = cls._beside(
+            trained, features=features, order=len(a) - 1, activation="identity", seed=seed, projection=projection,
+            shared=shared, distribution=distribution, norm=False,
+        )  # fmt: skip
+        layer.weight.copy_(layer._weight_products(trained) * layer._per_block(a[1:]))
+        if layer.bias is not None:
+            layer.bias.fill_(a[0])
+        return trained.replaced_by(layer)
+
+    @torch.no_grad()
+    def merge(self, following: nn.Module) -> "EUGenLinear":
+        """This layer and the linear layer behind it as one: weight W' Psi, bias W' bias + b'.
+
+        Raises:
+            ShapeError: `following` takes another number of inputs than this layer has outputs.
+        """
+        trained = trained_linear(EUGenLinear, following)
+        if trained.in_features != self.out_features:
+            raise ShapeError(
+                f"EUGenLinear cannot merge its out_features={self.out_features} with a linear layer of "
+                f"in_features={trained.in_features}. Give the layer that follows, of {self.out_features} inputs."
+            )
+        merged, outer = copy.deepcopy(self), trained.weight.double()
+        make_plain(merged, effective_tensors(merged))
+        merged.out_features = trained.out_features
+        merged.weight = nn.Parameter((outer @ self.weight.double()).to(self.weight.dtype))
+        bias = None if trained.bias is None else trained.bias.double()
+        if self.bias is not None:
+            inner = outer @ self.bias.double()
+            bias = inner if bias is None else inner + bias
+        merged.bias = None if bias is None else nn.Parameter(bias.to(self.weight.dtype))
+        return merged
+
+    def multiply_adds(self) -> int:
+        """P m (d + e) for the projections, d + one for the norm, k m l for the weight, and the Hadamard products:
+        m (k - 1) of shared projections, m k (k - 1) / 2 of others. The bias costs additions only."""
+        m, k = self.features, self.order
+        hadamard = m * (k - 1) if self.shared else m * k * (k - 1) // 2
+        length = self.in_features + self.one if self.norm else 0
+        return math.prod(self._shape) + length + hadamard + k * m * self.out_features
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"features={self.features}, order={self.order}, activation={self.activation!r}, seed={self.seed}, "
+            f"projection={self.kind!r}, shared={self.shared}, distribution={self.distribution!r}, norm={self.norm}, "
+            f"one={self.one}"
+        )
+
+    @classmethod
+    def _beside(cls, linear: TrainedLinear, **options: Any) -> "EUGenLinear":
+        """A layer for the inputs and outputs of `linear`, that absorbs its bias, of its dtype and on its device."""
+        (outputs, inputs), device, dtype = linear.weight.shape, linear.weight.device, linear.weight.dtype
+        return cls(inputs, outputs, one=linear.bias is not None, device=device, dtype=dtype, **options)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """(P m, d + e)"""
+        rows = projections.count(self.order, self.shared) * self.features
+        return rows, self.in_features + self.one + self.norm
+
+    def _size(self) -> float:
+        return projections.scale(self.in_features + self.one, norm=self.norm)
+
+    def _weight_products(self, linear: TrainedLinear) -> Tensor:
+        """Products of the rows of w+ projected by g = G / s, float64, (l, k m)."""
+        g = self.matrix().double() / self._size()
+        u = start.rows(linear, constant=self.norm) @ g.T
+        return projections.products(u, self.features, self.order, self.shared)
+
+    def _per_block(self, numbers: Sequence[float]) -> Tensor:
+        """number_i / (m s^i) for block i, once a feature: what turns sums of products of G's into means of g's."""
+        sizes = [a / self.features / self._size() ** i for i, a in enumerate(numbers, 1)]
+        return torch.tensor(sizes, dtype=torch.float64, device=self.weight.device).repeat_interleave(self.features)
+
+    @torch.no_grad()
+    def _generate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        (rows, width), seed = self._shape, self.traceable_seed
+        if self.kind == "orthogonal":
+            matrix = projections.orthogonal(seed, rows, self.features, width, dtype=dtype, device=device)
+        else:
+            matrix = seeded.matrix(seed, rows, width, self.distribution, dtype=dtype, device=device)
+        return matrix.mul_(self._size())
+
+    def _symbolic(self, x: Tensor) -> Tensor:
+        bias = zero_bias(self.weight, self.out_features) if self.bias is None else self.bias
+        attributes: dict[str, Attribute] = {
+            name: int(getattr(self, name))
+            for name in ("in_features", "out_features", "features", "order", "shared", "norm", "one")
+        }
+        attributes["activation"] = activations.code(self.activation)
+        shape = (*x.shape[:-1], self.out_features)
+        if self.projection is not None:
+            return layer_node(self, x, (self.projection, self.weight, bias), attributes, shape, op="EUGenStoredLinear")
+        attributes |= {"seed": self.seed, "distribution": self.distribution}
+        attributes |= {"bits": self.codebook.bits, "codebook": self.codebook.levels}
+        return layer_node(self, x, (self.weight, bias), attributes, shape, op="EUGenLinear")

@@ -1,0 +1,175 @@
+"""PRP embedding: seeded rows, regenerated for the tokens that are looked up, modulated by trained vectors.
+
+Reconstruction: the PRP paper (linear.py) has fully connected layers only. Taken over here is its map of a
+one-hot vector, in_scale the scale of the vocabulary entry and out_scale that of the column, without a bias; P has
+entries of variance 1, since torch.nn.Embedding starts from N(0, 1).
+
+Letters: V num_embeddings, D embedding_dim, P (V, D) with entries of variance 1, row = vocabulary entry.
+"""
+
+import math
+import operator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgefc.errors import ShapeError, UsageError
+from edgefc.generator import codebook
+from edgefc.layers.common import seeded
+from edgefc.layers.common.checkpoint import Seeded
+from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.onnx_node import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
+from edgefc.layers.prp.scales import nearest_scales
+
+
+class PRPEmbedding(Seeded):
+    """Token v becomes row_scale[v] * (P[v] * column_scale).
+
+    Stored are V + D numbers and a seed: for V = 50,000 and D = 512, 50,512 numbers; torch.nn.Embedding stores
+    25,600,000. The table is never made: a forward regenerates the rows of the tokens that it is given. The state dict
+    holds the seed, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's generator.
+
+    padding_idx as in torch.nn.Embedding: the scale of that row starts at zero and gets no gradient, so the row is zero.
+    Tokens out of range are found on CPUs. An exported file does not find all of them: onnxruntime refuses those from V
+    up, and answers negative ones down to -V with rows of no token.
+
+    Shapes:
+        row_scale   (V,)        column_scale   (D,)
+        x           (...) int32 or int64                y   (..., D)
+
+    Raises:
+        ShapeError: a size below 1.
+        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), a seed that is not of 64 bits, or a
+            padding_idx that is no entry; from load_state_dict(), a checkpoint of another configuration.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        padding_idx: int | None = None,
+        distribution: str = "gaussian",
+        seed: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not (is_size(num_embeddings) and is_size(embedding_dim)):
+            raise ShapeError(
+                f"PRPEmbedding cannot have num_embeddings={num_embeddings!r} rows of embedding_dim={embedding_dim!r}. "
+                "Choose whole numbers from 1 to 2**31 - 1."
+            )
+        self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
+        self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
+        self.codebook, self.distribution = codebook(distribution), distribution
+        self._store_seed(seed, device)
+        self.row_scale = nn.Parameter(torch.empty(self.num_embeddings, device=device, dtype=dtype))
+        self.column_scale = nn.Parameter(torch.empty(self.embedding_dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "PRPEmbedding",
+            "num_embeddings": self.num_embeddings,
+            "embedding_dim": self.embedding_dim,
+            "distribution": self.distribution,
+        }
+
+    def reset_parameters(self) -> None:
+        """Scales from N(1, 1/D), so that entries have nearly unit variance; that of the padding row is zero."""
+        for scale in (self.row_scale, self.column_scale):
+            nn.init.normal_(scale, mean=1.0, std=1 / math.sqrt(self.embedding_dim))
+        if self.padding_idx is not None:
+            with torch.no_grad():
+                self.row_scale[self.padding_idx] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_tokens(self, x)
+        if torch.onnx.is_in_onnx_export():
+            return self._symbolic(x)
+        rows, seed = self._scales(x) * self.column_scale, self.traceable_seed  # (..., D)
+        return rows * seeded.rows_of(seed, x, self.embedding_dim, self.distribution, dtype=rows.dtype)
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """The whole table (V, D): diag(row_scale) P diag(column_scale)."""
+        size = (self.num_embeddings, self.embedding_dim)
+        scale = self.row_scale
+        matrix = seeded.matrix(self.seed, *size, self.distribution, dtype=scale.dtype, device=scale.device)
+        return scale[:, None] * matrix * self.column_scale
+
+    @classmethod
+    @torch.no_grad()
+    def from_embedding(
+        cls, embedding: nn.Embedding, *, distribution: str = "gaussian", seed: int | None = None
+    ) -> "PRPEmbedding":
+        """The scales that bring the layer near a trained table in the Frobenius norm, as PRPLinear.from_linear finds
+        them: alternating least squares, which needs some copies of the table in float64.
+
+        How gradients are made (sparse, scale_grad_by_freq) is not taken over.
+
+        Raises:
+            UsageError: an embedding that renormalises its rows (max_norm).
+        """
+        check_replaced(cls, embedding, nn.Embedding)
+        if embedding.max_norm is not None:
+            raise UsageError(
+                f"PRPEmbedding cannot take the place of an Embedding with max_norm={embedding.max_norm}: it has no "
+                "rows to renormalise. Set max_norm to None, once the rows are as they should be."
+            )
+        weight = embedding.weight
+        v, d = weight.shape
+        layer = cls(
+            v,
+            d,
+            padding_idx=embedding.padding_idx,
+            distribution=distribution,
+            seed=seed,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        p = seeded.matrix(layer.seed, v, d, distribution, dtype=torch.float64, device=weight.device)
+        row_scale, column_scale = nearest_scales(weight.double(), p)
+        layer.row_scale.copy_(row_scale)
+        layer.column_scale.copy_(column_scale)
+        return layer
+
+    def multiply_adds(self) -> int:
+        """2 D per token: both scales. Its ceil(D bits / 32) words are whole numbers and not counted."""
+        return 2 * self.embedding_dim
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f"padding_idx={self.padding_idx}, "
+        return (
+            f"num_embeddings={self.num_embeddings}, embedding_dim={self.embedding_dim}, {padding}"
+            f"distribution={self.distribution!r}, seed={self.seed}"
+        )
+
+    def _scales(self, x: Tensor) -> Tensor:
+        """The scale of each token's row, (..., 1). The lookup finds tokens out of range, on CPUs.
+
+        Raises:
+            UsageError: a token that is no entry.
+        """
+        try:
+            return functional.embedding(x, self.row_scale[:, None], self.padding_idx)
+        except IndexError:
+            raise UsageError(
+                f"PRPEmbedding has tokens 0 to {self.num_embeddings - 1} and was given some from {int(x.min())} to "
+                f"{int(x.max())}. Give tokens of this vocabulary, or make num_embeddings larger."
+            ) from None
+
+    def _symbolic(self, x: Tensor) -> Tensor:
+        attributes: dict[str, Attribute] = {
+            "num_embeddings": self.num_embeddings,
+            "embedding_dim": self.embedding_dim,
+            "seed": self.seed,
+            "distribution": self.distribution,
+            "bits": self.codebook.bits,
+            "codebook": self.codebook.levels,
+        }
+        weights = (self.row_scale, self.column_scale)
+        shape = (*x.shape, self.embedding_dim)
+        return layer_node(self, x, weights, attributes, shape, op="PRPEmbedding", dtype=self.row_scale.dtype)

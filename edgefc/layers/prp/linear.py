@@ -1,0 +1,221 @@
+"""PRP layer: a fixed random matrix, regenerated from a seed, modulated on both sides by trained vectors.
+
+Source: Szorc, "Element-wise Modulation of Random Matrices for Efficient Neural Layers", arXiv 2512.13480,
+https://arxiv.org/abs/2512.13480.
+
+From the paper (by agreeing secondary sources): y = P'(x * alpha) * w + b, P fixed and never trained, entries of
+variance 1/n, Gaussian, sparse ternary, or orthogonal by QR of a Gaussian matrix; n + 2 m numbers are trained. The same
+sources make the three ternary values equally likely with s = sqrt(3/n), which has variance 2/n: "ternary_thirds" is
+that, scaled to variance 1/n as all others. The paper's text on the start of alpha, w and b was not to be had.
+
+From code that is probably the author's: ternary probabilities 1/6, 2/3, 1/6; uniform entries; alpha, w ~ N(1, 1/n),
+b = 0; and a low-rank path beside the formula, which the paper does not have.
+
+Reconstructions of ours: P comes from the generator in edgefc/generator, in which "gaussian" has 16 levels, "uniform"
+256, and ternary probabilities are multiples of 1/256. Rademacher signs and "sparse" (1/4, 1/2, 1/4) are not in the
+paper; they are cheap to regenerate. An orthogonal P with more outputs than inputs has orthogonal columns scaled to
+entries of variance 1/n. "hadamard" is not in the paper: a seeded transform that stands in for an orthogonal P, stores
+nothing and is fast; it is orthogonal for n = m = a power of two, and far less random than the others.
+
+Letters: n inputs, m outputs, r rank, P (m, n) with entries of variance 1/n.
+"""
+
+import math
+import operator
+
+import torch
+from torch import Tensor, nn
+
+from edgefc.errors import ShapeError
+from edgefc.layers.common.checkpoint import Seeded
+from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.low_rank import nearest_low_rank
+from edgefc.layers.common.no_weight import no_weight
+from edgefc.layers.common.onnx_node import Attribute, check_width, is_size, layer_node, sizes, zero_bias
+from edgefc.layers.common.trained import trained_linear
+from edgefc.layers.prp import matrices
+from edgefc.layers.prp.scales import nearest_scales
+
+
+class PRPLinear(Seeded):
+    """((x * in_scale) P^T) * out_scale + bias, with P regenerated from the seed.
+
+    Stored are n + 2 m numbers and a seed: for n = m = 4096, 12,288 numbers; a dense layer stores 16,781,312. The
+    arithmetic is the dense layer's: PRP saves memory, not multiplications. P is no parameter and no buffer: it is
+    built on first use for the device, dtype and seed at hand, kept while the layer lives, and left out of state dicts,
+    copies and pickles. torch.compile and torch.export generate it in the program, in each call. The state dict holds
+    the seed, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's generator.
+
+    Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: machines differ in the
+    last bits of a QR, so the state dict decides, and the seed is only the start. "hadamard" needs no
+    matrix at all, and about 4 N sqrt(N) multiply-adds in place of n m, N the next power of two; see matrices.py.
+
+    rank=r adds (1/r) low_rank_out low_rank_in x, as that code does with lora_alpha = 1; it is exported as two plain
+    matrix products beside the node.
+
+    Shapes:
+        in_scale      (n,)      out_scale     (m,)      bias    (m,) or None
+        projection    (m, n), with distribution="orthogonal"
+        low_rank_in   (r, n)    low_rank_out  (m, r), with rank=r
+        x             (..., n)  y             (..., m)
+
+    Raises:
+        ShapeError: a size below 1, or a rank that is not a whole number from 0 to min(n, m).
+        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS, "orthogonal", "hadamard"), or a seed that is
+            not a whole number of 64 bits; from load_state_dict(), a checkpoint of another configuration.
+    """
+
+    projection: Tensor | None
+
+    weight = property(no_weight)
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        distribution: str = "gaussian",
+        seed: int | None = None,
+        rank: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        in_features, out_features = sizes(type(self).__name__, in_features, out_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.distribution, self._fixed = distribution, matrices.kind(distribution)
+        self.rank = _check_rank(rank, min(in_features, out_features))
+        self._store_seed(seed, device)
+
+        def empty(*size: int) -> Tensor:
+            return torch.empty(*size, device=device, dtype=dtype)
+
+        self.in_scale = nn.Parameter(empty(in_features))
+        self.out_scale = nn.Parameter(empty(out_features))
+        self.bias = nn.Parameter(empty(out_features)) if bias else None
+        self.low_rank_in = nn.Parameter(empty(self.rank, in_features)) if self.rank else None
+        self.low_rank_out = nn.Parameter(empty(out_features, self.rank)) if self.rank else None
+        stored = isinstance(self._fixed, matrices.Stored)
+        self.register_buffer("projection", empty(out_features, in_features) if stored else None)
+        self.reset_parameters()
+
+    def configuration(self) -> Configuration:
+        return {
+            "layer": "PRPLinear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "distribution": self.distribution,
+            "rank": self.rank,
+        }
+
+    def reset_parameters(self) -> None:
+        """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero.
+
+        The low-rank path starts at zero: low_rank_in from U(-1, 1) / sqrt(n), low_rank_out zeros. A stored P is made
+        again from the seed, for n = m = 4096 in some seconds, which device="meta" puts off.
+        """
+        for scale in (self.in_scale, self.out_scale):
+            nn.init.normal_(scale, mean=1.0, std=1 / math.sqrt(self.in_features))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        if self.low_rank_in is not None and self.low_rank_out is not None:
+            nn.init.kaiming_uniform_(self.low_rank_in, a=math.sqrt(5))
+            nn.init.zeros_(self.low_rank_out)
+        if self.projection is not None and not self.projection.is_meta:
+            self.projection.copy_(matrices.Stored.make(self.seed, self.in_features, self.out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
+        y = self._symbolic(x) if torch.onnx.is_in_onnx_export() else self._modulated(x)
+        if self.low_rank_in is None or self.low_rank_out is None:
+            return y
+        inner = nn.functional.linear(x.to(self.low_rank_in.dtype), self.low_rank_in)
+        return y + nn.functional.linear(inner, self.low_rank_out / self.rank)
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """The same map as one (m, n) matrix: diag(out_scale) P diag(in_scale), and the low-rank path."""
+        matrix = self.out_scale[:, None] * self._fixed.entries(self, self.in_scale.dtype) * self.in_scale
+        if self.low_rank_in is None or self.low_rank_out is None:
+            return matrix
+        return matrix + self.low_rank_out @ self.low_rank_in / self.rank
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(
+        cls, linear: nn.Module, *, distribution: str = "gaussian", seed: int | None = None, rank: int = 0
+    ) -> "PRPLinear":
+        """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
+
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+
+        Conjugate gradients from the best of four rank-one approximations of weight * P. With Rademacher P the result
+        is the nearest of all; with others it is a stationary point, not proven to be the nearest. Where the best
+        scales are zero, in_scale is one, so that training can leave zero.
+
+        With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a truncated
+        SVD); the two are not fitted again to each other.
+        """
+        trained = trained_linear(cls, linear)
+        m, n = trained.weight.shape
+        layer = cls(
+            n,
+            m,
+            trained.bias is not None,
+            distribution=distribution,
+            seed=seed,
+            rank=rank,
+            device=trained.weight.device,
+            dtype=trained.weight.dtype,
+        )
+        weight = trained.weight.double()
+        p = layer._fixed.entries(layer, torch.float64)
+        out_scale, in_scale = nearest_scales(weight, p)
+        layer.in_scale.copy_(in_scale)
+        layer.out_scale.copy_(out_scale)
+        if layer.low_rank_in is not None and layer.low_rank_out is not None:
+            down, across = nearest_low_rank(weight - out_scale[:, None] * p * in_scale, rank)
+            layer.low_rank_in.copy_(across.T * math.sqrt(rank))
+            layer.low_rank_out.copy_(down * math.sqrt(rank))
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
+        return trained.replaced_by(layer)
+
+    def multiply_adds(self) -> int:
+        """Per row: those of P, one for each scale, and r (n + m) for a low-rank path.
+
+        Those of P: n m; for "hadamard" (rows_in + rows_out) (low^2 + low high) + N, by hadamard.Cut.
+        """
+        n, m = self.in_features, self.out_features
+        return self._fixed.multiply_adds(self) + n + m + self.rank * (n + m)
+
+    def extra_repr(self) -> str:
+        rank = f", rank={self.rank}" if self.rank else ""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"distribution={self.distribution!r}, seed={self.seed}{rank}"
+        )
+
+    def _modulated(self, x: Tensor) -> Tensor:
+        y = self._fixed.times(self, x * self.in_scale) * self.out_scale
+        return y if self.bias is None else y + self.bias
+
+    def _symbolic(self, x: Tensor) -> Tensor:
+        bias = zero_bias(self.out_scale, self.out_features) if self.bias is None else self.bias
+        stored = () if self.projection is None else (self.projection,)
+        attributes: dict[str, Attribute] = {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            **self._fixed.attributes(self),
+        }
+        weights = (*stored, self.in_scale, self.out_scale, bias)
+        return layer_node(self, x, weights, attributes, (*x.shape[:-1], self.out_features), op=self._fixed.op)
+
+
+def _check_rank(rank: int, most: int) -> int:
+    if (is_size(rank) or (rank == 0 and not isinstance(rank, bool))) and rank <= most:
+        return operator.index(rank)
+    raise ShapeError(
+        f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to {most}."
+    )

@@ -1,0 +1,149 @@
+"""SOURCE on the command line: a factory that makes a model, and the weights to put into it."""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgefc.errors import UsageError, said_by, shortened
+from edgefc.export.model import isolation
+from edgefc.export.model.isolation import unchanged_process
+from edgefc.export.model.weights import load_weights
+from edgefc.files import exists
+from edgefc.screen import err
+
+_FORM = "Write package.module:factory or path/to/file.py:factory, where factory() returns a model"
+_DTYPES = {name: getattr(torch, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool")}
+
+
+def load_model(
+    source: str, weights: Path | None, inputs: Sequence[str], *, allow_nonfinite: bool = False
+) -> tuple[nn.Module, Any]:
+    """The model that SOURCE makes, with weights loaded, and example inputs for it.
+
+    What was done to make the weights fit, such as a prefix that was removed, goes to stderr, a line each.
+
+    Raises:
+        UsageError: a source that cannot be imported, a factory that raises or returns something else, weights that
+            do not fit, or no example inputs.
+    """
+    made = _call(_factory(source), source)
+    if inspect.iscoroutine(made):
+        made.close()  # or Python warns that nobody waited for it
+    model, args = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{source} returned a {type(model).__name__}, not a torch.nn.Module. {_FORM} or (model, args)."
+        )
+    if weights is not None:
+        for note in load_weights(model, weights, allow_nonfinite=allow_nonfinite):
+            err(f"{weights}: {note}")
+    if inputs:
+        args = tuple(parse_input(text) for text in inputs)
+    if args is None:
+        raise UsageError(
+            f"no example inputs for {source}. Let the factory return (model, args), or give --input SHAPE for each "
+            "input, such as --input 1x64."
+        )
+    return model, args
+
+
+def parse_input(text: str) -> torch.Tensor:
+    """A seeded example from SHAPE[:DTYPE]: 2x64 is normal float32, 2x16:int64 is zeros.
+
+    Raises:
+        UsageError: not of that form.
+    """
+    shape_text, _, dtype_text = text.partition(":")
+    dtype = _DTYPES.get(dtype_text or "float32")
+    sizes = shape_text.split("x")
+    if dtype is None or not all(size.isascii() and size.isdigit() for size in sizes):
+        raise UsageError(
+            f"--input {shortened(text, 80)!r} is not SHAPE[:DTYPE]. Write 1x64 or 1x16:int64; dtypes: "
+            f"{', '.join(_DTYPES)}."
+        )
+    try:
+        shape = [int(size) for size in sizes]
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        return torch.zeros(shape, dtype=dtype)
+    except (RuntimeError, OverflowError, TypeError, ValueError):  # beyond memory, 64 bits, or what int() reads
+        raise UsageError(f"--input {shortened(text, 80)!r} is larger than memory. Give a smaller shape.") from None
+
+
+def _factory(source: str) -> Callable[[], Any]:
+    place, colon, name = source.rpartition(":")
+    if not colon or not place or not name:
+        raise UsageError(f"{source!r} names no factory. {_FORM}.")
+    module = _module_from_file(Path(place)) if place.endswith(".py") else _module_by_name(place)
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise UsageError(f"{place} has no function {name!r}. {_FORM}.")
+    result: Callable[[], Any] = factory
+    return result
+
+
+def _module_from_file(path: Path) -> Any:
+    if not (exists(path) and path.is_file()):
+        raise UsageError(f"no file {path}. {_FORM}.")
+    spec = importlib.util.spec_from_file_location(f"edgefc_source_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.append(str(path.parent.resolve()))  # as `python file.py` does, so that it finds its neighbours
+    with _no_bytecode():
+        _run(lambda: spec.loader.exec_module(module), f"{path} cannot be imported")  # type: ignore[union-attr]
+    return module
+
+
+@contextlib.contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Within the block, imports leave no __pycache__ in the user's folder."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def _module_by_name(name: str) -> Any:
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UsageError(f"{shortened(name, 80)!r} cannot be the name of a module. {_FORM}.")
+    sys.path.insert(0, "")
+    return _run(lambda: importlib.import_module(name), f"{name} cannot be imported")
+
+
+def _call(factory: Callable[[], Any], source: str) -> Any:
+    return _run(factory, f"{source} raised")
+
+
+def _run(action: Callable[[], Any], said: str) -> Any:
+    """Run the user's code, and leave the process as it was.
+
+    Whatever the code raises becomes one sentence, with the line it came from.
+    """
+    try:
+        with unchanged_process():
+            return action()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UsageError(f"{said}: {said_by(error)}{_place(error)}. Correct it and run this again.") from error
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, unless that is here: a call without the arguments that the factory needs, say."""
+    places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = (__file__, isolation.__file__)
+    others = [place for place in places if place[0] not in own and not place[0].startswith("<frozen")]
+    return f" ({Path(others[-1][0]).name}, line {others[-1][1]})" if others else ""

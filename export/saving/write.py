@@ -1,0 +1,142 @@
+"""A model as files: the graph, and large weights in a file beside it. Both take their places as one.
+
+The weights are moved first and the graph last. Until then the old graph is there, and the weights that it names:
+other weights have another name (beside.py). So a reader finds the old model whole or the new one, also after a kill.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from filecmp import cmp
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from edgefc.errors import ExportError, UsageError, said_by
+from edgefc.export.saving.weights_file import data_name, sweep, weights_named
+from edgefc.files import TEMPORARY, Place, finish, writing
+from edgefc.locks import alone
+
+_LARGEST_PROTOBUF = 1 << 31
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """A model in a temporary folder. data is None where all weights are in the graph's file."""
+
+    graph: Path
+    data: Path | None
+
+
+def write(model: ir.Model, folder: Path, place: Place, *, external_from_bytes: int) -> Written:
+    """Write a model into a temporary folder, with the names that it has at `place`.
+
+    Weights that are together so large go into a file of their own. The initializers of `model` are that file's then.
+
+    Raises:
+        ExportError: onnx finds the graph invalid.
+        UsageError: the files cannot be written.
+    """
+    graph, data = folder / place.path.name, None
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    with writing(place):
+        if total >= external_from_bytes:
+            data = _write_data(model, folder, place.target)
+        ir.save(model, graph)
+    try:
+        onnx.checker.check_model(str(graph), full_check=total < _LARGEST_PROTOBUF)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"torch's graph is no valid ONNX: {said_by(error)}. Try another opset.") from error
+    return Written(graph, data)
+
+
+def _write_data(model: ir.Model, folder: Path, target: Path) -> Path | None:
+    """The name is known once the file is written: until then it is `weights`. None where every tensor is small."""
+    values = [value for graph in model.graphs() for value in graph.initializers.values()]
+    try:
+        ir.external_data.unload_from_model(model, folder, "weights", size_threshold_bytes=1024, alignment=4096)
+    except OSError as error:
+        if error.errno is None:  # numpy says how many bytes were not written, and not why
+            _fill(folder / "zeros", sum(value.const_value.nbytes for value in values if value.const_value is not None))
+        raise
+    if not any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
+        (folder / "weights").unlink(missing_ok=True)
+        return None
+    data = (folder / "weights").rename(folder / data_name(target, folder / "weights"))
+    for value in values:
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            value.const_value = ir.ExternalTensor(
+                data.name, tensor.offset, tensor.length, tensor.dtype,
+                shape=tensor.shape, name=tensor.name, base_dir=folder,
+            )  # fmt: skip
+    return data
+
+
+def _fill(file: Path, size: int) -> None:
+    """Write so many zeros: the system refuses them for the reason for which it refused the weights."""
+    with file.open("wb") as out:
+        for start in range(0, size, _PIECE):
+            out.write(bytes(min(_PIECE, size - start)))
+
+
+def publish(written: Written, place: Place) -> tuple[str, ...]:
+    """Move a model to its place, and remove the weights that nothing names any more.
+
+    Beside each link that leads to the model from another folder goes a link to its weights.
+
+    Returns:
+        A sentence for each weights file of the replaced model that stays.
+
+    Raises:
+        UsageError: it cannot be moved. Then everything is as it was.
+    """
+    target, folder = place.target, place.target.parent
+    with writing(place), alone(folder / f"{TEMPORARY}lock"):
+        old = (weights_named(target) or frozenset()) if target.exists() else frozenset()
+        finish(written.graph, target)
+        made = list[Path]()
+        try:
+            if written.data is not None:
+                finish(written.data, written.graph)
+                _link(written.data.name, place, made)
+                _put(written.data, folder / written.data.name, place, made)
+            os.replace(written.graph, target)
+        except BaseException:
+            if written.graph.exists():  # else it was moved, and the interrupt came right after
+                for path in made:
+                    with suppress(OSError):
+                        _unmake(path, target)
+            raise
+        new = None if written.data is None else written.data.name
+        folders = dict.fromkeys((folder, *(link.parent for link in place.links)))
+        return tuple(note for each in folders for note in sweep(target, each, old, new))
+
+
+def _unmake(path: Path, target: Path) -> None:
+    if os.path.realpath(path) == str(target.parent / path.name):  # else somebody else was faster
+        path.unlink()
+
+
+def _link(name: str, place: Place, made: list[Path]) -> None:
+    folder = place.target.parent
+    for link in place.links:
+        at = link.parent / name
+        if os.path.realpath(at) == str(folder / name):  # it is the folder of the model, or such a link is there
+            continue
+        if os.path.lexists(at):
+            raise UsageError(f"cannot write {place}: {at} exists and is not a link to its weights. Remove {at.name}.")
+        with writing(f"{place}, which needs a link to its weights beside {link}"):
+            made.append(at)
+            at.symlink_to(os.path.relpath(folder / name, link.parent))
+
+
+def _put(data: Path, to: Path, place: Place, made: list[Path]) -> None:
+    if not os.path.lexists(to):
+        made.append(to)
+        os.replace(data, to)
+    elif not to.is_file() or not cmp(data, to, shallow=False):
+        raise UsageError(f"cannot write {place}: {to} exists and holds something else than its weights. Remove it.")

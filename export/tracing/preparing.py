@@ -1,0 +1,187 @@
+"""Before tracing: the model as a function of named tensors, and the axes along which it can run on other sizes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from edgefc.errors import ExportError, said_by
+from edgefc.export.model.state import Given, check_has_values, note_on_state
+from edgefc.export.tracing import axes, caches
+from edgefc.export.tracing.adapter import Adapter, left_out, named_inputs
+from edgefc.export.tracing.autocast import entered_autocasts
+from edgefc.export.tracing.axes import Plan
+from edgefc.export.tracing.dynamic_shapes import plan_of
+from edgefc.layers.common.checkpoint import Seeded
+
+FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that is ready to be traced: `outputs` are the names of what it returns."""
+
+    adapter: Adapter
+    plan: Plan
+    outputs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def refresh(model: nn.Module) -> None:
+    """Let layers make what they keep of their seeds, where a seed has changed since their last run."""
+    for module in model.modules():
+        if isinstance(module, Seeded):
+            module.refresh()
+
+
+def prepare(
+    given: Given,
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    dynamic_batch: bool | None = None,
+    dynamic_shapes: Any = None,
+    cache: bool = False,
+) -> Prepared:
+    """Run the model on its examples, and on larger ones along each axis that is to stay open.
+
+    Every run starts from the state in `given`.
+
+    Raises:
+        UsageError: inputs or dynamic_shapes of a form that cannot be used.
+        ExportError: the model cannot run on the examples, or on larger ones along an axis that was asked for.
+    """
+    adapter, result, notes = adapt(given, model, args, kwargs, cache=cache)
+    notes += [f"argument {name} is fixed at {value!r}" for name, value in adapter.inputs.constants.items()]
+    notes += left_out(result)
+    outputs = tuple(adapter.named(result))
+    plan = _plan(adapter, dynamic_batch, dynamic_shapes)
+    sizes = axes.sizes_of(plan, adapter.inputs.names, adapter.inputs.tensors)
+    plan, more = _possible(given, adapter, axes.named(plan, adapter.inputs.names), sizes)
+    return Prepared(adapter, plan, outputs, (*notes, *more))
+
+
+def adapt(
+    given: Given, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, cache: bool = False
+) -> tuple[Adapter, Any, list[str]]:
+    """The model behind named tensors, what it returns for the examples, and what the user should know.
+
+    A model that returns a cache of keys and values is told to return none, unless cache=True.
+    """
+    inputs = named_inputs(model, args, kwargs)
+    adapter, notes = Adapter(model, inputs), []
+    result, note = _first_run(given, adapter)
+    if cache:
+        with given.run():
+            adapter = caches.with_cache(model, inputs)
+        with given.run():
+            result = adapter.call(*adapter.inputs.tensors)
+    elif caches.returns_cache(result):
+        why = caches.why_no_tensors(result)
+        adapter, result = _without_cache(given, adapter)
+        notes.append(
+            f"{type(model).__name__} returns a cache: the file is without it. "
+            + (
+                "Pass cache=True (--cache) to have its keys and values as inputs and outputs, so that text can be "
+                "generated"
+                if why is None
+                else f"It cannot be exported: {why}"
+            )
+        )
+    return adapter, result, [*notes, *([note] if note else [])]
+
+
+def _without_cache(given: Given, adapter: Adapter) -> tuple[Adapter, Any]:
+    if not caches.takes(adapter.model, "use_cache"):
+        raise ExportError(
+            f"{type(adapter.model).__name__} returns a cache, and its forward takes no use_cache that turns it off. "
+            "Export a model that returns tensors."
+        )
+    without = Adapter(adapter.model, adapter.inputs, {"use_cache": False})
+    with given.run():
+        return without, without.call(*adapter.inputs.tensors)
+
+
+def _first_run(given: Given, adapter: Adapter) -> tuple[Any, str | None]:
+    """What the model returns for the examples, and a sentence about state that it keeps between runs, if it does.
+
+    Raises:
+        ExportError: it cannot run on them; what torch.export says of a failure is pages.
+    """
+    model, results = adapter.model, list[Any]()
+
+    def run() -> Any:
+        results.append(adapter.call(*adapter.inputs.tensors))
+        return results[-1]
+
+    try:
+        with given.run() as before, entered_autocasts(model) as seen:
+            note = note_on_state(before, run)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        check_has_values(model)
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in adapter.inputs.tensors)
+        raise ExportError(
+            f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {said_by(error)}. "
+            "Give example inputs that it can run on."
+        ) from error
+    if seen:
+        raise ExportError(
+            f"forward of {type(model).__name__} computes under {min(seen)}, and a file keeps the precision of its "
+            "weights. Leave autocast out of forward, or pass it enabled=False for the export; model.half() makes "
+            "a float16 file."
+        )
+    check_has_values(model)
+    return results[0], note
+
+
+def _plan(adapter: Adapter, dynamic_batch: bool | None, dynamic_shapes: Any) -> Plan:
+    inputs = adapter.inputs
+    default = dynamic_batch if dynamic_batch is not None else dynamic_shapes is None
+    plan: Plan = tuple({} for _ in inputs.names)
+    if default:
+        plan = (
+            adapter.plan()
+            if isinstance(adapter, caches.CachedAdapter)
+            else axes.default_plan(inputs.names, inputs.tensors)
+        )
+    if dynamic_shapes is not None:
+        plan = axes.merged(plan, plan_of(dynamic_shapes, inputs))
+    return plan
+
+
+def _possible(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, int]) -> tuple[Plan, list[str]]:
+    """The plan less the axes open by default along which the model cannot grow, with a sentence for each.
+
+    Raises:
+        ExportError: it cannot grow along an axis that was asked for.
+    """
+    if not sizes or _failure(given, adapter, plan, {name: size + 1 for name, size in sizes.items()}) is None:
+        return plan, []
+    notes = []
+    for name, size in sizes.items():
+        failure = _failure(given, adapter, plan, {**sizes, name: size + 1})
+        if failure is None:
+            continue
+        text = f"{type(adapter.model).__name__} cannot run with {name} {size + 1} in place of {size}: {failure}"
+        if any(each.asked for open_axes in plan for each in open_axes.values() if each.name == name):
+            hint = FIX_BATCH if name == axes.BATCH else "Leave that axis out of dynamic_shapes (--dynamic)."
+            raise ExportError(f"{text}. {hint}")
+        notes.append(f"{text}, so that axis is fixed")
+        plan = axes.without(plan, [name])
+    return plan, notes
+
+
+def _failure(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, int]) -> str | None:
+    """What the model says of examples of these sizes, or None where it runs on them."""
+    try:
+        with given.run():
+            adapter.call(*axes.resized(plan, adapter.inputs.tensors, sizes))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return said_by(error)
+    return None

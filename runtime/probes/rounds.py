@@ -1,0 +1,113 @@
+"""The timing loop: warm-up until the data says so, then rounds in which every model has its turn.
+
+    round     one block of each model, A B A B ..., so that what the machine does meanwhile hits all alike
+    block     a slice of time filled with runs of one model; every stride-th run is kept as a sample
+    lead-in   untimed runs at the head of a block: the models share caches, and other threads may still spin
+"""  # fmt: skip
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from edgefc.runtime.probes.stats import settled
+
+WINDOW_NS = 20_000_000  # a warm-up window; shorter ones are ruled by single interruptions
+WARM_UP_NS = 5_000_000_000  # the longest warm-up
+LEAD_IN_NS = 1_000_000  # for the caches
+SPIN_NS = 60_000_000  # the lead-in where other models have threads, which spin 45 ms after their last task
+FEWEST_ROUNDS = 2
+OVERTIME = 5  # slow models end after FEWEST_ROUNDS once this many times the planned time has passed
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """time_ns is the time spent on each model, shared out over the rounds; samples the most that are kept of it."""
+
+    time_ns: int
+    rounds: int
+    samples: int
+    lead_in_ns: int = LEAD_IN_NS
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    runs: int
+    settled: bool
+    run_ns: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """One model's part of one round: all runs count in runs, wall_ns and cpu_ns, some are kept as samples."""
+
+    samples_ns: list[int]
+    runs: int
+    wall_ns: int
+    cpu_ns: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    warm_up: WarmUp
+    blocks: list[Block]
+
+
+class Clock:
+    """Wall time, and CPU time of all threads of this process."""
+
+    wall_ns = staticmethod(time.perf_counter_ns)
+    cpu_ns = staticmethod(time.process_time_ns)
+
+
+def time_models(runs: Sequence[Run], plan: Plan, clock: Any = Clock) -> list[dict[str, Any]]:
+    """A Timed of each model, as plain data."""
+    warm = [warm_up(run, clock) for run in runs]
+    blocks: list[list[Block]] = [[] for _ in runs]
+    start = clock.wall_ns()
+    overtime = (OVERTIME * plan.time_ns + plan.rounds * plan.lead_in_ns) * len(runs)
+    for done in range(plan.rounds):
+        if done >= FEWEST_ROUNDS and clock.wall_ns() - start > overtime:
+            break
+        for run, up, mine in zip(runs, warm, blocks):
+            mine.append(block(run, up.run_ns, plan, clock))
+    return [asdict(Timed(up, mine)) for up, mine in zip(warm, blocks)]
+
+
+def warm_up(run: Run, clock: Any = Clock) -> WarmUp:
+    """Run until the medians of successive windows stop falling, or WARM_UP_NS has passed."""
+    medians: list[float] = []
+    runs, start = 0, clock.wall_ns()
+    while not settled(medians) and clock.wall_ns() - start < WARM_UP_NS:
+        window = _fill(run, WINDOW_NS, 1, clock).samples_ns
+        medians.append(median(window))
+        runs += len(window)
+    return WarmUp(runs, settled(medians), medians[-1])
+
+
+def block(run: Run, run_ns: float, plan: Plan, clock: Any) -> Block:
+    slice_ns = plan.time_ns // plan.rounds
+    if run_ns < 10 * plan.lead_in_ns:
+        _fill(run, plan.lead_in_ns, 1, clock)
+    expected = slice_ns / max(run_ns, 1.0)
+    return _fill(run, slice_ns, max(1, round(expected * plan.rounds / plan.samples)), clock)
+
+
+def _fill(run: Run, slice_ns: int, stride: int, clock: Any) -> Block:
+    """At least one run, and as many as begin within the slice."""
+    samples: list[int] = []
+    runs, cpu, start = 0, clock.cpu_ns(), clock.wall_ns()
+    end = start
+    while not runs or end - start < slice_ns:
+        before = clock.wall_ns()
+        run()
+        end = clock.wall_ns()
+        if runs % stride == 0:
+            samples.append(end - before)
+        runs += 1
+    return Block(samples, runs, end - start, clock.cpu_ns() - cpu)

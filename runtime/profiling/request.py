@@ -1,0 +1,224 @@
+"""What profile() was asked, checked before a child process starts."""
+
+import hashlib
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgefc import temporary
+from edgefc.errors import UsageError
+from edgefc.modelfile.admission import admit
+from edgefc.modelfile.weights import weight_files
+from edgefc.runtime.inputs import Ranges, Shapes
+from edgefc.runtime.native import check_activations, check_mode
+from edgefc.runtime.presets import settings
+from edgefc.runtime.profiling.names import plain
+from edgefc.runtime.profiling.parts import Config, ModelFile, WeightsFile
+from edgefc.runtime.signature import Array, array_of
+
+
+@dataclass(frozen=True)
+class Model:
+    """A file and its own settings; what is None is as the call of profile() says.
+
+    profile([Model("m.onnx", native="off"), Model("m.onnx", native="on")])
+    """
+
+    path: str | os.PathLike[str]
+    native: str | None = None
+    activations: str | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is set, by Session's names."""
+        return {name: value for name, value in vars(self).items() if name != "path" and value is not None}
+
+    def question(self, place: str) -> dict[str, str]:
+        """As probes are told of it, the file being at `place`."""
+        return {"path": place, **self.settings}
+
+
+OneModel = str | os.PathLike[str] | Model
+Paths = OneModel | Sequence[OneModel]
+Counts = int | list[int] | tuple[int, ...]
+Inputs = str | os.PathLike[str] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """batches holds None for the model's own size. Each model is loaded `launches` times in fresh processes."""
+
+    models: tuple[Model, ...]
+    batches: tuple[int | None, ...]
+    threads: tuple[int, ...]
+    preset: str
+    native: str
+    activations: str
+    inputs: str | None
+    shapes: dict[str, tuple[int | None, ...]]
+    ranges: dict[str, tuple[float, float]]
+    time_ns: int
+    processes: int
+    rounds: int
+    samples: int
+    launches: int
+    memory: bool
+
+
+def models_of(paths: Paths) -> tuple[Model, ...]:
+    """The models, each a file that can be read and is not empty, and settings that there are."""
+    several = [paths] if isinstance(paths, (str, os.PathLike, Model)) else list(paths)
+    if not several:
+        raise UsageError("there is no model to profile. Name at least one .onnx file.")
+    models = tuple(model if isinstance(model, Model) else Model(model) for model in several)
+    for model in models:
+        admit(Path(model.path))
+        if model.native is not None:
+            check_mode(model.native)
+        if model.activations is not None:
+            check_activations(model.activations)
+    return tuple(replace(model, path=os.fspath(model.path)) for model in models)
+
+
+def counts(name: str, given: Counts) -> tuple[int, ...]:
+    """A whole number from 1, or several."""
+    several = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    if not several or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in several):
+        raise UsageError(f"{name} is {given!r}. Give a whole number from 1, or a list of them.")
+    return several
+
+
+def batches_of(given: Counts | None, inputs: Inputs) -> tuple[int | None, ...]:
+    if given is not None and inputs is not None:
+        raise UsageError(f"batch {_text(given)} was asked for, but the inputs given have their own. Leave one out.")
+    return (None,) if given is None else counts("batch", given)
+
+
+def shapes_of(given: Shapes | None, inputs: Inputs) -> dict[str, tuple[int | None, ...]]:
+    """Sizes by input name; None leaves an axis open."""
+    _check_drawn("shapes", given, inputs)
+    for name, shape in (given or {}).items():
+        if isinstance(shape, (str, int)) or any(not _is_size(size) for size in shape):
+            raise UsageError(f"shapes of {name!r} are {shape!r}. Give whole numbers from 1, or None for an open axis.")
+    return {name: tuple(shape) for name, shape in (given or {}).items()}
+
+
+def _is_size(size: object) -> bool:
+    return size is None or (isinstance(size, int) and not isinstance(size, bool) and 1 <= size < 1 << 48)
+
+
+def ranges_of(given: Ranges | None, inputs: Inputs) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value by input name, both included."""
+    _check_drawn("ranges", given, inputs)
+    found: dict[str, tuple[float, float]] = {}
+    for name, pair in (given or {}).items():
+        numbers = () if isinstance(pair, (str, int, float)) else tuple(pair)
+        if len(numbers) != 2 or not all(_is_number(number) for number in numbers) or numbers[0] > numbers[1]:
+            raise UsageError(f"the range of {name!r} is {pair!r}. Give the lowest and the highest value.")
+        found[name] = numbers[0], numbers[1]
+    return found
+
+
+def _is_number(number: object) -> bool:
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def _check_drawn(what: str, given: object, inputs: Inputs) -> None:
+    if given and inputs is not None:
+        raise UsageError(f"inputs were given, and {what} are of drawn ones. Leave one out.")
+
+
+def _text(given: Counts) -> str:
+    return ",".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
+
+
+def seconds(given: float) -> int:
+    """In nanoseconds."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= 3600:
+        raise UsageError(f"cannot time for {given!r} s. Give a number of seconds above 0, up to 3600.")
+    return max(1, round(given * 1e9))
+
+
+def check_settings(preset: str, threads: Sequence[int]) -> dict[str, str | bool | int]:
+    """What the preset sets, the thread count apart."""
+    chosen = settings(preset, max(threads))
+    return {name: value for name, value in chosen.items() if name != "intra_op_num_threads"}
+
+
+def config_of(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
+    same = (
+        "threads",
+        "preset",
+        "native",
+        "activations",
+        "time_ns",
+        "processes",
+        "rounds",
+        "samples",
+        "launches",
+        "memory",
+    )
+    asked, own = asdict(request), tuple(model.settings for model in request.models)
+    return Config(
+        **{name: asked[name] for name in same},
+        model_settings=own,
+        settings=chosen,
+        inputs=called,
+        shapes=request.shapes,
+        ranges=request.ranges,
+        batches=tuple(batches),
+    )
+
+
+def model_file(path: str, name: str) -> ModelFile:
+    weights = tuple(WeightsFile.of({"name": plain(file.name), **_digest(file)}) for file in weight_files(Path(path)))
+    return ModelFile(name=name, **_digest(Path(path)), weights=weights)
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+            size += len(part)
+    return {"file_bytes": size, "sha256": digest.hexdigest()}
+
+
+@contextmanager
+def inputs_file(inputs: Inputs) -> Iterator[tuple[str | None, str]]:
+    """Where the children read the inputs, and what the record calls them."""
+    if inputs is None:
+        yield None, "drawn"
+    elif isinstance(inputs, Mapping):
+        with temporary.folder("edgefc-inputs-") as folder:
+            path = str(folder / "inputs.npz")
+            _write_npz(path, inputs)
+            yield path, "given"
+    else:
+        yield os.fspath(inputs), plain(Path(inputs).name)
+
+
+def _write_npz(path: str, inputs: Mapping[str, Any]) -> None:
+    """As numpy.savez, which takes no array by the name of its own parameter `file`."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in inputs.items():
+            array = _plain(str(name), value)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _plain(name: str, value: Any) -> Array:
+    """An array that is written without pickling: of numbers or strings."""
+    array = array_of(name, value)
+    if array.dtype.hasobject and all(isinstance(each, str) for each in array.flat):
+        array = array.astype(str)
+    if array.dtype.hasobject or array.dtype.kind not in "biufcSU":
+        raise UsageError(f"input {name!r} is an array of {array.dtype.name}. Give one of numbers or strings.")
+    return array

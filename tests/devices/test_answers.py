@@ -1,0 +1,258 @@
+"""Whatever a device answers, it is kept whole or told as a DeviceError: no other error, no bad record."""
+
+import copy
+import json
+import math
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefc.devices.board.answers import checked
+from edgefc.devices.board.check import version
+from edgefc.devices.board.client import Board
+from edgefc.devices.board.wire import Garbled, parsed
+from edgefc.devices.transports.base import Transport
+from edgefc.errors import DeviceError
+from tests.devices.test_check import GOOD
+
+BLOCK = {"samples_ns": [100, 110], "runs": 4, "wall_ns": 450, "cpu_ns": 440}
+STEADY = {
+    "timed": [{"warm_up": {"runs": 5, "settled": True, "run_ns": 105.0}, "blocks": [BLOCK, BLOCK]}],
+    "timer_step_ns": 1,
+    "other_cores": 0.1,
+}
+STAGE = {"anonymous_bytes": 40 << 20, "file_bytes": 20 << 20}
+MEMORY = {
+    "imported": STAGE, "loaded": STAGE, "ran": STAGE, "peak_bytes": 70 << 20, "peak_reset": True, "swapped_bytes": 0,
+}  # fmt: skip
+FED = {"batch": 1, "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 8]}]}
+MODEL = {"path": "/there/m.onnx"}
+CASES: dict[str, tuple[dict[str, Any], Any]] = {
+    "trial": ({"models": [MODEL], "batches": [None, 3]}, [[FED], [{**FED, "batch": 3}]]),
+    "load": ({"model": MODEL, "native": "off"}, {"load_ns": 10, "first_ns": 10, "used_native": None}),
+    "memory": ({"model": MODEL}, MEMORY),
+    "steady": ({"models": [MODEL], "rounds": 2}, STEADY),
+}
+
+
+@pytest.mark.parametrize("probe", sorted(CASES))
+def test_an_honest_answer_passes(probe: str) -> None:
+    question, answer = CASES[probe]
+    assert checked("pi", probe, question, answer, 1.0) is answer
+
+
+def changed(answer: Any, path: tuple[Any, ...], value: Any) -> Any:
+    answer = copy.deepcopy(answer)
+    if not path:
+        return value
+    place = answer
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("probe", "path", "value"),
+    [
+        ("trial", (), [[FED]]),
+        ("trial", (1, 0, "batch"), 4),
+        ("trial", (0,), [FED, FED]),
+        ("trial", (0, 0), 1),
+        ("trial", (0, 0, "inputs", 0, "name"), "\x1b[2J"),
+        ("trial", (0, 0, "inputs", 0, "shape"), [-1]),
+        ("steady", ("timed", 0, "blocks", 0, "samples_ns"), [0]),
+        ("load", ("load_ns",), -1),
+        ("load", ("load_ns",), 0),
+        ("load", ("first_ns",), 10**12),
+        ("load", ("used_native",), "neon"),
+        ("load", ("used_native",), "\x1b[2J"),
+        ("memory", ("peak_bytes",), 1),
+        ("memory", ("peak_bytes",), 1 << 60),
+        ("memory", ("ran", "file_bytes"), -5),
+        ("memory", (), {"missing": "x" * 1000}),
+        ("steady", ("timed",), []),
+        ("steady", ("timed", 0, "blocks"), []),
+        ("steady", ("timed", 0, "blocks"), [BLOCK] * 3),
+        ("steady", ("timed", 0, "blocks", 0, "samples_ns"), [1] * 9),
+        ("steady", ("timed", 0, "blocks", 0, "samples_ns"), [400, 100]),
+        ("steady", ("timed", 0, "blocks", 0, "samples_ns"), [-1]),
+        ("steady", ("timed", 0, "blocks", 0, "wall_ns"), 10**10),
+        ("steady", ("timed", 0, "blocks", 0, "runs"), 0),
+        ("steady", ("timed", 0, "blocks", 0, "cpu_ns"), "0"),
+        ("steady", ("timed", 0, "warm_up", "run_ns"), "fast"),
+        ("steady", ("other_cores",), -0.5),
+        ("steady", ("more",), 1),
+    ],
+    ids=str,
+)
+def test_an_answer_that_cannot_be(probe: str, path: tuple[Any, ...], value: Any) -> None:
+    question, answer = CASES[probe]
+    with pytest.raises(DeviceError, match="pi answered what cannot be"):
+        checked("pi", probe, question, changed(answer, path, value), 1.0)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(probe=st.sampled_from(sorted(CASES)), value=VALUES, data=st.data())
+def test_any_answer_is_kept_whole_or_refused(probe: str, value: Any, data: st.DataObject) -> None:
+    question, answer = CASES[probe]
+    path = data.draw(st.sampled_from([(), *paths(answer)]))
+    answer = changed(answer, path, value)
+    try:
+        kept = checked("pi", probe, question, answer, 1.0)
+    except DeviceError as error:
+        kept, said = answer, str(error)
+        assert_one_sentence(said)
+    assert kept is answer
+
+
+def assert_one_sentence(said: str) -> None:
+    assert "\n" not in said and len(said) < 600
+
+
+def paths(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, each in inner for found in ((*above, key), *paths(each, (*above, key)))]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode()))
+def test_any_line_is_an_object_or_garbled(line: bytes) -> None:
+    try:
+        found = parsed(line)
+    except Garbled as error:
+        found, said = {}, str(error)
+        assert_one_sentence(said)
+    assert isinstance(found, dict)
+
+
+@pytest.mark.parametrize("line", [b'{"a": NaN}', b'{"a": -Infinity}', b"[" * 100_000, b"", b"7", b"\xff"], ids=range(6))
+def test_lines_that_are_none(line: bytes) -> None:
+    with pytest.raises(Garbled):
+        parsed(line)
+
+
+@pytest.mark.parametrize("probe", ["check", "hello", "heat", *sorted(CASES)])
+def test_what_is_nested_too_deep(probe: str) -> None:
+    """At every depth that the parser of JSON lets through."""
+    for depth in (100, 300, *range(600, 1000, 50)):
+        deep: Any = {}
+        for _ in range(depth):
+            deep = {"a": [deep]}
+        for answer in (deep, {"python": deep}):
+            with pytest.raises(DeviceError) as caught:
+                checked("pi", probe, CASES.get(probe, ({}, None))[0], answer, 1.0)
+            assert_one_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [("check", {"python": "\x1b[2J"}), ("check", {"numpy": "1\n2"}), ("check", {"clock_s": 1e300}),
+     ("check", {"more": 1}), ("check", {"cores": -1}), ("check", {"libc": "x" * 400}), ("check", {"governor": 7}),
+     ("hello", {"clock_s": 1e300}), ("hello", {"run": "\x07"}), ("hello", {"killed_for_memory": -1}),
+     ("hello", {"machine": ["x"]})],
+    ids=str,
+)  # fmt: skip
+def test_facts_that_cannot_be(what: str, change: dict[str, Any]) -> None:
+    hello = {"protocol": 1, "edgefc": "1", "python": "3", "machine": "x", "clock_s": 1.0, "swept": 0, "run": "1-a",
+             "killed_for_memory": None}  # fmt: skip
+    good = GOOD if what == "check" else hello
+    assert checked("pi", what, {}, good, 1.0) is good
+    with pytest.raises(DeviceError, match="pi answered what cannot be"):
+        checked("pi", what, {}, {**good, **change}, 1.0)
+
+
+def test_digits_of_other_scripts_are_no_version() -> None:
+    assert version("3.\u00b2") == (3,) and version("\u0663.1") == ()
+
+
+def test_json_has_no_other_number_that_is_none() -> None:
+    """1e999 is infinity to Python; the forms refuse it."""
+    assert math.isinf(parsed(b'{"a": 1e999}')["a"])
+    question, answer = CASES["steady"]
+    with pytest.raises(DeviceError):
+        checked("pi", "steady", question, changed(answer, ("other_cores",), math.inf), 1.0)
+
+
+class Liar(Transport):
+    """A device that prints what it likes."""
+
+    kind = "local"
+
+    def __init__(self, code: str) -> None:
+        super().__init__("liar")
+        self.code = code
+
+    def start(self, argv: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-S", "-c", self.code, argv[-1]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def explain(self, code: int, stderr: str) -> str | None:
+        return None
+
+
+READY = "import sys, time; print(sys.argv[1], '{\"need\": false}', flush=True); sys.stdin.readline();"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        pytest.param(
+            "print('x\\n' * 500)",
+            r"\(exit 0\) before the agent started; its last line was 'x'\. See what",
+            id="garbage",
+        ),
+        pytest.param(
+            "import sys; sys.stdout.write('x' * (40 << 20))",
+            "answered what cannot be: a line longer than",
+            id="huge line",
+        ),
+        pytest.param(READY + 'print(\'{"id": 99, "answer": 1}\')', "the answer to another question", id="wrong id"),
+        pytest.param(READY + 'print(\'{"id": 1, "answer": NaN}\')', "answered what cannot be: the line", id="nan"),
+        pytest.param(READY + 'print(\'{"id": 1, "answer": 1}\')', "another protocol", id="no greeting"),
+        pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit", "text": ""}\')', "unknown kind", id="error"),
+        pytest.param(READY + "sys.exit('board on fire')", r"ended the agent \(exit 1: board on fire\)", id="died"),
+        pytest.param("import sys; sys.exit(127)", "has no python3. Install Python 3.9", id="no python"),
+        pytest.param(
+            "import time; time.sleep(60)", "did not start the agent in time, and printed nothing", id="silent"
+        ),
+        pytest.param(READY + "time.sleep(60)", "stopped answering", id="silent later"),
+    ],
+)
+def test_a_device_that_lies_is_one_sentence(monkeypatch: pytest.MonkeyPatch, code: str, said: str) -> None:
+    monkeypatch.setattr("edgefc.devices.board.wire.ENDING_S", 0.05)
+    with pytest.raises(DeviceError, match=said) as caught:
+        Board(Liar(code), start_s=0.7, sweeps=False)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_never_answers_but_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefc.devices.board.wire.ENDING_S", 0.05)
+    hello = '{"id": 1, "answer": {"protocol": 1}}'
+    code = READY + f"print('{hello}', flush=True)\nwhile True: print('{{\"id\": 2, \"beat\": 1}}', flush=True)"
+    board = Board(Liar(code), sweeps=False)
+
+    with pytest.raises(DeviceError, match="stopped answering"):
+        board.call("check", within_s=0.2)
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays() -> Any:
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

@@ -1,0 +1,65 @@
+"""Memory of a process of its own: a bound on a real model, and numbers that cannot be."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from edgefc.runtime.probes import memory
+from edgefc.runtime.probes.child import ask
+from edgefc.runtime.probes.null_model import null_model
+from tests.support import onnx_models as models
+
+WEIGHT_BYTES = 64 << 20
+MIB = 1 << 20
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+
+def measure(path: Path) -> dict[str, Any]:
+    question = {"model": {"path": str(path)}, "inputs": None, "batch": 1, "preset": "latency", "threads": 1}
+    found: dict[str, Any] = ask("memory", question, about=str(path))
+    return found
+
+
+@linux
+def test_weights_of_64_mib_are_seen(tmp_path: Path) -> None:
+    """At least the weights above the null model, and at most four copies of them: a bound, not a timing."""
+    (tmp_path / "null.onnx").write_bytes(null_model())
+    null = measure(tmp_path / "null.onnx")
+    large = measure(models.matmul(tmp_path / "large.onnx", 4096, 4096))
+
+    above = large["peak_bytes"] - null["peak_bytes"]
+    assert WEIGHT_BYTES <= above <= 4 * WEIGHT_BYTES
+    assert large["loaded"]["anonymous_bytes"] - large["imported"]["anonymous_bytes"] >= WEIGHT_BYTES
+    assert abs(large["imported"]["anonymous_bytes"] - null["imported"]["anonymous_bytes"]) < 4 * MIB
+
+
+def test_the_null_model_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "null.onnx").write_bytes(null_model())
+    session = ort.InferenceSession(str(tmp_path / "null.onnx"), providers=["CPUExecutionProvider"])
+    x = np.ones((3, 4), np.float32)
+
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], x)
+
+
+def stages(*, peak: int, held: int = 50 * MIB) -> dict[str, Any]:
+    stage = {"anonymous_bytes": held // 2, "file_bytes": held // 2}
+    return {"imported": stage, "loaded": stage, "ran": stage, "peak_bytes": peak}
+
+
+def test_possible_numbers_pass() -> None:
+    assert "missing" not in memory.checked(stages(peak=51 * MIB))
+
+
+@pytest.mark.parametrize("found", [stages(peak=40 * MIB), stages(peak=0), stages(peak=1, held=0)], ids=range(3))
+def test_impossible_numbers_are_refused(found: dict[str, Any]) -> None:
+    assert "the kernel reported" in memory.checked(found)["missing"]
+
+
+def test_elsewhere_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_STATUS", Path("/nowhere/status"))
+
+    assert "this system has no /proc/self/status" in memory.measure({})["missing"]
