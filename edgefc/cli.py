@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import edgefc
 import edgefc.commands
 from edgefc import endings, screen
-from edgefc.errors import EdgefcError, refused_by_system, said_by
+from edgefc.errors import EdgefcError, describe_error, refused_by_system
 from edgefc.runtime.probes.child import OWN_ENVIRONMENT
 from edgefc.screen import Parser, err
 
@@ -54,7 +54,7 @@ def _command(words: Sequence[str]) -> int:
     except SystemExit as error:
         if error.code not in (None, 0):
             raise
-        err(f"{said} the model's code ended the process: {said_by(error)}.")
+        err(f"{said} the model's code ended the process: {describe_error(error)}.")
         return EdgefcError.exit_code
     except EdgefcError as error:
         err(f"{said} {error}")

@@ -16,8 +16,12 @@ from __future__ import annotations
 
 import errno
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def shortened(text: object, most: int = 300) -> str:
@@ -54,7 +58,7 @@ def first_line(error: BaseException) -> str:
     return shortened(next(filter(None, lines), type(error).__name__))
 
 
-def said_by(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An exception of other code in part of a sentence: its type and its first line."""
     kind, said = type(error).__name__, first_line(error)
     return kind if said == kind else f"{kind}: {said}"
@@ -91,7 +95,7 @@ def refused_by_system(error: BaseException) -> str | None:
     if isinstance(error, OSError) and at_limit(error):
         return f"{reason_of(error)}. {at_limit(error)}"
     if isinstance(error, SystemError) and _has_memory_limit():  # of a library that does not check what it gets
-        return f"a library failed: {said_by(error)}. This shell limits the memory: raise the limit (ulimit -v)."
+        return f"a library failed: {describe_error(error)}. This shell limits the memory: raise the limit (ulimit -v)."
     line = next((line for line in text_of(error).splitlines() if "shared object" in line), None)
     if isinstance(error, ImportError) and line is not None:
         remedy = "Raise the limit of memory (ulimit -v), if one is set, or install the package again."
@@ -158,3 +162,11 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
             f"{purpose} needs the package {missing!r}, which is not installed. "
             f"Install it with: pip install 'edgefc[{extra}]'"
         ) from None
+
+
+def renamed(old: str, given: T | None, new: str, value: T) -> T:
+    """The value of an argument that has a new name: `given` under its old one, with a warning, or `value`."""
+    if given is None:
+        return value
+    warnings.warn(f"{old}= is now called {new}=. The old name goes with the next release.", FutureWarning, stacklevel=3)
+    return given

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgefc.errors import UsageError, first_line, reason_of, shortened
-from edgefc.runtime.signature import Array, Port, check_feeds, listed, near
+from edgefc.runtime.signature import Array, TensorInfo, check_feeds, listed, near
 
 SEED = 0
 OPEN = 128  # elements of an open axis that is not the batch
@@ -68,7 +68,7 @@ class Wanted:
         return cls(question.get("batch", batch), question.get("inputs"), question.get("shapes"), question.get("ranges"))
 
 
-def feeds_for(inputs: Sequence[Port], wanted: Wanted) -> tuple[dict[str, Array], int]:
+def feeds_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> tuple[dict[str, Array], int]:
     """Feeds that fit the inputs, and their batch size. Names in `shapes` and `ranges` that are no inputs are ignored.
 
     Raises:
@@ -83,7 +83,7 @@ def feeds_for(inputs: Sequence[Port], wanted: Wanted) -> tuple[dict[str, Array],
     return feeds, _batch_of(inputs, feeds)
 
 
-def check_named(wanted: Wanted, inputs: Sequence[Port]) -> None:
+def check_named(wanted: Wanted, inputs: Sequence[TensorInfo]) -> None:
     """Raise UsageError when `shapes` or `ranges` name what is no input, `inputs` being those of all models."""
     known = {port.name: port for port in inputs}
     for option, given in (("--shape", wanted.shapes), ("--range", wanted.ranges)):
@@ -93,7 +93,7 @@ def check_named(wanted: Wanted, inputs: Sequence[Port]) -> None:
                 raise UsageError(f"{option} names {name!r}, and there is no such input{hint}")
 
 
-def shapes_for(inputs: Sequence[Port], wanted: Wanted) -> list[list[int]]:
+def shapes_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> list[list[int]]:
     """The shape of each input, as the head of this module says.
 
     Raises:
@@ -110,7 +110,7 @@ def shapes_for(inputs: Sequence[Port], wanted: Wanted) -> list[list[int]]:
     ]
 
 
-def _bind(port: Port, shape: Sequence[int | None], sizes: dict[str, int]) -> None:
+def _bind(port: TensorInfo, shape: Sequence[int | None], sizes: dict[str, int]) -> None:
     """Note what a given shape says of named axes."""
     shown = "x".join("?" if size is None else str(size) for size in shape)
     if len(shape) != len(port.shape):
@@ -133,7 +133,7 @@ def _bind(port: Port, shape: Sequence[int | None], sizes: dict[str, int]) -> Non
             )
 
 
-def _batch(inputs: Sequence[Port], given: Shapes, sizes: dict[str, int], batch: int | None) -> int:
+def _batch(inputs: Sequence[TensorInfo], given: Shapes, sizes: dict[str, int], batch: int | None) -> int:
     """The size of open first axes, noted for those that have a name."""
     ranked = [port for port in inputs if port.shape]
     free = [port for port in ranked if isinstance(port.shape[0], str)]
@@ -152,7 +152,7 @@ def _batch(inputs: Sequence[Port], given: Shapes, sizes: dict[str, int], batch: 
     return chosen
 
 
-def _size(port: Port, axis: int, given: Sequence[int | None] | None, sizes: Mapping[str, int], batch: int) -> int:
+def _size(port: TensorInfo, axis: int, given: Sequence[int | None] | None, sizes: Mapping[str, int], batch: int) -> int:
     own, said = port.shape[axis], None if given is None else given[axis]
     if isinstance(own, int):
         return own
@@ -202,7 +202,7 @@ def _evaluated(node: ast.AST, sizes: Mapping[str, int]) -> int:
     raise ValueError("no sum, difference, product or quotient of sizes")
 
 
-def _drawn(port: Port, shape: list[int], between: Sequence[float] | None) -> Array:
+def _drawn(port: TensorInfo, shape: list[int], between: Sequence[float] | None) -> Array:
     if not _drawable(port):
         raise UsageError(f"there is no way to draw values for input {port}. Give them: --inputs FILE.npz.")
     dtype, called = np.dtype(port.dtype), f"input {shortened(port, 100)} of shape {shortened(shape, 100)}"
@@ -220,11 +220,11 @@ def _drawn(port: Port, shape: list[int], between: Sequence[float] | None) -> Arr
         ) from None
 
 
-def _drawable(port: Port) -> bool:
+def _drawable(port: TensorInfo) -> bool:
     return port.dtype in ("float16", "float32", "float64", "bool") or port.dtype.startswith(("int", "uint"))
 
 
-def _values(port: Port, shape: list[int], dtype: np.dtype[Any], between: Sequence[float] | None) -> Array:
+def _values(port: TensorInfo, shape: list[int], dtype: np.dtype[Any], between: Sequence[float] | None) -> Array:
     rng, name = np.random.default_rng(SEED), port.name.lower()
     if between is not None:
         return _between(rng, port, shape, dtype, between)
@@ -243,7 +243,7 @@ def _values(port: Port, shape: list[int], dtype: np.dtype[Any], between: Sequenc
 
 
 def _between(
-    rng: np.random.Generator, port: Port, shape: list[int], dtype: np.dtype[Any], between: Sequence[float]
+    rng: np.random.Generator, port: TensorInfo, shape: list[int], dtype: np.dtype[Any], between: Sequence[float]
 ) -> Array:
     low, high = between
     if dtype.kind == "f":
@@ -275,7 +275,7 @@ def _named(value: Array) -> str:
     return "str" if value.dtype.kind in "UO" else value.dtype.name
 
 
-def _batch_of(inputs: Sequence[Port], feeds: Mapping[str, Array]) -> int:
+def _batch_of(inputs: Sequence[TensorInfo], feeds: Mapping[str, Array]) -> int:
     """The size of the first open first dimension, else of the first dimension there is, else 1."""
     ranked = [port for port in inputs if port.shape]
     ranked.sort(key=lambda port: isinstance(port.shape[0], int))

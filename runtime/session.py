@@ -12,18 +12,18 @@ from typing import Any
 
 import onnxruntime as ort
 
-from edgefc.errors import ModelError, UsageError
+from edgefc.errors import ModelError, UsageError, renamed
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.attributes import check_attributes
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
 from edgefc.runtime.operators import ends_when_empty, versions_of
 from edgefc.runtime.presets import CPU_ONLY, session_options, settings
-from edgefc.runtime.signature import Array, Port, check_feeds, listed, near, port_of
+from edgefc.runtime.signature import Array, TensorInfo, check_feeds, listed, near, tensor_info_of
 
 _NO_INT8 = (
-    "activations is 'int8', and without native kernels, which alone have them, this model cannot run so. "
-    "Leave activations as float32, or see what native='on' says."
+    "activation_dtype is 'int8', and without native kernels, which alone have them, this model cannot run so. "
+    "Leave activation_dtype at float32, or see what native='on' says."
 )
 
 
@@ -34,7 +34,7 @@ class Session:
         y = session.run({"x": x})["y"]
 
     Attributes:
-        inputs, outputs   Ports: name, dtype, shape
+        inputs, outputs   TensorInfo: name, dtype, shape
         settings          what the preset and the thread count set, by onnxruntime's names
         native            the variant of the native kernels that was loaded ("avx512", ...), None for the bodies alone
 
@@ -43,34 +43,36 @@ class Session:
     The kernels compute version 1 of the domain edgefc. A file whose edgefc nodes are of another version runs by its own
     functions, with a warning; it does not load where it has no functions for them.
 
-    With activations="int8" the native PRPLinear rounds its inputs u, after in_scale, to 255 multiples of a step of each
-    row's own, max|u| / 127; other layers are as without. It saves time with AVX-512 where codes have 1 bit.
+    With activation_dtype="int8" the native PRPLinear rounds its inputs u, after in_scale, to 255 multiples of a step of
+    each row's own, max|u| / 127; other layers are not changed. It saves time with AVX-512 where codes have 1 bit.
+    activations is the old name of this argument.
     The nmse of the outputs against float64, inputs Gaussian: 3.4e-5 at n = 64, 5.3e-5 at 384, 6.5e-5 at 1024, 7.4e-5
     at 4096, 8.8e-5 at 16384. A row that holds NaN or infinity gives NaN.
 
     Raises:
         UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
-            native="on" or activations="int8" for a file with another version of the domain edgefc.
+            native="on" or activation_dtype="int8" for a file with another version of the domain edgefc.
         ModelError: the file is no model that onnxruntime loads, or edgefc.modelfile refuses it: an edgefc node has an
             attribute that no layer has, say.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, preset: str = "latency", threads: int = 1, native: str = "auto",
-        activations: str = "float32",
+        activation_dtype: str = "float32", activations: str | None = None,
     ) -> None:  # fmt: skip
         self.path = Path(path)
         self.settings = settings(preset, threads)
-        kernels.check_activations(activations)
+        activation_dtype = renamed("activations", activations, "activation_dtype", activation_dtype)
+        kernels.check_activation_dtype(activation_dtype)
         chosen = kernels.choose(native)
-        if activations == "int8":
+        if activation_dtype == "int8":
             if chosen is None:
                 raise UsageError(_NO_INT8)
-            self.settings["edgefc.activations"] = activations
+            self.settings["edgefc.activations"] = activation_dtype
         admit(self.path)
         others = check_nodes(self.path)
-        if others and (native == "on" or activations == "int8"):
-            asked = "native is 'on'" if native == "on" else "activations is 'int8'"
+        if others and (native == "on" or activation_dtype == "int8"):
+            asked = "native is 'on'" if native == "on" else "activation_dtype is 'int8'"
             raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
@@ -79,7 +81,7 @@ class Session:
             except Exception as error:
                 if chosen is None or native == "on" or not failures.is_of_another_type(error):
                     raise
-                if activations == "int8":
+                if activation_dtype == "int8":
                     raise UsageError(_NO_INT8) from None
                 chosen = None
                 self._session = self._load(chosen)
@@ -92,8 +94,8 @@ class Session:
         self.native = None if chosen is None else chosen[1]
         _give_back()
         try:
-            self.inputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_inputs()))
-            self.outputs: tuple[Port, ...] = tuple(map(port_of, self._session.get_outputs()))
+            self.inputs: tuple[TensorInfo, ...] = tuple(map(tensor_info_of, self._session.get_inputs()))
+            self.outputs: tuple[TensorInfo, ...] = tuple(map(tensor_info_of, self._session.get_outputs()))
         except UnicodeDecodeError:  # of an .ort file, which admit() does not read
             raise ModelError(f"cannot load {self.path}: the name of an input or output is not UTF-8.") from None
         self._ends: str | None = None  # what ends the process on an empty input, "" for nothing; read when it matters
@@ -192,7 +194,7 @@ def other_versions(path: Path) -> str | None:
     )
 
 
-_SETTINGS = ("preset", "native", "threads", "activations")
+_SETTINGS = ("preset", "native", "threads", "activation_dtype")
 
 
 def open_session(model: Mapping[str, Any], question: Mapping[str, Any]) -> Session:

@@ -25,7 +25,7 @@ _NUMBERS = frozenset(_DTYPES.values()) - {"str"}
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorInfo:
     """One input or output. A size that the model leaves open is a string: its name, or "?" when it has none."""
 
     name: str
@@ -36,15 +36,15 @@ class Port:
         return f"{self.name} {self.dtype}{list(self.shape)}"
 
 
-def port_of(node: Any) -> Port:
-    """The Port of an onnxruntime NodeArg. A type that is no numpy tensor keeps onnxruntime's name, "seq(...)" say."""
+def tensor_info_of(node: Any) -> TensorInfo:
+    """From an onnxruntime NodeArg. A type that is no numpy tensor keeps onnxruntime's name, such as "seq(...)"."""
     kind = str(node.type)
     dtype = _DTYPES.get(kind[len("tensor(") : -1], kind) if kind.startswith("tensor(") else kind
     shape = tuple(size if isinstance(size, int) else size or "?" for size in node.shape or ())
-    return Port(str(node.name), dtype, shape)
+    return TensorInfo(str(node.name), dtype, shape)
 
 
-def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[Port]) -> dict[str, Array]:
+def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[TensorInfo]) -> dict[str, Array]:
     """The feeds as arrays, when names, dtypes, ranks and sizes are the model's.
 
     Arrays of any byte order, memory layout or subclass are taken, tensors of torch, and what else numpy
@@ -93,7 +93,7 @@ def _unwrapped(value: Any) -> Any:
     return value.detach().cpu().resolve_conj().resolve_neg().numpy()
 
 
-def _given(value: Any, port: Port) -> Array:
+def _given(value: Any, port: TensorInfo) -> Array:
     array = array_of(port.name, value)
     if port.dtype == "str":
         return _strings(array, port)
@@ -136,7 +136,7 @@ def _of_python(array: Array, dtype: np.dtype[Any]) -> Array:
     return cast if held or not array.size else array
 
 
-def _strings(array: Array, port: Port) -> Array:
+def _strings(array: Array, port: TensorInfo) -> Array:
     if array.dtype.kind == "T":  # numpy's strings of any length, which onnxruntime does not know
         return array.astype(object)
     if array.dtype.kind == "O":
@@ -147,7 +147,7 @@ def _strings(array: Array, port: Port) -> Array:
     return array
 
 
-def _checked(value: Array, port: Port) -> Array:
+def _checked(value: Array, port: TensorInfo) -> Array:
     if not _is(value.dtype, port):
         raise UsageError(_dtype_error(value, port))
     given = list(value.shape)
@@ -161,11 +161,11 @@ def _checked(value: Array, port: Port) -> Array:
     return value
 
 
-def _is(dtype: np.dtype[Any], port: Port) -> bool:
+def _is(dtype: np.dtype[Any], port: TensorInfo) -> bool:
     return dtype.kind in "UO" if port.dtype == "str" else dtype.name == port.dtype
 
 
-def _dtype_error(value: Array, port: Port) -> str:
+def _dtype_error(value: Array, port: TensorInfo) -> str:
     if port.dtype not in _DTYPES.values():
         return f"input {port.name!r} is a {port.dtype}, which has no numpy array. Use a model with tensor inputs."
     hint = f"Cast it: {port.name}.astype({port.dtype!r})" if _casts(value.dtype) else f"Give an array of {port.dtype}"
@@ -183,5 +183,5 @@ def near(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def listed(ports: Iterable[Port]) -> str:
+def listed(ports: Iterable[TensorInfo]) -> str:
     return ", ".join(map(str, ports)) or "none"

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgefc.errors import EdgefcError, said_by, shortened
+from edgefc.errors import EdgefcError, describe_error, shortened
 from edgefc.runtime import native
 from edgefc.runtime.probes import child, heat
 
@@ -56,7 +56,7 @@ def _packages() -> dict[str, list[str | None]]:
         reason = _one_line(f"Python ended with exit {done.returncode}: {last or 'it printed nothing'}")
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
     except (OSError, subprocess.TimeoutExpired) as error:
-        reason = _one_line(said_by(error))
+        reason = _one_line(describe_error(error))
         return {"numpy": [None, reason], "onnxruntime": [None, reason]}
     return {name: [version, missing and _one_line(missing)] for name, (version, missing) in found.items()}
 

@@ -66,7 +66,7 @@ class Agent:
                 self._jobs.put(request)
 
     def _work(self) -> None:
-        from edgefc.errors import EdgefcError, said_by
+        from edgefc.errors import EdgefcError, describe_error
 
         while True:
             request = self._jobs.get()
@@ -76,7 +76,10 @@ class Agent:
             except EdgefcError as error:
                 reply = {"error": type(error).__name__, "text": str(error)}
             except Exception as error:
-                reply = {"error": "DeviceError", "text": f"the agent failed: {said_by(error)}. Please report it."}
+                reply = {
+                    "error": "DeviceError",
+                    "text": f"the agent failed: {describe_error(error)}. Please report it.",
+                }
             self._current = None
             self._write({"id": request["id"], **reply})
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from edgefc.devices.browser.refusals import refusal
 from edgefc.errors import DeviceError
 from edgefc.runtime.profiling.parts import Part
-from edgefc.runtime.signature import Array, Port
+from edgefc.runtime.signature import Array, TensorInfo
 
 _LONGEST = 300  # characters of a name or a version
 _SLACK = 1.05  # a page's clock against this machine's
@@ -58,9 +58,11 @@ class PortFact(Part):
     type: Text = "?"
     shape: Annotated[list[Annotated[int, Field(ge=0, le=1 << 40)] | Text], Field(max_length=64)] = Field(default=[])
 
-    def port(self) -> Port:
+    def port(self) -> TensorInfo:
         dtype = {"string": "str"}.get(self.type, self.type)
-        return Port(self.name, dtype, tuple(size if isinstance(size, int) else size or "?" for size in self.shape))
+        return TensorInfo(
+            self.name, dtype, tuple(size if isinstance(size, int) else size or "?" for size in self.shape)
+        )
 
 
 class Ports(Part):

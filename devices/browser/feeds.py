@@ -12,7 +12,7 @@ from edgefc.devices.browser.server import Server
 from edgefc.errors import DeviceError, UsageError
 from edgefc.modelfile.weights import weights
 from edgefc.runtime.inputs import Wanted, feeds_for, shapes_for
-from edgefc.runtime.signature import Array, Port
+from edgefc.runtime.signature import Array, TensorInfo
 
 LARGEST_MODEL = 1 << 30  # bytes; wasm has 4 GiB, and loading holds about three copies of the weights
 LARGEST_FEEDS = 1 << 30
@@ -44,7 +44,7 @@ def offer_model(server: Server, path: str) -> Offered:
     return Offered(path, {"file": server.offer(model), "weights": beside})
 
 
-def feeds(ports: Sequence[Port], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:
+def feeds(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:
     """As inputs.feeds_for, for ports that a page has told of, so that their sizes may be anything."""
     try:
         if wanted.path is None:

@@ -22,12 +22,12 @@ def session_options(preset: str, threads: int) -> dict[str, Any]:
     return options
 
 
-def check_native(native: str, activations: str, about: str) -> None:
-    """Only native "on" and activations in int8 insist on kernels, which no browser can load."""
-    if activations != "float32":
+def check_native(native: str, activation_dtype: str, about: str) -> None:
+    """Only native "on" and int8 activations insist on kernels, which no browser can load."""
+    if activation_dtype != "float32":
         raise UsageError(
-            f"{about}: activations in {activations} need the native kernels, which do not load in a browser. "
-            f"Leave activations at float32."
+            f"{about}: activations in {activation_dtype} need the native kernels, which do not load in a browser. "
+            f"Leave activation_dtype at float32."
         )
     if native == "on":
         raise UsageError(f"{about}: native kernels do not load in a browser. Leave native at auto, or set it off.")

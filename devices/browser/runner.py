@@ -17,7 +17,7 @@ from edgefc.errors import DeviceError, UsageError
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, fed
 from edgefc.runtime.probes import child
 from edgefc.runtime.probes.null_model import null_model
-from edgefc.runtime.signature import Array, Port, check_feeds
+from edgefc.runtime.signature import Array, TensorInfo, check_feeds
 
 NO_PEAK = "a browser tells no peak; what it tells is in the record's heap"
 MOST_THREADS = 64
@@ -37,7 +37,7 @@ class Browser:
         self.opened, self.name = opened, name
         self.asked = 0
         self._models: dict[str, Offered] = {}
-        self._ports: dict[str, tuple[Port, ...]] = {}
+        self._ports: dict[str, tuple[TensorInfo, ...]] = {}
         self._feeds: dict[tuple[str, str], Plain] = {}
         self._null = opened.server.offer(null_model())
 
@@ -54,8 +54,8 @@ class Browser:
     def ask(self, probe: str, question: Plain, *, about: str, limit_s: float = child.LIMIT_S) -> Any:
         question = {"threads": 1, "preset": "latency", "native": "auto", **question}
         for model in question.get("models") or [question["model"]]:
-            wanted = {"activations": "float32", **question, **model}
-            check_native(wanted["native"], wanted["activations"], model["path"])
+            wanted = {"activation_dtype": "float32", **question, **model}
+            check_native(wanted["native"], wanted["activation_dtype"], model["path"])
         if probe == "trial":
             return self._check(question, limit_s)
         if probe == "steady":
@@ -109,7 +109,7 @@ class Browser:
             for batch in question["batches"]
         ]
 
-    def _tried(self, path: str, ports: Sequence[Port], wanted: Wanted) -> Plain:
+    def _tried(self, path: str, ports: Sequence[TensorInfo], wanted: Wanted) -> Plain:
         found, batch = feeds(ports, wanted, path)
         return {"batch": batch, "inputs": fed(found)}
 
@@ -144,7 +144,7 @@ class Browser:
             self._models[path] = offer_model(self.opened.server, path)
         return self._models[path]
 
-    def _signature(self, path: str, question: Plain, limit_s: float) -> tuple[Port, ...]:
+    def _signature(self, path: str, question: Plain, limit_s: float) -> tuple[TensorInfo, ...]:
         if path not in self._ports:
             one = {**question, "threads": 1, "plan": None}
             found, _ = self._put("ports", one, [self._offered(path).question], path, limit_s)

@@ -95,6 +95,6 @@ def _show(browser: Browser, record: Record) -> None:
         ]
         for cell in record.cells
     ]  # fmt: skip
-    doubts = [f"{name_of(record, cell.model)}: {doubt}" for cell in record.cells for doubt in cell.doubts]
+    warnings = [f"{name_of(record, cell.model)}: {warning}" for cell in record.cells for warning in cell.warnings]
     with suppress(DeviceError):
-        browser.show(_COLUMNS, rows, [*record.device.notes, *doubts])
+        browser.show(_COLUMNS, rows, [*record.device.notes, *warnings])

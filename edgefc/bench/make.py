@@ -12,7 +12,7 @@ from torch import nn
 
 from edgefc.bench import models, plan
 from edgefc.bench.check import FLOAT32, INT4, INT8, Array, Check
-from edgefc.bench.models import Rival
+from edgefc.bench.models import Competitor
 from edgefc.bench.plan import Case
 from edgefc.bench.record import NATIVE_INT8, LeftOut
 from edgefc.catalogue import Entry
@@ -27,9 +27,9 @@ _QUANTISED: dict[str, tuple[Callable[[Path, Path], None], float]] = {
 
 
 class Made:
-    """rivals, the dense one first, all checked; left_out; tick() is called for each layer that is done.
+    """competitors, the dense one first, all checked; left_out; tick() is called for each layer that is done.
 
-    Without a dense layer that passes its check there are no rivals: there is nothing to compare them with.
+    Without a dense layer that passes its check there are no competitors: there is nothing to compare them with.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Made:
     ) -> None:
         self.case, self.folder, self.tick = case, folder, tick
         self.check = check or Check(case.n, (1,), 1)
-        self.rivals: list[Rival] = []
+        self.competitors: list[Competitor] = []
         self.left_out: list[LeftOut] = []
         self._largest = 0, ""
         torch.manual_seed(0)
@@ -51,9 +51,9 @@ class Made:
         with self._told(plan.DENSE, "onnxruntime"):
             reference = self._reference(models.dense(case.n, case.m, dense))
             self._plain(plan.DENSE, dense, case.n * case.m, reference)
-        if not self.rivals:
+        if not self.competitors:
             return
-        for name in (each for each in case.rivals if each in _QUANTISED):
+        for name in (each for each in case.competitors if each in _QUANTISED):
             quantise, bound = _QUANTISED[name]
             path = self.folder / f"{name.replace(' ', '-')}.onnx"
             with self._told(name, "onnxruntime"):
@@ -63,10 +63,10 @@ class Made:
             if entry.linear is not None:
                 make = partial(entry.linear, case.n, case.m)
                 self._structured(entry, make, self.folder / f"layer{index}.onnx")
-        if plan.LOW_RANK in case.rivals:
+        if plan.LOW_RANK in case.competitors:
             with self._told(plan.LOW_RANK, "onnxruntime"):
                 self._low_rank()
-                self.rivals.sort(key=lambda rival: rival.kernel != "onnxruntime")
+                self.competitors.sort(key=lambda competitor: competitor.kernel != "onnxruntime")
 
     def _block(self, entry: Entry) -> None:
         """An entry beside the model that it replaces."""
@@ -90,8 +90,8 @@ class Made:
     ) -> None:
         """One of onnxruntime's own operators."""
         size = models.weight_bytes(path)
-        rival = Rival(name, "onnxruntime", Model(path, native="off"), size, multiply_adds, bound, note)
-        self._add(rival, reference)
+        competitor = Competitor(name, "onnxruntime", Model(path, native="off"), size, multiply_adds, bound, note)
+        self._add(competitor, reference)
 
     def _structured(self, entry: Entry, make: Callable[[], Any], path: Path) -> None:
         """Its portable form, and its native one where there is a kernel."""
@@ -103,12 +103,12 @@ class Made:
             reference = self.check.layer(layer)
             numbers = sum(p.numel() for p in layer.parameters())
             self._largest = max(self._largest, (numbers, name))
-            portable = Rival(name, "portable", Model(path, native="off"), size, count, FLOAT32)
-            for rival in (portable, *self._native(portable)):
-                with self._excused(rival.layer, rival.kernel):
-                    self._add(rival, reference)
+            portable = Competitor(name, "portable", Model(path, native="off"), size, count, FLOAT32)
+            for competitor in (portable, *self._native(portable)):
+                with self._excused(competitor.layer, competitor.kernel):
+                    self._add(competitor, reference)
 
-    def _native(self, portable: Rival) -> Iterator[Rival]:
+    def _native(self, portable: Competitor) -> Iterator[Competitor]:
         path = Path(portable.model.path)
         missing = models.missing_kernel(path)
         if missing is not None:
@@ -116,11 +116,13 @@ class Made:
             return
         yield replace(portable, kernel="native", model=Model(path, native="on"))
         if models.gains_by_int8(path):
-            model = Model(path, native="on", activations="int8")
+            model = Model(path, native="on", activation_dtype="int8")
             yield replace(portable, kernel=NATIVE_INT8, model=model, bound=INT8)
 
-    def _add(self, rival: Rival, reference: Array) -> None:
-        self.rivals.append(replace(rival, errors=self.check.errors(rival.model, reference, rival.bound)))
+    def _add(self, competitor: Competitor, reference: Array) -> None:
+        self.competitors.append(
+            replace(competitor, errors=self.check.errors(competitor.model, reference, competitor.bound))
+        )
 
     def _low_rank(self) -> None:
         """With as many numbers as the largest of the structured layers trains, and never more than dense."""

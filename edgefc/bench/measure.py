@@ -11,7 +11,7 @@ from edgefc.bench import plan
 from edgefc.bench.check import Check
 from edgefc.bench.limits import limits
 from edgefc.bench.make import Made
-from edgefc.bench.models import Rival
+from edgefc.bench.models import Competitor
 from edgefc.bench.plan import Case
 from edgefc.bench.record import SCHEMA_VERSION, BenchConfig, BenchRecord, LeftOut, Row
 from edgefc.errors import CheckFailed, EdgefcError, UsageError
@@ -52,7 +52,7 @@ def bench(
         CheckFailed: nothing could be measured; the sentence says why.
     """
     sizes = _sizes(n, m)
-    rivals, entries = plan.chosen(layers)
+    competitors, entries = plan.chosen(layers)
     for what, given in (("batch", batch), ("threads", [threads])):
         _check_counts(what, given)
     config = BenchConfig(
@@ -60,7 +60,9 @@ def bench(
         time_ns=seconds(time_s),
     )  # fmt: skip
     plan.check_room(sizes, environment()["memory_bytes"])
-    return _Bench(config, plan.cases(sizes, rivals, entries, named=layers is not None), time_s, keep, progress).record()
+    return _Bench(
+        config, plan.cases(sizes, competitors, entries, named=layers is not None), time_s, keep, progress
+    ).record()
 
 
 def _sizes(n: Sequence[int], m: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
@@ -102,10 +104,10 @@ class _Bench:
                 made = Made(case, folder, check, bar.update)
                 self.left_out += made.left_out
                 held: Held = {}
-                for index, batch in enumerate(self.config.batches if made.rivals else ()):
-                    bar.set_postfix_str(f"batch {batch}, {len(made.rivals)} models in turns")
-                    held = self._cell(case, made.rivals, index, held)
-                    bar.update(len(made.rivals))
+                for index, batch in enumerate(self.config.batches if made.competitors else ()):
+                    bar.set_postfix_str(f"batch {batch}, {len(made.competitors)} models in turns")
+                    held = self._cell(case, made.competitors, index, held)
+                    bar.update(len(made.competitors))
         if not self.rows:
             raise CheckFailed(f"nothing was measured: {self.left_out[0].reason}")
         self.limits = self.limits.joined(limits(self.config.threads))
@@ -118,12 +120,12 @@ class _Bench:
             unfinished=unfinished,
         )  # fmt: skip
 
-    def _cell(self, case: Case, rivals: list[Rival], index: int, held: Held) -> Held:
-        """All rivals at one batch size. Memory and load time, which are the file's, are taken the first time only."""
+    def _cell(self, case: Case, competitors: list[Competitor], index: int, held: Held) -> Held:
+        """All competitors at one batch size. Memory and load time belong to the file and are measured once."""
         batch = self.config.batches[index]
         try:
             record = profile(
-                [rival.model for rival in rivals], batch=batch, threads=self.config.threads, native="off",
+                [each.model for each in competitors], batch=batch, threads=self.config.threads, native="off",
                 min_time_s=self.time_s, processes=PROCESSES, rounds=ROUNDS, samples=SAMPLES, launches=1,
                 memory=not held, progress=self.progress,
             )  # fmt: skip
@@ -133,15 +135,15 @@ class _Bench:
             return held
         held = held or {cell.model: (*_held(cell, record), cell.load.median_ns) for cell in record.cells}
         self.profiles.append(record)
-        errors = [rival.errors[index] for rival in rivals]
-        self.rows += _rows(case, rivals, errors, record, len(self.profiles) - 1, held)
+        errors = [competitor.errors[index] for competitor in competitors]
+        self.rows += _rows(case, competitors, errors, record, len(self.profiles) - 1, held)
         if self.keep is not None:
             self.keep(self.so_far("it was still under way"))
         return held
 
     def _bars(self) -> Iterator[tuple[Case, Any]]:
         """Each case with the bar: a tick per layer that is written, and per row."""
-        counts = [len(c.rivals) + len(c.entries) + 2 + len(self.config.batches) * _about(c) for c in self.cases]
+        counts = [len(c.competitors) + len(c.entries) + 2 + len(self.config.batches) * _about(c) for c in self.cases]
         with Bar(total=sum(counts), unit="layer", leave=False, disable=self.silent) as bar:
             done = 0
             for case, count in zip(self.cases, counts, strict=True):
@@ -152,23 +154,24 @@ class _Bench:
 
 
 def _about(case: Case) -> int:
-    return 1 + len(case.rivals) + 2 * len(case.entries) + 2 * (case.block is not None)
+    return 1 + len(case.competitors) + 2 * len(case.entries) + 2 * (case.block is not None)
 
 
 def _rows(
-    case: Case, rivals: list[Rival], errors: list[float], record: Record, profiled: int, held: Held
+    case: Case, competitors: list[Competitor], errors: list[float], record: Record, profiled: int, held: Held
 ) -> Iterator[Row]:
     speeds = {speed.model: speed for speed in record.speeds}
-    for cell, rival, error in zip(record.cells, rivals, errors, strict=True):
+    for cell, competitor, error in zip(record.cells, competitors, errors, strict=True):
         speed, (loaded, resident, load_ns) = speeds.get(cell.model), held[cell.model]
         yield Row(
-            layer=rival.layer, kernel=rival.kernel, replaces=rivals[0].layer, is_dense=rival is rivals[0],
+            layer=competitor.layer, kernel=competitor.kernel, replaces=competitors[0].layer,
+            is_dense=competitor is competitors[0],
             n=case.n, m=case.m, batch=cell.batch, profile=profiled, model=cell.model,
             median_ns=cell.steady.median_ns, nmse=error, speed=1.0 if speed is None else speed.median,
             speed_low=None if speed is None else speed.low, speed_high=None if speed is None else speed.high,
-            bytes_per_run=rival.weight_bytes + FLOAT_BYTES * cell.batch * (case.n + case.m),
-            operations_per_run=2 * cell.batch * rival.multiply_adds, weight_bytes=rival.weight_bytes,
-            loaded_bytes=loaded, resident_bytes=resident, load_ns=load_ns, note=rival.note, doubts=cell.doubts,
+            bytes_per_run=competitor.weight_bytes + FLOAT_BYTES * cell.batch * (case.n + case.m),
+            operations_per_run=2 * cell.batch * competitor.multiply_adds, weight_bytes=competitor.weight_bytes,
+            loaded_bytes=loaded, resident_bytes=resident, load_ns=load_ns, note=competitor.note, warnings=cell.warnings,
         )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Rival:
+class Competitor:
     """One layer in one form. weight_bytes are stored in the file; multiply_adds are of one row.
 
     bound is the largest error (check.py) with which it is timed, errors are those that were found, one for each batch.

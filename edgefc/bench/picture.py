@@ -129,11 +129,11 @@ def _titles(figure: Figure, record: BenchRecord) -> None:
         "How many times faster than the dense layer in its place", x=0.01, ha="left", fontsize=12, fontweight="bold"
     )
     machine, _, versions = table.conditions(record).partition("; ")
-    doubted = sum(bool(row.doubts) for row in record.rows)
-    doubts = f"; {doubted} of {len(record.rows)} figures in doubt, see the table" if doubted else ""
+    doubted = sum(bool(row.warnings) for row in record.rows)
+    warnings = f"; {doubted} of {len(record.rows)} figures unreliable, see the table" if doubted else ""
     figure.supxlabel(
         f"{machine}\n{versions}; {record.environment.date.date()}\n"
-        f"frame: the fastest of a column; grey: a dense layer and its time; medians of one run, float32{doubts}",
+        f"frame: the fastest of a column; grey: a dense layer and its time; medians of one run, float32{warnings}",
         x=0.01, ha="left", fontsize=7, color="#404040",
     )  # fmt: skip
 

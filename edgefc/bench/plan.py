@@ -11,7 +11,7 @@ from edgefc.errors import UsageError
 
 DENSE, LOW_RANK = "dense fp32", "low rank"
 INT8, INT8_BLOCKS, INT4 = "int8 dynamic", "int8 MatMulNBits", "int4 MatMulNBits"
-RIVALS = (INT8, INT8_BLOCKS, INT4, LOW_RANK)
+COMPETITORS = (INT8, INT8_BLOCKS, INT4, LOW_RANK)
 LARGEST_DENSE_BYTES = 1 << 30
 LARGEST_BLOCK_BYTES = 1 << 28  # of what a block replaces, where the block was not asked for by name
 _FILES = 6  # of all layers of one size, in dense layers: those that store a matrix, and what quantisers write meanwhile
@@ -28,7 +28,7 @@ class Case:
 
     n: int
     m: int
-    rivals: tuple[str, ...]
+    competitors: tuple[str, ...]
     entries: tuple[Entry, ...]
     block: Entry | None = None
     most_bytes: int = LARGEST_DENSE_BYTES
@@ -47,7 +47,7 @@ def dense_name(entry: Entry) -> str:
 
 def known() -> tuple[str, ...]:
     """Every name that --layers understands."""
-    return (*RIVALS, *(name_of(entry) for entry in _of_rows()))
+    return (*COMPETITORS, *(name_of(entry) for entry in _of_rows()))
 
 
 def chosen(wanted: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
@@ -57,19 +57,19 @@ def chosen(wanted: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[Entry, 
         UsageError: a wanted name that no name holds.
     """
     names = set(known()) if wanted is None else {name for text in wanted for name in _matching(text)}
-    rivals = tuple(name for name in RIVALS if name in names)
-    return rivals, tuple(entry for entry in _of_rows() if name_of(entry) in names)
+    competitors = tuple(name for name in COMPETITORS if name in names)
+    return competitors, tuple(entry for entry in _of_rows() if name_of(entry) in names)
 
 
 def cases(
-    sizes: Sequence[tuple[int, int]], rivals: tuple[str, ...], layers: tuple[Entry, ...], named: bool
+    sizes: Sequence[tuple[int, int]], competitors: tuple[str, ...], layers: tuple[Entry, ...], named: bool
 ) -> list[Case]:
     """Linear layers of one size together; a block that replaces something else by itself, at every n.
 
     `named`: the layers were asked for by name.
     """
     linear, blocks = ([e for e in layers if (e.linear is None) == block] for block in (False, True))
-    found = [Case(n, m, rivals, tuple(linear)) for n, m in sizes if rivals or linear]
+    found = [Case(n, m, competitors, tuple(linear)) for n, m in sizes if competitors or linear]
     for entry in blocks:
         hint = "give a smaller n." if named else f"--layers {name_of(entry)} compares them all the same."
         most = LARGEST_DENSE_BYTES if named else LARGEST_BLOCK_BYTES

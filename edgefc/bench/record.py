@@ -13,6 +13,7 @@ Units end the names. A value that could not be had is null.
 Format history (schema_version):
     1   first
     2   nmse of every row; competitors are checked before they are timed
+    3   rows.warnings, before rows.doubts. Version 2 is converted when it is read
 """
 
 import os
@@ -25,7 +26,7 @@ from edgefc.files import write_text
 from edgefc.runtime.profiling.parts import Environment, Part
 from edgefc.runtime.profiling.record import Record, read_json
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 NATIVE_INT8 = "native, int8 input"
 KERNELS = ("onnxruntime", "portable", "native", NATIVE_INT8)
@@ -75,7 +76,7 @@ class Row(Part):
     resident_bytes: int | None
     load_ns: float
     note: str
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def bytes_per_s(self) -> float:
@@ -98,7 +99,7 @@ class LeftOut(Part):
 
 
 class BenchRecord(Part):
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     environment: Environment
     torch: str
     config: BenchConfig
@@ -116,7 +117,7 @@ class BenchRecord(Part):
         """The record in a file.
 
         Raises:
-            UsageError: there is none, or not one of this version.
+            UsageError: there is none, or none of version 2 or 3.
         """
         return read_json(cls, path, "edgefc bench")
 

@@ -63,7 +63,7 @@ def _cells(row: Row, rows: Sequence[Row], record: BenchRecord) -> tuple[str, ...
     mark = DENSE if row.is_dense else BEST if row is fastest(rows) else SLOWER if _slower(row) else ""
     interval = "" if row.speed_low is None else f" [{row.speed_low:.3g}, {row.speed_high:.3g}]"
     return (
-        row.layer + ("*" if row.doubts else ""), row.kernel, mark, time_text(row.median_ns), f"{row.nmse:.0e}",
+        row.layer + ("*" if row.warnings else ""), row.kernel, mark, time_text(row.median_ns), f"{row.nmse:.0e}",
         "1" if row.is_dense else speed_text(row.speed) + interval,
         f"{row.bytes_per_s / 1e9:.3g}", f"{row.bytes_per_s / limits.read_bytes_per_s:.0%}",
         f"{row.operations_per_s / 1e9:.3g}", f"{row.operations_per_s / limits.operations_per_s:.0%}",
@@ -90,12 +90,12 @@ def _left_out(record: BenchRecord) -> Iterator[str]:
 
 def _doubts(record: BenchRecord) -> Iterator[str]:
     """The first of them, and how many more."""
-    rows = [row for row in record.rows if row.doubts]
+    rows = [row for row in record.rows if row.warnings]
     if rows:
         row = rows[0]
         yield (
-            f"* figures in doubt: {len(rows)} of {len(record.rows)}, such as {row.layer} ({row.kernel}), "
-            f"{row.n} to {row.m}, batch {row.batch}: {row.doubts[0]}"
+            f"* figures unreliable: {len(rows)} of {len(record.rows)}, such as {row.layer} ({row.kernel}), "
+            f"{row.n} to {row.m}, batch {row.batch}: {row.warnings[0]}"
         )
 
 

@@ -31,7 +31,7 @@ The table has a part for each size and batch, the fastest first:
                   nothing holds
     load          one load in a fresh process
 
-A layer at neither limit has room for a better kernel. A star marks figures in doubt. What was left out is told with
+A layer at neither limit has room for a better kernel. A star marks unreliable figures. What was left out is told with
 its reason below the table, and the winner of each size and batch stands last.
 
 --plot draws the same as a map: a row for each layer, a column for each size and batch, blue where the layer is faster

@@ -23,7 +23,7 @@ the same time; one that fails or is lost does not stop the others, and what it h
 Models are compared on one device, never across devices.
 
 Memory is the peak above what onnxruntime alone needs, so what the model adds. A star marks a row
-whose numbers are in doubt; the reasons stand below the table. --json writes the whole record,
+whose numbers are unreliable; the reasons stand below the table. --json writes the whole record,
 with every timing kept; edgefc.runtime.Record.read reads it. Of several devices it is a list of records,
 which edgefc.runtime.Report.read reads.
 """
@@ -63,8 +63,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="kernels of edgefc's own for its layers: auto (where there are any), on, or off",
     )  # fmt: skip
     parser.add_argument(
-        "--activations", default="float32", metavar="TYPE",
-        help="float32, or int8: what the native kernel of PRPLinear rounds its inputs to",
+        "--activation-dtype", "--activations", default="float32", metavar="TYPE",
+        help="float32, or int8: what the native kernel of PRPLinear rounds its inputs to (--activations: its old name)",
     )  # fmt: skip
     add_inputs(parser)
     parser.add_argument(
@@ -101,7 +101,7 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "batch": args.batch, "threads": args.threads, "preset": args.preset, **inputs_of(args),
         "min_time_s": args.time, "memory": args.memory, "native": args.native,
-        "activations": args.activations,
+        "activation_dtype": args.activation_dtype,
     }  # fmt: skip
 
 

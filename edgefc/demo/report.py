@@ -22,10 +22,10 @@ def columns(results: Results) -> tuple[str, ...]:
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
-    """One per file; a star marks figures in doubt."""
+    """One per file; a star marks unreliable figures."""
     return [
         (
-            file.name + ("*" if file.doubts else ""),
+            file.name + ("*" if file.warnings else ""),
             accuracy_text(results.percents(file.kind)),
             f"{file.numbers:,}",
             f"{file.file_bytes:,}",
@@ -38,12 +38,12 @@ def rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def notes(results: Results) -> list[str]:
-    """The sentences, then each doubt with the files it is about."""
-    doubts: dict[str, list[str]] = {}
+    """The sentences, then each warning with the files it is about."""
+    warnings: dict[str, list[str]] = {}
     for file in results.files:
-        for doubt in file.doubts:
-            doubts.setdefault(doubt, []).append(file.name)
-    return [*results.sentences, *(f"* {', '.join(names)}: {doubt}" for doubt, names in doubts.items())]
+        for warning in file.warnings:
+            warnings.setdefault(warning, []).append(file.name)
+    return [*results.sentences, *(f"* {', '.join(names)}: {warning}" for warning, names in warnings.items())]
 
 
 def show(results: Results) -> None:

@@ -10,13 +10,14 @@ Units end the names. A value that could not be had is null.
 Format history (schema_version):
     1   first
     2   latencies.speed, dense over own, in the place of ratio, which was own over dense
+    3   warnings, before doubts
 """
 
 from typing import Literal
 
 from edgefc.runtime.profiling.parts import Environment, Part
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 
 class Recipe(Part):
@@ -69,13 +70,13 @@ class File(Part):
     load_ns: tuple[int, ...]
     peak_bytes: int | None
     latencies: tuple[Latency, ...]
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class Results(Part):
     """memory_noise_bytes is how far peaks of one and the same model lay apart."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     recipe: Recipe
     fingerprint: str
     exported_seed: int

@@ -145,7 +145,7 @@ def _files(record: Record, models: dict[str, nn.Module]) -> Iterator[File]:
             load_ns=tuple(ns for cell in cells for ns in cell.load.samples_ns),  # the batch size does not matter to it
             peak_bytes=cells[0].peak_above_baseline_bytes,
             latencies=tuple(_latency(record, cell) for cell in cells),
-            doubts=tuple(f"batch {cell.batch}, {doubt}" for cell in cells for doubt in cell.doubts),
+            warnings=tuple(f"batch {cell.batch}, {warning}" for cell in cells for warning in cell.warnings),
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgefc.errors import UsageError, said_by, shortened
+from edgefc.errors import UsageError, describe_error, shortened
 from edgefc.export.model import isolation
 from edgefc.export.model.isolation import unchanged_process
 from edgefc.export.model.weights import load_weights
@@ -138,7 +138,7 @@ def _run(action: Callable[[], Any], said: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise UsageError(f"{said}: {said_by(error)}{_place(error)}. Correct it and run this again.") from error
+        raise UsageError(f"{said}: {describe_error(error)}{_place(error)}. Correct it and run this again.") from error
 
 
 def _place(error: BaseException) -> str:

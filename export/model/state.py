@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from edgefc import temporary
-from edgefc.errors import ExportError, UsageError, said_by
+from edgefc.errors import ExportError, UsageError, describe_error
 from edgefc.export.model.isolation import exit_raises, unchanged_folder
 from edgefc.export.model.snapshot import Snapshot
 from edgefc.export.tracing.autocast import without_autocast
@@ -140,7 +140,7 @@ def _set_mode(module: nn.Module, training: bool) -> None:
     except BaseException as error:
         call = "train()" if training else "eval()"
         raise ExportError(
-            f"{type(module).__name__}.{call} raised {said_by(error)}. Give a model that can change its mode."
+            f"{type(module).__name__}.{call} raised {describe_error(error)}. Give a model that can change its mode."
         ) from error
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from edgefc.errors import ExportError, UsageError, said_by
+from edgefc.errors import ExportError, UsageError, describe_error
 from edgefc.export.saving.weights_file import data_name, sweep, weights_named
 from edgefc.files import TEMPORARY, Place, finish, writing
 from edgefc.locks import alone
@@ -49,7 +49,7 @@ def write(model: ir.Model, folder: Path, place: Place, *, external_from_bytes: i
     try:
         onnx.checker.check_model(str(graph), full_check=total < _LARGEST_PROTOBUF)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"torch's graph is no valid ONNX: {said_by(error)}. Try another opset.") from error
+        raise ExportError(f"torch's graph is no valid ONNX: {describe_error(error)}. Try another opset.") from error
     return Written(graph, data)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ShapesCollection
 from torch.utils import _pytree as pytree
 
-from edgefc.errors import UsageError, said_by
+from edgefc.errors import UsageError, describe_error
 from edgefc.export.tracing.adapter import Inputs
 from edgefc.export.tracing.axes import Axis, Plan
 from edgefc.export.tracing.examples import Args, arguments
@@ -32,8 +32,8 @@ def without_collection(dynamic_shapes: Any, model: nn.Module, args: Args) -> Any
         return dynamic_shapes.dynamic_shapes(model, positional, keyword)  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise UsageError(
-            f"the ShapesCollection in dynamic_shapes does not fit args: {said_by(error)} Give it the tensors that are "
-            "in args, not copies."
+            f"the ShapesCollection in dynamic_shapes does not fit args: {describe_error(error)} Give it the "
+            "tensors that are in args, not copies."
         ) from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from edgefc.errors import ExportError, said_by
+from edgefc.errors import ExportError, describe_error
 from edgefc.export.model.state import Given, check_has_values, note_on_state
 from edgefc.export.tracing import axes, caches
 from edgefc.export.tracing.adapter import Adapter, left_out, named_inputs
@@ -125,7 +125,7 @@ def _first_run(given: Given, adapter: Adapter) -> tuple[Any, str | None]:
         check_has_values(model)
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in adapter.inputs.tensors)
         raise ExportError(
-            f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {said_by(error)}. "
+            f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {describe_error(error)}. "
             "Give example inputs that it can run on."
         ) from error
     if seen:
@@ -183,5 +183,5 @@ def _failure(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, int
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return said_by(error)
+        return describe_error(error)
     return None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.onnx import _flags
 from torch.onnx._internal.exporter import _capture_strategies, _registration
 
-from edgefc.errors import ExportError, UsageError, said_by
+from edgefc.errors import ExportError, UsageError, describe_error
 from edgefc.export.model.state import Given
 from edgefc.export.tracing import axes, graph_axes
 from edgefc.export.tracing.adapter import Adapter
@@ -168,7 +168,7 @@ def _why(adapter: Adapter, plan: Plan, error: BaseException) -> ExportError:
     while root.__cause__ is not None:
         root = root.__cause__
     name = type(adapter.model).__name__
-    text = f"cannot export {name}: torch says {said_by(root)}."
+    text = f"cannot export {name}: torch says {describe_error(root)}."
     scripted = [name for name, module in adapter.model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         return ExportError(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgefc.errors import ModelError, UsageError, said_by, shortened
+from edgefc.errors import ModelError, UsageError, describe_error, shortened
 from edgefc.export.build import DOMAIN
 from edgefc.export.model.state import Given
 from edgefc.export.tracing.adapter import Adapter
@@ -34,8 +34,8 @@ def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> l
     except BaseException as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise UsageError(
-            f"the torch model cannot run on inputs of shapes {shapes}: {said_by(error)}. Give the example inputs that "
-            "the file was exported with."
+            f"the torch model cannot run on inputs of shapes {shapes}: {describe_error(error)}. Give the "
+            "example inputs that the file was exported with."
         ) from error
 
 

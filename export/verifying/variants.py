@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from edgefc.errors import UsageError, said_by
+from edgefc.errors import UsageError, describe_error
 from edgefc.export.model.state import Given
 from edgefc.export.tracing import axes
 from edgefc.export.tracing.adapter import Adapter, Inputs
@@ -54,7 +54,8 @@ def _runs(given: Given, adapter: Adapter, tensors: Sequence[Tensor]) -> bool:
     except SystemExit as error:
         raise UsageError(
             f"{type(adapter.model).__name__} ends the process on inputs of shapes "
-            f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}: {said_by(error)}. Give a model that returns."
+            f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}: {describe_error(error)}. "
+            "Give a model that returns."
         ) from error
     except Exception:
         return False

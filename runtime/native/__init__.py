@@ -38,9 +38,9 @@ def check_mode(mode: str) -> None:
         raise UsageError(f"native is {mode!r}. Choose one of: {', '.join(MODES)}.")
 
 
-def check_activations(activations: str) -> None:
-    if activations not in ACTIVATIONS:
-        raise UsageError(f"activations is {activations!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
+def check_activation_dtype(activation_dtype: str) -> None:
+    if activation_dtype not in ACTIVATIONS:
+        raise UsageError(f"activation_dtype is {activation_dtype!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
 
 
 def choose(mode: str) -> tuple[str, str] | None:

@@ -15,14 +15,14 @@ from typing import Any
 import onnxruntime as ort
 
 from edgefc import temporary
-from edgefc.errors import EdgefcError, ModelError, said_by
+from edgefc.errors import EdgefcError, ModelError, describe_error
 from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures, graph
 from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
 from edgefc.runtime.presets import CPU_ONLY, session_options, settings
 from edgefc.runtime.probes.executed import executed
 from edgefc.runtime.session import check_nodes
-from edgefc.runtime.signature import port_of
+from edgefc.runtime.signature import tensor_info_of
 
 _SUFFIX = "_kernel_time"
 _OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
@@ -45,7 +45,7 @@ def _work(question: dict[str, Any], file: Path, folder: Path) -> dict[str, Any]:
         session = ort.InferenceSession(str(file), _options(folder), **CPU_ONLY)
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise failures.load_error(file, error) from None
-    inputs, wanted = [port_of(each) for each in session.get_inputs()], Wanted.of(question)
+    inputs, wanted = [tensor_info_of(each) for each in session.get_inputs()], Wanted.of(question)
     check_named(wanted, inputs)
     feeds, batch = feeds_for(inputs, wanted)
     try:
@@ -57,7 +57,7 @@ def _work(question: dict[str, Any], file: Path, folder: Path) -> dict[str, Any]:
         optimised = graph.read(folder / _OPTIMISED).graph
         nodes = executed(optimised, _events(Path(session.end_profiling())))
     except (OSError, ValueError) as error:
-        why = f"onnxruntime's profile of it is unreadable ({said_by(error)})"
+        why = f"onnxruntime's profile of it is unreadable ({describe_error(error)})"
         raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
     return {"batch": batch, "nodes": nodes}
 

@@ -69,7 +69,7 @@ class Device(Part):
 
 
 class Config(Part):
-    """time_ns and samples are per cell, rounds per process; native is "auto", "on" or "off", activations
+    """time_ns and samples are per cell, rounds per process; native is "auto", "on" or "off", activation_dtype
     "float32" or "int8".
 
     model_settings has for each model what it was given apart from the others, such as {"native": "off"}.
@@ -83,7 +83,7 @@ class Config(Part):
     threads: tuple[int, ...]
     preset: str
     native: str
-    activations: str
+    activation_dtype: str
     model_settings: tuple[dict[str, str], ...]
     settings: dict[str, str | bool | int]
     inputs: str
@@ -241,7 +241,7 @@ class Cell(Part):
     heap: Heap | None
     peak_above_baseline_bytes: int | None
     not_compared: str | None
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class Speed(Part):

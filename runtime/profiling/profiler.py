@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
+from edgefc.errors import renamed
 from edgefc.progress import Bar
 from edgefc.runtime.inputs import Ranges, Shapes
 from edgefc.runtime.profiling import warnings
@@ -63,8 +64,8 @@ def profile(
     paths: Paths, *, device: str | Runner = "local", batch: Counts | None = None, threads: Counts = 1,
     preset: str = "latency", inputs: Inputs = None, shapes: Shapes | None = None, ranges: Ranges | None = None,
     min_time_s: float = 1.0, processes: int = 6, rounds: int = 4, samples: int = 5000, launches: int = 5,
-    memory: bool = True, progress: bool | None = None, native: str = "auto", activations: str = "float32",
-    keep: Keep | None = None,
+    memory: bool = True, progress: bool | None = None, native: str = "auto", activation_dtype: str = "float32",
+    activations: str | None = None, keep: Keep | None = None,
 ) -> Record:  # fmt: skip
     """Measure every combination of models, thread counts and batch sizes.
 
@@ -85,7 +86,7 @@ def profile(
         launches: fresh processes for load time and first run.
         progress: a bar on stderr; when left out, if that is a terminal.
         native: "auto", "on" or "off": whether the native kernels are loaded, as for Session.
-        activations: "float32" or "int8", as for Session.
+        activation_dtype: "float32" or "int8", as for Session; activations is its old name.
         keep: called with what is finished, a Record that is `unfinished`, after each batch size.
 
     Raises:
@@ -95,7 +96,8 @@ def profile(
     """
     request = Request(
         models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
-        native=native, activations=activations, inputs=None, shapes=shapes_of(shapes, inputs),
+        native=native, activation_dtype=renamed("activations", activations, "activation_dtype", activation_dtype),
+        inputs=None, shapes=shapes_of(shapes, inputs),
         ranges=ranges_of(ranges, inputs), time_ns=seconds(min_time_s),
         processes=counts("processes", processes)[0], rounds=counts("rounds", rounds)[0],
         samples=counts("samples", samples)[0], launches=counts("launches", launches)[0], memory=memory,
@@ -189,7 +191,7 @@ class _Profiler:
         return Cell(
             model=index, threads=baseline.threads, batch=tried[index].batch, inputs=fed, native=native, load=load,
             first=first, steady=steady, memory=memory, memory_missing=missing, heap=heap,
-            peak_above_baseline_bytes=above, not_compared=not_compared(tried[0].inputs, fed), doubts=tuple(doubtful),
+            peak_above_baseline_bytes=above, not_compared=not_compared(tried[0].inputs, fed), warnings=tuple(doubtful),
         )  # fmt: skip
 
     def asks_for_kernels(self, index: int) -> bool:
@@ -233,7 +235,8 @@ class _Profiler:
     def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
         several = len(question.get("models", ()))
         self.bar.set_postfix_str(f"{_DOES[probe]} {f'{several} models in turn' if several > 1 else Path(about).name}")
-        asked = {"preset": self.request.preset, "native": self.request.native, "activations": self.request.activations}
+        names = ("preset", "native", "activation_dtype")
+        asked = {name: getattr(self.request, name) for name in names}
         found = self.runner.ask(probe, {**asked, **question}, about=about)
         self.bar.update()
         return found

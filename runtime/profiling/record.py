@@ -5,7 +5,7 @@
     config        what was asked
     models        the files and the weights beside them: name, size, sha256
     baselines     per thread count: the null model's latency and memory, which is onnxruntime's and the harness's share
-    cells         per model, thread count and batch: load, first run, steady state, memory, doubts
+    cells         per model, thread count and batch: load, first run, steady state, memory, warnings
     speeds        per thread count and batch: the first model's time over each other one's, so above 1 is faster
     unfinished    null, or why cells are missing: the link to a device was lost, say
 
@@ -20,6 +20,8 @@ Format history (schema_version):
         reason
     4   speeds, which are first over own, in the place of ratios, which were own over first; config.shapes and
         config.ranges; cells.inputs and cells.not_compared. Records of version 3 are converted when they are read
+    5   cells.warnings, before cells.doubts; config.activation_dtype, before config.activations. Versions 3 and 4 are
+        converted when they are read
 """
 
 import os
@@ -33,7 +35,7 @@ from edgefc.files import write_text
 from edgefc.runtime.profiling.parts import Baseline, Cell, Config, Device, Environment, ModelFile, Part, Speed
 from edgefc.runtime.profiling.record_history import upgraded
 
-SCHEMA_VERSION: Literal[4] = 4
+SCHEMA_VERSION: Literal[5] = 5
 _LARGEST_BYTES = 256 << 20
 
 R = TypeVar("R", bound=Part)
@@ -47,7 +49,7 @@ class Failure(Part):
 
 
 class Record(Part):
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     device: Device
     environment: Environment
     config: Config
@@ -68,7 +70,7 @@ class Record(Part):
         """The record in a file.
 
         Raises:
-            UsageError: there is none, or none of this version or version 3.
+            UsageError: there is none, or none of version 3 to 5.
         """
         return read_json(cls, path, "edgefc profile")
 
@@ -76,7 +78,7 @@ class Record(Part):
 class Report(Part):
     """What several devices answered to one profile call: a record of each that could, a sentence of each that not."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     records: tuple[Record, ...]
     failures: tuple[Failure, ...]
 

@@ -1,44 +1,78 @@
-"""Records of older versions as those of today. record.py has the history of the format."""
+"""Converts records of older versions to the current one. record.py has the history of the format."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-_OLD = 3
+Old = dict[str, Any]
 
 
 def upgraded(text: bytes) -> bytes:
-    """JSON with every record of version 3 in it, also those within a report or a bench, in the form of version 4."""
-    if b'"ratios"' not in text and b'"records"' not in text:
+    """JSON with every record in it in the current form: alone, in a report or in a bench.
+
+    What does not have the form of its version stays as it is: whoever validates it names the fault.
+    """
+    if not any(name in text for name in (b'"ratios"', b'"records"', b'"doubts"')):
         return text
     try:
         return json.dumps(_upgraded(json.loads(text))).encode()
     except (ValueError, RecursionError):
-        return text  # whoever validates it says what is wrong
+        return text
 
 
 def _upgraded(value: Any) -> Any:
-    if isinstance(value, dict):
-        value = _record(value) if "ratios" in value and value.get("schema_version") == _OLD else value
-        value = {**value, "schema_version": 4} if "records" in value and value.get("schema_version") == _OLD else value
-        return {name: _upgraded(part) if name in ("records", "profiles") else part for name, part in value.items()}
-    return [_upgraded(part) for part in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_upgraded(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    for version, step in _STEPS.items():
+        if "cells" in value and value.get("schema_version") == version:
+            value = _tried(step, value)
+    if "rows" in value and value.get("schema_version") == 2:
+        value = _tried(_bench_3, value)
+    if "records" in value and value.get("schema_version") in _STEPS:
+        value = {**value, "schema_version": 5}
+    return {name: _upgraded(part) if name in ("records", "profiles") else part for name, part in value.items()}
 
 
-def _record(old: dict[str, Any]) -> dict[str, Any]:
-    """Left as it is where it is not of the old form: whoever validates it says what is wrong."""
+def _tried(step: Callable[[Old], Old], old: Old) -> Old:
     try:
-        return {
-            **{name: part for name, part in old.items() if name != "ratios"},
-            "schema_version": 4,
-            "config": {**old["config"], "shapes": {}, "ranges": {}},
-            "cells": [{**cell, "inputs": None, "not_compared": None} for cell in old["cells"]],
-            "speeds": [_inverted(ratio) for ratio in old["ratios"]],
-        }
+        return step(old)
     except (TypeError, KeyError, AttributeError, ZeroDivisionError):
         return old
 
 
-def _inverted(ratio: dict[str, Any]) -> dict[str, Any]:
+def _version_4(old: Old) -> Old:
+    """Speeds, the first model's time over each other one's, take the place of ratios, which were the inverse."""
+    return {
+        **{name: part for name, part in old.items() if name != "ratios"},
+        "schema_version": 4,
+        "config": {**old["config"], "shapes": {}, "ranges": {}},
+        "cells": [{**cell, "inputs": None, "not_compared": None} for cell in old["cells"]],
+        "speeds": [_inverted(ratio) for ratio in old["ratios"]],
+    }
+
+
+def _version_5(old: Old) -> Old:
+    """doubts are called warnings, and activations activation_dtype."""
+    settings = [_renamed(each, "activations", "activation_dtype") for each in old["config"]["model_settings"]]
+    config = _renamed({**old["config"], "model_settings": settings}, "activations", "activation_dtype")
+    cells = [_renamed(cell, "doubts", "warnings") for cell in old["cells"]]
+    return {**old, "schema_version": 5, "config": config, "cells": cells}
+
+
+def _bench_3(old: Old) -> Old:
+    return {**old, "schema_version": 3, "rows": [_renamed(row, "doubts", "warnings") for row in old["rows"]]}
+
+
+_STEPS: dict[int, Callable[[Old], Old]] = {3: _version_4, 4: _version_5}
+
+
+def _renamed(old: Old, name: str, new: str) -> Old:
+    return {new if key == name else key: part for key, part in old.items()}
+
+
+def _inverted(ratio: Old) -> Old:
     """Time over the first model's time as its inverse, with the ends of the interval swapped."""
     ends = {"low": ratio["high"], "high": ratio["low"]}
     return {

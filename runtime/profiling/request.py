@@ -17,7 +17,7 @@ from edgefc.errors import UsageError
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.weights import weight_files
 from edgefc.runtime.inputs import Ranges, Shapes
-from edgefc.runtime.native import check_activations, check_mode
+from edgefc.runtime.native import check_activation_dtype, check_mode
 from edgefc.runtime.presets import settings
 from edgefc.runtime.profiling.names import plain
 from edgefc.runtime.profiling.parts import Config, ModelFile, WeightsFile
@@ -33,7 +33,7 @@ class Model:
 
     path: str | os.PathLike[str]
     native: str | None = None
-    activations: str | None = None
+    activation_dtype: str | None = None
 
     @property
     def settings(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Request:
     threads: tuple[int, ...]
     preset: str
     native: str
-    activations: str
+    activation_dtype: str
     inputs: str | None
     shapes: dict[str, tuple[int | None, ...]]
     ranges: dict[str, tuple[float, float]]
@@ -82,8 +82,8 @@ def models_of(paths: Paths) -> tuple[Model, ...]:
         admit(Path(model.path))
         if model.native is not None:
             check_mode(model.native)
-        if model.activations is not None:
-            check_activations(model.activations)
+        if model.activation_dtype is not None:
+            check_activation_dtype(model.activation_dtype)
     return tuple(replace(model, path=os.fspath(model.path)) for model in models)
 
 
@@ -157,7 +157,7 @@ def config_of(request: Request, chosen: dict[str, str | bool | int], called: str
         "threads",
         "preset",
         "native",
-        "activations",
+        "activation_dtype",
         "time_ns",
         "processes",
         "rounds",

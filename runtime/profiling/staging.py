@@ -42,7 +42,7 @@ def placed(runner: Runner, request: Request, null: str) -> Places:
 
 def checked(runner: Runner, request: Request, places: Places) -> list[list[Tried]]:
     """For each batch asked for, what each model was fed with, once all have loaded and run."""
-    names = ("batches", "preset", "native", "activations", "shapes", "ranges")
+    names = ("batches", "preset", "native", "activation_dtype", "shapes", "ranges")
     asked = {name: getattr(request, name) for name in names}
     question = {**asked, "models": [model.question for model in places.models], "inputs": places.inputs}
     about = ", ".join(model.name for model in places.models)

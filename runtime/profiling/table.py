@@ -1,4 +1,4 @@
-"""Records for people: one row per cell, doubts below, and under which conditions they hold.
+"""Records for people: one row per cell, warnings below, and under which conditions they hold.
 
 A speed stands beside the model of the same device only. Where times of an emulated processor stand in the table, the
 row says so, and so does a line below it.
@@ -47,7 +47,7 @@ def _prefix(record: Record, records: tuple[Record, ...]) -> str:
 
 def _row(record: Record, cell: Cell) -> Iterator[str]:
     steady = cell.steady
-    yield name_of(record, cell.model) + ("*" if cell.doubts else "")
+    yield name_of(record, cell.model) + ("*" if cell.warnings else "")
     yield str(cell.batch)
     yield str(cell.threads)
     yield time_text(steady.median_ns)
@@ -85,8 +85,8 @@ def _speed_text(speed: Speed | None) -> str:
 
 def _doubts(record: Record, prefix: str) -> Iterator[str]:
     for cell in record.cells:
-        for doubt in cell.doubts:
-            yield f"* {prefix}{name_of(record, cell.model)}, batch {cell.batch}, {_threads(cell.threads)}: {doubt}"
+        for warning in cell.warnings:
+            yield f"* {prefix}{name_of(record, cell.model)}, batch {cell.batch}, {_threads(cell.threads)}: {warning}"
 
 
 def _not_compared(record: Record, prefix: str) -> Iterator[str]:

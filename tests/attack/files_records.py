@@ -50,7 +50,7 @@ def prepare(folder: Path) -> None:
     model = onnx_models.matmul(folder / "m.onnx")
     record = profile(model, min_time_s=0.001, launches=1, processes=1, memory=False)
     record.write(folder / "record.json")
-    Report(schema_version=4, records=(record,), failures=()).write(folder / "report.json")
+    Report(schema_version=5, records=(record,), failures=()).write(folder / "report.json")
     np.savez(folder / "x.npz", x=np.ones((2, 8), np.float32))
 
 

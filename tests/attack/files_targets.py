@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgefc.runtime import Session, native
 from edgefc.runtime.profiling.request import model_file, models_of
-from edgefc.runtime.session import Port
+from edgefc.runtime.session import TensorInfo
 from tests.attack import files_models
 from tests.attack.files_models import Base
 from tests.attack.harness import command
@@ -76,7 +76,7 @@ def same(mine: Any, theirs: Any) -> bool:
         return bool(np.allclose(a, b, rtol=1e-3, atol=1e-4 * scale, equal_nan=True))
 
 
-def drawn(inputs: tuple[Port, ...]) -> dict[str, Array] | None:
+def drawn(inputs: tuple[TensorInfo, ...]) -> dict[str, Array] | None:
     """One array for each input, open axes of 2; None where one has no array, or a huge one."""
     random_, feeds = np.random.default_rng(0), {}
     for port in inputs:

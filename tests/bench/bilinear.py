@@ -6,7 +6,7 @@ python tests/bench/bilinear.py --n 4096 --batch 1,64 --terms 1 4
 
 import sys
 
-from side_by_side import arguments, conditions, doubts, exported, medians_us
+from side_by_side import arguments, conditions, exported, medians_us, warnings
 from torch import nn
 from tqdm import tqdm
 
@@ -41,7 +41,7 @@ def main() -> None:
                 rows[-1] += (f"{fewer:.1f}x fewer", f"{sizes[0]:,} / {sizes[1]:,}")
     print_table(COLUMNS, rows, left=0)
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from unittest import mock
 
-from side_by_side import arguments, conditions, doubts, exported, medians_us, numbers
+from side_by_side import arguments, conditions, exported, medians_us, numbers, warnings
 from torch import nn
 from tqdm import tqdm
 
@@ -38,7 +38,7 @@ def main() -> None:
                 rows.append((f"{n}", f"{size} x {size}", f"{batch}", *times, chosen))
     print_table(COLUMNS, rows, left=0)
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from unittest import mock
 
-from side_by_side import arguments, conditions, doubts, exported, medians_us
+from side_by_side import arguments, conditions, exported, medians_us, warnings
 from torch import nn
 from tqdm import tqdm
 
@@ -37,7 +37,7 @@ def main() -> None:
         columns = ("n", "batch", "dense us", "DFT op us", "ratio", "matmul FFT us", "ratio")
         print_table(columns, [merge(group) for group in zip(*[iter(rows)] * 3, strict=True)], left=0)
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from side_by_side import arguments, conditions, doubts, medians_us, numbers
+from side_by_side import arguments, conditions, medians_us, numbers, warnings
 from torch import nn
 from tqdm import tqdm
 
@@ -40,7 +40,7 @@ def main() -> None:
     columns = [column for block in args.block for column in (f"block {block} us", "ratio")]
     print_table(("n", "batch", "dense us", *columns), rows, left=0)
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

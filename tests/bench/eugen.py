@@ -6,7 +6,7 @@ python tests/bench/eugen.py --n 768 --features 32,64 --order 1,2,3 --separate
 
 import sys
 
-from side_by_side import arguments, conditions, doubts, exported, numbers
+from side_by_side import arguments, conditions, exported, numbers, warnings
 from torch import nn
 from tqdm import tqdm
 
@@ -46,7 +46,7 @@ def main() -> None:
     print_table((*COLUMNS, *timed), rows, left=2)
     print("peak MB: above what onnxruntime alone needs")
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

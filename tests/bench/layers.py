@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from side_by_side import arguments, conditions, doubts, medians_us
+from side_by_side import arguments, conditions, medians_us, warnings
 from tqdm import tqdm
 
 from edgefc.catalogue import Called, Entry, entries
@@ -38,7 +38,7 @@ def main() -> None:
         rows += _rows(entry, n, record, args.batch)
     print_table(("layer", "n", "batch", "dense us", "layer us", "dense / layer"), rows, left=1)
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

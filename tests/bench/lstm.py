@@ -6,7 +6,7 @@ python tests/bench/lstm.py --n 64,1024 --steps 100
 
 import sys
 
-from side_by_side import arguments, conditions, doubts, exported, medians_us
+from side_by_side import arguments, conditions, exported, medians_us, warnings
 from torch import nn
 from tqdm import tqdm
 
@@ -43,7 +43,7 @@ def main() -> None:
                 rows.append((f"{n}", f"{batch}", name, f"{us:.0f}", ratio, f"{count:,}", f"{model.all_bytes:,}"))
     print_table(COLUMNS, rows, left=0)
     print(f"{args.steps} steps; {conditions(records[0])}")
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

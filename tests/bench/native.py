@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from side_by_side import arguments, conditions, doubts, medians_us
+from side_by_side import arguments, conditions, medians_us, warnings
 from tqdm import tqdm
 
 import edgefc
@@ -42,7 +42,7 @@ def main() -> None:
     print_table(("n", "batch", "dense us", "int8", "int4", *names, "circulant"), rows, left=0)
     print(conditions(records[0]))
     print(f"native kernels: {records[0].cells[0].native}")
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 
@@ -58,7 +58,7 @@ def measure(n, args):
         for name, layer in {**layers, "circulant": edgefc.CirculantLinear(n, n)}.items():
             path = Path(folder) / f"{name}.onnx"
             export(layer, torch.randn(2, n), path, verify=False)
-            measured += [Model(path), Model(path, activations="int8")] if name in layers else [Model(path)]
+            measured += [Model(path), Model(path, activation_dtype="int8")] if name in layers else [Model(path)]
         return profile(
             measured,
             batch=args.batch,

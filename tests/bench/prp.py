@@ -6,7 +6,7 @@ python tests/bench/prp.py --n 1024,4096 --distribution rademacher hadamard
 
 import sys
 
-from side_by_side import arguments, conditions, doubts, exported
+from side_by_side import arguments, conditions, exported, warnings
 from torch import nn
 from tqdm import tqdm
 
@@ -34,7 +34,7 @@ def main() -> None:
     print_table((*COLUMNS, *timed), rows, left=3)
     print("peak MB: above what onnxruntime alone needs")
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

@@ -57,9 +57,9 @@ def medians_us(record: Record, batch: int) -> list[float]:
     return [cells[index].steady.median_ns / 1e3 for index in sorted(cells)]
 
 
-def doubts(records: Sequence[Record]) -> str:
-    """How many figures the measurement itself holds in doubt, and the first reason."""
+def warnings(records: Sequence[Record]) -> str:
+    """How many figures the measurement itself calls unreliable, and the first reason."""
     cells = [(record.models[cell.model].name, cell) for record in records for cell in record.cells]
-    said = [f"{name}, batch {cell.batch}: {doubt}" for name, cell in cells for doubt in cell.doubts[:1]]
+    said = [f"{name}, batch {cell.batch}: {warning}" for name, cell in cells for warning in cell.warnings[:1]]
     first = f"; the first: {said[0]}" if said else ""
-    return f"figures in doubt: {len(said)} of {len(cells)}{first}"
+    return f"figures unreliable: {len(said)} of {len(cells)}{first}"

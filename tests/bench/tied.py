@@ -12,7 +12,7 @@ is measured in a run of its own, beside the same pair.
 import sys
 from statistics import median_low
 
-from side_by_side import arguments, conditions, doubts, exported
+from side_by_side import arguments, conditions, exported, warnings
 from tqdm import tqdm
 
 import edgefc
@@ -57,7 +57,7 @@ def main() -> None:
                     rows += table_rows(n, preset, weights, records[-1])
     print_table(COLUMNS, rows, left=4)
     print(conditions(records[0]))
-    print(doubts(records))
+    print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")
 

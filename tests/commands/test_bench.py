@@ -1,5 +1,6 @@
 """edgefc bench from end to end on real models, tiny ones. No test here asserts a timing."""
 
+import json
 import logging
 import math
 import re
@@ -64,7 +65,7 @@ def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
 
     for row in record.rows:
         assert (profile.cells[row.model].native is not None) == row.kernel.startswith("native"), row
-        activations = profile.config.model_settings[row.model].get("activations")
+        activations = profile.config.model_settings[row.model].get("activation_dtype")
         assert activations == ("int8" if row.kernel == "native, int8 input" else None)
         assert row.median_ns == profile.cells[row.model].steady.median_ns
 
@@ -110,6 +111,11 @@ def test_a_record_comes_back_from_its_file(record: BenchRecord, tmp_path: Path) 
     record.write(tmp_path / "b.json")
 
     assert BenchRecord.read(tmp_path / "b.json") == record
+    old = json.loads((tmp_path / "b.json").read_text())
+    for row in old["rows"]:
+        row["doubts"] = row.pop("warnings")
+    (tmp_path / "old.json").write_text(json.dumps({**old, "schema_version": 2}))
+    assert BenchRecord.read(tmp_path / "old.json") == record
 
 
 @pytest.mark.parametrize(
@@ -192,7 +198,7 @@ def test_quantised_competitors_compute_the_dense_layer(
 ) -> None:
     made = Made(plan.Case(256, 40, (name,), ()), tmp_path, Check(256, (1, 3), 1))
     x = np.random.default_rng(1).standard_normal((3, 256), np.float32)
-    dense, quantised = (Path(rival.model.path) for rival in made.rivals)
+    dense, quantised = (Path(competitor.model.path) for competitor in made.competitors)
     numbers = stored(dense)
     expected = x @ numbers["w0"] + numbers["b"]
 
@@ -201,7 +207,7 @@ def test_quantised_competitors_compute_the_dense_layer(
     error = np.square(y - expected).sum() / np.square(expected).sum()
     assert least < error < most
     assert op in {node.op_type for node in onnx.load(quantised).graph.node}
-    errors = made.rivals[1].errors
+    errors = made.competitors[1].errors
     assert len(errors) == 2 and all(error / 3 < each < error * 3 for each in errors)
 
 
@@ -223,7 +229,7 @@ def test_low_rank_is_compared_with_its_own_factors(tmp_path: Path) -> None:
     y = Session(tmp_path / "low-rank.onnx", native="off").run({"x": x})["y"]
 
     np.testing.assert_allclose(y, x @ low["w0"] @ low["w1"] + low["b"], rtol=1e-4, atol=1e-5)
-    assert made.rivals[1].layer == plan.LOW_RANK and 0 < made.rivals[1].errors[0] < 1e-12
+    assert made.competitors[1].layer == plan.LOW_RANK and 0 < made.competitors[1].errors[0] < 1e-12
 
 
 def another_layer(source: Path, path: Path) -> None:
@@ -237,7 +243,7 @@ def test_a_competitor_with_a_wrong_output_is_left_out(tmp_path: Path, monkeypatc
 
     made = Made(plan.Case(32, 32, (plan.INT8, plan.INT4), ()), tmp_path)
 
-    assert [rival.layer for rival in made.rivals] == [plan.DENSE, plan.INT4]
+    assert [competitor.layer for competitor in made.competitors] == [plan.DENSE, plan.INT4]
     (left,) = made.left_out
     assert (left.layer, left.kernel) == (plan.INT8, "onnxruntime")
     assert re.fullmatch(
@@ -255,7 +261,7 @@ def test_a_structured_layer_with_a_wrong_output_is_left_out(tmp_path: Path, monk
 
     made = Made(plan.Case(16, 16, (plan.INT4,), tuple(plan.chosen(["prp rademacher"])[1])), tmp_path)
 
-    assert [rival.layer for rival in made.rivals] == [plan.DENSE, plan.INT4]
+    assert [competitor.layer for competitor in made.competitors] == [plan.DENSE, plan.INT4]
     kernels = {left.kernel for left in made.left_out if "its output is wrong" in left.reason}
     assert kernels == {"portable", "native", "native, int8 input"} if native.library_path() else {"portable"}
 
@@ -289,7 +295,7 @@ def test_a_layer_that_cannot_have_a_size_is_left_out_with_its_sentence(tmp_path:
     assert [(each.layer, each.kernel, each.reason) for each in made.left_out] == [
         ("PRPLinear rademacher", None, "cannot have 7.")
     ]
-    assert [rival.layer for rival in made.rivals] == ["dense fp32", "low rank"]
+    assert [competitor.layer for competitor in made.competitors] == ["dense fp32", "low rank"]
 
 
 def test_a_kernel_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,9 +312,9 @@ def test_a_block_stands_beside_what_it_replaces(tmp_path: Path) -> None:
     (case,) = plan.cases([(8, 8)], (), (tied,), named=True)
     made = Made(case, tmp_path)
 
-    assert [rival.layer for rival in made.rivals[:2]] == ["dense fp32 (for TiedFFN)", "TiedFFN"]
-    assert made.rivals[0].multiply_adds == made.rivals[1].multiply_adds == 2 * 8 * 32
-    assert made.rivals[0].weight_bytes > 1.8 * made.rivals[1].weight_bytes
+    assert [competitor.layer for competitor in made.competitors[:2]] == ["dense fp32 (for TiedFFN)", "TiedFFN"]
+    assert made.competitors[0].multiply_adds == made.competitors[1].multiply_adds == 2 * 8 * 32
+    assert made.competitors[0].weight_bytes > 1.8 * made.competitors[1].weight_bytes
 
 
 # ---- what cannot be

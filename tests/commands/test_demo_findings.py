@@ -16,17 +16,17 @@ DENSE = [490, 491, 489, 490, 490]
 
 
 def make(
-    structured: list[int] = DENSE, *, dense: list[int] = DENSE, doubts: tuple[str, ...] = (), **file: Any
+    structured: list[int] = DENSE, *, dense: list[int] = DENSE, warnings: tuple[str, ...] = (), **file: Any
 ) -> Results:
     """Results with one structured file; what is not given is dense's own."""
     one = {
         "numbers": 1000, "file_bytes": 4000, "load_ns": (10_000_000, 11_000_000, 12_000_000), "peak_bytes": 5_000_000,
-        "latencies": (_latency(None, None, None),), "doubts": doubts,
+        "latencies": (_latency(None, None, None),), "warnings": warnings,
     }  # fmt: skip
     other = {**one, "latencies": (_latency(1.0, 0.9, 1.1),), **file}
     trained = [("dense", dense), ("circulant", structured)]
     return Results(
-        schema_version=2,
+        schema_version=3,
         recipe=Recipe(width=8, epochs=15, rows_per_step=128, rates={"dense": 0.01, "circulant": 0.003}),
         fingerprint="f",
         exported_seed=0,
@@ -127,7 +127,7 @@ def test_memory_that_could_not_be_had_is_not_talked_about() -> None:
 
 def test_the_table_has_mean_and_sample_deviation_and_marks_doubts() -> None:
     """489 to 491 of 500: 98.00 %, s = 0.1414 points."""
-    results = make(doubts=("batch 1, the clock steps",))
+    results = make(warnings=("batch 1, the clock steps",))
 
     assert report.rows(results)[0][:2] == ("dense*", "98.00 ± 0.14")
     assert report.rows(results)[1][-1] == "20.0 (1x)"

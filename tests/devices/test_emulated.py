@@ -121,7 +121,7 @@ def test_a_record_says_emulated_and_so_does_its_table(
     assert record.environment.machine == "aarch64" and record.environment.emulated
     assert (record.device.transport, record.device.emulated) == ("ssh", True)
     assert record.device.profile == "emulated-arm64"
-    assert any("emulated" in doubt for doubt in record.cells[0].doubts)
+    assert any("emulated" in warning for warning in record.cells[0].warnings)
     out = capsys.readouterr().out
     assert "arm (emulated)" in out
     assert "emulated: times of a processor that another one imitates; they say nothing about a real one" in out

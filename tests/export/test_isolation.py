@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from edgefc.cli import main
-from edgefc.errors import ExportError, UsageError, first_line, reason_of, said_by
+from edgefc.errors import ExportError, UsageError, describe_error, first_line, reason_of
 from edgefc.export import export, verify
 from edgefc.export.model.source import load_model
 
@@ -221,7 +221,7 @@ def test_exceptions_are_told_in_a_whole_sentence(
     [OSError(), OSError(2, None), OSError(2, ""), TimeoutError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "")],
 )
 def test_reasons_are_never_empty(error: Exception) -> None:
-    for text in (reason_of(error), first_line(error), said_by(error)):
+    for text in (reason_of(error), first_line(error), describe_error(error)):
         assert text.strip(" .:")
     assert reason_of(OSError(2, "No such file or directory")) == "No such file or directory"
 

@@ -15,7 +15,7 @@ as extreme if every word were truly random. Seeds are fixed, so a check passes o
     seeds_uncorrelated      matrices of such seeds, in place and moved by rows or words
     avalanche_of_seed, _of_row, _of_column    one bit flipped going in flips half of the bits coming out
 
-The meta-tests below run the same checks on tests/support/weak_generators.py, which has to fail them.
+The meta-tests below run the same checks on tests/generator/weak_generators.py, which has to fail them.
 """
 
 import importlib.util

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from edgefc.errors import UsageError
 from edgefc.runtime.inputs import OPEN, Wanted, feeds_for, read_npz, shapes_for
-from edgefc.runtime.signature import Port
+from edgefc.runtime.signature import TensorInfo
 
-X = Port("x", "float32", ("batch", 8))
-FIXED = Port("x", "float32", (3, 8))
+X = TensorInfo("x", "float32", ("batch", 8))
+FIXED = TensorInfo("x", "float32", (3, 8))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint32", "int64", "bool"])
 def test_drawn_feeds_have_the_signature(dtype: str) -> None:
-    feeds, batch = feeds_for([Port("x", dtype, ("batch", 100))], Wanted(7))
+    feeds, batch = feeds_for([TensorInfo("x", dtype, ("batch", 100))], Wanted(7))
 
     assert (feeds["x"].dtype.name, feeds["x"].shape, batch) == (dtype, (7, 100), 7)
     assert len(np.unique(feeds["x"])) > 1, "constant inputs would flatter a kernel that skips zeros"
@@ -29,7 +29,7 @@ def test_drawn_feeds_have_the_signature(dtype: str) -> None:
 @pytest.mark.parametrize("shape", [(1,) * 300, (2**30,) * 300, (0, 2**62, 4)])
 def test_shapes_of_which_numpy_makes_no_array(shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="input x") as caught:
-        feeds_for((Port("x", "float32", shape),), Wanted())
+        feeds_for((TensorInfo("x", "float32", shape),), Wanted())
 
     assert len(str(caught.value)) < 500
 
@@ -39,13 +39,15 @@ def test_drawn_feeds_are_the_same_every_time() -> None:
 
 
 def test_integers_are_valid_indices_into_a_table_of_two() -> None:
-    ids = feeds_for([Port("ids", "int64", ("n", 50))], Wanted(4))[0]["ids"]
+    ids = feeds_for([TensorInfo("ids", "int64", ("n", 50))], Wanted(4))[0]["ids"]
 
     assert set(np.unique(ids)) == {0, 1}
 
 
 def test_a_name_shared_with_the_first_dimension_has_its_size() -> None:
-    assert shapes_for([Port("scores", "float32", ("n", "n")), Port("x", "float32", ("?", 2))], Wanted(5)) == [
+    assert shapes_for(
+        [TensorInfo("scores", "float32", ("n", "n")), TensorInfo("x", "float32", ("?", 2))], Wanted(5)
+    ) == [
         [5, 5],
         [5, 2],
     ]
@@ -57,7 +59,7 @@ def test_a_fixed_batch_is_its_own() -> None:
 
 
 def test_a_table_among_the_inputs_does_not_fix_the_batch() -> None:
-    table = Port("table", "float32", (10, 8))
+    table = TensorInfo("table", "float32", (10, 8))
 
     feeds, batch = feeds_for([table, X], Wanted(4))
 
@@ -68,18 +70,18 @@ def test_a_table_among_the_inputs_does_not_fix_the_batch() -> None:
     ("port", "batch", "said"),
     [
         pytest.param(FIXED, 64, "batch 64 does not fit: .* Leave the batch out or give 3", id="fixed batch"),
-        pytest.param(Port("x", "str", ("n",)), 1, "no way to draw values for input x str", id="strings"),
-        pytest.param(Port("x", "seq(tensor(float))", ()), 1, "no way to draw", id="sequence"),
+        pytest.param(TensorInfo("x", "str", ("n",)), 1, "no way to draw values for input x str", id="strings"),
+        pytest.param(TensorInfo("x", "seq(tensor(float))", ()), 1, "no way to draw", id="sequence"),
     ],
 )
-def test_what_cannot_be_drawn(port: Port, batch: int, said: str) -> None:
+def test_what_cannot_be_drawn(port: TensorInfo, batch: int, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         feeds_for([port], Wanted(batch))
 
 
-IDS = Port("input_ids", "int64", ("batch", "tokens"))
-MASK = Port("attention_mask", "int64", ("batch", "past + tokens"))
-PAST = Port("past.0.key", "float32", ("batch", 2, "past", 4))
+IDS = TensorInfo("input_ids", "int64", ("batch", "tokens"))
+MASK = TensorInfo("attention_mask", "int64", ("batch", "past + tokens"))
+PAST = TensorInfo("past.0.key", "float32", ("batch", 2, "past", 4))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_open_axes_have_one_size_for_each_name(wanted: Wanted, expected: list[li
 )  # fmt: skip
 def test_sizes_that_are_computed(name: str, size: int) -> None:
     """Whatever is no sum, difference, product or quotient is a name like any other."""
-    ports = [Port("x", "float32", ("n", "a", "b")), Port("y", "float32", ("n", name))]
+    ports = [TensorInfo("x", "float32", ("n", "a", "b")), TensorInfo("y", "float32", ("n", name))]
 
     assert shapes_for(ports, Wanted(shapes={"x": (None, 5, 8)}))[1] == [1, size]
 
@@ -129,7 +131,7 @@ def test_shapes_that_do_not_fit(shapes: dict[str, tuple[int, ...]], said: str) -
 
 
 def drawn(name: str, dtype: str, **wanted: Any) -> Any:
-    return feeds_for([Port(name, dtype, ("n", 9))], Wanted(2, **wanted))[0][name]
+    return feeds_for([TensorInfo(name, dtype, ("n", 9))], Wanted(2, **wanted))[0][name]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,9 @@ def test_inputs_of_transformers_have_values_that_work(name: str, dtype: str, row
     [("int64", 5, 7), ("uint64", 2**64 - 2, 2**64 - 1), ("int8", -128, 127), ("bool", 1, 1), ("int32", 3, 3)],
 )
 def test_whole_numbers_of_a_range_include_its_ends(dtype: str, low: int, high: int) -> None:
-    value = feeds_for([Port("attention_mask", dtype, ("n", 5000))], Wanted(2, ranges={"attention_mask": (low, high)}))
+    value = feeds_for(
+        [TensorInfo("attention_mask", dtype, ("n", 5000))], Wanted(2, ranges={"attention_mask": (low, high)})
+    )
     found = value[0]["attention_mask"]
 
     assert (int(found.min()), int(found.max())) == (low, high) and found.dtype == dtype

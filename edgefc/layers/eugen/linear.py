@@ -26,8 +26,8 @@ from edgefc.generator import codebook
 from edgefc.layers.common import activations, seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.effective import effective_tensors, make_plain
-from edgefc.layers.common.kept import Kept
 from edgefc.layers.common.no_weight import not_fused
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import TrainedLinear, trained_linear
@@ -100,7 +100,7 @@ class EUGenLinear(Seeded):
             self.projection = nn.Parameter(stored)
         else:
             self.register_buffer("projection", stored)
-        self._kept = Kept()
+        self._cache = DeviceCache()
         self.reset_parameters()
 
     def configuration(self) -> Configuration:
@@ -150,7 +150,7 @@ class EUGenLinear(Seeded):
         if self.projection is not None:
             return self.projection
         dtype, device = self.weight.dtype, self.weight.device
-        (matrix,) = self._kept.get(self.traceable_seed, self.weight, lambda: (self._generate(dtype, device),))
+        (matrix,) = self._cache.get(self.traceable_seed, self.weight, lambda: (self._generate(dtype, device),))
         return matrix
 
     @classmethod

@@ -16,7 +16,7 @@ from edgefc.generator import codebook
 from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
-from edgefc.layers.common.kept import Kept
+from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.onnx_node import Attribute, layer_node, sizes, zero_bias
 from edgefc.layers.common.windows import Padding, Pair, check_convolution, window
 from edgefc.layers.prp.scales import nearest_scales
@@ -66,7 +66,7 @@ class PRPConv2d(Seeded):
         self.in_scale = nn.Parameter(torch.empty(c, *self.window.kernel_size, device=device, dtype=dtype))
         self.out_scale = nn.Parameter(torch.empty(m, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(m, device=device, dtype=dtype)) if bias else None
-        self._kept = Kept()
+        self._cache = DeviceCache()
         self.reset_parameters()
 
     def configuration(self) -> Configuration:
@@ -95,7 +95,7 @@ class PRPConv2d(Seeded):
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x) if x.ndim == 4 else self._symbolic(x.unsqueeze(0)).squeeze(0)
         scale = self.in_scale
-        (p,) = self._kept.get(self.traceable_seed, scale, lambda: (self._generate(scale.dtype),))
+        (p,) = self._cache.get(self.traceable_seed, scale, lambda: (self._generate(scale.dtype),))
         weight = p * self.in_scale * self.out_scale[:, None, None, None]
         look = self.window
         return functional.conv2d(x, weight, self.bias, look.stride, look.padding, look.dilation)

@@ -16,7 +16,7 @@ from torch.nn.functional import linear, pad
 from edgefc.errors import UsageError
 from edgefc.generator import CODEBOOKS, codebook
 from edgefc.layers.common import seeded
-from edgefc.layers.common.kept import Kept
+from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.onnx_node import Attribute
 from edgefc.layers.prp import hadamard
 
@@ -33,7 +33,7 @@ class Coded:
 
     def __init__(self, distribution: str) -> None:
         self.distribution, self.codebook = distribution, codebook(distribution)
-        self._kept = Kept()
+        self._cache = DeviceCache()
 
     def entries(self, layer: "PRPLinear", dtype: torch.dtype) -> Tensor:
         """P, (m, n)."""
@@ -44,7 +44,7 @@ class Coded:
     def times(self, layer: "PRPLinear", u: Tensor) -> Tensor:
         """u P^T, (..., n) -> (..., m), by a whole matrix that is made once."""
         scale = layer.in_scale
-        (matrix,) = self._kept.get(layer.traceable_seed, scale, lambda: (self.entries(layer, scale.dtype),))
+        (matrix,) = self._cache.get(layer.traceable_seed, scale, lambda: (self.entries(layer, scale.dtype),))
         return linear(u, matrix)
 
     def multiply_adds(self, layer: "PRPLinear") -> int:
@@ -105,7 +105,7 @@ class Transformed:
     op = "PRPHadamardLinear"
 
     def __init__(self) -> None:
-        self._kept = Kept()
+        self._cache = DeviceCache()
 
     def entries(self, layer: "PRPLinear", dtype: torch.dtype) -> Tensor:
         """P, (m, n), from the exclusive or of the indices and not by times()."""
@@ -121,7 +121,7 @@ class Transformed:
         """u P^T, (..., n) -> (..., m), about 4 N sqrt(N) multiply-adds."""
         n, m, scale = layer.in_features, layer.out_features, layer.in_scale
         cut = hadamard.cut(n, m)
-        first, second, high, low = self._kept.get(layer.traceable_seed, scale, lambda: self._tables(layer, cut))
+        first, second, high, low = self._cache.get(layer.traceable_seed, scale, lambda: self._tables(layer, cut))
         u = pad(u * first, (0, cut.rows_in * cut.low - n)).reshape(*u.shape[:-1], cut.rows_in, cut.low)
         u = torch.matmul(high[:, : cut.rows_in], torch.matmul(u, low)) * second  # (..., high, low)
         u = torch.matmul(torch.matmul(high[: cut.rows_out], u), low)  # (..., rows_out, low)

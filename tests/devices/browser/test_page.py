@@ -16,7 +16,7 @@ from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.runner import Browser
 from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.runtime.profiling.profiler import profile
-from edgefc.runtime.signature import Port
+from edgefc.runtime.signature import TensorInfo
 from tests.support import onnx_models
 from tests.support.web_pages import FACTS, PORTS, Answer, FakePage, fetch
 
@@ -94,7 +94,7 @@ def test_drawn_inputs_are_those_of_every_device(browse: Callable[..., Browser], 
     browser.ask("load", question, about="m")
     told = browser._fed(question["model"]["path"], question, 9.0)  # type: ignore[index]
     status, content = fetch(f"{browser.opened.server.url()}file/{told['feeds']}")
-    expected = feeds_for([Port("x", "float32", ("batch", 4))], Wanted(5))[0]["x"]
+    expected = feeds_for([TensorInfo("x", "float32", ("batch", 4))], Wanted(5))[0]["x"]
     assert (status, content) == (200, expected.tobytes())
     assert told["index"] == [{"name": "x", "dtype": "float32", "shape": [5, 4], "offset": 0, "length": 80}]
 
@@ -212,7 +212,7 @@ def test_native_kernels_cannot_be_insisted_on(browse: Callable[..., Browser], tm
     with pytest.raises(UsageError, match=r"m\.onnx: native kernels do not load in a browser"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), native="on")
     with pytest.raises(UsageError, match=r"m\.onnx: activations in int8 need the native kernels, which do not load"):
-        profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), activations="int8")
+        profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), activation_dtype="int8")
 
 
 def test_weights_come_from_the_models_folder_alone(browse: Callable[..., Browser], tmp_path: Path) -> None:

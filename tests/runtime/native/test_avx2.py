@@ -33,14 +33,14 @@ def test_competitors_are_right_without_vnni(tmp_path: Path) -> None:
     """Signed weights of the full range are wrong there, which shows that the emulated processor has no VNNI."""
     avx2.qemu()
     check = Kept(N, (ROWS,), 1)
-    made = Made(plan.Case(N, N, plan.RIVALS, tuple(plan.chosen(LAYERS)[1])), tmp_path, check)
+    made = Made(plan.Case(N, N, plan.COMPETITORS, tuple(plan.chosen(LAYERS)[1])), tmp_path, check)
     quantize_dynamic(tmp_path / "dense.onnx", tmp_path / "full.onnx", weight_type=QuantType.QInt8)
     models = {str(index): model for index, (model, _, _) in enumerate(check.compared)}
 
     found, variant = avx2.answers({**models, "full": Model(tmp_path / "full.onnx", native="off")}, check.x, tmp_path)
 
     assert variant == ("avx2" if native.library_path() else "None")
-    assert len(check.compared) == len(made.rivals) >= len(plan.RIVALS) + 1 + len(LAYERS)
+    assert len(check.compared) == len(made.competitors) >= len(plan.COMPETITORS) + 1 + len(LAYERS)
     for (model, reference, bound), outputs in zip(check.compared, found.values(), strict=False):
         for y in outputs:
             assert nmse(y, reference[: len(y)]) <= bound, model

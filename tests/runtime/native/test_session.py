@@ -33,22 +33,22 @@ def loaded(library: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_session_with_int8_activations(loaded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = edgefc.PRPLinear(60, 50, distribution="rademacher").eval(), torch.randn(3, 60)
     export(layer, x, tmp_path / "m.onnx")
-    exact, rounded = (Session(tmp_path / "m.onnx", activations=name) for name in ("float32", "int8"))
+    exact, rounded = (Session(tmp_path / "m.onnx", activation_dtype=name) for name in ("float32", "int8"))
     feeds = {exact.inputs[0].name: x.numpy()}
     answers = [next(iter(each.run(feeds).values())) for each in (exact, rounded)]
 
     assert 1e-6 < np.square(answers[0] - answers[1]).sum() / np.square(answers[0]).sum() < 1e-3
     assert rounded.settings["edgefc.activations"] == "int8" and "edgefc.activations" not in exact.settings
-    with pytest.raises(UsageError, match=r"^activations is 'int4'\. Choose one of: float32, int8\.$"):
-        Session(tmp_path / "m.onnx", activations="int4")
-    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
-        Session(tmp_path / "m.onnx", native="off", activations="int8")
+    with pytest.raises(UsageError, match=r"^activation_dtype is 'int4'\. Choose one of: float32, int8\.$"):
+        Session(tmp_path / "m.onnx", activation_dtype="int4")
+    with pytest.raises(UsageError, match=r"^activation_dtype is 'int8', and without native kernels"):
+        Session(tmp_path / "m.onnx", native="off", activation_dtype="int8")
     export(layer.double(), x.double(), tmp_path / "d.onnx")
-    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
-        Session(tmp_path / "d.onnx", activations="int8")
+    with pytest.raises(UsageError, match=r"^activation_dtype is 'int8', and without native kernels"):
+        Session(tmp_path / "d.onnx", activation_dtype="int8")
     monkeypatch.setattr(native, "library_path", lambda: None)
-    with pytest.raises(UsageError, match=r"^activations is 'int8', and without native kernels"):
-        Session(tmp_path / "m.onnx", activations="int8")
+    with pytest.raises(UsageError, match=r"^activation_dtype is 'int8', and without native kernels"):
+        Session(tmp_path / "m.onnx", activation_dtype="int8")
 
 
 @torch.no_grad()
@@ -84,10 +84,10 @@ def test_a_record_says_what_was_loaded(loaded: str, tmp_path: Path) -> None:
     export(edgefc.PRPLinear(60, 50).eval(), torch.randn(1, 60), tmp_path / "m.onnx")
     quick = {"min_time_s": 0.01, "processes": 1, "rounds": 1, "launches": 1, "memory": False}
     with_it, without = (profile(tmp_path / "m.onnx", native=mode, **quick) for mode in ("on", "off"))
-    rounded = profile(tmp_path / "m.onnx", activations="int8", **quick)
+    rounded = profile(tmp_path / "m.onnx", activation_dtype="int8", **quick)
 
     assert with_it.config.native == "on" and with_it.cells[0].native in CPUS
-    assert with_it.config.activations == "float32" and rounded.config.activations == "int8"
+    assert with_it.config.activation_dtype == "float32" and rounded.config.activation_dtype == "int8"
     assert without.config.native == "off" and without.cells[0].native is None
 
 

@@ -125,11 +125,11 @@ def test_another_version_without_functions_is_refused(
     assert "the file does not define edgefc:CirculantLinear" in str(caught.value)
 
 
-@pytest.mark.parametrize("asked", [{"native": "on"}, {"activations": "int8"}])
+@pytest.mark.parametrize("asked", [{"native": "on"}, {"activation_dtype": "int8"}])
 def test_what_insists_on_kernels_is_refused(tmp_path: Path, exported: onnx.ModelProto, asked: dict[str, str]) -> None:
     path = write(tmp_path / "m.onnx", exported, (2,))
 
-    with pytest.raises(UsageError, match=r"^(native is 'on'|activations is 'int8'), and .* whose version is 2"):
+    with pytest.raises(UsageError, match=r"^(native is 'on'|activation_dtype is 'int8'), and .* whose version is 2"):
         Session(path, **asked)
 
 
@@ -166,7 +166,7 @@ def test_nodes_without_an_import_have_version_0(tmp_path: Path, exported: onnx.M
 
 
 def test_a_record_says_that_no_kernel_ran(tmp_path: Path, exported: onnx.ModelProto) -> None:
-    """The warning of a child process is not seen; a doubt is."""
+    """What a child process warns of on stderr is not seen; a warning of the record is."""
     paths = [write(tmp_path / f"{version}.onnx", exported, (version,)) for version in (1, 2)]
     quick: dict[str, Any] = {"min_time_s": 0.01, "processes": 1, "rounds": 1, "launches": 1, "memory": False}
 
@@ -176,7 +176,7 @@ def test_a_record_says_that_no_kernel_ran(tmp_path: Path, exported: onnx.ModelPr
     said = (
         "the file has nodes of the domain edgefc whose version is 2, and the native kernels compute version 1; its own"
     )
-    assert [any(said in doubt for doubt in cell.doubts) for cell in (first, second, off)] == [False, True, False]
+    assert [any(said in warning for warning in cell.warnings) for cell in (first, second, off)] == [False, True, False]
     assert second.native is None and off.native is None
 
 

@@ -51,10 +51,10 @@ def folders(recorded: Recorded, tmp_path: Path) -> list[Path]:  # noqa: F811
 def test_they_are_told_apart_wherever_they_are_named(
     folders: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """In the table, the doubts and the legend; also of a record that is read later."""
+    """In the table, the warnings and the legend; also of a record that is read later."""
     profile(folders).write(tmp_path / "r.json")
     record = Record.read(tmp_path / "r.json")
-    cells = [cell.model_copy(update={"doubts": ("odd",), "native": "avx2"}) for cell in record.cells]
+    cells = [cell.model_copy(update={"warnings": ("odd",), "native": "avx2"}) for cell in record.cells]
 
     show(record.model_copy(update={"cells": tuple(cells)}))
 

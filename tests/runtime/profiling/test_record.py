@@ -77,7 +77,7 @@ def changed(record: Record, **values: object) -> str:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        pytest.param({"schema_version": 5}, "its schema_version is not 4", id="newer"),
+        pytest.param({"schema_version": 6}, "its schema_version is not 5", id="newer"),
         pytest.param({"remark": "mine"}, "remark: Extra inputs are not permitted", id="extra key"),
         pytest.param({"models": [{"name": "m"}]}, r"models\.0\.file_bytes: Field required", id="missing key"),
         pytest.param({"speeds": "none"}, "speeds: Input should be a valid", id="wrong type"),
@@ -98,9 +98,18 @@ def test_bytes_that_are_no_record(tmp_path: Path, content: bytes) -> None:
         Record.read(tmp_path / "r.json")
 
 
+def fourth(record: Record) -> dict[str, Any]:
+    """The record as version 4 had it."""
+    old = json.loads(record.to_json())
+    old["config"]["activations"] = old["config"].pop("activation_dtype")
+    for cell in old["cells"]:
+        cell["doubts"] = cell.pop("warnings")
+    return {**old, "schema_version": 4}
+
+
 def third(record: Record, ratios: list[Any]) -> dict[str, Any]:
     """The record as version 3 had it."""
-    old = json.loads(record.to_json())
+    old = fourth(record)
     del old["speeds"], old["config"]["shapes"], old["config"]["ranges"]
     for cell in old["cells"]:
         del cell["inputs"], cell["not_compared"]
@@ -121,6 +130,20 @@ def test_a_record_of_version_3_is_converted(record: Record, tmp_path: Path) -> N
     assert [(speed.low, speed.median, speed.high) for speed in found.speeds] == [(0.125, 0.25, 0.5), (None, 0.25, None)]
     assert found.cells[0].inputs is None
     assert found.model_copy(update={"speeds": (), "cells": record.cells}) == record
+    assert Report.read(tmp_path / "s.json").records == (found,)
+
+
+def test_a_record_of_version_4_is_converted(record: Record, tmp_path: Path) -> None:
+    old = fourth(record)
+    old["config"]["model_settings"] = [{"activations": "int8"}]
+    (tmp_path / "r.json").write_text(json.dumps(old))
+    (tmp_path / "s.json").write_text(json.dumps({"schema_version": 4, "records": [old], "failures": []}))
+
+    found = Record.read(tmp_path / "r.json")
+
+    assert found.config.model_settings == ({"activation_dtype": "int8"},)
+    config = found.config.model_copy(update={"model_settings": record.config.model_settings})
+    assert found.model_copy(update={"config": config}) == record
     assert Report.read(tmp_path / "s.json").records == (found,)
 
 

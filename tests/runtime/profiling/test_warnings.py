@@ -1,4 +1,4 @@
-"""Each doubt is raised by what it warns of, and by nothing else."""
+"""Each warning is raised by what it warns of, and by nothing else."""
 
 from typing import Any
 

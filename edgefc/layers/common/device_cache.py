@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 
-class Kept:
+class DeviceCache:
     """Tensors made on first use and kept while the layer lives, but left out of copies and pickles."""
 
-    _kept: tuple[object, tuple[Tensor, ...]] | None = None
+    _held: tuple[object, tuple[Tensor, ...]] | None = None
 
     def get(self, seed: int | Tensor, like: Tensor, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """What make() gave for the same seed and the dtype and device of `like`, or gives now.
 
         A seed that is a tensor belongs to a tracer (Seeded.traceable_seed), and nothing is kept.
         """
-        wanted, kept = (seed, like.dtype, like.device), self._kept
+        wanted, kept = (seed, like.dtype, like.device), self._held
         if isinstance(seed, Tensor):
             return make()
         if kept is not None and kept[0] == wanted:
@@ -24,7 +24,7 @@ class Kept:
         with torch.inference_mode(False), torch.no_grad():  # what inference makes first, training may need later
             made = make()
         if all(type(tensor) is Tensor for tensor in made):  # a tracer's stand-in is of no use to later calls
-            self._kept = wanted, made
+            self._held = wanted, made
         return made
 
     def __getstate__(self) -> dict[str, object]:
