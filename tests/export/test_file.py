@@ -113,7 +113,7 @@ def test_the_same_model_is_the_same_bytes(exported: Path, tmp_path: Path) -> Non
     """Again in this process, and in another that hashes strings otherwise and runs in another folder."""
     export(models.tiny(), models.rows(2), tmp_path / "again.onnx", verify=False)
     code = (
-        "from edgefc.export import export; from tests import cli_models as m; "
+        "from edgefc.export import export; from tests.support import cli_models as m; "
         "export(m.tiny(), m.rows(2), 'other.onnx', verify=False)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "4711"}

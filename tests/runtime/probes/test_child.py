@@ -106,7 +106,7 @@ def test_relative_entries_of_pythonpath_are_those_of_the_start(tmp_path: Path) -
     """A folder that became current later is not searched for them, nor for empty entries."""
     root = Path(child.__file__).resolve().parents[2]
     code = (
-        "import os; from edgefc.runtime import child; "
+        "import os; from edgefc.runtime.probes import child; "
         f"os.chdir({str(tmp_path)!r}); print(child.environment()['PYTHONPATH'])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "", "absent"))}
@@ -121,7 +121,7 @@ from edgefc.runtime.probes import start
 def answer(question):
     open(question["ready"], "w").close()
     time.sleep(60)
-sys.modules["edgefc.runtime.sleeping"] = types.SimpleNamespace(answer=answer)
+sys.modules["edgefc.runtime.probes.sleeping"] = types.SimpleNamespace(answer=answer)
 {off}
 start.main(*sys.argv[1:])
 """
@@ -131,7 +131,7 @@ from edgefc.runtime.probes import child
 child._PROGRAM, child.GRACE_S = ("-c", sys.argv[1]), 0.3
 child.ask("sleeping", {"ready": sys.argv[3]}, about="m.onnx", limit_s=float(sys.argv[2]))
 """
-_NO_PRCTL, _NO_PIPE = "probe._end_with_starter = lambda: None", "probe._end_with_stdin = lambda: None"
+_NO_PRCTL, _NO_PIPE = "start._end_with_starter = lambda: None", "start._end_with_stdin = lambda: None"
 
 
 def parent_of_a_sleeper(folder: Path, off: str, limit_s: float) -> "tuple[subprocess.Popen[bytes], str]":
