@@ -146,7 +146,7 @@ class Case:
         found = []
         for pid in processes(self.mark):
             with suppress(OSError):
-                if b"edgefc.runtime.probes.start\0probe_check" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"edgefc.runtime.probes.start\0trial" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
         return found
 

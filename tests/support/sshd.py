@@ -63,7 +63,7 @@ class Sshd:
         shutil.copy(self.folder / "user.pub", self.folder / "authorized_keys")
         self.port = _free_port()
         settings = [
-            f"TensorInfo {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.folder}/host", "PidFile none",
+            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.folder}/host", "PidFile none",
             f"AuthorizedKeysFile {self.folder}/authorized_keys", "PasswordAuthentication no", "StrictModes no",
             "KbdInteractiveAuthentication no", "UsePAM no", "LogLevel ERROR",
             f'SetEnv {" ".join(f"{name}={value}" for name, value in self.environment.items())}',
@@ -78,7 +78,7 @@ class Sshd:
         self.trust(self.folder / "host.pub")
         with self.config.open("a") as file:
             file.write(
-                f"Host {self.name}\n HostName 127.0.0.1\n TensorInfo {self.port}\n IdentityFile {self.folder}/user\n"
+                f"Host {self.name}\n HostName 127.0.0.1\n Port {self.port}\n IdentityFile {self.folder}/user\n"
                 f" IdentitiesOnly yes\n UserKnownHostsFile {self.hosts}\n GlobalKnownHostsFile /dev/null\n"
                 " IdentityAgent none\n"
             )

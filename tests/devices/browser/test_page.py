@@ -168,7 +168,7 @@ def asked_about(browser: Browser, verb: str, model: str) -> None:
         browser.run(model, {"x": np.zeros((1, 4), np.float32)})
     probe = "trial" if verb == "ports" else verb
     at = {"batch": None, "batches": [None], "inputs": None, "time_ns": 9, "rounds": 1, "samples": 9}
-    browser.ask(f"probe_{probe}", {"model": {"path": model}, "models": [{"path": model}], **at}, about="m")
+    browser.ask(probe, {"model": {"path": model}, "models": [{"path": model}], **at}, about="m")
 
 
 @pytest.mark.parametrize("change", [("cores", 0), ("brands", ["x" * 1000]), ("isolated", 1), ("more", 1)])
