@@ -78,7 +78,7 @@ def create(
 def compiled(compiler: str, target: Path) -> None:
     """With -O1, which takes half the time; tests of the whole library have the kernels as users have them."""
     folder = ROOT / "runtime" / "native"
-    sources = [folder / f"{name}.cc" for name in SOURCES] + [ROOT / "tests" / "native_circulant.cc"]
+    sources = [folder / f"{name}.cc" for name in SOURCES] + [ROOT / "tests/support/native_circulant.cc"]
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-pthread", f"-I{folder}", "-c"]
     outputs = [target.with_name(source.stem + ".o") for source in sources]
     jobs = [subprocess.Popen([*command, source, "-o", output]) for source, output in zip(sources, outputs, strict=True)]
