@@ -34,7 +34,7 @@ def test_relative_links_lead_to_files(path: Path) -> None:
 @page
 def test_files_in_code_spans_exist(path: Path) -> None:
     """`runtime/native/build.py` and `page/worker.js`: from the top of the repository, or from the page's folder."""
-    spans = re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|h|cc|json|toml|js))`", path.read_text(encoding="utf-8"))
+    spans = re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|h|cc|js))`", path.read_text(encoding="utf-8"))
 
     assert [span for span in spans if not (ROOT / span).exists() and not (path.parent / span).exists()] == []
 
