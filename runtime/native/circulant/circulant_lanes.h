@@ -1,4 +1,4 @@
-// The circulant kernel over vectors of W floats; local to each file that includes it, as in prp_lanes.h.
+// The circulant kernel over vectors of W floats (simd/vectors.h); compiled and local to its file as in prp_lanes.h.
 //
 // Many rows: W rows side by side, one a lane, through one transform of the whole length.
 // One row: W neighbouring inputs side by side; the steps split u^(length / W) - 1 where u = z^W, and each node that is

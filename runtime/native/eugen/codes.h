@@ -3,34 +3,10 @@
 
 #include "eugen/eugen.h"
 #include "simd/products.h"
+#include "simd/words.h"
 
 namespace edgefc::eugen {
 namespace {
-
-// The words of V vectors of rows from `row` on, one column after the other: edgefc/generator/README.md.
-template <int V>
-struct Source {
-  Lanes::I counter[V], twist[V];
-
-  Source(const Keys& keys, std::int64_t row) {
-    for (int v = 0; v < V; ++v) {
-      const Lanes::I rows = Lanes::count(static_cast<std::uint32_t>(row + v * Lanes::width));
-      counter[v] = finalised(Lanes::add(rows, Lanes::words(keys.first)));
-      twist[v] = finalised(Lanes::exclusive(Lanes::multiply(rows, Lanes::words(kStride)), Lanes::words(keys.second)));
-    }
-  }
-  Lanes::I next(int v) {
-    Lanes::I h = Lanes::multiply(folded(counter[v], 16), Lanes::words(kMultiply1));
-    h = Lanes::multiply(folded(Lanes::exclusive(h, twist[v]), 15), Lanes::words(kMultiply2));
-    counter[v] = Lanes::add(counter[v], Lanes::words(kStride));
-    return folded(h, 16);
-  }
-  static Lanes::I folded(Lanes::I h, int places) { return Lanes::exclusive(h, Lanes::right(h, places)); }
-  static Lanes::I finalised(Lanes::I h) {
-    h = Lanes::multiply(folded(h, 16), Lanes::words(kMultiply1));
-    return folded(Lanes::multiply(folded(h, 15), Lanes::words(kMultiply2)), 15);
-  }
-};
 
 // How codes become levels.
 template <int Bits>
@@ -50,7 +26,7 @@ struct Codes {
 
 // Columns from the next word on, at least `columns` of them, to (column, kWide).
 template <int V, int Bits>
-inline void generate(const Plan& plan, Source<V>& source, std::int64_t columns, float* to) {
+inline void generate(const Plan& plan, Words<V>& source, std::int64_t columns, float* to) {
   const Codes<Bits> codes(plan);
   for (std::int64_t c = 0; c < columns; c += codes.kCount) {
     EDGEFC_UNROLL
@@ -68,7 +44,7 @@ template <int B, int V, int Bits>
 inline void fused(const Plan& plan, const float* x, const float* ends, std::int64_t row, float* z,
                   std::int64_t z_step) {
   const Codes<Bits> codes(plan);
-  Source<V> source(plan.keys, row);
+  Words<V> source(plan.keys, row);
   Lanes::F sums[B][V];
   EDGEFC_UNROLL
   for (int b = 0; b < B; ++b) {
@@ -106,7 +82,7 @@ inline void fused(const Plan& plan, const float* x, const float* ends, std::int6
 }
 
 template <int V>
-inline void generate(const Plan& plan, Source<V>& source, std::int64_t columns, float* to) {
+inline void generate(const Plan& plan, Words<V>& source, std::int64_t columns, float* to) {
   switch (plan.bits) {
     case 1: return generate<V, 1>(plan, source, columns, to);
     case 2: return generate<V, 2>(plan, source, columns, to);

@@ -1,4 +1,4 @@
-// The EUGen kernel over the vectors of one simd/CPU.h, included by one eugen_*.cc each; local to it, as in prp_lanes.h.
+// The EUGen kernel over the vectors of one simd/CPU.h; compiled and local to its file as in prp_lanes.h.
 #pragma once
 
 #include "simd/activations.h"
@@ -18,7 +18,7 @@ constexpr std::int64_t kTurnFrom = 6;                    // rows that a turned t
 inline void make(const Plan& plan, float* stored) {
   alignas(64) float tile[kColumns * kWide];
   for (std::int64_t row = 0; row < plan.rows; row += kWide) {
-    Source<kSpreadVectors> source(plan.keys, row);
+    Words<kSpreadVectors> source(plan.keys, row);
     for (std::int64_t c = 0; c < plan.width; c += kColumns) {
       const std::int64_t columns = plan.width - c < kColumns ? plan.width - c : kColumns;
       generate(plan, source, columns, tile);
@@ -81,7 +81,7 @@ inline void project_band(const Plan& plan, const float* x, const float* ends, st
     return;
   }
   alignas(64) float tile[kColumns * kWide];
-  Source<V> source(plan.keys, band * kWide);
+  Words<V> source(plan.keys, band * kWide);
   for (std::int64_t b = 0; b < rows; ++b) {
     for (std::int64_t i = 0; i < kWide; ++i) z[b * z_step + i] = 0;
   }

@@ -1,4 +1,4 @@
-// The two loops over the vectors of one simd/CPU.h, included by one limits_*.cc each; local to that file as in prp_lanes.h.
+// The two loops over the vectors of one simd/CPU.h; compiled and local to its file as in prp_lanes.h.
 #pragma once
 
 #include "limits/bounds.h"

@@ -1,8 +1,8 @@
 // The part of onnxruntime's C interface that this library uses, written down from its public documentation.
 //
 // The table of functions only ever grows at its end, so a slot keeps its place for good. `kApiVersion` is the lowest
-// version that has every slot below: 17, onnxruntime 1.17. check_slots.cc holds each place against the real header
-// where a build has one.
+// version that has every slot below: 17, onnxruntime 1.17. tests/support/native_slots.cc holds each place against the real
+// header where a machine has one.
 #pragma once
 
 #include <cstddef>

@@ -29,6 +29,7 @@ struct Plan {
   std::int64_t in, out;
   Keys keys;
   int bits;
+  std::int64_t words;   // of 32 bits in a row of P
   bool int8;            // activations
   const float* levels;  // 2^bits
   // Codebooks of 8 bits as runs of equal levels: code c is of class = count of thresholds <= c; 0 where too many runs.

@@ -1,5 +1,5 @@
-// The PRP kernel over the vectors of one simd/CPU.h, included by one prp_*.cc each. Everything here is local to that file:
-// code for one processor must not be the copy that the linker keeps for all.
+// The PRP kernel over the vectors of one simd/CPU.h. build.py compiles it once for each of them. Everything here is local to
+// its file: code for one processor must not be the copy that the linker keeps for all.
 //
 // Operations per vector of P's rows, of any width w, for every 32 bits: ten for the words, then
 //   1 bit     a shift, and per batch row a look-up and an addition for each `table_bits` inputs
@@ -12,7 +12,7 @@
 
 #include "prp/prp.h"
 #include "prp/codes.h"
-#include "prp/words.h"
+#include "simd/words.h"
 
 namespace edgefc::prp {
 namespace {
@@ -31,7 +31,7 @@ inline int chunk(const Plan& plan) { return plan.bits == 1 ? kGroup : kChunk; }
 inline std::int64_t columns(const Plan& plan, int) { return plan.in; }
 
 inline std::size_t floats(const Plan& plan, int rows) {
-  const std::size_t words = static_cast<std::size_t>(words_per_row(plan));
+  const std::size_t words = static_cast<std::size_t>(plan.words);
   const std::size_t each = plan.bits == 1 ? kTables * kTable : 32 / static_cast<std::size_t>(plan.bits);
   return words * each * static_cast<std::size_t>(padded(rows));
 }
@@ -99,7 +99,7 @@ struct Scaled {
 inline bool prepare(const Plan& plan, const float* x, int rows, Columns, Columns, const float* in_scale,
                     float* prepared) {
   const int all = padded(rows), b = group_of(all);
-  const std::int64_t n = plan.in, wide = words_per_row(plan) * (32 / plan.bits);
+  const std::int64_t n = plan.in, wide = plan.words * (32 / plan.bits);
   for (int row = 0; row < all; ++row) {
     const Scaled u(plan, x + static_cast<std::int64_t>(row < rows ? row : 0) * n, in_scale);
     if (plan.bits > 1) {
@@ -161,9 +161,9 @@ template <int B>
 void signs(const Plan& plan, const float* prepared, int rows, std::int64_t first, std::int64_t last,
            const float* out_scale, const float* bias, float* y) {
   constexpr int V = vectors_of<B>();
-  const int words = static_cast<int>(words_per_row(plan));
+  const int words = static_cast<int>(plan.words);
   for (std::int64_t row = first; row < last; row += V * Lanes::width) {
-    Words<V> source(plan, row);
+    Words<V> source(plan.keys, row);
     Lanes::F sums[B][V];
     clear<B, V>(sums);
     const float* tables = prepared;
@@ -188,9 +188,9 @@ template <int B, class Codes>
 void fused(const Plan& plan, const Codes& codes, const float* prepared, int rows, std::int64_t first,
            std::int64_t last, const float* out_scale, const float* bias, float* y) {
   constexpr int V = vectors_of<B>(), kCodes = 32 / Codes::bits;
-  const int words = static_cast<int>(words_per_row(plan));
+  const int words = static_cast<int>(plan.words);
   for (std::int64_t row = first; row < last; row += V * Lanes::width) {
-    Words<V> source(plan, row);
+    Words<V> source(plan.keys, row);
     Lanes::F totals[B][V], sums[B][V];
     clear<B, V>(totals);
     clear<B, V>(sums);
@@ -220,11 +220,11 @@ template <class Codes>
 void tiled(const Plan& plan, const Codes& codes, const float* prepared, int rows, std::int64_t first,
            std::int64_t last, const float* out_scale, const float* bias, float* y) {
   constexpr int V = vectors_of<kGroup>(), kCodes = 32 / Codes::bits, kRows = V * Lanes::width;
-  const int words = static_cast<int>(words_per_row(plan)), groups = padded(rows) / kGroup;
+  const int words = static_cast<int>(plan.words), groups = padded(rows) / kGroup;
   const std::int64_t wide = static_cast<std::int64_t>(words) * kCodes;
   alignas(64) float tile[kTile * kRows], held[kChunk * kRows];
   for (std::int64_t row = first; row < last; row += kRows) {
-    Words<V> source(plan, row);
+    Words<V> source(plan.keys, row);
     for (int i = 0; i < padded(rows) * kRows; ++i) held[i] = 0;
     for (std::int64_t begin = 0; begin < wide; begin += kTile) {
       const int columns = static_cast<int>(wide - begin < kTile ? wide - begin : kTile);

@@ -109,6 +109,7 @@ class Kernel {
 
   void read_codebook(const Node& node) {
     levels_ = node.codebook(plan_.bits);
+    plan_.words = (plan_.in * plan_.bits + 31) / 32;
     plan_.levels = levels_.data();
     if (plan_.bits == 8) find_runs();
     if (plan_.bits == 8 && plan_.classes == 0) find_step();

@@ -20,7 +20,7 @@ struct Halves {
   I column, even, odd;
 
   Halves(const Plan& plan, std::int64_t row, std::int64_t word) {
-    for (int v = 0; v < 2 * V; ++v) rows[v] = Start(plan, row + 16 * v);
+    for (int v = 0; v < 2 * V; ++v) rows[v] = Start(plan.keys, row + 16 * v);
     column = Lanes::words(static_cast<std::uint32_t>(word) * kStride);
     // Lane 2 i from the first vector, lane 2 i + 1 from the second, whose lanes count from 32: the low 16 bits of row i.
     even = _mm512_add_epi32(_mm512_set1_epi32(32 << 16), _mm512_mullo_epi32(Lanes::count(0), _mm512_set1_epi32(0x20002)));

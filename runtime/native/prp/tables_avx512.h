@@ -8,7 +8,7 @@
 #pragma once
 
 #include "prp/inputs_avx512.h"
-#include "prp/words.h"
+#include "simd/words.h"
 
 namespace edgefc::prp {
 namespace {

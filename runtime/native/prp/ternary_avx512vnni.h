@@ -8,7 +8,7 @@
 #pragma once
 
 #include "prp/inputs_avx512.h"
-#include "prp/words.h"
+#include "simd/words.h"
 
 namespace edgefc::prp {
 namespace {
@@ -162,7 +162,7 @@ void ternary_band(const Plan& plan, const float* prepared, int rows, std::int64_
                   const float* bias, float* y) {
   const Parts<Planes> parts(plan);
   const Trits trits(plan);
-  Words<V> words(plan, row);
+  Words<V> words(plan.keys, row);
   alignas(64) F results[kTernaryRows][V];
   for (int b = 0; b < rows; ++b) {
     for (auto& each : results[b]) each = _mm512_setzero_ps();

@@ -1,4 +1,4 @@
-// The TiedFFN kernel over the vectors of one simd/CPU.h, included by one tied_*.cc each; local to it, as in prp_lanes.h.
+// The TiedFFN kernel over the vectors of one simd/CPU.h; compiled and local to its file as in prp_lanes.h.
 #pragma once
 
 #include "simd/activations.h"
