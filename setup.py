@@ -14,6 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("runtime/native")
 BUILDER = runpy.run_path(str(NATIVE / "build.py"))
+SOURCES = [os.path.relpath(path) for path in BUILDER["sources"]()]
 SWITCH = "EDGEFC_NATIVE"
 
 
@@ -85,6 +86,6 @@ def packages() -> list[str]:
 
 setup(
     packages=packages(),
-    ext_modules=[Extension("edgefc.runtime.native.library", sorted(map(str, NATIVE.glob("*.cc"))), optional=True)],
+    ext_modules=[Extension("edgefc.runtime.native.library", SOURCES, optional=True)],
     cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel},
 )

@@ -42,7 +42,7 @@ def test_the_page_says_what_onnxruntime_cannot_compute(op: str, inputs: str, nam
 
 def test_the_page_of_the_kernels_has_every_kernel() -> None:
     page = (ROOT / "runtime/native/README.md").read_text(encoding="utf-8")
-    ops = {word.split("::")[1].rstrip('";') for path in (ROOT / "runtime/native").glob("*_op.cc")
+    ops = {word.split("::")[1].rstrip('";') for path in (ROOT / "runtime/native").glob("*/*_op.cc")
            for word in path.read_text().split() if word.startswith('"edgefc::')}  # fmt: skip
     assert {"PRPLinear", "CirculantLinear"} <= ops
     assert all(f"`{op}`" in page for op in ops)

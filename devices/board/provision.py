@@ -188,7 +188,7 @@ def _library(facts: Facts, folder: Path, say: Say) -> Path:
     if facts.machine == platform.machine() and sys.platform == "linux":
         with elapsed("compiling"):
             return build.build(target)
-    if facts.machine in build.TARGETS and not (build.HERE / "library.cc").is_file():
+    if facts.machine in build.TARGETS and not build.has_sources():
         raise build.NoLibrary("their sources are in a checkout of edgefc, and not in what pip installs.")
     if facts.machine in build.TARGETS:
         with elapsed("compiling"):

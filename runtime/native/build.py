@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
@@ -27,22 +28,14 @@ TARGETS = {"aarch64": ("aarch64-linux-gnu-g++",)}  # to compilers on other machi
 FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-pthread")
 STRICT = ("-Wall", "-Wextra", "-Werror")
 
-# The arithmetic, by the end of a file's name; what is around it takes -O2.
-_ARITHMETIC = ("_portable", "_avx2", "_avx512", "_avx512vnni", "_neon")
-# Files for one kind of processor, by the end of their name; on others they are empty.
-_AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw")
-VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "x86_64": {"_avx2": ("-mavx2", "-mfma"), "_avx512": _AVX512, "_avx512vnni": (*_AVX512, "-mavx512vnni")},
-    "aarch64": {"_neon": ()},
+# Instruction sets that the kernels are compiled for, on each kind of machine, the best last, and what a processor must
+# have to run them: the flags of the compiler and the library's choice at run time are both made from this table.
+_AVX512 = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq")
+CPUS: dict[str, dict[str, tuple[str, ...]]] = {
+    "x86_64": {"avx2": ("avx2", "fma"), "avx512": _AVX512, "avx512vnni": (*_AVX512, "avx512vnni")},
+    "aarch64": {"neon": ()},
 }
-# Those that take longest first, so that all processors finish at about the same time.
-SOURCES = (
-    "prp_avx512", "eugen_avx512", "circulant_avx512", "prp_avx2", "prp_portable", "circulant_avx2", "eugen_avx2",
-    "eugen_portable", "circulant_spectrum", "tied_avx512", "tied_avx2", "circulant", "circulant_portable", "kernel",
-    "prp_avx512vnni", "prp_op", "eugen_op", "tied_portable", "circulant_op", "tied_op", "fft", "library",
-    "circulant_form", "limits_avx512", "limits_avx2", "limits", "limits_portable",
-    "prp_neon", "circulant_neon", "eugen_neon", "tied_neon", "limits_neon",
-)  # fmt: skip
+_SHOWN = {"avx512vnni": "avx512"}  # in messages and in EDGEFC_NATIVE_CPU, where that is another name
 
 _PREFIX = "edgefc-build-"  # of folders of objects
 _STARTS_S = 60.0  # no build takes so long from making its folder to locking it
@@ -56,7 +49,7 @@ class NoLibrary(Exception):
 
 
 def machine() -> str:
-    """This machine's processor, by the names of TARGETS and VARIANTS where it has one."""
+    """This machine's processor, by the names of TARGETS and CPUS where it has one."""
     name = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
@@ -89,19 +82,149 @@ def build(
         NoLibrary: there is no compiler, it fails, or there are no sources here.
     """
     command, kind = compiler(target), target or machine()
-    if not (HERE / f"{SOURCES[0]}.cc").is_file():
+    if not has_sources():
         raise NoLibrary(f"their sources are not in {HERE}: a wheel has none. Build in a checkout or from the sdist.")
     made.parent.mkdir(parents=True, exist_ok=True)
     with _workplace(made.parent) as folder:
-        objects = [str(Path(folder, f"{source}.o")) for source in SOURCES]
-        _all({f"{s}.cc": [*command, *FLAGS, _level(s), *_flags(kind, s), *extra, "-c", str(HERE / f"{s}.cc"), "-o", o]
-              for s, o in zip(SOURCES, objects, strict=True)}, tell)  # fmt: skip
+        todo = units(Path(folder), kind)
+        objects = {unit: str(Path(folder, unit.name.replace("/", "-") + ".o")) for unit in todo}
+        _all({unit.name: [*command, *FLAGS, *unit.flags, f"-I{HERE}", *extra, "-c", str(unit.path), "-o", made_here]
+              for unit, made_here in objects.items()}, tell)  # fmt: skip
         linked, shown = Path(folder, NAME), Path(folder, "exports")
         shown.write_text(EXPORTS)
         script = [] if sys.platform == "darwin" else [f"-Wl,--version-script={shown}"]
-        _all({made.name: [*command, "-shared", "-pthread", *script, *extra, *objects, "-o", str(linked)]}, tell)
+        _all(
+            {made.name: [*command, "-shared", "-pthread", *script, *extra, *objects.values(), "-o", str(linked)]}, tell
+        )
         linked.replace(made)  # at once: a process that has the old one open keeps it
     return made
+
+
+# ---- what is compiled
+
+
+class Unit(NamedTuple):
+    """One call of the compiler."""
+
+    name: str
+    path: Path
+    flags: tuple[str, ...]
+
+
+def sources() -> list[Path]:
+    """The files that are compiled as they are."""
+    return sorted(HERE.glob("*/*.cc"))
+
+
+def has_sources() -> bool:
+    return (HERE / "ort" / "library.cc").is_file()
+
+
+def units(folder: Path, kind: str) -> list[Unit]:
+    """Everything that is compiled for a kind of machine, those that take longest first; `folder` gets generated files.
+
+    Generated are each kernel for each instruction set, the choice among these, and the list of operators.
+    """
+    cpus = {"portable": (), **CPUS.get(kind, {})}
+    kernels = {path: _cpus_of(path, cpus) for path in sorted(HERE.glob("*/*_lanes.h"), key=_weight, reverse=True)}
+    texts = {f"{_name(lanes)}_{cpu}.cc": (_kernel(lanes, cpu), ("-O3", *(f"-m{name}" for name in cpus[cpu])))
+             for cpu in reversed(cpus) for lanes, own in kernels.items() if cpu in own}  # fmt: skip
+    texts |= {f"{_name(lanes)}_choice.cc": (_choice(lanes, cpus, own), ("-O2",)) for lanes, own in kernels.items()}
+    texts |= {"cpus.cc": (_list_of_cpus(cpus), ("-O2",)), "operators.cc": (_operators(), ("-O2",))}
+    for name, (text, _) in texts.items():
+        (folder / name).write_text(f"// Written by build.py.\n{text}")
+    generated = [Unit(name, folder / name, flags) for name, (_, flags) in texts.items()]
+    written = [Unit(path.relative_to(HERE).as_posix(), path, ("-O2",)) for path in sorted(sources(), key=_size)[::-1]]
+    return sorted(generated + written, key=lambda unit: "-O3" not in unit.flags)
+
+
+def _weight(lanes: Path) -> int:
+    """About how long a kernel takes to compile."""
+    return sum(map(_size, lanes.parent.glob("*.h")))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _name(lanes: Path) -> str:
+    return lanes.name.removesuffix("_lanes.h")
+
+
+def _own(lanes: Path, cpu: str) -> Path:
+    """Where a kernel has something special for an instruction set."""
+    return lanes.with_name(f"{_name(lanes)}_{cpu}.h")
+
+
+def _cpus_of(lanes: Path, cpus: Iterable[str]) -> list[str]:
+    """Instruction sets that a kernel is compiled for: those with vectors in simd/, and those that it has a file for."""
+    return [cpu for cpu in cpus if (HERE / "simd" / f"{cpu}.h").is_file() or _own(lanes, cpu).is_file()]
+
+
+def _kernel(lanes: Path, cpu: str) -> str:
+    """One kernel for one instruction set: x_lanes.h over the vectors of simd/CPU.h, or its own x_CPU.h instead."""
+    own, name = _own(lanes, cpu), _name(lanes)
+    headers, constant = ([own], "kCpu") if own.is_file() else ([HERE / "simd" / f"{cpu}.h", lanes], "kLanes")
+    includes = "".join(f'#include "{header.relative_to(HERE).as_posix()}"\n' for header in headers)
+    return f"""{includes}
+namespace edgefc::{name} {{
+extern const Variant {cpu};
+const Variant {cpu} = {constant};
+}}
+"""
+
+
+def _choice(lanes: Path, cpus: Iterable[str], own: list[str]) -> str:
+    """The variant of a kernel for each of `cpus`: its own or, where it has none, that of the one before."""
+    name, last, chosen = _name(lanes), "", []
+    for cpu in cpus:
+        last = cpu if cpu in own else last
+        chosen.append(f"&{last}")
+    return f"""#include "{lanes.with_name(f"{name}.h").relative_to(HERE).as_posix()}"
+#include "simd/cpu.h"
+
+namespace edgefc::{name} {{
+extern const Variant {", ".join(own)};
+const Variant& variant() {{
+  static const Variant* const all[] = {{{", ".join(chosen)}}};
+  return *all[cpu()];
+}}
+}}
+"""
+
+
+def _list_of_cpus(cpus: dict[str, tuple[str, ...]]) -> str:
+    def runs(needed: tuple[str, ...]) -> str:
+        return " && ".join(f'__builtin_cpu_supports("{name}")' for name in needed) or "true"
+
+    rows = "".join(f'    {{"{_SHOWN.get(cpu, cpu)}", {runs(needed)}}},\n' for cpu, needed in cpus.items())
+    return f"""#include "simd/cpu.h"
+
+namespace edgefc {{
+std::vector<Cpu> cpus() {{
+  return {{
+{rows}  }};
+}}
+}}
+"""
+
+
+def _operators() -> str:
+    """The operator of every x_op.cc."""
+    names = [path.stem for path in sources() if path.stem.endswith("_op")]
+    declared = "".join(f"const ort::CustomOp& {name}(const Options&);\n" for name in names)
+    return f"""#include "ort/operators.h"
+
+namespace edgefc {{
+{declared}
+std::vector<const ort::CustomOp*> operators(const Options& options) {{
+  return {{{", ".join(f"&{name}(options)" for name in names)}}};
+}}
+}}
+"""
+
+
+# ---- how it is compiled
 
 
 @contextmanager
@@ -135,14 +258,6 @@ def _locked(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _flags(kind: str, source: str) -> tuple[str, ...]:
-    return next((flags for end, flags in VARIANTS.get(kind, {}).items() if source.endswith(end)), ())
-
-
-def _level(source: str) -> str:
-    return "-O3" if source.endswith(_ARITHMETIC) else "-O2"
 
 
 def _all(commands: dict[str, list[str]], tell: Callable[[str], object] | None) -> None:

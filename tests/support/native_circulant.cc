@@ -1,35 +1,40 @@
-// The circulant kernel as C functions, for test_native_circulant.py.
-#include <chrono>
+// The circulant kernel as C functions, for tests/runtime/native/test_circulant.py.
 #include <cstring>
+#include <exception>
 
-#include "circulant.h"
+#include "circulant/plan.h"
+#include "simd/cpu.h"
 
-using edgefc::CirculantPlan;
+namespace {
+
+struct Layer {
+  edgefc::circulant::Plan plan;
+  edgefc::Scratch scratch;
+};
+
+}  // namespace
 
 extern "C" {
 
-void* circulant_create(int64_t n, int64_t m, int64_t b, uint64_t seed, const float* kernel, int64_t count, char* error,
+// Null where it cannot be made. `said` is then why, else the instruction set and the form of the kernel.
+void* circulant_create(int64_t n, int64_t m, int64_t b, uint64_t seed, const float* kernel, int64_t count, char* said,
                        int64_t room) {
-  std::string message;
-  auto plan = CirculantPlan::create({n, m, b, seed}, kernel, count, &message);
-  std::strncpy(error, plan ? plan->describe().c_str() : message.c_str(), static_cast<size_t>(room - 1));
-  return plan.release();
-}
-
-int circulant_apply(const void* plan, const float* x, int64_t rows, float* y, const float* bias) {
-  return static_cast<const CirculantPlan*>(plan)->apply(x, rows, y, bias);
-}
-
-// Nanoseconds of each of `times` calls.
-void circulant_time(const void* plan, const float* x, int64_t rows, float* y, const float* bias, int64_t times,
-                    double* out) {
-  for (int64_t t = 0; t < times; ++t) {
-    const auto start = std::chrono::steady_clock::now();
-    circulant_apply(plan, x, rows, y, bias);
-    out[t] = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
+  const auto say = [&](const std::string& text) { std::strncpy(said, text.c_str(), static_cast<size_t>(room - 1)); };
+  try {
+    auto* layer = new Layer{{{n, m, b, seed}, kernel, count}, {}};
+    say(std::string(edgefc::cpu_name()) + ", " + layer->plan.describe());
+    return layer;
+  } catch (const std::exception& error) {
+    say(error.what());
+    return nullptr;
   }
 }
 
-void circulant_free(void* plan) { delete static_cast<CirculantPlan*>(plan); }
+void circulant_apply(void* layer, const float* x, int64_t rows, float* y, const float* bias) {
+  auto* made = static_cast<Layer*>(layer);
+  made->plan.apply(x, rows, y, bias, made->scratch);
+}
+
+void circulant_free(void* layer) { delete static_cast<Layer*>(layer); }
 
 }

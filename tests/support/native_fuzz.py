@@ -38,7 +38,7 @@ INTEGERS = (
 ODD = (np.nan, np.inf, -np.inf, 1e18, 1e-40, -0.0)
 ROOM = 2 << 30
 """Bytes of addresses beyond those in use before the first case: a size that a file declares must not be allocated."""
-KERNELS = "".join(path.read_text() for path in build.HERE.glob("*_op.cc"))
+KERNELS = "".join(path.read_text() for path in build.HERE.glob("*/*_op.cc"))
 NEVER = ("bad_alloc", "vector::", "length_error", "basic_string", "terminate")
 
 

@@ -1,4 +1,4 @@
-// A stand-in for onnxruntime: the slots of ort_api.h that the library uses, over plain vectors, without Python.
+// A stand-in for onnxruntime: the slots of ort/api.h that the library uses, over plain vectors, without Python.
 // So sanitizers and libFuzzer see nothing but the library. A slot that is missing here ends the program by name.
 #pragma once
 
@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "ort_api.h"
+#include "ort/api.h"
 
 extern "C" edgefc::ort::Status* RegisterCustomOps(edgefc::ort::SessionOptions*, const edgefc::ort::ApiBase*);
 

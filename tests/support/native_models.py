@@ -26,7 +26,7 @@ CPUS = ("portable", "avx2", "avx512")
 def library(folders: pytest.TempPathFactory) -> str:
     """The installed one, or one compiled here where that is missing or older than its sources."""
     path = native.library_path()
-    newest = max(file.stat().st_mtime for file in build.HERE.iterdir() if file.suffix in (".cc", ".h"))
+    newest = max(file.stat().st_mtime for file in build.HERE.glob("*/*") if file.suffix in (".cc", ".h"))
     if path is not None and Path(path).stat().st_mtime >= newest:
         return path
     try:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -33,27 +35,67 @@ def test_no_compiler_for_the_target(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         build.build(tmp_path / "x.so", target="aarch64")
 
 
+def compiled_for(machine: str, folder: Path) -> dict[str, build.Unit]:
+    return {unit.name: unit for unit in build.units(folder, machine)}
+
+
 @pytest.mark.parametrize(
-    ("machine", "source", "flags"),
+    ("machine", "cpus"),
     [
-        ("x86_64", "prp_avx2", ("-mavx2", "-mfma")),
-        ("x86_64", "prp_portable", ()),
-        ("aarch64", "prp_avx2", ()),
-        ("aarch64", "prp_neon", ()),
-        ("riscv64", "prp_avx512", ()),
+        ("x86_64", {"portable", "avx2", "avx512"}),
+        ("aarch64", {"portable", "neon"}),
+        ("riscv64", {"portable"}),
     ],
 )
-def test_flags_of_one_kind_of_processor_reach_no_other(machine: str, source: str, flags: tuple[str, ...]) -> None:
-    assert build._flags(machine, source) == flags
+def test_every_kernel_is_compiled_for_every_instruction_set(machine: str, cpus: set[str], tmp_path: Path) -> None:
+    """Of this kind of machine, and with nothing of another kind."""
+    names = compiled_for(machine, tmp_path)
+
+    for kernel in ("prp", "eugen", "tied", "circulant", "bounds"):
+        found = {name[len(kernel) + 1 : -3] for name in names if name.startswith(f"{kernel}_")} - {"choice"}
+        assert found - {"avx512vnni"} == cpus, kernel
+    assert ("prp_avx512vnni.cc" in names) == (machine == "x86_64")
 
 
-def test_every_file_for_one_kind_of_processor_is_empty_on_others() -> None:
-    for guard, ends in (("__x86_64__", ("_avx2", "_avx512")), ("__aarch64__", ("_neon",))):
-        for source in build.SOURCES:
-            if source.endswith(ends):
-                lines = (build.HERE / f"{source}.cc").read_text().splitlines()
-                code = [line for line in lines if line and not line.startswith("//")]
-                assert (code[0], code[-1]) == (f"#if defined({guard})", "#endif"), source
+def test_the_flags_are_those_of_the_instruction_set(tmp_path: Path) -> None:
+    units = compiled_for("x86_64", tmp_path)
+
+    assert units["prp_avx2.cc"].flags == ("-O3", "-mavx2", "-mfma")
+    assert units["prp_portable.cc"].flags == ("-O3",)
+    assert units["prp/prp_op.cc"].flags == ("-O2",)
+    assert set(units["prp_avx512vnni.cc"].flags) - set(units["prp_avx512.cc"].flags) == {"-mavx512vnni"}
+    assert compiled_for("aarch64", tmp_path)["prp_neon.cc"].flags == ("-O3",)
+
+
+def test_a_processor_is_asked_for_what_the_compiler_was_given(tmp_path: Path) -> None:
+    """Else a kernel could be chosen that this processor cannot run."""
+    units = compiled_for("x86_64", tmp_path)
+    rows = units["cpus.cc"].path.read_text().split("},\n")
+
+    for cpu in build.CPUS["x86_64"]:
+        flags = {flag[2:] for flag in units[f"prp_{cpu}.cc"].flags if flag.startswith("-m")}
+        assert flags in [set(re.findall(r'supports\("(\w+)"\)', row)) for row in rows], cpu
+
+
+def test_a_kernel_without_an_instruction_set_of_its_own_runs_the_one_before(tmp_path: Path) -> None:
+    units = compiled_for("x86_64", tmp_path)
+
+    assert "{&portable, &avx2, &avx512, &avx512vnni}" in units["prp_choice.cc"].path.read_text()
+    assert "{&portable, &avx2, &avx512, &avx512}" in units["tied_choice.cc"].path.read_text()
+
+
+def test_a_new_kernel_is_new_files_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is compiled for every instruction set, and its operator is registered."""
+    shutil.copytree(build.HERE, tmp_path / "native", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    monkeypatch.setattr(build, "HERE", tmp_path / "native")
+    (tmp_path / "native/low").mkdir()
+    for name in ("low.h", "low_op.cc", "low_lanes.h"):
+        (tmp_path / "native/low" / name).write_text("")
+
+    units = compiled_for("x86_64", tmp_path)
+
+    assert {"low_portable.cc", "low_avx2.cc", "low_avx512.cc", "low_choice.cc", "low/low_op.cc"} <= set(units)
+    assert "&low_op(options)" in units["operators.cc"].path.read_text()
 
 
 @pytest.mark.parametrize(
@@ -96,17 +138,14 @@ def test_progress_has_a_line_for_each_file() -> None:
     assert sorted(re.fullmatch(r"\[\d/3\] (\w\.cc), \d+\.\d s", line)[1] for line in lines) == ["a.cc", "b.cc", "c.cc"]
 
 
-def test_only_the_arithmetic_takes_the_highest_level() -> None:
-    """A file of one variant is arithmetic, and everything else is not."""
-    for source in build.SOURCES:
-        ends = source.rpartition("_")[2] in ("portable", "avx2", "avx512", "avx512vnni", "neon")
-        assert build._level(source) == ("-O3" if ends else "-O2"), source
+def test_only_the_arithmetic_takes_the_highest_level(tmp_path: Path) -> None:
+    """It comes first too, since it takes longest."""
+    levels = [unit.flags[0] for unit in build.units(tmp_path, "x86_64")]
 
-
-def test_every_source_is_built() -> None:
-    found = {path.stem for path in build.HERE.glob("*.cc")} - {"check_slots"}
-
-    assert set(build.SOURCES) == found
+    assert levels == sorted(levels, reverse=True) and set(levels) == {"-O2", "-O3"}
+    for name, unit in compiled_for("x86_64", tmp_path).items():
+        arithmetic = name.removesuffix(".cc").endswith(("_portable", "_avx2", "_avx512", "_avx512vnni"))
+        assert unit.flags[0] == ("-O3" if arithmetic else "-O2"), name
 
 
 @pytest.mark.slow
@@ -121,6 +160,32 @@ def test_no_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str) -
     layer = Prp(37, 17, "gaussian")
     y = run(session(layer.model(), str(made)), inputs(3, 37))
     assert_close(y, layer.expected(inputs(3, 37)), nmse=1e-12, what=cxx)
+
+
+@pytest.mark.slow
+def test_code_for_one_processor_is_shared_with_no_other(tmp_path: Path) -> None:
+    """The linker keeps one copy of an inline function for all files; it could be one that this processor cannot run."""
+    if shutil.which("nm") is None:
+        pytest.skip("NOT TESTED: there is no nm")
+    for unit in build.units(tmp_path, build.machine()):
+        if any(flag.startswith("-m") for flag in unit.flags):
+            made = tmp_path / f"{unit.name}.o"  # without optimization every function that is called is there
+            command = [
+                *build.compiler(),
+                *build.FLAGS,
+                *unit.flags,
+                "-O0",
+                f"-I{build.HERE}",
+                "-c",
+                unit.path,
+                "-o",
+                made,
+            ]
+            subprocess.run(command, check=True)
+            shown = subprocess.run(
+                ["nm", "-C", "--defined-only", made], check=True, capture_output=True, text=True
+            ).stdout
+            assert [line for line in shown.splitlines() if line.split()[1] == "W"] == [], unit.name
 
 
 def test_a_build_removes_the_objects_of_one_that_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
