@@ -39,6 +39,7 @@ def sources() -> dict[str, Path]:
         folder = Path(importlib.import_module(package).__path__[0])
         for name in names or sorted(path.stem for path in folder.glob("*.py")):
             found[f"{package.replace('.', '/')}/{name}.py"] = folder / f"{name}.py"
+    found["edgefc/declarations.json"] = Path(importlib.import_module("edgefc").__path__[0]) / "declarations.json"
     return found
 
 
