@@ -10,14 +10,13 @@ An attribute that no operator declares belongs to a later release or another pac
 from __future__ import annotations
 
 import functools
-import json
 import math
-import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgefc import declared
 from edgefc.errors import shortened
 
 LARGEST = 2**31 - 1
@@ -119,19 +118,10 @@ BITS, LEVELS, EPSILON, TEXT = Rule("bits"), Rule("levels"), Rule("epsilon"), Rul
 
 
 @functools.cache
-def _declared() -> Mapping[str, Any]:
-    """declarations.json, which python -m edgefc.export.declarations writes from the declarations of the operators."""
-    content = pkgutil.get_data("edgefc", "declarations.json")
-    assert content is not None
-    found: Mapping[str, Any] = json.loads(content)["operators"]
-    return found
-
-
-@functools.cache
 def rules() -> Mapping[str, Rule]:
     """The rule of every attribute that an operator of edgefc has. A name means the same in every operator."""
     found = {}
-    for operator in _declared().values():
+    for operator in declared.operators().values():
         for name, (kind, *bounds) in operator["attributes"].items():
             found[name] = Rule(kind, tuple(bounds))
     return found
@@ -180,7 +170,7 @@ def _codes_fault(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _axes_fault(op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int | None]]) -> str | None:
-    inputs = _declared().get(op, {"inputs": {}})["inputs"]
+    inputs = declared.operators().get(op, {"inputs": {}})["inputs"]
     for place, axes in enumerate(inputs.values()):
         shape = shapes.get(place)
         if shape is None or not axes:

@@ -2,7 +2,7 @@
 
     edgefc/declarations.json   for what runs without this package, on boards too
                                operators: the axes of their inputs and the rules of their attributes
-                               layers: the module of each public name
+                               layers: the module of each public name, and what it replaces
     edgefc/__init__.pyi        the public names for type checkers
 
 Run it after a new operator or layer. A test compares the files with the declarations. Needs torch.
@@ -28,7 +28,7 @@ def files() -> dict[Path, str]:
     return {HERE / "declarations.json": _data(layers, built_in()), HERE / "__init__.pyi": _stub(layers)}
 
 
-def _data(layers: Mapping[str, str], operators: Mapping[str, Operator]) -> str:
+def _data(layers: Mapping[str, Any], operators: Mapping[str, Operator]) -> str:
     """One line an entry, so that branches with different new operators merge."""
     parts = {"layers": layers, "operators": {name: _operator(operators[name]) for name in sorted(operators)}}
     blocks = []
@@ -49,9 +49,9 @@ def _axes(axes: Axes | None) -> list[str | None]:
     return ["..." if axis is ... else axis for axis in axes or ()]
 
 
-def _stub(layers: Mapping[str, str]) -> str:
+def _stub(layers: Mapping[str, Mapping[str, str]]) -> str:
     names = sorted({*layers, "__version__"})
-    imports = sorted(f"from {module} import {name} as {name}" for name, module in layers.items())
+    imports = sorted(f"from {layer['module']} import {name} as {name}" for name, layer in layers.items())
     return "\n".join([
         "# Written by python -m edgefc.export.declarations.",
         *imports,

@@ -26,19 +26,21 @@ def modules() -> list[ModuleType]:
     return [module for module in map(importlib.import_module, names) if hasattr(module, "ENTRIES")]
 
 
-def public() -> dict[str, str]:
-    """The module of each layer of edgefc by the name of its class, sorted by name.
+def public() -> dict[str, dict[str, str]]:
+    """The module of each layer of edgefc and what it replaces, by the name of its class, sorted by name.
 
     Raises:
         UsageError: two files define a layer of one name.
     """
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
     for module in modules():
+        replaces = module.ENTRIES[0].replaces
         for name, value in vars(module).items():
             if _is_layer(value) and value.__module__ == module.__name__ and not name.startswith("_"):
                 if name in found:
-                    raise UsageError(f"{module.__name__} defines the layer {name}, and so does {found[name]}.")
-                found[name] = module.__name__
+                    other = found[name]["module"]
+                    raise UsageError(f"{module.__name__} defines the layer {name}, and so does {other}.")
+                found[name] = {"module": module.__name__, "replaces": replaces}
     return dict(sorted(found.items()))
 
 

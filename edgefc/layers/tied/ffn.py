@@ -174,4 +174,16 @@ def _dense(n: int) -> nn.Module:
     return nn.Sequential(nn.Linear(n, 4 * n), nn.GELU(), nn.Linear(4 * n, n))
 
 
-ENTRIES = (Entry("TiedFFN", PAPER, "768 to 3072 to 768", 768, lambda n: TiedFFN(n, 4 * n), _dense, CLAIM, "tied-vit"),)
+ENTRIES = (
+    Entry(
+        "TiedFFN",
+        PAPER,
+        "768 to 3072 to 768",
+        768,
+        lambda n: TiedFFN(n, 4 * n),
+        _dense,
+        CLAIM,
+        "tied-vit",
+        replaces="linear pair",
+    ),
+)
