@@ -1,14 +1,10 @@
 """From a device's name to what reaches it and what measures there."""
 
-from pathlib import Path
-
 from edgefc.devices import inventory
 from edgefc.devices.board.remote import Remote
 from edgefc.devices.browser.runner import headless
-from edgefc.devices.transports.adb import AdbTransport
 from edgefc.devices.transports.base import Transport
-from edgefc.devices.transports.emulated import EmulatedTransport
-from edgefc.devices.transports.ssh import SshTransport
+from edgefc.devices.transports.registry import transports
 from edgefc.runtime.profiling.runner import Local, Runner
 
 HERE = ("local", "host")  # this machine, without an agent
@@ -22,11 +18,7 @@ def transport(name: str) -> Transport:
         UsageError: the inventory has none.
     """
     device = inventory.device(name)
-    if device.transport == "ssh":
-        return SshTransport(name, device.address)
-    if device.transport == "adb":
-        return AdbTransport(name, device.address)
-    return EmulatedTransport(name, Path(device.address))
+    return transports()[device.transport].to(name, device.address)
 
 
 def connect(name: str) -> Runner:

@@ -5,32 +5,27 @@
     transport = "ssh"
     address = "kitchen"
 
-address is an alias that the user's ssh configuration resolves, or a serial that adb lists. User names, host addresses
+address is an alias that the user's ssh configuration resolves, or a serial that adb lists, or what the transport of
+another package takes. User names, host addresses
 and keys stay in the ssh configuration; neither they nor anything that a shell would read can be written here.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgefc import folders
 from edgefc.devices.profiles import profile as profiles
+from edgefc.devices.transports.registry import transports
 from edgefc.errors import UsageError, shortened
 from edgefc.files import exists, write_text
 
-Transport = Literal["ssh", "adb", "emulated"]
-
 RESERVED = ("local", "host", "web")  # names that --device knows without an inventory
 _NAME = r"[a-z0-9][a-z0-9-]{0,39}"
-_ALIAS = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
-_SERIAL = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
-_FOLDER = r"/[A-Za-z0-9_./-]{1,399}"
-_ADDRESSES = {"ssh": _ALIAS, "adb": _SERIAL, "emulated": _FOLDER}
 
 
 class Device(BaseModel):
@@ -39,7 +34,7 @@ class Device(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     profile: Annotated[str, Field(max_length=64)] | None = None
-    transport: Transport
+    transport: Annotated[str, Field(max_length=40)]
     address: Annotated[str, Field(max_length=400)]
 
 
@@ -96,7 +91,7 @@ def device(name: str) -> Device:
     return found[name]
 
 
-def made(profile: str | None, transport: Transport, address: str) -> Device:
+def made(profile: str | None, transport: str, address: str) -> Device:
     """A device of these parts.
 
     Raises:
@@ -146,26 +141,18 @@ def _check(name: str, device: Device) -> None:
 
 
 def _check_address(device: Device) -> None:
-    address = device.address
-    if device.transport == "ssh" and _is_ip(address):
+    known = transports()
+    if device.transport not in known:
         raise UsageError(
-            f"{address!r} is an address, and addresses stay in the ssh configuration. "
-            f"Write there: Host ALIAS, HostName {address}; and give ALIAS here."
+            f"no transport {shortened(device.transport, 80)!r}. Transports are: {', '.join(known)}; "
+            "packages that register others for edgefc.transports must be installed."
         )
-    if not re.fullmatch(_ADDRESSES[device.transport], address) or ".." in address.split("/"):
-        what = {"ssh": "an alias of the ssh configuration", "adb": "a serial of adb devices",
-                "emulated": "the path of a folder"}[device.transport]  # fmt: skip
+    known[device.transport].check_address(device.address)
+    if not device.address.isprintable() or {'"', "\\"} & set(device.address):
         raise UsageError(
-            f"{shortened(address, 80)!r} is not {what}. Letters, digits and -._ are taken, the first no hyphen."
+            f"{shortened(device.address, 80)!r} cannot be written to the inventory. Give an address without quotes, "
+            "backslashes and characters that cannot be printed."
         )
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _write(found: Mapping[str, Device]) -> None:

@@ -1,27 +1,26 @@
 """What the attributes of edgefc nodes may hold: version 1 of the domain. Readers of a file check them first.
 
-A name means the same in every operator, so the rules are by name:
+Here are the rules, such as SIZE (1 to 2**31 - 1, what the native kernels index), FLAG (0 or 1) and SEED (any 64 bits).
+Which attribute has which rule, and which attribute gives the size of which axis of an input, is declared with each
+operator in export/ops/ and read here from declarations.json. A name means the same in every operator.
 
-    sizes      1 to 2**31 - 1, what the native kernels index
-    flags      0 or 1
-    seeds      any 64 bits
-    lists      as many entries as axes, each within bounds
-
-An attribute that is not listed here belongs to a later release and is not checked.
+An attribute that no operator declares belongs to a later release or another package and is not checked.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from edgefc import declared
 from edgefc.errors import shortened
 
 LARGEST = 2**31 - 1
 _MOST_LEVELS = 256
-_FORMS = 3  # of the convolution of BilinearConv2d
 
 CODE_BITS = (1, 2, 4, 8)
 
@@ -31,89 +30,101 @@ ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid
 MAX_ORDER = 32
 """The highest order of EUGen: five doublings of the running product in the exported body. The paper goes up to 5."""
 
-Rule = Callable[[Any], "str | None"]
-"""From a value to what it should have been, None where it is right."""
+
+@dataclass(frozen=True)
+class Rule:
+    """What one attribute may hold: a kind, and the numbers that bound it.
+
+    whole (least, most)    an integer            wholes (count, least)  so many integers, each up to LARGEST
+    bits                   1, 2, 4 or 8          levels                 2 to 256 finite numbers
+    epsilon                a number from 0       text                   a string
+    """
+
+    kind: str
+    bounds: tuple[int, ...] = ()
+
+    @property
+    def wanted(self) -> str:
+        """What it may hold, in a sentence."""
+        if self.kind == "whole":
+            return f"a whole number from {self.bounds[0]} to {self.bounds[1]}"
+        if self.kind == "wholes":
+            return f"{self.bounds[0]} whole numbers from {self.bounds[1]} to {LARGEST}"
+        return _WANTED[self.kind]
+
+    def holds(self, value: Any) -> bool:
+        return _CHECKS[self.kind](value, *self.bounds)
 
 
-def _whole(least: int, most: int) -> Rule:
-    def check(value: Any) -> str | None:
-        right = isinstance(value, int) and least <= value <= most
-        return None if right else f"a whole number from {least} to {most}"
-
-    return check
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and least <= value <= most
 
 
-def _wholes(count: int, least: int) -> Rule:
-    def check(value: Any) -> str | None:
-        right = _is_list(value, int) and len(value) == count and all(least <= each <= LARGEST for each in value)
-        return None if right else f"{count} whole numbers from {least} to {LARGEST}"
-
-    return check
+def _are_wholes(value: Any, count: int, least: int) -> bool:
+    return _is_list(value, int) and len(value) == count and all(least <= each <= LARGEST for each in value)
 
 
-def _bits(value: Any) -> str | None:
-    return None if isinstance(value, int) and value in CODE_BITS else "1, 2, 4 or 8"
+def _is_bits(value: Any) -> bool:
+    return isinstance(value, int) and value in CODE_BITS
 
 
-def _levels(value: Any) -> str | None:
-    right = _is_list(value, float) and 2 <= len(value) <= _MOST_LEVELS and all(map(math.isfinite, value))
-    return None if right else f"2 to {_MOST_LEVELS} finite numbers"
+def _are_levels(value: Any) -> bool:
+    return _is_list(value, float) and 2 <= len(value) <= _MOST_LEVELS and all(map(math.isfinite, value))
 
 
-def _epsilon(value: Any) -> str | None:
-    right = isinstance(value, float) and math.isfinite(value) and value >= 0
-    return None if right else "a number from 0"
+def _is_epsilon(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value >= 0
 
 
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "a text"
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_list(value: Any, kind: type) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(each, kind) for each in value)
 
 
-_SIZES = (
-    "in_features", "out_features", "features", "block", "tile", "period", "input_size", "hidden_size", "in_channels",
-    "out_channels", "d_model", "d_hidden", "num_embeddings", "embedding_dim", "channels", "width", "terms", "high",
-    "low", "blocks_in", "blocks_out", "pairs", "early",
-)  # fmt: skip
-_FLAGS = ("shared", "norm", "one", "left_first", "same_upper", "hard_sigmoid", "spectral", "transB")
-_SEED = _whole(-(2**63), 2**63 - 1)
-
-RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(_SIZES, _whole(1, LARGEST)),
-    **dict.fromkeys(_FLAGS, _whole(0, 1)),
-    **dict.fromkeys(("seed", "sign_seed"), _SEED),
-    **dict.fromkeys(("epsilon_in", "epsilon_out"), _epsilon),
-    **dict.fromkeys(("kernel_shape", "strides", "dilations", "in_factors", "out_factors"), _wholes(2, 1)),
-    "pads": _wholes(4, 0),
-    "padding_idx": _whole(-1, LARGEST),
-    "order": _whole(1, MAX_ORDER),
-    "activation": _whole(0, len(ACTIVATIONS) - 1),
-    "form": _whole(0, _FORMS - 1),
-    "bits": _bits,
-    "codebook": _levels,
-    "distribution": _text,
+_CHECKS: Mapping[str, Callable[..., bool]] = {
+    "whole": _is_whole,
+    "wholes": _are_wholes,
+    "bits": _is_bits,
+    "levels": _are_levels,
+    "epsilon": _is_epsilon,
+    "text": _is_text,
+}
+_WANTED = {
+    "bits": "1, 2, 4 or 8",
+    "levels": f"2 to {_MOST_LEVELS} finite numbers",
+    "epsilon": "a number from 0",
+    "text": "a text",
 }
 
-# The axes of inputs, by their place; None for an axis that no single attribute gives.
-_FEATURES = (..., "in_features")  # an input of any rank
-_LINEAR: Mapping[int, Sequence[Any]] = {0: _FEATURES, 1: ("in_features",), 2: ("out_features",), 3: ("out_features",)}
-_AXES: Mapping[str, Mapping[int, Sequence[Any]]] = {
-    "PRPLinear": _LINEAR,
-    "PRPHadamardLinear": _LINEAR,
-    "PRPStoredLinear": {0: _FEATURES, 1: ("out_features", "in_features")},
-    "PRPEmbedding": {1: ("num_embeddings",), 2: ("embedding_dim",)},
-    "CirculantLinear": {0: _FEATURES, 1: (None, None, "block"), 2: ("out_features",)},
-    "CirculantConv2d": {1: (None, None, "block", None, None), 2: ("out_channels",)},
-    "CirculantLSTM": {1: (None, None, None, "block")},
-    "EUGenLinear": {0: _FEATURES, 1: ("out_features", None), 2: ("out_features",)},
-    "EUGenStoredLinear": {0: _FEATURES, 1: ("features", None), 2: ("out_features", None)},
-    "BilinearLinear": {0: _FEATURES, 1: ("terms", None, None), 3: ("out_features",)},
-    "TiedProjection": {0: _FEATURES},
-    "TiedFFN": {0: (..., "d_model"), 1: ("d_hidden", "d_model"), 2: ("d_hidden",), 3: ("d_model",)},
-}
+
+def whole(least: int, most: int) -> Rule:
+    """An integer from least to most."""
+    return Rule("whole", (least, most))
+
+
+# The rules that operators declare their attributes with.
+SIZE = whole(1, LARGEST)
+FLAG = whole(0, 1)
+SEED = whole(-(2**63), 2**63 - 1)  # any 64 bits
+ORDER = whole(1, MAX_ORDER)
+ACTIVATION = whole(0, len(ACTIVATIONS) - 1)
+TOKEN_OR_NONE = whole(-1, LARGEST)
+PAIR = Rule("wholes", (2, 1))
+PADDING = Rule("wholes", (4, 0))
+BITS, LEVELS, EPSILON, TEXT = Rule("bits"), Rule("levels"), Rule("epsilon"), Rule("text")
+
+
+@functools.cache
+def rules() -> Mapping[str, Rule]:
+    """The rule of every attribute that an operator of edgefc has. A name means the same in every operator."""
+    found = {}
+    for operator in declared.operators().values():
+        for name, (kind, *bounds) in operator["attributes"].items():
+            found[name] = Rule(kind, tuple(bounds))
+    return found
 
 
 def fault(
@@ -130,9 +141,9 @@ def fault(
         if name not in attributes:
             return f"has no attribute {name}"
     for name, value in attributes.items():
-        wanted = RULES[name](value) if name in RULES else None
-        if wanted is not None:
-            return f"has {name} {shown(value)}, which must be {wanted}"
+        rule = rules().get(name)
+        if rule is not None and not rule.holds(value):
+            return f"has {name} {shown(value)}, which must be {rule.wanted}"
     return _codes_fault(attributes) or _axes_fault(op, attributes, shapes)
 
 
@@ -159,11 +170,12 @@ def _codes_fault(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _axes_fault(op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int | None]]) -> str | None:
-    for place, axes in _AXES.get(op, {}).items():
+    inputs = declared.operators().get(op, {"inputs": {}})["inputs"]
+    for place, axes in enumerate(inputs.values()):
         shape = shapes.get(place)
-        if shape is None:
+        if shape is None or not axes:
             continue
-        sizes, names = (list(shape)[-1:], axes[1:]) if axes[0] is ... else (list(shape), axes)
+        sizes, names = (list(shape)[-1:], axes[1:]) if axes[0] == "..." else (list(shape), axes)
         for name, size in zip(names, sizes):
             if name in attributes and (len(sizes) != len(names) or size not in (None, attributes[name])):
                 return f"has {name} {attributes[name]}, which does not fit its input {place} of shape {list(shape)}"

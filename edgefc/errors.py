@@ -170,3 +170,8 @@ def renamed(old: str, given: T | None, new: str, value: T) -> T:
         return value
     warnings.warn(f"{old}= is now called {new}=. The old name goes with the next release.", FutureWarning, stacklevel=3)
     return given
+
+
+def superseded(old: str, new: str, *, stacklevel: int) -> None:
+    """Warn of an old way of asking that has a new one. `stacklevel` is that of the caller to name, as in warnings."""
+    warnings.warn(f"{old} is now {new}. The old form goes with the next release.", FutureWarning, stacklevel=stacklevel)

@@ -21,8 +21,7 @@ with needs_extra("torch", "edgefc.testing"):
     from torch import Tensor, nn
 
     from edgefc.export import passes
-    from edgefc.export.build import DOMAIN
-    from edgefc.export.options import Options
+    from edgefc.export.building.body import DOMAIN
     from edgefc.export.verifying import measures
 
 __all__ = ["assert_close", "layer_model", "run_onnxruntime", "run_reference"]
@@ -55,20 +54,21 @@ def layer_model(
     x: int | Tensor,
     *,
     opset: int = 20,
-    options: Options | None = None,
+    body: str | None = None,
     leading: Sequence[str | int] = ("batch",),
 ) -> ir.Model:
     """The model of one layer: input x, one edgefc:: node and its function, output y, or several: y, y1, ...
 
     x is the number of features, for an input (*leading, features) in the dtype of the layer; or an example of the
     input, with its sizes, its dtype and an open first axis, for layers that take images, tokens or sequences.
+    body is one of its operator's bodies; without it the first.
 
     The layer is asked for its node as torch.onnx.export would ask it, without tracing, which takes milliseconds. The
     weights are copies: what happens to the layer afterwards does not reach the model.
 
     Raises:
         UsageError: a layer that shows itself by no node, or by several.
-        ExportError: a node that nothing lowers.
+        ExportError: a node of an operator that is not known.
     """
     example, shape = _example(layer, x, leading)
     name, weights, attributes, results = _node_of(layer, example)
@@ -83,7 +83,7 @@ def layer_model(
     graph = ir.Graph([port], node.outputs, nodes=[node], initializers=initializers, opset_imports={"": opset})
     model = ir.Model(graph, ir_version=passes.IR_VERSION)
     passes.prepare_nodes(model)
-    passes.attach_functions(model, opset, options or Options())
+    passes.attach_functions(model, opset, {} if body is None else {name: body})
     passes.stamp(model)
     (function,) = model.functions.values()
     for value, parameter in zip(initializers, function.inputs[1:], strict=True):

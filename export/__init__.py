@@ -1,8 +1,10 @@
 """torch model -> one .onnx file whose structured layers are `edgefc::` nodes. Needs torch and onnx.
 
-    exporter.py  export(): tracing/ > passes.py > lowerings/ (with bodies/) > saving/ > verifying/
+    exporter.py  export(): tracing/ > passes.py > ops/ > saving/ > verifying/
     tracing/     a torch model and example inputs -> a checked graph
-    lowerings/   what each operator's function and nodes are; bodies/: the functions in standard operators
+    ops/         one file per operator: declaration (operator.py), bodies, reference; registry.py finds them
+    building/    what the operators are built with; bodies.py chooses among several; declarations.py writes the data
+                 files that follow from the declarations
     saving/      the graph and its weights as files
     verifying/   verify(): a file against its model
     inspecting/  inspect(): what a file holds, without torch

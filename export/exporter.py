@@ -1,19 +1,18 @@
 """export(): one torch model -> one .onnx file."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx_ir as ir
 from torch import nn
 
-from edgefc.errors import UsageError, shortened
+from edgefc.errors import UsageError, shortened, superseded
 from edgefc.export import passes
-from edgefc.export.lowerings.prp import numbers_held
+from edgefc.export.bodies import BodyChoice, check_bodies, choose_bodies
 from edgefc.export.model.state import as_given
-from edgefc.export.options import Options
 from edgefc.export.saving.write import publish, write
 from edgefc.export.tracing.axes import fixed_axes
 from edgefc.export.tracing.dynamic_shapes import without_collection
@@ -28,12 +27,6 @@ from edgefc.progress import elapsed
 OPSETS = range(18, 24)
 EXTERNAL_FROM_BYTES = 32 << 20
 """Weights together at least this large go into a file of their own, which the runtime maps instead of reading."""
-
-RESIDENT_LIMIT_BYTES = 64 << 20
-"""prp="auto" lets the runtime hold the seeded matrices while together they are no larger than this."""
-
-_REGENERATED = ("PRPLinear", "PRPConv2d")
-"""Ops whose matrix the runtime can hold; what the second one holds counts, and stays, whatever body the first gets."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class ExportReport:
     inputs, outputs         their names, types and shapes; an open axis has a name in place of a size
     fixed                   a sentence for each axis of an input whose size the file fixes
     notes                   what else the user should know: what is left out, bounds of open axes
-    circulant, prp          the bodies chosen, and why
+    bodies                  for each op that has several: the body in the file, and why
     """
 
     path: Path
@@ -68,11 +61,29 @@ class ExportReport:
     outputs: tuple[TensorInfo, ...]
     fixed: tuple[str, ...]
     notes: tuple[str, ...]
-    circulant: str | None
-    prp: str | None
-    prp_reason: str | None
+    bodies: Mapping[str, BodyChoice]
     seconds: float
     verified: VerifyReport | None
+
+    @property
+    def circulant(self) -> str | None:
+        """The old name of bodies["CirculantLinear"].name; it goes with the next release."""
+        return self._old("circulant", "CirculantLinear", "name")
+
+    @property
+    def prp(self) -> str | None:
+        """The old name of bodies["PRPLinear"].name; it goes with the next release."""
+        return self._old("prp", "PRPLinear", "name")
+
+    @property
+    def prp_reason(self) -> str | None:
+        """The old name of bodies["PRPLinear"].reason; it goes with the next release."""
+        return self._old("prp_reason", "PRPLinear", "reason")
+
+    def _old(self, old: str, op: str, field: str) -> str | None:
+        superseded(f"ExportReport.{old}", f"ExportReport.bodies[{op!r}].{field}", stacklevel=4)
+        choice = self.bodies.get(op)
+        return None if choice is None else str(getattr(choice, field))
 
 
 def export(
@@ -85,11 +96,12 @@ def export(
     output_names: Sequence[str] | None = None,
     cache: bool = False,
     opset: int = 20,
-    circulant: Literal["matmul", "dft"] = "matmul",
-    prp: Literal["auto", "resident", "streaming"] = "auto",
+    bodies: Mapping[str, str] | None = None,
     flat: bool = False,
     verify: bool = True,
     allow_nonfinite: bool = False,
+    circulant: str | None = None,
+    prp: str | None = None,
 ) -> ExportReport:
     """Write `model` as ONNX, its structured layers as edgefc:: nodes with portable bodies, and check the file.
 
@@ -108,12 +120,15 @@ def export(
         cache: for decoders of the transformers package: past keys and values become inputs, and the longer ones
             outputs; see edgefc/export/tracing/caches.py. Without it such a model is exported without its cache.
         opset: 18 to 23.
-        circulant: "matmul", the FFT as matrix products; "dft", the DFT operator, slower in onnxruntime.
-        prp: "resident", matrices folded when the file is loaded, speed and memory of a dense layer; "streaming",
-            a band at a time, little memory and slow; "auto", resident up to 64 MiB of matrices.
+        bodies: the body of an operator by its name, for operators that have several; the first is the default.
+            "CirculantLinear": "matmul", the FFT as matrix products; "dft", the DFT operator, slower in onnxruntime.
+            "PRPLinear": "auto", resident up to 64 MiB of matrices; "resident", matrices folded when the file is
+            loaded, speed and memory of a dense layer; "streaming", a band at a time, little memory and slow.
         flat: write functions out at each call, for tools that do not look into functions.
         verify: run the file against the model before it takes its place; a file that fails is not written.
         allow_nonfinite: let verify accept outputs of which most are NaN or infinite.
+        circulant, prp: the old names of bodies={"CirculantLinear": ..., "PRPLinear": ...}; they go with the next
+            release.
 
     Raises:
         UsageError: an argument or a path that cannot be used.
@@ -121,7 +136,10 @@ def export(
         CheckFailed: the file was made and does not compute what the model computes.
     """
     started = time.perf_counter()
-    _check_choices(opset, circulant, prp)
+    asked = _asked(bodies, {"CirculantLinear": ("circulant", circulant), "PRPLinear": ("prp", prp)})
+    if opset not in OPSETS:
+        raise UsageError(f"cannot export opset={opset!r}. Choose one from {OPSETS[0]} to {OPSETS[-1]}.")
+    check_bodies(asked)
     if Path(path).suffix != ".onnx":
         raise UsageError(f"cannot write {path}: the name of a model ends in .onnx. Choose one that does.")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
@@ -138,7 +156,6 @@ def export(
         stage("tracing")
         result = trace(prepared, given, opset=opset)
     traced, subject = result.graph, prepared.adapter
-    body, reason = _choose_prp(traced, prp)
     passes.name_layers(traced)
     passes.name_values(traced, subject.inputs.names, named)
     mask_with_infinity(traced)
@@ -146,8 +163,8 @@ def export(
         passes.merge_equal_weights(traced)
     passes.prepare_nodes(traced)
     nodes = passes.structured_nodes(traced)
-    layers, ops = tuple(node.name or "" for node in nodes), {node.op_type for node in nodes}
-    passes.attach_functions(traced, opset, Options(circulant=circulant, prp=body))
+    layers, chosen = tuple(node.name or "" for node in nodes), choose_bodies(nodes, asked)
+    passes.attach_functions(traced, opset, {op: choice.name for op, choice in chosen.items()})
     if flat:
         passes.inline(traced)
     passes.stamp(traced)
@@ -172,21 +189,20 @@ def export(
         outputs=tuple(map(_tensor_info, traced.graph.outputs)),
         fixed=fixed_axes(subject.inputs.names, [info.shape for info in inputs]),
         notes=(*prepared.notes, *result.notes, *kept),
-        circulant=circulant if "CirculantLinear" in ops else None,
-        prp=body if "PRPLinear" in ops else None,
-        prp_reason=reason if "PRPLinear" in ops else None,
+        bodies=chosen,
         seconds=time.perf_counter() - started,
         verified=report,
     )
 
 
-def _check_choices(opset: int, circulant: str, prp: str) -> None:
-    if opset not in OPSETS:
-        raise UsageError(f"cannot export opset={opset!r}. Choose one from {OPSETS[0]} to {OPSETS[-1]}.")
-    if circulant not in ("matmul", "dft"):
-        raise UsageError(f"no circulant body {circulant!r}. Choose 'matmul' or 'dft'.")
-    if prp not in ("auto", "resident", "streaming"):
-        raise UsageError(f"no PRP body {prp!r}. Choose 'auto', 'resident' or 'streaming'.")
+def _asked(bodies: Mapping[str, str] | None, old: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
+    """`bodies`, and the arguments that had their names before it."""
+    asked = dict(bodies or {})
+    for op, (argument, body) in old.items():
+        if body is not None:
+            superseded(f"export({argument}={body!r})", f"export(bodies={{{op!r}: {body!r}}})", stacklevel=4)
+            asked.setdefault(op, body)
+    return asked
 
 
 def _output_names(own: tuple[str, ...], given: Sequence[str] | None, inputs: Sequence[str]) -> tuple[str, ...]:
@@ -208,20 +224,3 @@ def _tensor_info(value: ir.Value) -> TensorInfo:
     dtype = "?" if value.dtype is None else value.dtype.numpy().name
     dims = () if value.shape is None else value.shape
     return TensorInfo(value.name, dtype, tuple(dim if isinstance(dim, int) else dim.value or "?" for dim in dims))
-
-
-def _choose_prp(model: ir.Model, prp: str) -> tuple[Literal["resident", "streaming"], str]:
-    nodes = [node for node in passes.structured_nodes(model) if node.op_type in _REGENERATED]
-    size = sum(_held_bytes(node) for node in nodes)
-    held = f"{size / 2**20:.1f} MiB of matrices"
-    if prp == "auto":
-        if size <= RESIDENT_LIMIT_BYTES:
-            return "resident", f"{held}, within {RESIDENT_LIMIT_BYTES >> 20} MiB: folded at load for speed"
-        return "streaming", f"{held}, over {RESIDENT_LIMIT_BYTES >> 20} MiB: made a band at a time to save memory"
-    return ("resident" if prp == "resident" else "streaming"), f"as asked; {held}"
-
-
-def _held_bytes(node: ir.Node) -> int:
-    scale = node.inputs[1]
-    dtype = ir.DataType.FLOAT if scale is None or scale.dtype is None else scale.dtype
-    return numbers_held({name: attribute.value for name, attribute in node.attributes.items()}) * int(dtype.itemsize)

@@ -1,6 +1,7 @@
 """What the exporter does to the graph that torch hands over; each pass changes the model in place."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,9 +14,8 @@ from onnx_ir.passes.common import (
 
 import edgefc
 from edgefc.errors import ExportError
-from edgefc.export.build import DOMAIN, DOMAIN_VERSION
-from edgefc.export.options import Options
-from edgefc.export.registry import lowerings
+from edgefc.export.building.body import DOMAIN, DOMAIN_VERSION
+from edgefc.export.registry import operators
 from edgefc.export.tracing.adapter import own_name
 from edgefc.generator import VERSION as GENERATOR_VERSION
 from edgefc.scopes import FLAT_KEY, torch_scope
@@ -90,27 +90,31 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def prepare_nodes(model: ir.Model) -> None:
-    """Give each structured node the attributes that its lowering decides.
+    """Give each structured node the attributes that its operator's prepare() decides.
 
     Raises:
-        ExportError: an edgefc:: node that nothing lowers.
+        ExportError: an edgefc:: node of an operator that is not known.
     """
     for node in structured_nodes(model):
-        if node.op_type not in lowerings():
+        if node.op_type not in operators():
             raise ExportError(
                 f"layer {node.name!r} is a {node.op_type}, which has no ONNX form. "
-                f"Layers that have one: {', '.join(sorted(lowerings()))}."
+                f"Layers that have one: {', '.join(sorted(operators()))}."
             )
-        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        for name, value in lowerings()[node.op_type].prepare(attributes).items():
+        for name, value in operators()[node.op_type].prepare(attributes_of(node)).items():
             node.attributes[name] = ir.convenience.convert_attribute(name, value)
 
 
-def attach_functions(model: ir.Model, opset: int, options: Options) -> None:
-    """Add one local function per op that the graph uses."""
+def attributes_of(node: ir.Node) -> dict[str, Any]:
+    """The attributes of a node by name."""
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
+def attach_functions(model: ir.Model, opset: int, bodies: Mapping[str, str]) -> None:
+    """Add one local function per op that the graph uses, by the body in `bodies` or the first of its operator."""
     used = sorted({node.op_type for node in structured_nodes(model)})
     for name in used:
-        function = lowerings()[name].lower(opset, options)
+        function = operators()[name].function(opset, bodies.get(name))
         model.functions[function.identifier()] = function
     if used:
         model.graph.opset_imports[DOMAIN] = DOMAIN_VERSION

@@ -1,43 +1,62 @@
-"""Which lowering handles which op: the folder export/lowerings/ is the list.
+"""Every operator by name: the files of export/ops/, and those that other packages register.
 
-A lowering is a module with NAME (the op), lower(opset, options) -> ir.Function, prepare(attributes) -> attributes that
-the lowering adds to one node, and describe(attributes) -> Described, which says what one node stands for.
+A package registers an operator by an entry point of the group edgefc.operators, whose value is the Operator:
+
+    [project.entry-points."edgefc.operators"]
+    ScaledLinear = "mypackage.scaled:OPERATOR"
 """
 
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Iterable, Mapping
 
-import onnx_ir as ir
+import edgefc.export.ops as folder
+from edgefc.attributes import Rule
+from edgefc.errors import UsageError
+from edgefc.export.operator import Operator
+from edgefc.plugins import plugins
 
-import edgefc.export.lowerings as folder
-from edgefc.export.described import Described
-from edgefc.export.options import Options
 
-
-class Lowering(Protocol):
-    NAME: str
-
-    def lower(self, opset: int, options: Options) -> ir.Function: ...
-
-    def prepare(self, attributes: Mapping[str, Any]) -> Mapping[str, int | list[int]]: ...
-
-    def describe(self, attributes: Mapping[str, Any]) -> Described: ...
+def built_in() -> dict[str, Operator]:
+    """The operators of export/ops/ by name."""
+    files = (module.name for module in pkgutil.iter_modules(folder.__path__, folder.__name__ + "."))
+    return _by_name((name, importlib.import_module(name).OPERATOR) for name in files)
 
 
 @functools.cache
-def lowerings() -> dict[str, Lowering]:
-    """Every lowering by op name.
+def operators() -> dict[str, Operator]:
+    """Every operator by name.
 
     Raises:
-        ValueError: two files claim one op.
+        UsageError: two places declare one operator, or give an attribute of one name different rules; a registered
+            operator cannot be loaded.
     """
-    found: dict[str, Lowering] = {}
-    for module in pkgutil.iter_modules(folder.__path__, folder.__name__ + "."):
-        lowering = cast(Lowering, importlib.import_module(module.name))
-        if lowering.NAME in found:
-            raise ValueError(f"{module.name} lowers {lowering.NAME}, which another file lowers already")
-        found[lowering.NAME] = lowering
-    return found
+    own = [(f"edgefc.export.ops, {name}", operator) for name, operator in built_in().items()]
+    return _by_name([*own, *((each.where, each.load(Operator)) for each in plugins("edgefc.operators"))])
+
+
+def _by_name(found: Iterable[tuple[str, Operator]]) -> dict[str, Operator]:
+    operators: dict[str, Operator] = {}
+    places: dict[str, str] = {}
+    rules: dict[str, tuple[str, Rule]] = {}
+    for place, operator in found:
+        if operator.name in operators:
+            raise UsageError(
+                f"{place} declares the operator {operator.name}, which {places[operator.name]} declares too. "
+                "Give one of them another name."
+            )
+        _check_rules(place, operator.attributes, rules)
+        operators[operator.name], places[operator.name] = operator, place
+    return operators
+
+
+def _check_rules(place: str, attributes: Mapping[str, Rule], rules: dict[str, tuple[str, Rule]]) -> None:
+    """A name means the same in every operator: readers of a file check attributes by their names."""
+    for name, rule in attributes.items():
+        other, known = rules.setdefault(name, (place, rule))
+        if known != rule:
+            raise UsageError(
+                f"{place} declares the attribute {name} as {rule.wanted}, and {other} as {known.wanted}. "
+                "Choose another name for one of them."
+            )

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 _PACKED = {
-    "edgefc": ("__init__", "attributes", "errors", "onnxruntime_text"),
+    "edgefc": ("__init__", "attributes", "declared", "errors", "onnxruntime_text"),
     "edgefc.modelfile": None,
     "edgefc.runtime": ("__init__", "failures", "inputs", "operators", "presets", "session", "signature"),
     "edgefc.runtime.native": ("__init__",),
@@ -39,6 +39,7 @@ def sources() -> dict[str, Path]:
         folder = Path(importlib.import_module(package).__path__[0])
         for name in names or sorted(path.stem for path in folder.glob("*.py")):
             found[f"{package.replace('.', '/')}/{name}.py"] = folder / f"{name}.py"
+    found["edgefc/declarations.json"] = Path(importlib.import_module("edgefc").__path__[0]) / "declarations.json"
     return found
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from edgefc.devices.transports.base import Transport, ended_here, quoted
+from edgefc.devices.transports.base import LETTERS, Transport, ended_here, quoted
 from edgefc.errors import DeviceError
 
 _TERMUX = "/data/data/com.termux/files"
@@ -30,6 +30,8 @@ class AdbTransport(Transport):
     """`serial` is one that `adb devices` lists."""
 
     kind = "adb"
+    address = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
+    address_is = f"a serial of adb devices. {LETTERS}"
     notes = ("adb: not tried on a phone",)
     python = f"{_TERMUX}/usr/bin/python3"
 

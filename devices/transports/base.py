@@ -3,13 +3,17 @@
 Arguments are lists everywhere: where a medium has a shell in between (ssh, adb), the transport quotes each word for it.
 """
 
+import re
 import shlex
 import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, UsageError, shortened
+
+LETTERS = "Letters, digits and -._ are taken, the first no hyphen"
+"""The end of address_is of transports whose addresses are so."""
 
 _QUOTED_OTHERWISE = frozenset("'\\!")  # within single quotes csh and fish read these in their own way
 
@@ -39,19 +43,37 @@ class Transport(ABC):
     """One device.
 
     Attributes:
-        kind       "local", "ssh", "adb" or "emulated", as records have it
+        kind       "local", "ssh", "adb" or "emulated", as records and the inventory have it; an identifier
+        address    a regular expression of the addresses that it takes
+        address_is what an address is, to end a sentence with: "an alias of the ssh configuration"; empty: it takes none
         emulated   whether its processor is emulated, so that its times are no board's
         notes      what a reader of its records must know, such as "not tried on a phone"
         python     the program that runs Python there
     """
 
     kind: str
+    address: str = ""
+    address_is: str = ""
     emulated: bool = False
     notes: tuple[str, ...] = ()
     python: str = "python3"
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    @classmethod
+    def to(cls, name: str, address: str) -> "Transport":
+        """The transport to the device of that name in the inventory."""
+        return cls(name, address)  # type: ignore[call-arg]  # as a transport with an address is made
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        """
+        Raises:
+            UsageError: not an address that it takes.
+        """
+        if not re.fullmatch(cls.address, address):
+            raise UsageError(f"{shortened(address, 80)!r} is not {cls.address_is}.")
 
     @abstractmethod
     def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgefc.devices import userland
-from edgefc.devices.transports.base import Transport
+from edgefc.devices.transports.base import LETTERS, Transport
 from edgefc.errors import DeviceError
 
 
@@ -15,11 +15,17 @@ class EmulatedTransport(Transport):
     """`folder` is the arm64 folder; `home` the home of its user there, where the agent keeps what it is sent."""
 
     kind = "emulated"
+    address = r"/(?!(.*/)?\.\.(/|$))[A-Za-z0-9_./-]{1,399}"
+    address_is = f"the path of a folder. {LETTERS}"
     emulated = True
 
     def __init__(self, name: str, folder: Path, *, home: str = "/root") -> None:
         super().__init__(name)
         self.folder, self.home = folder, home
+
+    @classmethod
+    def to(cls, name: str, address: str) -> "EmulatedTransport":
+        return cls(name, Path(address))
 
     def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
         if missing := userland.missing(self.folder):

@@ -4,14 +4,15 @@ ssh joins its words with blanks and the board's login shell splits them again, s
 is asked for: without a key that works, or with a host key that is not known, ssh ends and says so.
 """
 
+import ipaddress
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 
-from edgefc.devices.transports.base import Transport, ended_here, quoted
-from edgefc.errors import DeviceError, shortened
+from edgefc.devices.transports.base import LETTERS, Transport, ended_here, quoted
+from edgefc.errors import DeviceError, UsageError, shortened
 
 _OPTIONS = (
     "BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15", "ServerAliveInterval=10",
@@ -43,12 +44,23 @@ class SshTransport(Transport):
     """`alias` is a host of the ssh configuration, of the file $EDGEFC_SSH_CONFIG where that is set."""
 
     kind = "ssh"
+    address = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
+    address_is = f"an alias of the ssh configuration. {LETTERS}"
 
     def __init__(self, name: str, alias: str, *, python: str = "python3") -> None:
         super().__init__(name)
         if not alias or alias.startswith("-"):
             raise DeviceError(f"{alias!r} is no host of the ssh configuration. Give an alias that it has.")
         self.alias, self.python = alias, python
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        if _is_ip(address):
+            raise UsageError(
+                f"{address!r} is an address, and addresses stay in the ssh configuration. "
+                f"Write there: Host ALIAS, HostName {address}; and give ALIAS here."
+            )
+        super().check_address(address)
 
     def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(  # noqa: S603  a list, no shell here
@@ -82,3 +94,11 @@ class SshTransport(Transport):
 
     def by_hand(self, command: str) -> str:
         return f"ssh {self.alias} {command}"
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefc.commands.profile import add_options, options_of
-from edgefc.options import whole
+from edgefc.options import shown, whole
 from edgefc.screen import out
 
 if TYPE_CHECKING:
-    from edgefc.devices.inventory import Transport
     from edgefc.devices.profiles.profile import Profile
 
 
@@ -46,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reach.add_argument("--ssh", metavar="ALIAS", help="a host of your ssh configuration")
     reach.add_argument("--adb", metavar="SERIAL", help="a phone that adb devices lists")
     reach.add_argument("--emulated", metavar="FOLDER", help="a folder with an arm64 system, run by qemu")
+    reach.add_argument("--via", type=via, metavar="KIND=ADDRESS",
+                       help="a transport that an installed package registers for edgefc.transports")  # fmt: skip
     for action, text in (
         ("remove", "forget a device of yours"),
         ("check", "what it has and lacks, and the command that fixes it"),
@@ -89,6 +90,14 @@ def run(args: argparse.Namespace) -> int:
     return _list(args.json)
 
 
+def via(text: str) -> tuple[str, str]:
+    """'serial=/dev/ttyUSB0' as a pair; argparse shows the sentence."""
+    kind, _, address = text.partition("=")
+    if not (kind.isidentifier() and address):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not KIND=ADDRESS. Write a transport and an address of it.")
+    return kind, address
+
+
 def _serve(args: argparse.Namespace) -> int:
     from edgefc.devices.browser.serve import serve
     from edgefc.files import check_writable
@@ -106,8 +115,8 @@ def _serve(args: argparse.Namespace) -> int:
 def _add(args: argparse.Namespace) -> int:
     from edgefc.devices import inventory
 
-    transport: Transport = "ssh" if args.ssh is not None else "adb" if args.adb is not None else "emulated"
-    address = getattr(args, transport)
+    given = {kind: getattr(args, kind) for kind in ("ssh", "adb", "emulated")}
+    transport, address = args.via or next((kind, text) for kind, text in given.items() if text is not None)
     inventory.add(args.name, inventory.made(args.profile, transport, address))
     out(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
     return 0

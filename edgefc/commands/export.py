@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING
 
 from edgefc.errors import shortened
 from edgefc.options import shown, whole
-from edgefc.screen import out
+from edgefc.screen import err, out
 
 if TYPE_CHECKING:
     from edgefc.export.exporter import ExportReport, TensorInfo
 
+_OLD_BODIES = {"circulant": "CirculantLinear", "prp": "PRPLinear"}
 _SHOWN = 6
 """How many names one line lists."""
 _LONGEST = 160
@@ -45,11 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE[:DTYPE]",
                         help="example input, such as 1x64 or 1x16:int64; once for each input")  # fmt: skip
     parser.add_argument("--opset", type=whole, default=20, metavar="N", help="18 to 23 (default: 20)")
-    parser.add_argument("--circulant", choices=("matmul", "dft"), default="matmul",
-                        help="circulant layers by matrix products, or the DFT operator (default: matmul)")  # fmt: skip
-    parser.add_argument("--prp", choices=("auto", "resident", "streaming"), default="auto",
-                        help="body of PRP layers: matrix folded at load (fast), or made a band at a time (little "
-                             "memory, slow); auto folds up to 64 MiB (default: auto)")  # fmt: skip
+    parser.add_argument("--body", type=body, action="append", default=[], metavar="OP=NAME",
+                        help="how an operator is written in standard ONNX, such as CirculantLinear=dft or "
+                             "PRPLinear=streaming; edgefc/export/README.md lists the bodies")  # fmt: skip
+    for old, op in _OLD_BODIES.items():
+        parser.add_argument(f"--{old}", metavar="NAME",
+                            help=f"the old name of --body {op}=NAME; it goes with the next release")  # fmt: skip
     parser.add_argument("--dynamic", type=axes, action="append", default=[], metavar="INPUT:AXIS=NAME[,...]",
                         help="leave more axes open; axes of one name have one size")  # fmt: skip
     parser.add_argument("--fixed-batch", action="store_true",
@@ -86,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
         output_names=args.output_names,
         cache=args.cache,
         opset=args.opset,
-        circulant=args.circulant,
-        prp=args.prp,
+        bodies=_bodies(args),
         flat=args.flat,
         verify=not args.no_verify,
         allow_nonfinite=args.allow_nonfinite,
@@ -97,6 +98,27 @@ def run(args: argparse.Namespace) -> int:
         record = {**dataclasses.asdict(report), "verified": report.verified and report.verified.record()}
         write_text(args.json, json.dumps(record, indent=2, default=str) + "\n")
     return 0
+
+
+def body(text: str) -> tuple[str, str]:
+    """'PRPLinear=streaming' as a pair; argparse shows the sentence. Which names there are, export() says."""
+    op, _, name = (part.strip() for part in text.partition("="))
+    if not (op.isidentifier() and name.isidentifier()):
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is not OP=NAME. Write an operator and one of its bodies, such as PRPLinear=streaming."
+        )
+    return op, name
+
+
+def _bodies(args: argparse.Namespace) -> dict[str, str]:
+    """What --body asks for, and the options that had its place before."""
+    bodies = dict(args.body)
+    for old, op in _OLD_BODIES.items():
+        name = getattr(args, old)
+        if name is not None:
+            err(f"edgefc export: --{old} {name} is now --body {op}={name}. The old form goes with the next release.")
+            bodies.setdefault(op, name)
+    return bodies
 
 
 def axes(text: str) -> dict[str, dict[int, str]]:
@@ -138,10 +160,8 @@ def _show(output: Path, report: "ExportReport") -> None:
     out(f"  outputs            {_first([_described(info) for info in report.outputs])}")
     if report.fixed:
         out(f"  fixed sizes        {_first(report.fixed)}")
-    if report.circulant:
-        out(f"  circulant body     {report.circulant}")
-    if report.prp:
-        out(f"  PRP body           {report.prp}: {report.prp_reason}")
+    for op, choice in report.bodies.items():
+        out(f"  body               {op}: {choice.name} ({choice.reason})")
     for note in report.notes:
         out(f"  note               {note}")
     out(f"  verified           {report.verified.sentence() if report.verified else 'no, as asked'}")

@@ -119,7 +119,7 @@ def _exported(folder: Path, models: dict[str, nn.Module]) -> None:
     for kind, model in models.items():
         kept.write(folder / f"{kind}.safetensors", model)
     for file in Bar(FILES, desc="exporting", unit="file"):
-        export(models[file.kind], example_digits(), folder / f"{file.name}.onnx", prp=file.prp)
+        export(models[file.kind], example_digits(), folder / f"{file.name}.onnx", bodies={"PRPLinear": file.prp})
     err(f"exported and verified {len(FILES)} files in {time.perf_counter() - started:.0f} s")
 
 

@@ -6,6 +6,7 @@
     bilinear/    linear, conv, embedding, lstm: Kronecker products
     tied/        ffn, bottleneck, attention: one matrix used as W and as its transpose
     attention/   multi-head attention whose projections are structured layers
+    registry.py  finds the layers: every file of a family that has ENTRIES
     common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as
 
 A family imports common/ and not another family. Only attention/ and tied/attention.py work together.

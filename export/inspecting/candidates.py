@@ -4,23 +4,27 @@ from collections.abc import Collection, Sequence
 
 from onnx import NodeProto
 
+from edgefc import declared
+
 Layers = tuple[str, ...]
 
-LINEAR: Layers = ("CirculantLinear", "PRPLinear", "EUGenLinear", "BilinearLinear")
-CONVOLUTION: Layers = ("CirculantConv2d", "PRPConv2d", "BilinearConv2d")
-EMBEDDING: Layers = ("PRPEmbedding", "BilinearEmbedding")
-LSTM: Layers = ("CirculantLSTM", "BilinearLSTM")
-ATTENTION: Layers = ("StructuredAttention", "TiedAttention")
-PAIR = "TiedFFN"
+LINEAR, CONVOLUTION, EMBEDDING, LSTM, ATTENTION = "linear", "convolution", "embedding", "lstm", "attention"
+PAIR = "linear pair"
 """Stands in for two linear layers, the second of which has the sizes of the first the other way round."""
 
-_FITS: dict[str, Layers] = {
+_KINDS = {
     **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat",
                      "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulNBits"), LINEAR),
     **dict.fromkeys(("Conv", "FusedConv", "ConvInteger", "QLinearConv"), CONVOLUTION),
     **dict.fromkeys(("Gather", "GatherBlockQuantized", "EmbedLayerNormalization"), EMBEDDING),
     "LSTM": LSTM, "DynamicQuantizeLSTM": LSTM, "Attention": ATTENTION, "QAttention": ATTENTION,
 }  # fmt: skip
+"""What the layers in whose place an operator stands replace, as their entries say (edgefc/layers/common/entry.py)."""
+
+
+def layers_for(kind: str) -> Layers:
+    """The layers that replace that kind, sorted by name."""
+    return tuple(name for name, layer in declared.layers().items() if layer["replaces"] == kind)
 
 
 def fits(node: NodeProto, shape: Sequence[int], pairs: Collection[tuple[int, ...]]) -> Layers:
@@ -28,18 +32,18 @@ def fits(node: NodeProto, shape: Sequence[int], pairs: Collection[tuple[int, ...
 
     None for vectors, and for convolutions that are grouped or not over images.
     """
-    found: Layers = _FITS.get(node.op_type, ())
-    if len(shape) < 2 or min(shape[:2]) < 2:
+    kind = _KINDS.get(node.op_type)
+    if kind is None or len(shape) < 2 or min(shape[:2]) < 2:
         return ()
-    if found is CONVOLUTION and (len(shape) != 4 or _groups(node) != 1):
+    if kind == CONVOLUTION and (len(shape) != 4 or _groups(node) != 1):
         return ()
-    if found is LINEAR and is_pair(shape) and tuple(reversed(shape)) in pairs:
-        return (*found, PAIR)
-    return found
+    if kind == LINEAR and is_pair(shape) and tuple(reversed(shape)) in pairs:
+        return (*layers_for(LINEAR), *layers_for(PAIR))
+    return layers_for(kind)
 
 
 def is_linear(node: NodeProto) -> bool:
-    return _FITS.get(node.op_type) is LINEAR
+    return _KINDS.get(node.op_type) == LINEAR
 
 
 def is_pair(shape: Sequence[int]) -> bool:

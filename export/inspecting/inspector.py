@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from edgefc.errors import ModelError, UsageError, first_line, needs_extra, shortened
-from edgefc.export.described import Described
+from edgefc.export.building.described import Described
 from edgefc.export.inspecting import attributes, candidates
 from edgefc.export.inspecting.stored import Reader, Use, Weight, metadata, passes_on, text
 from edgefc.files import exists
@@ -169,14 +169,14 @@ def _layer(node: onnx.NodeProto, given: Sequence[Weight], counted: set[int]) -> 
 
 def _described(node: onnx.NodeProto) -> Described:
     with needs_extra("torch", "edgefc inspect"):
-        from edgefc.export.registry import lowerings
+        from edgefc.export.registry import operators
     told = f"node {node.name!r}, an edgefc::{node.op_type},"
-    if node.op_type not in lowerings():
-        raise ModelError(f"{told} is of no layer that this version knows. Known are: {', '.join(sorted(lowerings()))}.")
+    if node.op_type not in operators():
+        raise ModelError(f"{told} is of no layer that this version knows. Known are: {', '.join(sorted(operators()))}.")
     attributes.check(node)
     found = attributes.values(node)
     try:
-        return lowerings()[node.op_type].describe(found)
+        return operators()[node.op_type].describe(found)
     except KeyError as error:
         raise ModelError(f"{told} has no {error.args[0]}. Export the model again.") from None
     except (TypeError, ValueError, ArithmeticError, LookupError):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgefc import temporary
-from edgefc.export.build import DOMAIN
+from edgefc.export.building.body import DOMAIN
 from edgefc.export.model.state import Given
 from edgefc.export.passes import LAYER_KEY
 from edgefc.export.tracing.adapter import Adapter

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgefc.errors import ModelError, UsageError, describe_error, shortened
-from edgefc.export.build import DOMAIN
+from edgefc.export.building.body import DOMAIN
 from edgefc.export.model.state import Given
 from edgefc.export.tracing.adapter import Adapter
 from edgefc.files import exists

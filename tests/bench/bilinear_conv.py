@@ -1,4 +1,4 @@
-"""Bilinear convolution in both its forms against torch's convolution, in one run: what the lowering's choice rests on.
+"""Bilinear convolution in both its forms against torch's convolution, in one run: what the exporter's choice rests on.
 
 python tests/bench/bilinear_conv.py
 python tests/bench/bilinear_conv.py --n 128,256 --image 14 --kernel 1
@@ -13,8 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 import edgefc
-from edgefc.export.bodies.bilinear_conv import FACTORED, PADS
-from edgefc.export.lowerings import bilinear_conv
+from edgefc.export.ops import bilinear_conv
+from edgefc.export.ops.bilinear_conv import FACTORED, PADS
 from edgefc.files import write_text
 from edgefc.runtime import profile
 from edgefc.tables import print_table
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(n, size, args):
-    """Dense, expanded and factored, and which of the two the lowering would choose."""
+    """Dense, expanded and factored, and which of the two the exporter would choose."""
     layer = edgefc.BilinearConv2d(n, n, args.kernel, padding=args.kernel // 2)
     forms, chosen, prepare = {"expanded": PADS, "factored": FACTORED}, [], bilinear_conv.prepare
     with ExitStack() as stack:

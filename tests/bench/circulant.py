@@ -4,7 +4,7 @@
     python tests/bench/circulant.py --n 4096 --batch 1,64 --json circulant.json
 
 The whole layer is timed, signs and bias included, from the file that edgefc.export writes. With --tiles, the body is
-timed at every tile instead: what the cost model in export/lowerings/circulant.py was read off.
+timed at every tile instead: what the cost model in export/ops/circulant.py was read off.
 """
 
 import sys
@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 import edgefc
-from edgefc.export.lowerings import circulant
+from edgefc.export.ops import circulant
 from edgefc.files import write_text
 from edgefc.runtime import profile
 from edgefc.tables import print_table
@@ -46,7 +46,7 @@ def bodies(n, args):
     """Dense, DFT operator, matrix products."""
     layer = edgefc.CirculantLinear(n, n)
     layers = {"dense": nn.Linear(n, n), "dft": layer, "matmul": layer}
-    with exported(layers, n, dft={"circulant": "dft"}) as paths:
+    with exported(layers, n, dft={"bodies": {"CirculantLinear": "dft"}}) as paths:
         return list(layers), measure(paths, args)
 
 

@@ -20,7 +20,7 @@ from edgefc.catalogue import Called, entries
 from edgefc.export import export
 
 WIDTHS = (32, 48)
-OLD = "circulant" in inspect.signature(export).parameters  # before export(bodies=)
+OLD = "bodies" not in inspect.signature(export).parameters  # before export(bodies=)
 BODIES: tuple[dict[str, str], ...] = (
     {"CirculantLinear": "matmul", "PRPLinear": "resident"},
     {"CirculantLinear": "dft", "PRPLinear": "streaming"},

@@ -42,7 +42,7 @@ def main() -> None:
 def bodies(distribution):
     """Each body by name, with its keyword arguments of export(). Kinds that are no codebook have one body."""
     if distribution in CODEBOOKS:
-        return {"resident": {"prp": "resident"}, "streaming": {"prp": "streaming"}}
+        return {body: {"bodies": {"PRPLinear": body}} for body in ("resident", "streaming")}
     return {"stored" if distribution == "orthogonal" else "transform": {}}
 
 

@@ -65,7 +65,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         report = export(model, x, Path(folder) / "stack.onnx")
     assert report.verified is not None
-    print(f"depth {args.depth}, width {args.width}: {len(report.layers)} structured layers, PRP body {report.prp}")
+    print(
+        f"depth {args.depth}, width {args.width}: {len(report.layers)} structured layers, bodies {dict(report.bodies)}"
+    )
     print(f"export and verification  {report.seconds:.1f} s")
     print(f"file                     {report.file_bytes + report.data_bytes:,} bytes")
     print(f"dense would take         {dense_bytes(args.depth, args.width):,} bytes")

@@ -117,7 +117,8 @@ def test_mistakes(folder: Path, capfd: pytest.CaptureFixture[str], arguments: st
         "export",
         "export x:y",
         f"export {TINY} -o new.onnx --opset twelve",
-        f"export {TINY} -o new.onnx --prp dense",
+        f"export {TINY} -o new.onnx --body PRPLinear",
+        f"export {TINY} -o new.onnx --body PRPLinear=",
         f"export {TINY} -o new.onnx --unknown",
         f"export {TINY} -o new.onnx --forc",
         "verify tiny.onnx",
@@ -150,20 +151,28 @@ def test_export_with_weights(folder: Path, capfd: pytest.CaptureFixture[str], we
         f"new.onnx: {(folder / 'new.onnx').stat().st_size:,} bytes",
         "  structured layers  2 (0, 3)",
     ]
-    assert "  circulant body     matmul" in out and "  PRP body           resident: 0.0 MiB" in out
+    assert "  body               CirculantLinear: matmul (the default)\n" in out
+    assert (
+        "  body               PRPLinear: resident (0.0 MiB of matrices, within 64 MiB: folded at load for speed)" in out
+    )
     report = json.loads((folder / "report.json").read_text())
     assert report["layers"] == ["0", "3"] and report["path"] == "new.onnx" and report["seconds"] > 0
     assert {output["rows"] for output in report["verified"]["outputs"]} == {1, 2, 3}
 
 
 def test_export_options_reach_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--force --input 4x8 --fixed-batch --flat --no-verify --opset 18 --circulant dft --prp streaming"
+    options = "--force --input 4x8 --fixed-batch --flat --no-verify --opset 18"
+    options += " --body CirculantLinear=dft --body PRPLinear=streaming"
 
     code = main(["export", "tests.support.cli_models:tiny", "-o", "tiny.onnx", *options.split(), "--json", "r.json"])
 
     report = json.loads((folder / "r.json").read_text())
     assert code == 0 and "verified           no, as asked" in capsys.readouterr().out
-    assert [report[k] for k in ("opset", "circulant", "prp", "verified")] == [18, "dft", "streaming", None]
+    assert (report["opset"], report["verified"]) == (18, None)
+    assert {op: choice["name"] for op, choice in report["bodies"].items()} == {
+        "CirculantLinear": "dft",
+        "PRPLinear": "streaming",
+    }
     assert models.answers(folder / "tiny.onnx", models.rows(4))[0].shape == (4, 4)
     assert main(["inspect", "tiny.onnx"]) == 0
     assert "no structured layer that can be told apart, since its functions were written out (--flat)" in (

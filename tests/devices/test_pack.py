@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import io
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from edgefc.devices.agent import boot
 from edgefc.devices.board import pack
 
 ALLOWED = {"numpy", "onnxruntime", "edgefc"}
-SOURCES = pack.sources()
+SOURCES = {name: path for name, path in pack.sources().items() if path.suffix == ".py"}
 # What came after 3.9, by the name that uses it has. Parsing finds new syntax, this finds new functions.
 TOO_NEW = {
     "pairwise", "file_digest", "batched", "tomllib", "ExceptionGroup", "TaskGroup", "StrEnum", "Self", "override",
@@ -40,6 +41,21 @@ def test_every_file_imports_what_a_board_has(name: str) -> None:
         top = module.partition(".")[0]
         assert top in sys.stdlib_module_names or top in ALLOWED, module
         assert top != "edgefc" or module in inside or "TYPE_CHECKING" in ast.unparse(tree), module
+
+
+def test_the_packed_declarations_are_read(tmp_path: Path) -> None:
+    """From inside the archive, as a board reads them."""
+    path = tmp_path / "agent.pyz"
+    path.write_bytes(pack.pack()[0])
+    code = f"""
+import sys
+sys.path = [{str(path)!r}, *(each for each in sys.path if "site-packages" not in each)]
+import edgefc.attributes
+assert {str(path)!r} in edgefc.attributes.__file__
+print(edgefc.attributes.fault("PRPLinear", {{"in_features": 8}}, {{1: [9]}}))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.stderr, done.stdout) == ("", "has in_features 8, which does not fit its input 1 of shape [9]\n")
 
 
 def test_the_first_program_is_any_python_3() -> None:

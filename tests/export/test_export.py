@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgefc import CirculantLinear, PRPLinear
 from edgefc.export import ExportReport, TensorInfo, export
+from edgefc.export.bodies import BodyChoice
 from tests.support import cli_models as models
 
 NMSE = 1e-10  # of float32: a relative error of 1e-5
@@ -236,7 +237,7 @@ def test_other_floats(tmp_path: Path, dtype: torch.dtype, circulant: Any, bound:
     """float16 to three digits, float64 to thirteen."""
     model, x = models.tiny().to(dtype), models.rows(3).to(dtype)
 
-    export(model, x, tmp_path / "m.onnx", circulant=circulant)
+    export(model, x, tmp_path / "m.onnx", bodies={"CirculantLinear": circulant})
 
     assert models.nmse(models.answers(tmp_path / "m.onnx", x)[0], call(model, x)[0]) < bound
 
@@ -255,9 +256,10 @@ def test_the_report(tmp_path: Path) -> None:
         outputs=(TensorInfo("output", "float32", ("batch", 4)),),
         fixed=("axis 1 of input is fixed at 8",),
         notes=(),
-        circulant="matmul",
-        prp="resident",
-        prp_reason="0.0 MiB of matrices, within 64 MiB: folded at load for speed",
+        bodies={
+            "CirculantLinear": BodyChoice("matmul", "the default"),
+            "PRPLinear": BodyChoice("resident", "0.0 MiB of matrices, within 64 MiB: folded at load for speed"),
+        },
         seconds=report.seconds,
         verified=report.verified,
     )

@@ -24,6 +24,8 @@ import edgefc.export.exporter
 from edgefc import CirculantLinear, PRPLinear
 from edgefc.errors import CheckFailed, UsageError
 from edgefc.export import export, verify
+from edgefc.export.bodies import BodyChoice
+from edgefc.export.ops import prp
 from tests.support import cli_models as models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,15 +175,15 @@ def test_opsets_and_bodies(tmp_path: Path, opset: int, circulant: Any, prp: Any)
     """The bodies differ in their operators, and not in their numbers."""
     model, x = models.tiny().eval(), models.rows(3)
 
-    report = export(model, models.rows(2), tmp_path / "m.onnx", opset=opset, circulant=circulant, prp=prp)
+    asked = {"CirculantLinear": circulant, "PRPLinear": prp}
+    report = export(model, models.rows(2), tmp_path / "m.onnx", opset=opset, bodies=asked)
 
     file = ir.load(tmp_path / "m.onnx")
     operators = {f.name: {node.op_type for node in f.all_nodes()} for f in file.functions.values()}
     assert file.opset_imports[""] == opset and {f.opset_imports[""] for f in file.functions.values()} == {opset}
     assert ("DFT" in operators["CirculantLinear"]) == (circulant == "dft")
     assert ("Loop" in operators["PRPLinear"]) == (prp == "streaming")
-    assert (report.circulant, report.prp) == (circulant, prp)
-    assert report.prp_reason is not None and report.prp_reason.startswith("as asked")
+    assert report.bodies == {op: BodyChoice(body, "as asked") for op, body in asked.items()}
     assert models.nmse(models.answers(tmp_path / "m.onnx", x)[0], model(x)) < 1e-10
 
 
@@ -196,24 +198,24 @@ def test_auto_folds_up_to_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, body: str, reason: str
 ) -> None:
     """All matrices of the file count: two of 256 x 512 float32 are one MiB."""
-    monkeypatch.setattr(edgefc.export.exporter, "RESIDENT_LIMIT_BYTES", limit)
+    monkeypatch.setattr(prp, "RESIDENT_LIMIT_BYTES", limit)
     model = nn.Sequential(PRPLinear(256, 512), PRPLinear(512, 256))
 
     report = export(model, models.rows(2, 256), tmp_path / "m.onnx", verify=False)
 
-    assert report.prp == body
-    assert report.prp_reason is not None and report.prp_reason.startswith(reason)
+    assert report.bodies["PRPLinear"].name == body
+    assert report.bodies["PRPLinear"].reason.startswith(reason)
 
 
 def test_the_limit_is_64_mib() -> None:
-    assert edgefc.export.exporter.RESIDENT_LIMIT_BYTES == 64 * 2**20
+    assert prp.RESIDENT_LIMIT_BYTES == 64 * 2**20
 
 
 @pytest.mark.slow
 def test_no_prp_layer_has_no_prp_body(tmp_path: Path) -> None:
     report = export(CirculantLinear(4, 4), models.rows(2, 4), tmp_path / "m.onnx", verify=False)
 
-    assert (report.circulant, report.prp, report.prp_reason) == ("matmul", None, None)
+    assert report.bodies == {"CirculantLinear": BodyChoice("matmul", "the default")}
 
 
 @pytest.fixture(scope="module")

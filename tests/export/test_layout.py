@@ -1,46 +1,41 @@
-"""A layer is three files: the layer, its lowering, its test. And what every function of every lowering keeps."""
+"""A layer is found by its files: layer, operator, tests. And what every function of every operator keeps."""
 
 import ast
+import json
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 
-from edgefc.export.build import DOMAIN
-from edgefc.export.options import Options
-from edgefc.export.registry import lowerings
+from edgefc.export import declarations
+from edgefc.export.building.body import DOMAIN
+from edgefc.export.operator import Operator
+from edgefc.export.registry import built_in, operators
 
 ROOT = Path(__file__).resolve().parents[2]
-
-BODIES = [
-    Options(circulant="matmul", prp="resident"),
-    Options(circulant="dft", prp="streaming"),
-]
-
-
-def defines_a_module(path: Path) -> bool:
-    """Does the file define a module? Read, not imported; helpers such as seeded.py do not, nor private classes."""
-    return any(
-        isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.bases
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-    )
+FAMILIES = ROOT / "edgefc/layers"
+FILES = {str(path.relative_to(FAMILIES).with_suffix("")): path for path in FAMILIES.glob("*/[!_]*.py")}
+OPS = sorted(path.stem for path in (ROOT / "export/ops").glob("[!_]*.py"))
 
 
 def shows_a_node(path: Path) -> bool:
-    """Does it become a node of its own? Layers made of other layers do not."""
-    return bool({"layer_node", "layer_nodes"} & names_called(path))
+    """Does it become a node of its own? Layers made of other layers do not. Read, not imported."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    return bool({"layer_node", "layer_nodes"} & {ast.unparse(call) for call in calls})
 
 
-def names_called(path: Path) -> set[str]:
+def has_entries(path: Path) -> bool:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return any(ast.unparse(node.targets[0]) == "ENTRIES" for node in tree.body if isinstance(node, ast.Assign))
 
 
-FAMILIES = ROOT / "edgefc/layers"
-FILES = {str(path.relative_to(FAMILIES).with_suffix("")): path for path in FAMILIES.glob("*/[!_]*.py")}
-LAYERS = sorted(name for name, path in FILES.items() if defines_a_module(path))
-LOWERED = sorted(name.replace("/linear", "").replace("/", "_") for name in LAYERS if shows_a_node(FILES[name]))
-LOWERINGS = sorted(path.stem for path in (ROOT / "export/lowerings").glob("[!_]*.py"))
+LAYERS = sorted(name for name, path in FILES.items() if has_entries(path))
+NODES = sorted(name.replace("/linear", "").replace("/", "_") for name in LAYERS if shows_a_node(FILES[name]))
+
+
+def test_a_file_that_shows_a_node_is_a_layer() -> None:
+    """So a layer without ENTRIES, which nothing would find, is noticed."""
+    assert {name for name, path in FILES.items() if shows_a_node(path)} <= set(LAYERS)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -50,30 +45,56 @@ def test_a_layer_has_its_test(name: str) -> None:
     assert (ROOT / test).is_file(), f"edgefc/layers/{name}.py needs {test}"
 
 
-@pytest.mark.parametrize("name", LOWERED)
-def test_a_layer_that_shows_a_node_has_its_lowering(name: str) -> None:
-    assert name in LOWERINGS, f"the layer {name} needs export/lowerings/{name}.py"
+@pytest.mark.parametrize("name", NODES)
+def test_a_layer_that_shows_a_node_has_its_operator(name: str) -> None:
+    assert name in OPS, f"the layer {name} needs export/ops/{name}.py"
 
 
-@pytest.mark.parametrize("name", LOWERINGS)
-def test_a_lowering_has_its_layer(name: str) -> None:
+@pytest.mark.parametrize("name", OPS)
+def test_an_operator_has_its_layer(name: str) -> None:
     """Of the same name, or with more behind it where one layer shows itself by several ops: prp, prp_hadamard."""
-    assert any(name == layer or name.startswith(f"{layer}_") for layer in LOWERED)
+    assert any(name == layer or name.startswith(f"{layer}_") for layer in NODES)
 
 
 def test_there_are_layers() -> None:
     """An empty list would make every check above pass."""
-    assert {"circulant", "prp"} <= set(LOWERED)
-    assert not {"common/seeded", "common/onnx_node"} & set(LAYERS)
+    assert {"circulant", "prp"} <= set(NODES)
+    assert {"circulant/linear", "attention/structured"} <= set(LAYERS)
+
+
+def test_the_registry_is_the_folder() -> None:
+    """Other packages that are installed may add to it."""
+    assert len(built_in()) == len(OPS)
+    assert set(built_in()) <= set(operators())
+
+
+def test_what_is_generated_is_in_step() -> None:
+    """If not: python -m edgefc.export.declarations."""
+    for path, text in declarations.files().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m edgefc.export.declarations"
+    assert set(json.loads((ROOT / "edgefc/declarations.json").read_text())["operators"]) == set(built_in())
+
+
+# ---- every declaration
+
+
+every_operator = pytest.mark.parametrize("operator", list(built_in().values()), ids=list(built_in()))
+
+
+@every_operator
+def test_axes_are_attributes(operator: Operator) -> None:
+    named = {axis for axes in operator.inputs.values() for axis in axes or () if isinstance(axis, str)}
+    assert named <= set(operator.attributes)
+    assert all(... not in (axes or ())[1:] for axes in operator.inputs.values())
 
 
 # ---- every function
 
 
 FUNCTIONS = {
-    f"{name}-{options.circulant}-{options.prp}-{opset}": lowering.lower(opset, options)
-    for name, lowering in lowerings().items()
-    for options in BODIES
+    f"{name}-{body}-{opset}": operator.function(opset, body)
+    for name, operator in built_in().items()
+    for body in operator.bodies
     for opset in (18, 20, 23)
 }
 every_function = pytest.mark.parametrize("function", list(FUNCTIONS.values()), ids=list(FUNCTIONS))
@@ -135,8 +156,3 @@ def test_declares_the_attributes_that_it_reads(function: ir.Function) -> None:
         if attribute.ref_attr_name
     }
     assert read <= set(function.attributes)
-
-
-def test_the_registry_is_the_folder() -> None:
-    assert len(lowerings()) == len(LOWERINGS)
-    assert {"CirculantLinear", "PRPLinear"} <= set(lowerings())

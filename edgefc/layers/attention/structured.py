@@ -16,12 +16,17 @@ from torch.nn import functional
 
 from edgefc.errors import ShapeError, UsageError
 from edgefc.generator import check_seed
+from edgefc.layers import bilinear, circulant, prp
 from edgefc.layers.attention.conversion import PROJECTIONS, as_torch, linears_of
 from edgefc.layers.attention.masks import merged_mask
 from edgefc.layers.attention.projections import check_makes, check_makes_from, check_outputs
+from edgefc.layers.bilinear.linear import BilinearLinear
+from edgefc.layers.circulant.linear import CirculantLinear
 from edgefc.layers.common.checkpoint import mark_drawn
+from edgefc.layers.common.entry import OURS, attention
 from edgefc.layers.common.onnx_node import check_replaced, check_share, check_tensor, is_size, sizes
 from edgefc.layers.common.seed_reading import drawn
+from edgefc.layers.prp.linear import PRPLinear
 
 
 class StructuredAttention(nn.Module):
@@ -220,3 +225,19 @@ class StructuredAttention(nn.Module):
         if not batched:
             return tensor.unsqueeze(0)
         return tensor if self.batch_first or tensor.ndim < 2 else tensor.transpose(0, 1)
+
+
+def _of(layer: type[nn.Module], *, seeded: bool = True) -> Callable[[int], nn.Module]:
+    """width -> attention whose four projections are such layers."""
+
+    def projection(inputs: int, outputs: int, bias: bool, seed: int) -> nn.Module:
+        return layer(inputs, outputs, bias, **({"seed": seed} if seeded else {}))
+
+    return lambda n: StructuredAttention(n, 4, projection, batch_first=True)
+
+
+ENTRIES = (
+    attention("StructuredAttention of circulants", circulant.PAPER, OURS, _of(CirculantLinear)),
+    attention("StructuredAttention of PRP", prp.PAPER, "future work of the paper: our reconstruction", _of(PRPLinear)),
+    attention("StructuredAttention of bilinears", bilinear.PAPER, OURS, _of(BilinearLinear, seeded=False)),
+)

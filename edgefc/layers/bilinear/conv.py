@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.layers.bilinear import kronecker
+from edgefc.layers.bilinear import CLAIM, PAPER, kronecker
 from edgefc.layers.bilinear.factors import check_terms, choose_factors, glorot_uniform_
+from edgefc.layers.common.entry import conv
 from edgefc.layers.common.onnx_node import Attribute, check_replaced, layer_node, sizes, zero_bias
 from edgefc.layers.common.windows import Padding, Pair, Window, window
 
@@ -201,3 +202,6 @@ def _window(name: str, kernel_size: Pair, stride: Pair, padding: Padding | Liter
 def _pads(window: Window, x: Tensor) -> tuple[int, int, int, int]:
     """Zeros above, left, below, right of images x."""
     return window.pads_of(*x.shape[-2:]) if isinstance(window, _TensorFlowSame) else window.pads
+
+
+ENTRIES = (conv("BilinearConv2d", PAPER, CLAIM, lambda n: BilinearConv2d(n, n, 3, padding=1), "bilinear-cnn"),)

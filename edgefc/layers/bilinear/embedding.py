@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError, UsageError
-from edgefc.layers.bilinear import kronecker
+from edgefc.layers.bilinear import CLAIM, PAPER, kronecker
 from edgefc.layers.bilinear.factors import check_terms, choose_factors
+from edgefc.layers.common.entry import embedding
 from edgefc.layers.common.onnx_node import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
 
 _START = 0.05  # "uniform" of Keras
@@ -180,3 +181,6 @@ class BilinearEmbedding(nn.Module):
         shape = (*x.shape, self.embedding_dim)
         weights = (self.left, self.right)
         return layer_node(self, x, weights, attributes, shape, op="BilinearEmbedding", dtype=self.left.dtype)
+
+
+ENTRIES = (embedding("BilinearEmbedding", PAPER, CLAIM, lambda n: BilinearEmbedding(16 * n, n), "bilinear-embedding"),)

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgefc.layers.bilinear import kronecker
+from edgefc.layers.bilinear import CLAIM, PAPER, kronecker
 from edgefc.layers.bilinear.factors import check_terms, choose_factors, glorot_uniform_
+from edgefc.layers.common.entry import OURS, linear
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import trained_linear
@@ -135,3 +136,9 @@ class BilinearLinear(nn.Module):
         }
         weights = (self.left, self.right, bias)
         return layer_node(self, x, weights, attributes, (*x.shape[:-1], self.out_features), op="BilinearLinear")
+
+
+ENTRIES = (
+    linear("BilinearLinear", PAPER, CLAIM, BilinearLinear),
+    linear("BilinearLinear, 4 terms", PAPER, OURS, lambda n, m: BilinearLinear(n, m, terms=4)),
+)

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgefc.layers.bilinear import kronecker
+from edgefc.layers.bilinear import CLAIM, PAPER, kronecker
 from edgefc.layers.bilinear.factors import check_terms, factors, glorot_uniform_
+from edgefc.layers.common.entry import lstm
 from edgefc.layers.common.onnx_node import Attribute, check_replaced, layer_nodes
 from edgefc.layers.common.recurrent import _LSTM, Product, States, _fitted, _Layer
 
@@ -164,3 +165,6 @@ class _BilinearLayer(_Layer):
         y = torch.einsum("gtdu,...de->...gtue", left, x)
         y = torch.einsum("...gtue,gtev->...guv", y, right)
         return y.flatten(-2)[..., : self.hidden_size]
+
+
+ENTRIES = (lstm("BilinearLSTM", PAPER, CLAIM, lambda n: BilinearLSTM(n, n, batch_first=True), "bilinear-lstm"),)

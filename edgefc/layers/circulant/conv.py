@@ -15,10 +15,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from edgefc.layers.circulant import PAPER
 from edgefc.layers.circulant.blocks import check_block, diagonal_means, expand, fft_dtype, spectral_products, transform
 from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.entry import OURS, conv
 from edgefc.layers.common.onnx_node import Attribute, layer_node, sizes, zero_bias
 from edgefc.layers.common.windows import Padding, Pair, check_convolution, window
 
@@ -193,3 +195,8 @@ class CirculantConv2d(Seeded):
         }
         shape = (x.shape[0], self.out_channels, *self.window.image_size(x.shape[2], x.shape[3]))
         return layer_node(self, x, (self.kernel, bias), attributes, shape, op="CirculantConv2d")
+
+
+ENTRIES = (
+    conv("CirculantConv2d, block 16", PAPER, OURS, lambda n: CirculantConv2d(n, n, 3, padding=1, block=min(n, 16))),
+)

@@ -21,6 +21,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from edgefc.layers.circulant import CLAIM, PAPER
 from edgefc.layers.circulant.blocks import (
     check_block,
     diagonal_means,
@@ -33,6 +34,7 @@ from edgefc.layers.circulant.blocks import (
 from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.entry import linear
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.seed_reading import is_stand_in
@@ -257,3 +259,21 @@ class CirculantLinear(Seeded):
         }
         shape = (*x.shape[:-1], self.out_features)
         return layer_node(self, x, (kernel, bias), attributes, shape, op="CirculantLinear")
+
+
+ENTRIES = (
+    linear("CirculantLinear", PAPER, CLAIM, CirculantLinear, "circulant-mlp"),
+    linear(
+        "CirculantLinear, block 64",
+        PAPER,
+        "not in the paper: CirCNN's block form",
+        lambda n, m: CirculantLinear(n, m, block=min(n, m, 64)),
+    ),
+    linear(
+        "CirculantLinear, frozen",
+        PAPER,
+        "the paper's randomized circulant; no figure known",
+        lambda n, m: CirculantLinear(n, m, frozen=True),
+        "circulant-mlp",
+    ),
+)

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
 from edgefc.generator import check_seed
+from edgefc.layers.circulant import PAPER
 from edgefc.layers.circulant.blocks import diagonal_means, empty, expand, fft_dtype, spectral_products, transform
 from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.entry import OURS, lstm
 from edgefc.layers.common.onnx_node import Attribute, check_replaced, is_size, layer_nodes
 from edgefc.layers.common.recurrent import _LSTM, Product, States, _fitted, _Layer
 from edgefc.layers.common.seed_reading import drawn
@@ -191,3 +193,6 @@ class _CirculantLayer(_Layer, Seeded):
             return z
 
         return product
+
+
+ENTRIES = (lstm("CirculantLSTM", PAPER, OURS, lambda n: CirculantLSTM(n, n, batch_first=True)),)

@@ -22,7 +22,7 @@ FUNCTIONS: dict[str, Activation] = {
     "softplus": functional.softplus,
     "sin": torch.sin,
 }
-"""Each of the names in facts.ACTIVATIONS. The same in ONNX: edgefc.export.activations."""
+"""Each of the names in facts.ACTIVATIONS. The same in ONNX: edgefc.export.building.activations."""
 
 
 def activation(name: str) -> Activation:

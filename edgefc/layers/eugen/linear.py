@@ -28,10 +28,11 @@ from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.effective import effective_tensors, make_plain
+from edgefc.layers.common.entry import linear
 from edgefc.layers.common.no_weight import not_fused
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import TrainedLinear, trained_linear
-from edgefc.layers.eugen import projections, start
+from edgefc.layers.eugen import CLAIM, PAPER, projections, start
 
 
 class EUGenLinear(Seeded):
@@ -311,3 +312,16 @@ class EUGenLinear(Seeded):
         attributes |= {"seed": self.seed, "distribution": self.distribution}
         attributes |= {"bits": self.codebook.bits, "codebook": self.codebook.levels}
         return layer_node(self, x, (self.weight, bias), attributes, shape, op="EUGenLinear")
+
+
+ENTRIES = (
+    linear("EUGenLinear, order 1", PAPER, CLAIM, EUGenLinear, "eugen-distill"),
+    linear("EUGenLinear, order 2", PAPER, CLAIM, lambda n, m: EUGenLinear(n, m, order=2)),
+    linear(
+        "EUGenLinear, trained projection",
+        PAPER,
+        CLAIM,
+        lambda n, m: EUGenLinear(n, m, projection="trained"),
+        "eugen-siren",
+    ),
+)

@@ -17,8 +17,10 @@ from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.device_cache import DeviceCache
+from edgefc.layers.common.entry import conv
 from edgefc.layers.common.onnx_node import Attribute, layer_node, sizes, zero_bias
 from edgefc.layers.common.windows import Padding, Pair, check_convolution, window
+from edgefc.layers.prp import PAPER
 from edgefc.layers.prp.scales import nearest_scales
 
 
@@ -160,3 +162,13 @@ class PRPConv2d(Seeded):
         }
         shape = (x.shape[0], self.out_channels, *self.window.image_size(x.shape[2], x.shape[3]))
         return layer_node(self, x, (self.in_scale, self.out_scale, bias), attributes, shape, op="PRPConv2d")
+
+
+ENTRIES = (
+    conv(
+        "PRPConv2d",
+        PAPER,
+        "future work of the paper: our reconstruction",
+        lambda n: PRPConv2d(n, n, 3, padding=1),
+    ),
+)

@@ -19,7 +19,9 @@ from edgefc.generator import codebook
 from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.entry import OURS, embedding
 from edgefc.layers.common.onnx_node import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
+from edgefc.layers.prp import PAPER
 from edgefc.layers.prp.scales import nearest_scales
 
 
@@ -173,3 +175,6 @@ class PRPEmbedding(Seeded):
         weights = (self.row_scale, self.column_scale)
         shape = (*x.shape, self.embedding_dim)
         return layer_node(self, x, weights, attributes, shape, op="PRPEmbedding", dtype=self.row_scale.dtype)
+
+
+ENTRIES = (embedding("PRPEmbedding", PAPER, OURS, lambda n: PRPEmbedding(16 * n, n)),)

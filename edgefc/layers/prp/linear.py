@@ -29,11 +29,12 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
+from edgefc.layers.common.entry import OURS, linear
 from edgefc.layers.common.low_rank import nearest_low_rank
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, is_size, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import trained_linear
-from edgefc.layers.prp import matrices
+from edgefc.layers.prp import CLAIM, PAPER, matrices
 from edgefc.layers.prp.scales import nearest_scales
 
 
@@ -219,3 +220,29 @@ def _check_rank(rank: int, most: int) -> int:
     raise ShapeError(
         f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to {most}."
     )
+
+
+ENTRIES = (
+    linear("PRPLinear, gaussian", PAPER, CLAIM, PRPLinear, "prp-autoencoder"),
+    linear("PRPLinear, ternary", PAPER, CLAIM, lambda n, m: PRPLinear(n, m, distribution="ternary")),
+    linear("PRPLinear, orthogonal (stored)", PAPER, CLAIM, lambda n, m: PRPLinear(n, m, distribution="orthogonal")),
+    linear(
+        "PRPLinear, rademacher",
+        PAPER,
+        OURS,
+        lambda n, m: PRPLinear(n, m, distribution="rademacher"),
+        "prp-autoencoder",
+    ),
+    linear(
+        "PRPLinear, hadamard",
+        PAPER,
+        "not in the paper: stands in for orthogonal",
+        lambda n, m: PRPLinear(n, m, distribution="hadamard"),
+    ),
+    linear(
+        "PRPLinear, rank 8 beside it",
+        PAPER,
+        "not in the paper: in code that is probably the author's",
+        lambda n, m: PRPLinear(n, m, rank=8),
+    ),
+)

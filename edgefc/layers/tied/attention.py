@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers.attention.conversion import linears_of
 from edgefc.layers.attention.structured import StructuredAttention
+from edgefc.layers.common.entry import attention
 from edgefc.layers.common.onnx_node import check_replaced, check_width, layer_node, zero_bias
+from edgefc.layers.tied import PAPER
 
 TIES = ("vo", "vo+qk_t", "vo+qk")
 
@@ -184,3 +186,13 @@ class _Projection(nn.Module):
             "transB": int(not self.transposed),
         }
         return layer_node(self, x, (self.matrix(), bias), attributes, x.shape, op="TiedProjection")
+
+
+ENTRIES = (
+    attention(
+        "TiedAttention, value and output",
+        PAPER,
+        "claimed, pattern not found: our reconstruction R1",
+        lambda n: TiedAttention(n, 4, batch_first=True),
+    ),
+)

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError, UsageError
+from edgefc.layers.common.entry import Entry
 from edgefc.layers.common.onnx_node import check_floating, is_size, layer_node
+from edgefc.layers.tied import CLAIM, PAPER
 
 _PARTS = ("conv1", "bn1", "conv2", "bn2", "conv3")
 """Of a bottleneck of torchvision, without the norm that our formula has no place for."""
@@ -226,3 +228,27 @@ def _numbers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
         raise UsageError("TiedBottleneck cannot export a norm without running statistics. Give norms that keep them.")
     return norm.weight, norm.bias, norm.running_mean, norm.running_var
+
+
+def _dense(n: int) -> nn.Module:
+    w = max(n // 4, 1)
+    return nn.Sequential(
+        nn.Conv2d(n, w, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
+        nn.Conv2d(w, w, 3, padding=1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
+        nn.Conv2d(w, n, 1, bias=False),
+    )  # fmt: skip
+
+
+ENTRIES = (
+    Entry(
+        "TiedBottleneck",
+        PAPER,
+        "256 channels, 64 inside",
+        256,
+        lambda n: TiedBottleneck(n, max(n // 4, 1)),
+        _dense,
+        CLAIM,
+        "tied-resnet",
+        example=lambda n: torch.randn(2, n, 8, 8),
+    ),
+)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.layers.common.activations import activation as function_of
 from edgefc.layers.common.activations import code
+from edgefc.layers.common.entry import Entry
 from edgefc.layers.common.onnx_node import check_share, check_width, is_size, layer_node, zero_bias
 from edgefc.layers.common.trained import trained_linear
+from edgefc.layers.tied import CLAIM, PAPER
 
 
 class TiedFFN(nn.Module):
@@ -166,3 +168,22 @@ class _Activation(nn.Module):
 
     def extra_repr(self) -> str:
         return self.name
+
+
+def _dense(n: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(n, 4 * n), nn.GELU(), nn.Linear(4 * n, n))
+
+
+ENTRIES = (
+    Entry(
+        "TiedFFN",
+        PAPER,
+        "768 to 3072 to 768",
+        768,
+        lambda n: TiedFFN(n, 4 * n),
+        _dense,
+        CLAIM,
+        "tied-vit",
+        replaces="linear pair",
+    ),
+)

@@ -143,7 +143,9 @@ def test_weights_that_are_computed_at_load_are_counted(two: Path) -> None:
 
 
 def test_the_steps_of_a_loop_are_counted_each_time(tmp_path: Path) -> None:
-    export(edgefc.PRPLinear(512, 512).eval(), torch.zeros(2, 512), tmp_path / "m.onnx", prp="streaming")
+    export(
+        edgefc.PRPLinear(512, 512).eval(), torch.zeros(2, 512), tmp_path / "m.onnx", bodies={"PRPLinear": "streaming"}
+    )
 
     work = work_of(tmp_path / "m.onnx", 3)
 

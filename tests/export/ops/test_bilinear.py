@@ -11,7 +11,7 @@ import torch
 
 from edgefc import BilinearLinear
 from edgefc.export import export
-from edgefc.export.registry import lowerings
+from edgefc.export.registry import operators
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import bilinear_models as bilinear
 from tests.support import layer_models as models
@@ -120,9 +120,9 @@ def test_a_model_by_the_exporter(tmp_path: Path) -> None:
 
 def test_it_says_what_it_is() -> None:
     attributes = {"in_features": 64, "out_features": 47, "in_factors": [8, 8], "out_factors": [6, 8], "terms": 1}
-    described = lowerings()["BilinearLinear"].describe(attributes)
+    described = operators()["BilinearLinear"].describe(attributes)
     assert (described.shape, described.dense, described.detail) == ("47 x 64", 47 * 64 + 47, "8 x 8 to 6 x 8")
-    described = lowerings()["BilinearLinear"].describe({**attributes, "terms": 3})
+    described = operators()["BilinearLinear"].describe({**attributes, "terms": 3})
     assert described.detail == "8 x 8 to 6 x 8, 3 terms"
 
 

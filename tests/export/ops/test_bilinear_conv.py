@@ -13,8 +13,8 @@ from torch import nn
 
 from edgefc import BilinearConv2d
 from edgefc.export import export
-from edgefc.export.bodies.bilinear_conv import FACTORED, PADS, SAME_UPPER
-from edgefc.export.lowerings import bilinear_conv as lowering
+from edgefc.export.ops import bilinear_conv as operator
+from edgefc.export.ops.bilinear_conv import FACTORED, PADS, SAME_UPPER
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import bilinear_models as bilinear
 from tests.support import layer_models as models
@@ -42,7 +42,7 @@ def model_of(layer: Any, size: tuple[int, int], factored: bool | None = None, **
     """The layer's model in the form that is asked for, for images of any batch."""
     with pytest.MonkeyPatch.context() as patch:
         if factored is not None:
-            patch.setattr(lowering, "_factors_pay", lambda _: factored)
+            patch.setattr(operator, "_factors_pay", lambda _: factored)
         return layer_model(layer, torch.zeros(1, layer.in_channels, *size, dtype=layer.left.dtype), **options)
 
 
@@ -179,7 +179,7 @@ def test_a_model_by_the_exporter(tmp_path: Path) -> None:
 
 def test_it_says_what_it_is() -> None:
     node = next(iter(model_of(BilinearConv2d(8, 16, (3, 1), terms=2), (4, 4)).graph))
-    described = lowering.describe({name: attribute.value for name, attribute in node.attributes.items()})
+    described = operator.describe({name: attribute.value for name, attribute in node.attributes.items()})
     assert (described.shape, described.dense) == ("16 x 8 x 3 x 1", 16 * 8 * 3 + 16)
     assert described.detail == "4 x 6 to 4 x 4, 2 terms"
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgefc import BilinearEmbedding
 from edgefc.export import export
-from edgefc.export.lowerings import bilinear_embedding as lowering
+from edgefc.export.ops import bilinear_embedding as operator
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import bilinear_models as bilinear
 from tests.support import layer_models as models
@@ -101,7 +101,7 @@ def test_a_model_by_the_exporter(tmp_path: Path) -> None:
 
 def test_it_says_what_it_is() -> None:
     node = next(iter(model_of(BilinearEmbedding(50, 12, terms=2), tokens(50, 3)).graph))
-    described = lowering.describe({name: attribute.value for name, attribute in node.attributes.items()})
+    described = operator.describe({name: attribute.value for name, attribute in node.attributes.items()})
     assert (described.shape, described.dense, described.detail) == ("50 x 12", 600, "5 x 10 to 3 x 4, 2 terms")
 
 

@@ -10,7 +10,7 @@ import torch
 
 from edgefc import BilinearLSTM
 from edgefc.errors import UsageError
-from edgefc.export.lowerings import bilinear_lstm as lowering
+from edgefc.export.ops import bilinear_lstm as operator
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import lstm_models as models
 from tests.support.layer_models import check_operators
@@ -140,12 +140,12 @@ def test_no_steps_are_refused(run: Any) -> None:
         run(layer_model(make(6, 8), 6, leading=SEQUENCES), models.inputs(0, 2, 6, dtype=np.float32))
 
 
-# ---- what the lowering says, and the operators
+# ---- what the operator says, and the operators
 
 
 def test_nodes_are_described() -> None:
     attributes = {"input_size": 6, "hidden_size": 8, "in_factors": [2, 3], "out_factors": [2, 4], "terms": 2}
-    said = lowering.describe({**attributes, "hard_sigmoid": 1})
+    said = operator.describe({**attributes, "hard_sigmoid": 1})
     assert said.shape == "4 x 8 x (6 + 8)"
     assert said.dense == sum(p.numel() for p in torch.nn.LSTM(6, 8).parameters())
     assert said.detail == "2 x 3 to 2 x 4, 2 terms, hard sigmoid"

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from edgefc import CirculantLinear, PRPLinear
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import export
-from edgefc.export.build import DOMAIN
-from edgefc.export.options import Options
+from edgefc.export.building.body import DOMAIN
 from edgefc.layers.common.onnx_node import layer_node
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import layer_models as models
@@ -60,20 +59,21 @@ def test_tensors_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "options", "opset"),
+    ("layer", "body", "opset"),
     [
-        pytest.param(CirculantLinear(12, 9, block=4, seed=2**64 - 3), Options(circulant="matmul"), 20, id="matmul"),
-        pytest.param(CirculantLinear(12, 9, False), Options(circulant="dft"), 18, id="dft"),
-        pytest.param(PRPLinear(12, 9, distribution="ternary", seed=2**63), Options(prp="resident"), 20, id="resident"),
-        pytest.param(PRPLinear(12, 9, False), Options(prp="streaming"), 23, id="streaming"),
+        pytest.param(CirculantLinear(12, 9, block=4, seed=2**64 - 3), "matmul", 20, id="matmul"),
+        pytest.param(CirculantLinear(12, 9, False), "dft", 18, id="dft"),
+        pytest.param(PRPLinear(12, 9, distribution="ternary", seed=2**63), "resident", 20, id="resident"),
+        pytest.param(PRPLinear(12, 9, False), "streaming", 23, id="streaming"),
     ],
 )
-def test_layer_model_is_what_export_writes(layer: nn.Module, options: Options, opset: int, tmp_path: Path) -> None:
+def test_layer_model_is_what_export_writes(layer: nn.Module, body: str, opset: int, tmp_path: Path) -> None:
     """The same node and attributes, the same function, the same weights: so what is tested is what is shipped."""
     path = tmp_path / "layer.onnx"
-    choice = {"circulant": options.circulant, "prp": options.prp}
-    export(nn.Sequential(layer), torch.ones(2, 12), path, opset=opset, verify=False, **choice)
-    written, quick = onnx.load(path), ir.to_proto(layer_model(layer, 12, opset=opset, options=options))
+    export(
+        nn.Sequential(layer), torch.ones(2, 12), path, opset=opset, verify=False, bodies={type(layer).__name__: body}
+    )
+    written, quick = onnx.load(path), ir.to_proto(layer_model(layer, 12, opset=opset, body=body))
     assert list(written.functions) == list(quick.functions)
     ours, theirs = quick.graph.node[0], written.graph.node[-1]
     assert (ours.domain, ours.op_type) == (theirs.domain, theirs.op_type)
@@ -149,8 +149,8 @@ def net() -> nn.Sequential:
 )
 def test_one_function_serves_layers_of_all_sizes(circulant: str, prp: str, flat: bool, tmp_path: Path) -> None:
     path, x, model = tmp_path / "net.onnx", models.inputs(4, 20), net()
-    choice = {"circulant": circulant, "prp": prp, "flat": flat}
-    export(model, torch.from_numpy(x), path, verify=False, **choice)
+    bodies = {"CirculantLinear": circulant, "PRPLinear": prp}
+    export(model, torch.from_numpy(x), path, verify=False, bodies=bodies, flat=flat)
     y = x.astype(np.float64)
     for layer in model:
         y = models.expected(layer, y)

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from edgefc import CirculantLinear
-from edgefc.export.lowerings.circulant import split
-from edgefc.export.options import Options
+from edgefc.export.ops.circulant import split
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import layer_models as models
 
-MATMUL, DFT = Options(circulant="matmul"), Options(circulant="dft")
+MATMUL, DFT = "matmul", "dft"
 BODIES = [pytest.param(MATMUL, id="matmul"), pytest.param(DFT, id="dft")]
 
 ROUNDING = 1e-12
@@ -40,42 +39,42 @@ BLOCKS = [  # inputs, outputs, block
 ]
 
 
-def make(n: int, m: int, *, bias: bool = True, block: int | None = None, seed: int = 3, **options: Any) -> Any:
-    return models.randomise(CirculantLinear(n, m, bias, block=block, seed=seed, **options))
+def make(n: int, m: int, *, bias: bool = True, block: int | None = None, seed: int = 3, **body: Any) -> Any:
+    return models.randomise(CirculantLinear(n, m, bias, block=block, seed=seed, **body))
 
 
-def bound(options: Options, run: Any, length: int) -> float:
-    off_powers = options.circulant == "dft" and run is run_onnxruntime and length & (length - 1)
+def bound(body: str, run: Any, length: int) -> float:
+    off_powers = body == "dft" and run is run_onnxruntime and length & (length - 1)
     return DFT_OFF_POWERS if off_powers else ROUNDING
 
 
 @pytest.mark.parametrize(("run", "leading"), [(run_reference, (2, 3)), (run_onnxruntime, (4,))])
-@pytest.mark.parametrize("options", BODIES)
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(("n", "m"), models.EDGES)
-def test_edge_sizes(n: int, m: int, options: Options, run: Any, leading: tuple[int, ...]) -> None:
+def test_edge_sizes(n: int, m: int, body: str, run: Any, leading: tuple[int, ...]) -> None:
     layer, x = make(n, m), models.inputs(*leading, n)
-    actual = run(layer_model(layer, n, options=options, leading=("batch", "time")[: len(leading)]), x)
-    assert_close(actual, models.expected(layer, x), nmse=bound(options, run, layer.block), what=f"{leading}")
+    actual = run(layer_model(layer, n, body=body, leading=("batch", "time")[: len(leading)]), x)
+    assert_close(actual, models.expected(layer, x), nmse=bound(body, run, layer.block), what=f"{leading}")
 
 
 @pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
-@pytest.mark.parametrize("options", BODIES)
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("leading", [(), (4,), (2, 3), (1, 2, 3)], ids=str)
-def test_any_leading_axes(leading: tuple[int, ...], bias: bool, options: Options, run: Any) -> None:
+def test_any_leading_axes(leading: tuple[int, ...], bias: bool, body: str, run: Any) -> None:
     for n, m in ((8, 8), (8, 2), (2, 8)):
         layer, x = make(n, m, bias=bias), models.inputs(*leading, n)
-        actual = run(layer_model(layer, n, options=options, leading=("a", "b", "c")[: len(leading)]), x)
+        actual = run(layer_model(layer, n, body=body, leading=("a", "b", "c")[: len(leading)]), x)
         assert_close(actual, models.expected(layer, x), nmse=ROUNDING, what=f"{n} to {m}")
 
 
 @pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
-@pytest.mark.parametrize("options", BODIES)
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(("n", "m", "block"), BLOCKS)
-def test_blocks(n: int, m: int, block: int, options: Options, run: Any) -> None:
+def test_blocks(n: int, m: int, block: int, body: str, run: Any) -> None:
     layer, x = make(n, m, block=block), models.inputs(4, n)
-    actual = run(layer_model(layer, n, options=options), x)
-    assert_close(actual, models.expected(layer, x), nmse=bound(options, run, block), what=f"{block=}")
+    actual = run(layer_model(layer, n, body=body), x)
+    assert_close(actual, models.expected(layer, x), nmse=bound(body, run, block), what=f"{block=}")
 
 
 @pytest.mark.parametrize(("n", "m"), models.LARGE)
@@ -95,7 +94,7 @@ def test_large_blocks_in_onnxruntime(block: int) -> None:
 )
 def test_large_sizes_with_the_dft_operator(n: int, nmse: float) -> None:
     layer, x = make(n, n), models.inputs(5, n)
-    actual = run_onnxruntime(layer_model(layer, n, options=DFT), x)
+    actual = run_onnxruntime(layer_model(layer, n, body=DFT), x)
     assert_close(actual, models.expected(layer, x), nmse=nmse, what="dft")
 
 
@@ -109,30 +108,30 @@ def test_in_float64_only_rounding_is_left(n: int, m: int, block: int | None, run
 
 
 @pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
-@pytest.mark.parametrize("options", BODIES)
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(("n", "m", "block"), [(64, 64, None), (61, 40, None), (40, 61, 16)])
-def test_float16_layers(n: int, m: int, block: int | None, options: Options, run: Any) -> None:
+def test_float16_layers(n: int, m: int, block: int | None, body: str, run: Any) -> None:
     layer, x = make(n, m, block=block, dtype=torch.float16), models.inputs(4, n, dtype=np.float16)
-    actual = run(layer_model(layer, n, options=options), x)
+    actual = run(layer_model(layer, n, body=body), x)
     assert actual.dtype == np.float16
     assert_close(actual, models.expected(layer, x), nmse=HALF_ROUNDING, what="float16")
 
 
 @pytest.mark.parametrize("opset", range(18, 24))
-@pytest.mark.parametrize("options", BODIES)
-def test_every_opset(options: Options, opset: int) -> None:
+@pytest.mark.parametrize("body", BODIES)
+def test_every_opset(body: str, opset: int) -> None:
     for n, m, block in ((16, 16, None), (12, 20, 4), (7, 5, None)):
         layer, x = make(n, m, block=block), models.inputs(4, n)
-        actual = run_onnxruntime(layer_model(layer, n, options=options, opset=opset), x)
-        nmse = bound(options, run_onnxruntime, layer.block)
+        actual = run_onnxruntime(layer_model(layer, n, body=body, opset=opset), x)
+        nmse = bound(body, run_onnxruntime, layer.block)
         assert_close(actual, models.expected(layer, x), nmse=nmse, what=f"{n} to {m} at opset {opset}")
 
 
 @pytest.mark.parametrize(("threads", "optimise"), [(1, False), (2, True)], ids=["node-by-node", "two-threads"])
-@pytest.mark.parametrize("options", BODIES)
-def test_the_runtime_may_fold_or_not(options: Options, threads: int, optimise: bool) -> None:
+@pytest.mark.parametrize("body", BODIES)
+def test_the_runtime_may_fold_or_not(body: str, threads: int, optimise: bool) -> None:
     layer, x = make(48, 32, block=16), models.inputs(4, 48)
-    actual = run_onnxruntime(layer_model(layer, 48, options=options), x, threads=threads, optimise=optimise)
+    actual = run_onnxruntime(layer_model(layer, 48, body=body), x, threads=threads, optimise=optimise)
     assert_close(actual, models.expected(layer, x), nmse=ROUNDING, what="onnxruntime")
 
 
@@ -146,13 +145,13 @@ def test_seeds_at_the_edge(seed: int, run: Any) -> None:
 # ---- the empty batch
 
 
-@pytest.mark.parametrize("options", BODIES)
-def test_reference_takes_an_empty_batch(options: Options) -> None:
-    assert run_reference(layer_model(make(12, 7), 12, options=options), models.inputs(0, 12)).shape == (0, 7)
+@pytest.mark.parametrize("body", BODIES)
+def test_reference_takes_an_empty_batch(body: str) -> None:
+    assert run_reference(layer_model(make(12, 7), 12, body=body), models.inputs(0, 12)).shape == (0, 7)
 
 
 def test_dft_body_takes_an_empty_batch_in_onnxruntime() -> None:
-    assert run_onnxruntime(layer_model(make(12, 7), 12, options=DFT), models.inputs(0, 12)).shape == (0, 7)
+    assert run_onnxruntime(layer_model(make(12, 7), 12, body=DFT), models.inputs(0, 12)).shape == (0, 7)
 
 
 def test_matmul_body_refuses_an_empty_batch_in_onnxruntime() -> None:
@@ -218,24 +217,24 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("options", BODIES)
-def test_the_operators_are_these(options: Options) -> None:
+@pytest.mark.parametrize("body", BODIES)
+def test_the_operators_are_these(body: str) -> None:
     """In order, without constants and without what is inside If: a new one costs latency on every device.
 
     Change it on purpose.
     """
-    models.check_operators(layer_model(make(12, 12), 12, options=options), GOLDEN[options.circulant])
+    models.check_operators(layer_model(make(12, 12), 12, body=body), GOLDEN[body])
 
 
 # ---- the comparisons can fail
 
 
 @pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
-@pytest.mark.parametrize("options", BODIES)
-def test_a_swapped_kernel_entry_is_noticed(options: Options, run: Any) -> None:
+@pytest.mark.parametrize("body", BODIES)
+def test_a_swapped_kernel_entry_is_noticed(body: str, run: Any) -> None:
     """Meta-test: at the bound that float32 is held to, two neighbours that changed places do not pass."""
     layer, x = make(64, 64), models.inputs(4, 64)
-    model = layer_model(layer, 64, options=options)
+    model = layer_model(layer, 64, body=body)
     layer.kernel.data[0, 0, [3, 4]] = layer.kernel.data[0, 0, [4, 3]]
     with pytest.raises(AssertionError, match="nmse"):
         assert_close(run(model, x), models.expected(layer, x), nmse=DFT_OFF_POWERS, what="swapped")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgefc import CirculantConv2d, CirculantLinear
 from edgefc.export import export
 from edgefc.export.inspecting.inspector import inspect
-from edgefc.export.lowerings import circulant_conv as lowering
+from edgefc.export.ops import circulant_conv as operator
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import circulant_conv_models as models
 from tests.support import layer_models
@@ -36,7 +36,7 @@ ways = pytest.mark.parametrize("way", ["frequencies", "dense"])
 
 def model(layer: nn.Module, x: Any, *, way: str = "frequencies", **options: Any) -> Any:
     """The layer's model, by the way that is asked for and not the one that costs less."""
-    with mock.patch.object(lowering, "_spectral_cost", return_value=0 if way == "frequencies" else float("inf")):
+    with mock.patch.object(operator, "_spectral_cost", return_value=0 if way == "frequencies" else float("inf")):
         return layer_model(layer, torch.from_numpy(x), **options)
 
 
@@ -133,7 +133,7 @@ def test_seeds_at_the_edge(seed: int, run: Any) -> None:
 )
 def test_the_way_is_the_cheaper_one(n: int, m: int, block: int, kernel: int, stride: int, spectral: int) -> None:
     attributes = {"in_channels": n, "out_channels": m, "block": block}
-    prepared = lowering.prepare({**attributes, "kernel_shape": [kernel] * 2, "strides": [stride] * 2})
+    prepared = operator.prepare({**attributes, "kernel_shape": [kernel] * 2, "strides": [stride] * 2})
     assert prepared["spectral"] == spectral
 
 

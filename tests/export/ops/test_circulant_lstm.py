@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgefc import CirculantLSTM
-from edgefc.export.lowerings import circulant_lstm as lowering
+from edgefc.export.ops import circulant_lstm as operator
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import lstm_models as models
 from tests.support.layer_models import check_operators
@@ -125,11 +125,11 @@ def test_no_steps_are_refused(run: Any) -> None:
         run(layer_model(make(6, 8), 6, leading=SEQUENCES), models.inputs(0, 2, 6, dtype=np.float32))
 
 
-# ---- what the lowering says, and the operators
+# ---- what the operator says, and the operators
 
 
 def test_nodes_are_described() -> None:
-    said = lowering.describe({"input_size": 6, "hidden_size": 8, "block": 4, "sign_seed": -1, "hard_sigmoid": 0})
+    said = operator.describe({"input_size": 6, "hidden_size": 8, "block": 4, "sign_seed": -1, "hard_sigmoid": 0})
     assert said.shape == "4 x 8 x (6 + 8)"
     assert said.dense == sum(p.numel() for p in torch.nn.LSTM(6, 8).parameters())
     assert said.detail == f"block 4, signs from seed {2**64 - 1}"
@@ -140,7 +140,7 @@ def test_nodes_are_described() -> None:
 )
 def test_tiles(n: int, h: int, block: int, tile: int) -> None:
     """Near the square root of one large block, and one number for small blocks, as measured."""
-    assert lowering.choose_tile(n, h, block) == tile
+    assert operator.choose_tile(n, h, block) == tile
 
 
 GOLDEN = """

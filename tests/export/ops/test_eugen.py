@@ -12,7 +12,7 @@ from torch import nn
 
 from edgefc import EUGenLinear, generator
 from edgefc.export import export
-from edgefc.export.registry import lowerings
+from edgefc.export.registry import operators
 from edgefc.layers.common.activations import ACTIVATIONS
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import eugen_models as eugen
@@ -186,7 +186,7 @@ def test_nodes_describe_themselves() -> None:
     ):
         node = layer_model(make(16, 8, order=2, activation="gelu", **options), 16).graph.node(0)
         attributes = {name: a.value for name, a in node.attributes.items()}
-        described = lowerings()[node.op_type].describe(attributes)
+        described = operators()[node.op_type].describe(attributes)
         assert (described.shape, described.dense, described.detail) == ("8 x 16", 8 * 16 + 8, detail)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgefc import PRPConv2d, PRPLinear, generator
 from edgefc.export import export
 from edgefc.export.inspecting.inspector import inspect
-from edgefc.export.lowerings import prp_conv
+from edgefc.export.ops import prp_conv
 from edgefc.runtime import profile
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.layers.prp.test_conv import WINDOWS, convolved, images, make, weight

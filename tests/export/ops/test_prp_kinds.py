@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from edgefc import PRPLinear, generator
-from edgefc.export import export, exporter
-from edgefc.export.bodies import prp_hadamard
-from edgefc.export.build import DOMAIN, function
+from edgefc.export import export
+from edgefc.export.bodies import held_bytes
+from edgefc.export.building.body import DOMAIN, function
 from edgefc.export.inspecting.inspector import inspect
+from edgefc.export.ops import prp, prp_hadamard
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import layer_models as models
 
@@ -172,8 +173,8 @@ def test_auto_counts_what_the_runtime_holds(
     model = layer_model(PRPLinear(n, m, **options), n)
     chosen = []
     for limit in (held, held - 1):
-        monkeypatch.setattr(exporter, "RESIDENT_LIMIT_BYTES", limit)
-        chosen.append(exporter._choose_prp(model, "auto")[0])
+        monkeypatch.setattr(prp, "RESIDENT_LIMIT_BYTES", limit)
+        chosen.append(prp.choose(held_bytes(model.graph))[0])
     assert chosen == ["resident", "streaming"]
 
 
@@ -182,8 +183,8 @@ def test_convolutions_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     model = layer_model(PRPLinear(64, 64), 64)
     (node,) = model.graph
     node.op_type = "PRPConv2d"
-    monkeypatch.setattr(exporter, "RESIDENT_LIMIT_BYTES", 4 * 64 * 64 - 1)
-    assert exporter._choose_prp(model, "auto")[0] == "streaming"
+    monkeypatch.setattr(prp, "RESIDENT_LIMIT_BYTES", 4 * 64 * 64 - 1)
+    assert prp.choose(held_bytes(model.graph))[0] == "streaming"
 
 
 # ---- operators

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from edgefc import generator
-from edgefc.export import seeded
-from edgefc.export.build import DOMAIN, Body, function
+from edgefc.export.building import seeded
+from edgefc.export.building.body import DOMAIN, Body, function
 
 GOLDEN = json.loads((files("edgefc.generator") / "golden.json").read_text(encoding="utf-8"))
 SEEDS = [0, 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1]

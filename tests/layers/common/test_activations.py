@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from edgefc.errors import UsageError
-from edgefc.export.activations import activate
-from edgefc.export.build import DOMAIN, Body, function
+from edgefc.export.building.activations import activate
+from edgefc.export.building.body import DOMAIN, Body, function
 from edgefc.layers.common.activations import ACTIVATIONS, activation, code
 from edgefc.testing import assert_close, run_onnxruntime, run_reference
 from tests.support import layer_models as models

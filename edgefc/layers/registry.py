@@ -1,0 +1,72 @@
+"""Every layer by its file: what has ENTRIES in a family's folder is a layer, and nothing lists them.
+
+Other packages register a module with ENTRIES by an entry point of the group edgefc.layers (edgefc/plugins.py).
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from torch import nn
+
+import edgefc.layers as folder
+from edgefc.errors import UsageError
+from edgefc.layers.common.entry import Entry
+from edgefc.plugins import plugins
+
+
+def modules() -> list[ModuleType]:
+    """The files of edgefc/layers/ that define a layer."""
+    names = [
+        f"{family.name}.{file.name}"
+        for family in pkgutil.iter_modules(folder.__path__, folder.__name__ + ".")
+        if family.ispkg
+        for file in pkgutil.iter_modules(importlib.import_module(family.name).__path__)
+    ]
+    return [module for module in map(importlib.import_module, names) if hasattr(module, "ENTRIES")]
+
+
+def public() -> dict[str, dict[str, str]]:
+    """The module of each layer of edgefc and what it replaces, by the name of its class, sorted by name.
+
+    Raises:
+        UsageError: two files define a layer of one name.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for module in modules():
+        replaces = module.ENTRIES[0].replaces
+        for name, value in vars(module).items():
+            if _is_layer(value) and value.__module__ == module.__name__ and not name.startswith("_"):
+                if name in found:
+                    other = found[name]["module"]
+                    raise UsageError(f"{module.__name__} defines the layer {name}, and so does {other}.")
+                found[name] = {"module": module.__name__, "replaces": replaces}
+    return dict(sorted(found.items()))
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every entry, those of other packages included, by paper and name.
+
+    Raises:
+        UsageError: two entries of one name; a registered module that cannot be loaded or has no ENTRIES.
+    """
+    named = [(module.__name__, module) for module in modules()]
+    named += [(each.where, each.load(ModuleType)) for each in plugins("edgefc.layers")]
+    found: dict[str, Entry] = {}
+    for place, module in named:
+        for entry in _entries(place, module):
+            if entry.name in found:
+                raise UsageError(f"{place} has an entry {entry.name!r}, and so has another layer. Rename one of them.")
+            found[entry.name] = entry
+    return tuple(sorted(found.values(), key=lambda entry: (entry.paper.lower(), entry.name.lower())))
+
+
+def _entries(place: str, module: ModuleType) -> tuple[Entry, ...]:
+    entries = getattr(module, "ENTRIES", None)
+    if not (isinstance(entries, tuple) and all(isinstance(entry, Entry) for entry in entries)):
+        raise UsageError(f"{place} has no ENTRIES, a tuple of edgefc.layers.common.entry.Entry. Add one.")
+    return entries
+
+
+def _is_layer(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module)

@@ -1,0 +1,81 @@
+"""What other installed packages register for edgefc: entry points of the groups edgefc.layers, .operators, .transports.
+
+[project.entry-points."edgefc.layers"]       a module with ENTRIES: its layers join `edgefc layers`
+scaled = "mypackage.layers.scaled"
+
+[project.entry-points."edgefc.operators"]    an edgefc.export.operator.Operator
+ScaledLinear = "mypackage.operators:SCALED"
+
+[project.entry-points."edgefc.transports"]   a subclass of edgefc.devices.transports.base.Transport
+serial = "mypackage.serial:SerialTransport"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from edgefc.errors import EdgefcError, UsageError, describe_error
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point of another package."""
+
+    point: EntryPoint
+
+    @property
+    def name(self) -> str:
+        return self.point.name
+
+    @property
+    def where(self) -> str:
+        """For sentences: the package and what it registers."""
+        package = self.point.dist.name if self.point.dist else "a package"
+        return f"{package} ({self.point.value})"
+
+    def load(self, kind: type[T]) -> T:
+        """The registered object.
+
+        Raises:
+            UsageError: it cannot be imported, or is not of that kind.
+        """
+        found = self._loaded()
+        if not isinstance(found, kind):
+            raise self._refused(f"it is a {type(found).__name__} and no {kind.__name__}")
+        return found
+
+    def load_class(self, kind: type[T]) -> type[T]:
+        """The registered class, a subclass of `kind`.
+
+        Raises:
+            UsageError: it cannot be imported, or is no such class.
+        """
+        found = self._loaded()
+        if not (isinstance(found, type) and issubclass(found, kind)):
+            raise self._refused(f"it is no subclass of {kind.__name__}")
+        return found
+
+    def _loaded(self) -> object:
+        try:
+            loaded: object = self.point.load()
+        except EdgefcError:
+            raise
+        except Exception as error:  # other code
+            raise self._refused(describe_error(error)) from None
+        return loaded
+
+    def _refused(self, reason: str) -> UsageError:
+        return UsageError(
+            f"cannot use the entry point {self.point.name!r} of {self.point.group} in {self.where}: {reason}. "
+            "Update or uninstall that package."
+        )
+
+
+def plugins(group: str) -> list[Plugin]:
+    """The entry points of a group, sorted by name and value. One that is visible from several folders counts once."""
+    points = {(point.name, point.value): Plugin(point) for point in entry_points(group=group)}
+    return [points[key] for key in sorted(points)]

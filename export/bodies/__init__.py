@@ -1,1 +1,0 @@
-"""The portable bodies: local functions in standard ONNX operators."""

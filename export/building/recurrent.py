@@ -1,0 +1,71 @@
+"""The recurrence of an LSTM in standard operators, whatever the products of its input and of its hidden state are.
+
+A Scan over the steps; the products of the input with its weights stand outside, for all steps at once. onnxruntime's
+own LSTM operator, fed with the expanded matrices, was measured and not taken: from 256 units up it is slower in all but
+one case, it keeps the dense matrices in memory, computes no float64, and an empty batch ends the process. Below, it is
+several times faster. Microseconds of n inputs, n units and 32 steps, one thread (tests/bench/lstm.py):
+
+    n       batch   LSTM operator   bilinear    circulant
+    64      1               52          282         451
+    64      16             429        1,380         914
+    256     1              553          338         601
+    256     16           5,289        2,311       3,042
+    1024    1           13,492          736       1,781
+    1024    16          95,593       10,965      19,891
+
+Letters: S steps, B batch, gates in the order i, f, o, g: one sigmoid then serves three neighbours.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from edgefc.export.building.body import Body
+
+LSTM_OUTPUTS = ("y", "h_n", "c_n")
+"""Every step, the last hidden state, the last cell state."""
+
+Product = Callable[[Body, ir.Value], ir.Value]
+
+
+def gates_apart(op: Body, weight: ir.Value) -> ir.Value:
+    """Weights (4, ...) of the gates i, f, g, o, torch's order and Keras's, as i, f, o, g."""
+    return op.Gather(weight, op.const([0, 1, 3, 2]), axis=0)
+
+
+def recurrence(
+    op: Body, z: ir.Value, state: tuple[ir.Value, ir.Value], product: Product, mask: tuple[ir.Value, ir.Value] | None
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Outputs (S, B, 1, ...) of every step, and the last hidden and cell state (B, 1, ...).
+
+    z (S, B, 4, ...) is what the input and the bias give to each gate, state the first two states (B, 1, ...),
+    product(body, h) what the hidden state adds: (B, 4, ...). mask is a condition and the factor (...) of the hidden
+    state where it holds: zeros for units that only fill up a shape. The attribute hard_sigmoid chooses the gates.
+    """
+    hard = op.Cast(op.attribute("hard_sigmoid"), to=ir.DataType.BOOL)
+    soft = op.Not(hard)
+    slope, middle, zero, one = (op.CastLike(op.const(v, np.float64), z) for v in (0.2, 0.5, 0.0, 1.0))
+
+    def step(inner: Body, h: ir.Value, c: ir.Value, part: ir.Value) -> tuple[ir.Value, ...]:
+        total = inner.Add(part, product(inner, h))
+        three, g = inner.several("Split", total, inner.const([3, 1]), outputs=2, axis=1)
+
+        def clipped(body: Body) -> ir.Value:
+            return body.Clip(body.Add(body.Mul(three, slope), middle), zero, one)
+
+        def smooth(body: Body) -> ir.Value:
+            return body.Sigmoid(three)
+
+        three = inner.when(hard, clipped, three)
+        three = inner.when(soft, smooth, three)
+        i, f, o = inner.several("Split", three, outputs=3, axis=1, num_outputs=3)
+        c = inner.Add(inner.Mul(f, c), inner.Mul(i, inner.Tanh(g)))
+        h = inner.Mul(o, inner.Tanh(c))
+        if mask is not None:
+            unmasked = h
+            h = inner.when(mask[0], lambda body: body.Mul(unmasked, mask[1]), unmasked)
+        return h, c, inner.Identity(h)
+
+    h, c, y = op.scan(state, z, step)
+    return y, h, c

@@ -1,0 +1,70 @@
+"""python -m edgefc.export.declarations: write the files that follow from the declarations of operators and layers.
+
+    edgefc/declarations.json   for what runs without this package, on boards too
+                               operators: the axes of their inputs and the rules of their attributes
+                               layers: the module of each public name, and what it replaces
+    edgefc/__init__.pyi        the public names for type checkers
+
+Run it after a new operator or layer. A test compares the files with the declarations. Needs torch.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import edgefc
+from edgefc.export.operator import Axes, Operator
+from edgefc.export.registry import built_in
+from edgefc.layers.registry import public
+from edgefc.screen import out
+
+HERE = Path(edgefc.__file__).parent
+
+
+def files() -> dict[Path, str]:
+    """What the files have to be."""
+    layers = public()
+    return {HERE / "declarations.json": _data(layers, built_in()), HERE / "__init__.pyi": _stub(layers)}
+
+
+def _data(layers: Mapping[str, Any], operators: Mapping[str, Operator]) -> str:
+    """One line an entry, so that branches with different new operators merge."""
+    parts = {"layers": layers, "operators": {name: _operator(operators[name]) for name in sorted(operators)}}
+    blocks = []
+    for title, entries in parts.items():
+        lines = [f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()]
+        blocks.append(f'  "{title}": {{\n' + ",\n".join(lines) + "\n  }")
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
+
+
+def _operator(operator: Operator) -> dict[str, Any]:
+    return {
+        "inputs": {name: _axes(axes) for name, axes in operator.inputs.items()},
+        "attributes": {name: [rule.kind, *rule.bounds] for name, rule in operator.attributes.items()},
+    }
+
+
+def _axes(axes: Axes | None) -> list[str | None]:
+    return ["..." if axis is ... else axis for axis in axes or ()]
+
+
+def _stub(layers: Mapping[str, Mapping[str, str]]) -> str:
+    names = sorted({*layers, "__version__"})
+    imports = sorted(f"from {layer['module']} import {name} as {name}" for name, layer in layers.items())
+    return "\n".join([
+        "# Written by python -m edgefc.export.declarations.",
+        *imports,
+        "",
+        "__version__: str",
+        "__all__ = [",
+        *(f'    "{name}",' for name in names),
+        "]",
+        "",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        out(f"wrote {path.relative_to(HERE.parent)}")

@@ -1,1 +1,0 @@
-"""One file per layer: its local function in standard ONNX operators."""

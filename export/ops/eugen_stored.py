@@ -1,0 +1,25 @@
+"""edgefc::EUGenStoredLinear: EUGenLinear with projections that are stored, trained or orthogonal ones."""
+
+from edgefc.export.building.described import Described, describe_linear
+from edgefc.export.building.reference import Attributes
+from edgefc.export.operator import Operator
+from edgefc.export.ops.eugen import SIZES, compute_stored, stored, what
+
+
+def describe(attributes: Attributes) -> Described:
+    return describe_linear(attributes, f"{what(attributes)}, stored projections")
+
+
+OPERATOR = Operator(
+    "EUGenStoredLinear",
+    inputs={
+        "x": (..., "in_features"),
+        "projection": ("features", None),
+        "weight": ("out_features", None),
+        "bias": ("out_features",),
+    },
+    attributes=SIZES,
+    bodies={"projections": stored},
+    describe=describe,
+    reference=compute_stored,
+)

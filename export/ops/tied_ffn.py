@@ -1,0 +1,56 @@
+"""edgefc::TiedFFN in standard operators: two Gemm on the same weight, which is stored and held once.
+
+    rows > Gemm with W^T > activation > Gemm with W > rows back in their place
+
+Gemm multiplies by W or by its transpose as an attribute says, so that no Transpose stands in the graph, which a
+runtime would fold into a second copy. Other copies are the runtime's own: onnxruntime packs the weight once for each of
+the two products unless its session is told not to (preset "memory").
+
+Letters: d d_model, h d_hidden.
+"""
+
+import onnx_ir as ir
+
+from edgefc.attributes import ACTIVATION, SIZE
+from edgefc.export.building import reference
+from edgefc.export.building.activations import activate
+from edgefc.export.building.body import Body
+from edgefc.export.building.described import Described, activation_name
+from edgefc.export.building.reference import Array, Attributes
+from edgefc.export.operator import Operator
+
+
+def write(op: Body, x: ir.Value, weight: ir.Value, bias_in: ir.Value, bias_out: ir.Value) -> ir.Value:
+    """x (..., d), weight (h, d), bias_in (h,), bias_out (d,) -> (..., d)."""
+    d = op.attribute("d_model")
+    rows = op.Reshape(x, op.shape(-1, d))  # (B, d)
+    hidden = op.Gemm(rows, weight, bias_in, transB=1)  # (B, h)
+    y = op.Gemm(activate(op, op.attribute("activation"), hidden), weight, bias_out)  # (B, d)
+    return op.Reshape(y, op.Shape(x), allowzero=1)  # a batch of 0 is no "as it was"
+
+
+def describe(attributes: Attributes) -> Described:
+    """In the place of two linear layers and the function between them."""
+    d, h = int(attributes["d_model"]), int(attributes["d_hidden"])
+    name = activation_name(attributes)
+    return Described(shape=f"{h} x {d} and back", dense=2 * d * h + d + h, detail=name)
+
+
+def compute(attributes: Attributes, x: Array, weight: Array, bias_in: Array, bias_out: Array) -> Array:
+    result: Array = reference.activation(attributes, x @ weight.T + bias_in) @ weight + bias_out
+    return result
+
+
+OPERATOR = Operator(
+    "TiedFFN",
+    inputs={
+        "x": (..., "d_model"),
+        "weight": ("d_hidden", "d_model"),
+        "bias_in": ("d_hidden",),
+        "bias_out": ("d_model",),
+    },
+    attributes={"d_model": SIZE, "d_hidden": SIZE, "activation": ACTIVATION},
+    bodies={"products": write},
+    describe=describe,
+    reference=compute,
+)

@@ -1,0 +1,1 @@
+"""A package with a layer, its operator and a transport for edgefc."""
