@@ -1,13 +1,11 @@
 """From a device's name to what reaches it and what measures there."""
 
-from pathlib import Path
-
 from edgefc.devices import inventory
 from edgefc.devices.board.remote import Remote
 from edgefc.devices.browser.runner import headless
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.devices.transports.base import Transport
-from edgefc.devices.transports.emulated import EmulatedTransport
+from edgefc.devices.transports.command import CommandTransport
 from edgefc.devices.transports.ssh import SshTransport
 from edgefc.runtime.profiling.runner import Local, Runner
 
@@ -26,7 +24,7 @@ def transport(name: str) -> Transport:
         return SshTransport(name, device.address)
     if device.transport == "adb":
         return AdbTransport(name, device.address)
-    return EmulatedTransport(name, Path(device.address))
+    return CommandTransport(name, device.address.split())
 
 
 def connect(name: str) -> Runner:

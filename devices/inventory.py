@@ -5,8 +5,9 @@
     transport = "ssh"
     address = "kitchen"
 
-address is an alias that the user's ssh configuration resolves, or a serial that adb lists. User names, host addresses
-and keys stay in the ssh configuration; neither they nor anything that a shell would read can be written here.
+address is an alias that the user's ssh configuration resolves, a serial that adb lists, or a command, such as
+"docker exec -i box", that runs a program there. User names, host addresses and keys stay in the ssh configuration;
+neither they nor anything that a shell would read can be written here.
 """
 
 import ipaddress
@@ -23,14 +24,14 @@ from edgefc.devices.profiles import profile as profiles
 from edgefc.errors import UsageError, shortened
 from edgefc.files import exists, write_text
 
-Transport = Literal["ssh", "adb", "emulated"]
+Transport = Literal["ssh", "adb", "command"]
 
 RESERVED = ("local", "host", "web")  # names that --device knows without an inventory
 _NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 _ALIAS = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
 _SERIAL = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
-_FOLDER = r"/[A-Za-z0-9_./-]{1,399}"
-_ADDRESSES = {"ssh": _ALIAS, "adb": _SERIAL, "emulated": _FOLDER}
+_COMMAND = r"[A-Za-z0-9_./][A-Za-z0-9_./:=@,+-]*( [A-Za-z0-9_./:=@,+-]+)*"
+_ADDRESSES = {"ssh": _ALIAS, "adb": _SERIAL, "command": _COMMAND}
 
 
 class Device(BaseModel):
@@ -112,8 +113,8 @@ def add(name: str, device: Device) -> None:
     """Write one more device to the inventory.
 
     Raises:
-        UsageError: the name is taken or invalid; the profile is unknown; the address is not an alias or a serial; the
-            user has no folder for settings.
+        UsageError: the name is taken or invalid; the profile is unknown; the address is not an alias, a serial or a
+            command; the user has no folder for settings.
     """
     path()
     _check(name, device)
@@ -152,11 +153,14 @@ def _check_address(device: Device) -> None:
             f"{address!r} is an address, and addresses stay in the ssh configuration. "
             f"Write there: Host ALIAS, HostName {address}; and give ALIAS here."
         )
-    if not re.fullmatch(_ADDRESSES[device.transport], address) or ".." in address.split("/"):
-        what = {"ssh": "an alias of the ssh configuration", "adb": "a serial of adb devices",
-                "emulated": "the path of a folder"}[device.transport]  # fmt: skip
+    if not re.fullmatch(_ADDRESSES[device.transport], address):
+        what, taken = {
+            "ssh": ("an alias of the ssh configuration", "-._"),
+            "adb": ("a serial of adb devices", "-._:"),
+            "command": ("a command of plain words, with one blank between them", "-._/:=@,+"),
+        }[device.transport]
         raise UsageError(
-            f"{shortened(address, 80)!r} is not {what}. Letters, digits and -._ are taken, the first no hyphen."
+            f"{shortened(address, 80)!r} is not {what}. Letters, digits and {taken} are taken, the first no hyphen."
         )
 
 

@@ -39,14 +39,12 @@ class Transport(ABC):
     """One device.
 
     Attributes:
-        kind       "local", "ssh", "adb" or "emulated", as records have it
-        emulated   whether its processor is emulated, so that its times are no board's
+        kind       "local", "ssh", "adb" or "command", as records have it
         notes      what a reader of its records must know, such as "not tried on a phone"
         python     the program that runs Python there
     """
 
     kind: str
-    emulated: bool = False
     notes: tuple[str, ...] = ()
     python: str = "python3"
 

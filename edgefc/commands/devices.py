@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reach = add.add_mutually_exclusive_group(required=True)
     reach.add_argument("--ssh", metavar="ALIAS", help="a host of your ssh configuration")
     reach.add_argument("--adb", metavar="SERIAL", help="a phone that adb devices lists")
-    reach.add_argument("--emulated", metavar="FOLDER", help="a folder with an arm64 system, run by qemu")
+    reach.add_argument(
+        "--command", dest="prefix", metavar="WORDS", help='a command that runs programs there: "docker exec -i box"'
+    )
     for action, text in (
         ("remove", "forget a device of yours"),
         ("check", "what it has and lacks, and the command that fixes it"),
@@ -106,8 +108,8 @@ def _serve(args: argparse.Namespace) -> int:
 def _add(args: argparse.Namespace) -> int:
     from edgefc.devices import inventory
 
-    transport: Transport = "ssh" if args.ssh is not None else "adb" if args.adb is not None else "emulated"
-    address = getattr(args, transport)
+    given: dict[Transport, str | None] = {"ssh": args.ssh, "adb": args.adb, "command": args.prefix}
+    [(transport, address)] = [(kind, text) for kind, text in given.items() if text is not None]
     inventory.add(args.name, inventory.made(args.profile, transport, address))
     out(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
     return 0
