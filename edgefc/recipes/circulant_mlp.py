@@ -9,12 +9,11 @@ randomized circulant: kernels from the seed, only biases and the last layer trai
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from torch import nn
 
 from edgefc.layers.circulant.linear import CirculantLinear
-from edgefc.recipes import data, folders
+from edgefc.recipes import folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes
 from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
@@ -23,10 +22,6 @@ from edgefc.recipes.sizes import numbers, same_size
 WIDTH, STEPS, QUICK_STEPS = 512, 400, 5
 
 Layer = Callable[[int, int, int], nn.Module]  # inputs, outputs, seed
-
-
-def load(folder: Path | None) -> Images:
-    return data.digits() if folder is None else folders.images(folder)
 
 
 def arms(images: Images) -> list[Arm]:
@@ -76,7 +71,7 @@ RECIPE = Recipe(
     wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
     minutes=1,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
-    load=load,
+    load=folders.digits_or_images,
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01, 0.03, 0.1),

@@ -11,7 +11,6 @@ The functions dense, circulant and prp make the models of seed 0, untrained, for
 """
 
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -24,10 +23,6 @@ from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
 
 WIDTH, STEPS, QUICK_STEPS, ROWS = 2048, 160, 2, 128
 RATES = {"dense": 0.003, "circulant": 0.001, "prp": 0.01}
-
-
-def load(folder: Path | None) -> Images:
-    return data.digits() if folder is None else folders.images(folder)
 
 
 def arms(images: Images) -> list[Arm]:
@@ -80,7 +75,7 @@ RECIPE = Recipe(
     wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
     minutes=1,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
-    load=load,
+    load=folders.digits_or_images,
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01, 0.03),

@@ -10,7 +10,7 @@ pytest.importorskip("sklearn")
 
 from edgefc.cli import main
 from edgefc.demo import run
-from edgefc.recipes import digits_mlp, harness
+from edgefc.recipes import data, digits_mlp, harness
 from edgefc.recipes.recipe import TUNING_SEEDS, Job
 from edgefc.recipes.results import Results
 from edgefc.runtime import Record
@@ -61,7 +61,7 @@ def test_numbers_are_those_of_the_formulas(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(digits_mlp, "WIDTH", w := 48)
     count = {
         arm.name: sum(parameter.numel() for parameter in arm.build(0).parameters())
-        for arm in digits_mlp.arms(digits_mlp.load(None))
+        for arm in digits_mlp.arms(data.digits())
     }
 
     head = w * 10 + 10
@@ -138,7 +138,7 @@ def test_the_demo_as_shipped(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.slow
 def test_the_rates_are_those_of_the_rule() -> None:
     """The best mean on the tuning seeds, of equal ones the smaller. Means that one digit decides may fall otherwise."""
-    recipe, images = digits_mlp.RECIPE, digits_mlp.load(None)
+    recipe, images = digits_mlp.RECIPE, data.digits()
     found = {}
     for arm in recipe.arms(images):
         mean: dict[float, float] = {}
