@@ -4,7 +4,7 @@
     profiles/      facts about kinds of devices, one TOML file each
     board/         this side of a connection to a board, devices check and devices provision
     agent/         what runs on a board
-    transports/    ways to a board: ssh, adb, an emulated arm64 folder (userland.py), this machine
+    transports/    ways to a board: ssh, adb, a command such as docker exec, this machine
     browser/       the runner of a browser
     estimating/    estimate(): a device that is not at hand
 

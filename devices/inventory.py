@@ -5,9 +5,9 @@
     transport = "ssh"
     address = "kitchen"
 
-address is an alias that the user's ssh configuration resolves, or a serial that adb lists, or what the transport of
-another package takes. User names, host addresses
-and keys stay in the ssh configuration; neither they nor anything that a shell would read can be written here.
+address is an alias that the user's ssh configuration resolves, a serial that adb lists, a command, such as
+"docker exec -i box", that runs a program there, or what the transport of another package takes. User names, host addresses and keys stay in the ssh configuration;
+neither they nor anything that a shell would read can be written here.
 """
 
 import os
@@ -107,8 +107,8 @@ def add(name: str, device: Device) -> None:
     """Write one more device to the inventory.
 
     Raises:
-        UsageError: the name is taken or invalid; the profile is unknown; the address is not an alias or a serial; the
-            user has no folder for settings.
+        UsageError: the name is taken or invalid; the profile is unknown; the address is not an alias, a serial or a
+            command; the user has no folder for settings.
     """
     path()
     _check(name, device)

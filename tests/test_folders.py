@@ -9,10 +9,11 @@ import pytest
 
 from edgefc import folders
 from edgefc.cli import main
-from edgefc.devices import inventory, userland
+from edgefc.devices import inventory
 from edgefc.devices.browser import onnxruntime_web
 from edgefc.devices.inventory import Device
 from edgefc.errors import UsageError
+from tests.support import userland
 from tests.support.onnx_models import matmul
 
 

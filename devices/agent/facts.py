@@ -12,12 +12,11 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from edgefc.errors import EdgefcError, describe_error, shortened
 from edgefc.runtime import native
-from edgefc.runtime.probes import child, heat
+from edgefc.runtime.probes import child, heat, sysfs
 
 _SAY = (
     "import json\nfound = {}\nfor name in ('numpy', 'onnxruntime'):\n"
@@ -38,8 +37,8 @@ def facts(store: Any) -> dict[str, Any]:
         "numpy": found["numpy"][0], "numpy_missing": found["numpy"][1],
         "onnxruntime": found["onnxruntime"][0], "onnxruntime_missing": found["onnxruntime"][1],
         "native": _native(), "cores": os.cpu_count(),
-        "memory_bytes": _meminfo("MemTotal"), "memory_free_bytes": _meminfo("MemAvailable"),
-        "disk_free_bytes": shutil.disk_usage(store.root).free, "governor": _governor(),
+        "memory_bytes": sysfs.meminfo_bytes("MemTotal"), "memory_free_bytes": sysfs.meminfo_bytes("MemAvailable"),
+        "disk_free_bytes": shutil.disk_usage(store.root).free, "governor": sysfs.governor(),
         "heat": heat.state(), "clock_s": time.time(), "pip": _has_pip(),
     }  # fmt: skip
 
@@ -78,18 +77,3 @@ def _has_pip() -> bool:
     from importlib.util import find_spec
 
     return find_spec("pip") is not None
-
-
-def _meminfo(name: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
-    except (OSError, ValueError, StopIteration):
-        return None
-
-
-def _governor() -> str | None:
-    try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
-    except OSError:
-        return None

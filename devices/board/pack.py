@@ -19,7 +19,7 @@ _PACKED = {
     "edgefc.runtime.native": ("__init__",),
     "edgefc.runtime.probes": (
         "__init__", "child", "ends", "facts", "heat", "load", "machine", "memory", "null_model", "rounds", "run",
-        "start", "stats", "steady", "trial",
+        "start", "stats", "steady", "sysfs", "trial",
     ),
     "edgefc.devices": ("__init__",),
     "edgefc.devices.agent": ("__init__", "facts", "holder", "install", "lines", "main", "store"),

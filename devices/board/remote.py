@@ -50,7 +50,7 @@ class Remote:
         transport = self.board.transport
         return {
             "name": self.name, "transport": transport.kind,
-            "emulated": transport.emulated or bool(self._environment["emulated"]), "profile": self.profile,
+            "emulated": bool(self._environment["emulated"]), "profile": self.profile,
             "before": _without_wait(self.before), "after": _without_wait(after),
             "waited_s": float(after["waited_s"]), "download_bytes": None, "notes": self._notes(),
         }  # fmt: skip

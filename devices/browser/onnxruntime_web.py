@@ -23,7 +23,7 @@ from edgefc.progress import transfer
 VERSION = "1.30.0"
 TARBALL = f"onnxruntime-web-{VERSION}.tgz"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # sha512
-LICENSE = "MIT"
+# Its licence is MIT.
 
 # sha256 of what the page loads: the API, its glue and the wasm build with SIMD and threads.
 FILES = {

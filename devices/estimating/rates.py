@@ -2,17 +2,15 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgefc.devices.profiles import profile as profiles
 from edgefc.devices.profiles.profile import Profile
 from edgefc.errors import DeviceError, UsageError
+from edgefc.runtime.probes import sysfs
 
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _LIMIT_S = 60
 REACHED = 0.9
 """What share of its peak a large product is taken to reach: it tells the clock, which a virtual machine hides."""
@@ -114,28 +112,10 @@ def of_this_machine() -> Rates:
         flop, copy = float(told["flop_per_s"]), float(told["copy_bytes_per_s"])
     except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError) as error:
         raise DeviceError(f"this machine's speed was not measured: {type(error).__name__}. Try again.") from None
-    lanes = 32.0 if _has("avx512f") else 16.0  # products of two vectors a cycle
+    caches = sysfs.caches()
+    lanes = 32.0 if "avx512f" in sysfs.flags() else 16.0  # products of two vectors a cycle
     return Rates(
         device="this machine", cores=os.cpu_count() or 1, clock_hz=flop / (lanes * REACHED), flop_per_cycle=lanes,
-        l2_bytes=_cache(2), l3_bytes=_cache(3), traffic_bytes_per_s=2.0 * copy, total_bytes_per_s=None,
+        l2_bytes=caches.get(2, 0), l3_bytes=caches.get(3, 0), traffic_bytes_per_s=2.0 * copy, total_bytes_per_s=None,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), measured_here=True,
     )  # fmt: skip
-
-
-def _has(flag: str) -> bool:
-    try:
-        return flag in Path("/proc/cpuinfo").read_text(errors="replace").split()
-    except OSError:
-        return False
-
-
-def _cache(level: int) -> int:
-    """Bytes of the cache of that level, 0 where the kernel tells of none."""
-    for folder in sorted(_CACHES.glob("index*")) if _CACHES.is_dir() else ():
-        try:
-            found = re.fullmatch(r"(\d+)K", (folder / "size").read_text().strip())
-            if found and (folder / "level").read_text().strip() == str(level):
-                return int(found[1]) << 10
-        except OSError:
-            continue
-    return 0

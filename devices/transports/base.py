@@ -43,10 +43,9 @@ class Transport(ABC):
     """One device.
 
     Attributes:
-        kind       "local", "ssh", "adb" or "emulated", as records and the inventory have it; an identifier
+        kind       "local", "ssh", "adb" or "command", as records and the inventory have it; an identifier
         address    a regular expression of the addresses that it takes
         address_is what an address is, to end a sentence with: "an alias of the ssh configuration"; empty: it takes none
-        emulated   whether its processor is emulated, so that its times are no board's
         notes      what a reader of its records must know, such as "not tried on a phone"
         python     the program that runs Python there
     """
@@ -54,7 +53,6 @@ class Transport(ABC):
     kind: str
     address: str = ""
     address_is: str = ""
-    emulated: bool = False
     notes: tuple[str, ...] = ()
     python: str = "python3"
 

@@ -13,17 +13,16 @@ import ctypes
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from edgefc.errors import UsageError
 from edgefc.runtime import native
+from edgefc.runtime.probes import sysfs
 from edgefc.runtime.profiling.parts import Part
 
 PASSES = 7
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _OVER_CACHE, _LEAST_BYTES, _MOST_BYTES = 4, 128 << 20, 1 << 30
 _FMA_S = 0.01  # of one pass: long beside starting a thread
 _SIDE = 768  # of numpy's matrices
@@ -133,16 +132,4 @@ def _seconds(work: Work, argument: int) -> float:
 
 def _buffer_bytes() -> int:
     """Some times the largest cache, within bounds."""
-    return min(max(_LEAST_BYTES, _OVER_CACHE * _cache_bytes()), _MOST_BYTES)
-
-
-def _cache_bytes() -> int:
-    """The largest cache of the first core, 0 where the system does not tell."""
-    units, found = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}, [0]
-    for path in _CACHES.glob("index*/size"):
-        try:
-            text = path.read_text().strip()
-            found.append(int(text.rstrip("KMG")) * units.get(text[-1:], 1))
-        except (OSError, ValueError):
-            continue
-    return max(found)
+    return min(max(_LEAST_BYTES, _OVER_CACHE * max(sysfs.caches().values(), default=0)), _MOST_BYTES)

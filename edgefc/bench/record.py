@@ -29,7 +29,6 @@ from edgefc.runtime.profiling.record import Record, read_json
 SCHEMA_VERSION: Literal[3] = 3
 
 NATIVE_INT8 = "native, int8 input"
-KERNELS = ("onnxruntime", "portable", "native", NATIVE_INT8)
 
 
 class BenchConfig(Part):
@@ -43,7 +42,7 @@ class BenchConfig(Part):
 
 
 class Row(Part):
-    """One layer at one size and batch; kernel is one of KERNELS.
+    """One layer at one size and batch; kernel is "onnxruntime", "portable", "native" or NATIVE_INT8.
 
     nmse: the normalised mean squared error of the output against float64 (check.py says against which product).
     speed is the time of the dense layer in the same rounds over this one's: above 1 is faster than dense. low and high

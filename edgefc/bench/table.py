@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from edgefc.bench.record import BenchRecord, LeftOut, Row
-from edgefc.runtime.profiling.table import bytes_text, time_text
+from edgefc.runtime.profiling.table import bytes_text, machine_text, time_text
 from edgefc.screen import out
 from edgefc.tables import print_table
 
@@ -107,9 +107,8 @@ def _notes(record: BenchRecord) -> Iterator[str]:
 
 def conditions(record: BenchRecord) -> str:
     env = record.environment
-    kind = ", emulated" if env.emulated else ", virtual" if env.virtual else ""
     return (
-        f"{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{kind}; {threads_text(record)}; "
+        f"{machine_text(env)}; {threads_text(record)}; "
         f"onnxruntime {env.onnxruntime}, torch {record.torch}, edgefc {env.edgefc}"
     )
 

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reach = add.add_mutually_exclusive_group(required=True)
     reach.add_argument("--ssh", metavar="ALIAS", help="a host of your ssh configuration")
     reach.add_argument("--adb", metavar="SERIAL", help="a phone that adb devices lists")
-    reach.add_argument("--emulated", metavar="FOLDER", help="a folder with an arm64 system, run by qemu")
+    reach.add_argument(
+        "--command", dest="prefix", metavar="WORDS", help='a command that runs programs there: "docker exec -i box"'
+    )
     reach.add_argument("--via", type=via, metavar="KIND=ADDRESS",
                        help="a transport that an installed package registers for edgefc.transports")  # fmt: skip
     for action, text in (
@@ -115,7 +117,7 @@ def _serve(args: argparse.Namespace) -> int:
 def _add(args: argparse.Namespace) -> int:
     from edgefc.devices import inventory
 
-    given = {kind: getattr(args, kind) for kind in ("ssh", "adb", "emulated")}
+    given = {"ssh": args.ssh, "adb": args.adb, "command": args.prefix}
     transport, address = args.via or next((kind, text) for kind, text in given.items() if text is not None)
     inventory.add(args.name, inventory.made(args.profile, transport, address))
     out(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")

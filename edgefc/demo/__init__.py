@@ -1,11 +1,7 @@
-"""edgefc demo: one multilayer perceptron on real digits, dense and structured, trained, exported and measured.
+"""edgefc demo: the recipe digits-mlp, exported and profiled.
 
-data.py       the digits, split once per seed
-models.py     the perceptron with each kind of layer; factories for edgefc verify
-train.py      one training: a recipe and a seed -> weights and the number of test digits it gets right
-kept.py       finished trainings in the folder, taken up again only if they still give what they claim
-results.py    Results, and its file format
-findings.py   what the results show, and what they do not
-report.py     Results as a table, as sentences and as a plot
-run.py        demo(): all of it in turn
+run.py     demo(): train by the recipe harness, export, profile, print
+costs.py   in what each file costs more or less than the first, as sentences
+
+Accuracy and its statistics are those of edgefc.recipes; files come from edgefc.export, figures from edgefc.runtime.
 """

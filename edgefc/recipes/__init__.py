@@ -13,7 +13,8 @@ results.py    Results, and its file format
 findings.py   what the results show, and what they do not
 report.py     Results as a table and as sentences
 pictures.py   plot.png
-page.py       README.md, from the results in measured/
+weights.py    the models of seed 0, kept to be exported
+measured/     published results; README.md shows them
 
 Small data shows that a layer trains and what it costs; it does not reproduce a paper.
 """

@@ -6,14 +6,12 @@ and s times as wide, and the hidden layer s times the units: so do the authors' 
 network with filters and units as many as the parameters of the bilinear one at scale 2 pay for.
 """
 
-from pathlib import Path
-
 from torch import nn
 
 from edgefc.layers.bilinear.conv import BilinearConv2d
 from edgefc.layers.bilinear.factors import factors
 from edgefc.layers.bilinear.linear import BilinearLinear
-from edgefc.recipes import data, folders
+from edgefc.recipes import folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes
 from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
@@ -21,10 +19,6 @@ from edgefc.recipes.sizes import numbers, same_size
 
 FILTERS, STRIDES, HIDDEN, SCALES = (8, 8, 16, 16), (1, 2, 1, 2), 32, (1, 2, 3)
 STEPS, QUICK_STEPS, ROWS = 300, 5, 32
-
-
-def load(folder: Path | None) -> Images:
-    return data.digits() if folder is None else folders.images(folder)
 
 
 def arms(images: Images) -> list[Arm]:
@@ -85,7 +79,7 @@ RECIPE = Recipe(
     wanted="CIFAR-10 (binary), MNIST (idx), class folders of images",
     minutes=2,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
-    load=load,
+    load=folders.digits_or_images,
     arms=arms,
     train=train,
     rates=(0.003, 0.01, 0.03),

@@ -6,13 +6,14 @@ two hidden layers are as wide as the parameters of the circulant one pay for. "f
 randomized circulant: kernels from the seed, only biases and the last layer trained.
 """
 
+import math
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 from torch import nn
 
 from edgefc.layers.circulant.linear import CirculantLinear
-from edgefc.recipes import data, folders
+from edgefc.recipes import folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes
 from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
@@ -23,27 +24,23 @@ WIDTH, STEPS, QUICK_STEPS = 512, 400, 5
 Layer = Callable[[int, int, int], nn.Module]  # inputs, outputs, seed
 
 
-def load(folder: Path | None) -> Images:
-    return data.digits() if folder is None else folders.images(folder)
-
-
 def arms(images: Images) -> list[Arm]:
-    channels, height, width = images.shape
-    n = channels * height * width
-
-    def model(layer: Layer, width: int, seed: int) -> nn.Module:
-        first, second = layer(n, width, 2 * seed), layer(width, width, 2 * seed + 1)
-        return nn.Sequential(
-            nn.Flatten(), first, nn.ReLU(), second, nn.ReLU(), nn.Linear(width, images.classes)
-        )  # fmt: skip
-
-    narrow = same_size(lambda width: model(_dense, width, 0), numbers(model(_circulant, WIDTH, 0))[0])
+    small = numbers(perceptron(circulant_layer, images, WIDTH, 0))[0]
+    narrow = same_size(lambda width: perceptron(dense_layer, images, width, 0), small)
     return [
-        Arm("dense", lambda seed: model(_dense, WIDTH, seed)),
-        Arm("circulant", lambda seed: model(_circulant, WIDTH, seed)),
-        Arm("frozen circulant", lambda seed: model(_frozen, WIDTH, seed)),
-        Arm("narrow dense", lambda seed: model(_dense, narrow, seed)),
+        Arm("dense", partial(perceptron, dense_layer, images, WIDTH)),
+        Arm("circulant", partial(perceptron, circulant_layer, images, WIDTH)),
+        Arm("frozen circulant", partial(perceptron, _frozen, images, WIDTH)),
+        Arm("narrow dense", partial(perceptron, dense_layer, images, narrow)),
     ]
+
+
+def perceptron(layer: Layer, images: Images, width: int, seed: int) -> nn.Module:
+    """The untrained model: images (N, channels, height, width) to (N, classes)."""
+    first, second = layer(math.prod(images.shape), width, 2 * seed), layer(width, width, 2 * seed + 1)
+    return nn.Sequential(
+        nn.Flatten(), first, nn.ReLU(), second, nn.ReLU(), nn.Linear(width, images.classes)
+    )  # fmt: skip
 
 
 def train(model: nn.Module, job: Job) -> float:
@@ -53,11 +50,11 @@ def train(model: nn.Module, job: Job) -> float:
     return accuracy(model, held_out)
 
 
-def _dense(n: int, m: int, seed: int) -> nn.Module:
+def dense_layer(n: int, m: int, seed: int) -> nn.Module:
     return nn.Linear(n, m)
 
 
-def _circulant(n: int, m: int, seed: int) -> nn.Module:
+def circulant_layer(n: int, m: int, seed: int) -> nn.Module:
     return CirculantLinear(n, m, seed=seed)
 
 
@@ -74,7 +71,7 @@ RECIPE = Recipe(
     wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
     minutes=1,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
-    load=load,
+    load=folders.digits_or_images,
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01, 0.03, 0.1),

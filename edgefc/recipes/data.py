@@ -3,8 +3,7 @@
 digits()              scikit-learn: 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, UCI 1998)
 faces()               scikit-image: 100 faces of Labeled Faces in the Wild and 100 other cuts, 25 x 25 pixels
 photograph(name)      scikit-image: those of PHOTOGRAPHS, which are in the wheel
-library_sources()     the source text of modules of Python's standard library
-library_docstrings()  only their docstrings: English, more or less
+library_docstrings()  the docstrings of modules of Python's standard library: English, more or less
 
 folders.py reads the papers' own data sets into the same forms.
 """
@@ -12,7 +11,6 @@ folders.py reads the papers' own data sets into the same forms.
 import ast
 import os
 import platform
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -123,28 +121,19 @@ def photograph(name: str, size: int) -> Tensor:
     return torch.tensor(small, dtype=torch.float32).clamp(0, 1)
 
 
-def library_sources(characters: int = 1_000_000) -> Text:
-    """MODULES in that order, cut after so many characters. The text is that of this Python: `about` says which."""
-    return _library(_sources(), "source text", characters)
-
-
 def library_docstrings(characters: int = 300_000) -> Text:
-    """The docstrings of MODULES, one after the other, cut after so many characters."""
+    """The docstrings of MODULES in that order, cut after so many characters. `about` says of which Python."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = (node for source in _sources() for node in ast.walk(ast.parse(source)) if isinstance(node, kinds))
-    return _library((found for node in nodes if (found := ast.get_docstring(node))), "docstrings", characters)
-
-
-def _library(pieces: Iterable[str], what: str, characters: int) -> Text:
     taken, length = [], 0
-    for piece in pieces:
-        taken.append(piece)
-        length += len(piece)
+    for docstring in filter(None, map(ast.get_docstring, nodes)):
+        taken.append(docstring)
+        length += len(docstring)
         if length >= characters:
             break
     text = "\n\n".join(taken)[:characters]
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return Text(f"{len(text):,} characters of {what} of the standard library of {python}", text)
+    return Text(f"{len(text):,} characters of docstrings of the standard library of {python}", text)
 
 
 def _sources() -> list[str]:

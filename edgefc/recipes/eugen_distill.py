@@ -17,7 +17,6 @@ it leaves more of the output unexplained than low rank of the same size. gelu as
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from edgefc.layers.eugen.fit import fit_closed_form
 from edgefc.layers.eugen.linear import EUGenLinear
-from edgefc.recipes import data, folders
+from edgefc.recipes import folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit, fit_classes
 from edgefc.recipes.recipe import Arm, Job, Metric, Outcome, Recipe
@@ -41,10 +40,6 @@ class Kind(NamedTuple):
     middle: Callable[[int], nn.Module]
     start: Callable[[nn.Module, Tensor, Tensor], None]
     tuned: bool = False
-
-
-def load(folder: Path | None) -> Images:
-    return data.digits() if folder is None else folders.images(folder)
 
 
 def arms(images: Images) -> list[Arm]:
@@ -170,7 +165,7 @@ RECIPE = Recipe(
     wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
     minutes=2,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
-    load=load,
+    load=folders.digits_or_images,
     arms=arms,
     train=train,
     rates=(TEACHER_RATE,),

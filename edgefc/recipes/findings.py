@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from scipy.stats import t as student_t
 
 from edgefc.recipes.results import ArmPart, Results
+from edgefc.runtime.profiling.table import processor_text
 
 SANITY = "Small data shows sanity, not reproduction: none of this repeats a result of the paper."
 OWN_DATA = (
@@ -128,4 +129,5 @@ def _chosen(results: Results) -> list[str]:
 def _conditions(results: Results) -> str:
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    return f"Trained on {machine.machine}, {machine.cpu or 'unknown CPU'}, one thread of {machine.cores}; {versions}."
+    processor = processor_text(machine.machine, machine.cpu)
+    return f"Trained on {processor}, one thread of {machine.cores}; {versions}."

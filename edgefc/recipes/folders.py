@@ -5,6 +5,7 @@ cifar10(folder)       the binary version: data_batch_1.bin ... and test_batch.bi
 pictures(folder, n)   a folder for each class, images in it, resized to n x n; train/ and test/ (or val/) if there are
 text(folder)          .txt files, in the order of their names
 images(folder, n)     whichever of the first three the folder holds
+digits_or_images()    the bundled digits where no folder is given
 """
 
 import gzip
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from edgefc.errors import UsageError
-from edgefc.recipes.data import Images, Part, Text
+from edgefc.recipes.data import Images, Part, Text, digits
 
 LARGEST_BYTES = 2**28  # of the numbers in one file, and of all pictures of one part
 LARGEST_PIXELS = 50_000_000  # of one picture
@@ -54,6 +55,11 @@ def images(folder: Path, size: int = 32, *, grey: bool = False) -> Images:
         f"{folder} holds no data that this recipe can read. It wants one of: {WANTS_MNIST}; {WANTS_CIFAR}; "
         f"{WANTS_PICTURES}."
     )
+
+
+def digits_or_images(folder: Path | None) -> Images:
+    """What a recipe that reads digits loads."""
+    return digits() if folder is None else images(folder)
 
 
 def mnist(folder: Path) -> Images:

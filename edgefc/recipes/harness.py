@@ -3,6 +3,7 @@
 recipe.json           marks the folder as this recipe's
 trained/*.json        one finished training each, taken up again while its fingerprint is today's
 trained/*.png         the picture of the first seed, for recipes that make pictures
+ARM.safetensors       the weights of the first seed, for recipes with an example to export them with
 summary.json          what the recipe found (results.py)
 table.md              the table and its notes
 plot.png              the metric over the number of parameters, or the pictures side by side
@@ -12,21 +13,22 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 import edgefc
 from edgefc.errors import CheckFailed
 from edgefc.files import claim, write_text
 from edgefc.progress import Bar
-from edgefc.recipes import findings, pictures, report
-from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Data, Job, Outcome, Recipe
+from edgefc.recipes import findings, pictures, report, weights
+from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Data, Job, Outcome, Recipe, file_name
 from edgefc.recipes.results import SCHEMA_VERSION, ArmPart, Machine, MetricPart, Results, Run
 from edgefc.recipes.sizes import numbers
 from edgefc.recipes.sources import fingerprint
@@ -45,6 +47,7 @@ class _Kept(Part):
     run: Run
     parameters: int
     numbers_stored: int
+    weights: str | None = None  # SHA-256 of the file of weights, where there is one
 
 
 class _Place(NamedTuple):
@@ -55,16 +58,24 @@ class _Place(NamedTuple):
 
 
 def run(
-    recipe: Recipe, folder: Path, seeds: int | None = None, data: Path | None = None, quick: bool = False
+    recipe: Recipe,
+    folder: Path,
+    seeds: int | None = None,
+    data: Path | None = None,
+    quick: bool = False,
+    *,
+    command: str | None = None,
 ) -> Results:
     """Do what the folder does not hold yet, print and write the results.
+
+    `command` is the command that runs the recipe, `edgefc recipe NAME` if left out; a folder of another is refused.
 
     Raises:
         UsageError: the folder holds something else or cannot be written, or `data` cannot be read.
         CheckFailed: a training ended in no number.
     """
     loaded = recipe.load(data)
-    claim(folder, "recipe.json", f"edgefc recipe {recipe.name}")
+    claim(folder, "recipe.json", command or f"edgefc recipe {recipe.name}")
     versions = _versions()
     mark = fingerprint(recipe, loaded, versions, quick)
     arms = _trained(
@@ -77,6 +88,15 @@ def run(
     original = recipe.original(loaded) if recipe.original else None
     out(pictures.plot(results, folder, original))
     return results
+
+
+def trained(recipe: Recipe, folder: Path) -> dict[str, nn.Module]:
+    """The models of seed 0 by arm, from the folder of a run on the bundled data. The recipe has an `example`."""
+    found = {}
+    for arm in recipe.arms(recipe.load(None)):
+        with repeatable(0):
+            found[arm.name] = weights.load(weights.path(folder, arm.name), arm.build(0))
+    return found
 
 
 @contextmanager
@@ -150,11 +170,12 @@ def _best(tried: dict[float, float], higher: bool) -> float:
 
 def _training(recipe: Recipe, arm: Arm, job: Job, place: _Place) -> _Kept:
     """The kept training, or a new one."""
-    name = "".join(c if c.isalnum() else "-" for c in f"{arm.name}-{job.rate:g}") + f"-{job.seed}"
+    name = file_name(f"{arm.name}-{job.rate:g}-{job.seed}")
     path = place.folder / f"{name}{'-tuning' if job.tuning else ''}.json"
+    file = weights.path(place.folder.parent, arm.name) if recipe.example and job.seed == 0 and not job.tuning else None
     try:
         kept = _Kept.model_validate_json(path.read_bytes())
-        if kept.fingerprint == place.mark:
+        if kept.fingerprint == place.mark and (file is None or kept.weights == weights.digest(file)):
             return kept
     except (OSError, ValidationError):
         pass
@@ -172,7 +193,10 @@ def _training(recipe: Recipe, arm: Arm, job: Job, place: _Place) -> _Kept:
     if outcome.picture is not None and job.seed == 0 and not job.tuning:
         pictures.keep(place.folder, arm.name, outcome.picture)
     run = Run(value=float(outcome.value), more=outcome.more, seconds=round(time.process_time() - started, 3))
-    kept = _Kept(fingerprint=place.mark, run=run, parameters=counts[0], numbers_stored=counts[1])
+    kept = _Kept(
+        fingerprint=place.mark, run=run, parameters=counts[0], numbers_stored=counts[1],
+        weights=weights.keep(file, model) if file else None,
+    )  # fmt: skip
     write_text(path, kept.model_dump_json() + "\n")
     return kept
 
@@ -204,4 +228,9 @@ def _results(
 
 
 def _versions() -> dict[str, str]:
-    return {"edgefc": edgefc.__version__, "python": platform.python_version()} | {n: version(n) for n in _PACKAGES}
+    """Of what is installed: a recipe may need less than all recipes do."""
+    found = {"edgefc": edgefc.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -1,15 +1,18 @@
 """plot.png: the metric over the number of parameters, or, where people would rather look, pictures side by side."""
 
+import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.image import imread, imsave
 from torch import Tensor
 
 from edgefc.files import staged
+from edgefc.recipes.recipe import file_name
 from edgefc.recipes.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLOT = "plot.png"
 _COLUMNS = 4
@@ -17,12 +20,21 @@ _COLUMNS = 4
 
 def keep(folder: Path, arm: str, picture: Tensor) -> None:
     """Write the picture of an arm, (h, w) or (h, w, 3), values outside 0..1 cut."""
+    from matplotlib.image import imsave
+
     with staged(_path(folder, arm)) as file:
         imsave(file, _colours(picture))
 
 
 def plot(results: Results, folder: Path, original: Tensor | None = None) -> str:
-    """Draw plot.png; the sentence says what it shows. Pictures are those that keep() wrote."""
+    """Draw plot.png if matplotlib is installed; the sentence says what it shows.
+
+    The pictures are those that keep() wrote.
+    """
+    try:
+        imread = importlib.import_module("matplotlib.image").imread
+    except ImportError:
+        return f"No {PLOT}: matplotlib is not installed."
     found = [(arm, _path(folder / "trained", arm.name)) for arm in results.arms]
     shown = [
         (f"{arm.name}\n{_about(results, arm.runs[0].value)}", imread(path)) for arm, path in found if path.is_file()
@@ -36,7 +48,9 @@ def plot(results: Results, folder: Path, original: Tensor | None = None) -> str:
     return f"{folder / PLOT} shows {what}."
 
 
-def _scatter(results: Results) -> Figure:
+def _scatter(results: Results) -> "Figure":
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xscale="log")
     axes.set_xlabel("parameters")
@@ -52,7 +66,9 @@ def _scatter(results: Results) -> Figure:
     return figure
 
 
-def _side_by_side(shown: list[tuple[str, Any]]) -> Figure:
+def _side_by_side(shown: list[tuple[str, Any]]) -> "Figure":
+    from matplotlib.figure import Figure
+
     columns = min(_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(3 * columns, 3.4 * rows), layout="constrained")
@@ -75,4 +91,4 @@ def _colours(picture: Tensor) -> Any:
 
 
 def _path(folder: Path, arm: str) -> Path:
-    return folder / f"{''.join(c if c.isalnum() else '-' for c in arm)}.png"
+    return folder / f"{file_name(arm)}.png"

@@ -80,12 +80,18 @@ class Data(Protocol):
     def about(self) -> str: ...
 
 
+def file_name(text: str) -> str:
+    """Letters and digits of a name, hyphens for the rest."""
+    return "".join(c if c.isalnum() else "-" for c in text)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """See the head of this file.
 
     pairs are the comparisons that the notes make, (arm, other); empty compares every arm with the first. All of them
-    share one error of 5 %, so name few. original gives the picture that pictures are to be held against.
+    share one error of 5 %, so name few. original gives the picture that pictures are to be held against. example gives
+    an input of the models, to export them with: the weights of seed 0 are then kept.
     """
 
     name: str
@@ -103,3 +109,4 @@ class Recipe:
     pairs: tuple[tuple[str, str], ...] = ()
     seeds: int = 5
     original: Callable[[Any], Tensor] | None = None
+    example: Callable[[Any], Tensor] | None = None

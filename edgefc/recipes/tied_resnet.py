@@ -12,12 +12,11 @@ not shared, so no arm comes near half.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from torch import Tensor, nn
 
 from edgefc.layers.tied.bottleneck import TiedBottleneck
-from edgefc.recipes import data, folders
+from edgefc.recipes import folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes
 from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
@@ -27,10 +26,6 @@ CHANNELS, BLOCKS = 32, 3  # of the first stage; the width of a bottleneck is a q
 STEPS, QUICK_STEPS = 150, 3
 
 Blocks = Callable[[int, int], nn.Module]  # channels, width; BLOCKS of them
-
-
-def load(folder: Path | None) -> Images:
-    return data.digits() if folder is None else folders.images(folder)
 
 
 def arms(images: Images) -> list[Arm]:
@@ -131,7 +126,7 @@ RECIPE = Recipe(
     wanted="CIFAR-10 (binary), MNIST (idx), class folders of images, such as ImageNet's",
     minutes=3,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
-    load=load,
+    load=folders.digits_or_images,
     arms=arms,
     train=train,
     rates=(0.01, 0.03, 0.1),

@@ -12,14 +12,13 @@ on ImageNet-1k at sizes that were not to be had, and which matrices of the atten
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from edgefc.layers.tied.attention import TiedAttention
 from edgefc.layers.tied.ffn import TiedFFN
-from edgefc.recipes import data, folders
+from edgefc.recipes import folders
 from edgefc.recipes.data import Images
 from edgefc.recipes.fit import accuracy, fit_classes
 from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
@@ -31,10 +30,6 @@ PLACES = 0.5  # standard deviation at the start; with the usual 0.02 these few s
 
 Attention = Callable[[int], nn.Module]  # width; answers (query, key, value, need_weights=...)
 Pair = Callable[[int, int], nn.Module]  # width, hidden
-
-
-def load(folder: Path | None) -> Images:
-    return data.digits() if folder is None else folders.images(folder)
 
 
 def arms(images: Images) -> list[Arm]:
@@ -122,7 +117,7 @@ RECIPE = Recipe(
     wanted="CIFAR-10 (binary), MNIST (idx), class folders of images, such as ImageNet's",
     minutes=3,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
-    load=load,
+    load=folders.digits_or_images,
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01),

@@ -4,7 +4,7 @@
     start.py    the start of a child process: it ends with its parent, and at its time limit
     trial, load, memory, run, steady, work, facts   the probes: each answers one question
     rounds.py   the timing loop of steady.py; stats.py: medians and intervals
-    machine.py, heat.py, executed.py, null_model.py   what probes read and use
+    machine.py, heat.py (sysfs.py reads for both), executed.py, null_model.py   what probes read and use
 
 Imports the files of runtime/ and no other folder of it.
 """

@@ -8,12 +8,12 @@ missing         why a value is None, by name
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgefc.runtime.probes import sysfs
+
 _THERMAL = Path("/sys/class/thermal")
-_CPUS = Path("/sys/devices/system/cpu")
 # The firmware of a Raspberry Pi; bits 0 to 3 are the present: under-voltage, capped, throttled, soft limit of heat.
 _FIRMWARE = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 _NOW = 0xF
@@ -31,12 +31,12 @@ def state() -> dict[str, Any]:
 
 def temperature_c() -> float | None:
     """Zones that report nonsense (not between -40 and 200 degrees) are passed over."""
-    degrees = (text / 1000 for text in _numbers(_THERMAL, "thermal_zone*/temp"))
+    degrees = (text / 1000 for text in sysfs.numbers(_THERMAL, "thermal_zone*/temp"))
     return max((value for value in degrees if -40 < value < 200), default=None)
 
 
 def _frequency_hz() -> int | None:
-    return min((khz * 1000 for khz in _numbers(_CPUS, "cpu[0-9]*/cpufreq/scaling_cur_freq")), default=None)
+    return min((khz * 1000 for khz in sysfs.numbers(sysfs.CPUS, "cpu[0-9]*/cpufreq/scaling_cur_freq")), default=None)
 
 
 def _throttled() -> bool | None:
@@ -44,15 +44,5 @@ def _throttled() -> bool | None:
         return bool(int(_FIRMWARE.read_text(), 16) & _NOW)
     except (OSError, ValueError):
         pass
-    states = [int(number) for number in _numbers(_THERMAL, "cooling_device*/cur_state", of="cpufreq")]
+    states = list(sysfs.numbers(_THERMAL, "cooling_device*/cur_state", of="cpufreq"))
     return any(states) if states else None
-
-
-def _numbers(folder: Path, pattern: str, of: str = "") -> Iterator[int]:
-    """The numbers in files that can be read; `of` must stand in the file `type` beside each."""
-    for path in sorted(folder.glob(pattern)):
-        try:
-            if of in (path.with_name("type").read_text() if of else ""):
-                yield int(path.read_text())
-        except (OSError, ValueError):
-            continue

@@ -10,13 +10,13 @@ import platform
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
 import edgefc
+from edgefc.runtime.probes import sysfs
 
 # /proc/cpuinfo's names for the instruction sets that matrix kernels choose between, and ours.
 _FEATURES: Mapping[str, str] = {
@@ -25,7 +25,6 @@ _FEATURES: Mapping[str, str] = {
     "neon": "neon", "asimd": "neon", "asimddp": "dotprod", "asimdhp": "fp16", "i8mm": "i8mm",
     "sve": "sve", "sme": "sme",
 }  # fmt: skip
-_CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _NO_CPUFREQ = "the kernel shows no cpufreq (usual in virtual machines)"
 
 
@@ -46,16 +45,18 @@ def environment() -> dict[str, Any]:
     only_linux = "it is read from /proc, which this system does not fill"
     return {
         "machine": platform.machine() or "unknown",
-        "board": fact("board", _board, "neither a device tree nor DMI names one"),
-        "virtual": fact("virtual", lambda: "hypervisor" in _cpuinfo()["flags"].split(), "the CPU has no flag for it"),
+        "board": fact("board", sysfs.board, "neither a device tree nor DMI names one"),
+        "virtual": fact(
+            "virtual", lambda: "hypervisor" in sysfs.cpuinfo()["flags"].split(), "the CPU has no flag for it"
+        ),
         "emulated": fact("emulated", _emulated, only_linux),
         "cpu": fact("cpu", _cpu, only_linux),
         "features": fact("features", _features, only_linux),
         "cores": os.cpu_count() or 1,
         "usable_cores": fact("usable_cores", lambda: len(os.sched_getaffinity(0)), "the system does not tell"),
-        "governor": fact("governor", lambda: (_CPUFREQ / "scaling_governor").read_text().strip(), _NO_CPUFREQ),
-        "frequency_hz": fact("frequency_hz", lambda: _khz("scaling_cur_freq"), _NO_CPUFREQ),
-        "max_frequency_hz": fact("max_frequency_hz", lambda: _khz("cpuinfo_max_freq"), _NO_CPUFREQ),
+        "governor": fact("governor", sysfs.governor, _NO_CPUFREQ),
+        "frequency_hz": fact("frequency_hz", lambda: sysfs.frequency_hz("scaling_cur_freq"), _NO_CPUFREQ),
+        "max_frequency_hz": fact("max_frequency_hz", lambda: sysfs.frequency_hz("cpuinfo_max_freq"), _NO_CPUFREQ),
         "memory_bytes": fact("memory_bytes", _memory_bytes, "the system does not tell"),
         "load_1min": fact("load_1min", lambda: os.getloadavg()[0], "the system does not tell"),
         "os": f"{platform.system()} {platform.release()}",
@@ -69,21 +70,15 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _cpuinfo() -> dict[str, str]:
-    """/proc/cpuinfo of the first core."""
-    first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _emulated() -> bool:
+def _emulated() -> bool | None:
     """Whether the kernel describes an x86 CPU to a program built for another one, as under qemu-user."""
-    return "vendor_id" in _cpuinfo() and platform.machine() not in ("x86_64", "i686", "i386", "AMD64")
+    info = sysfs.cpuinfo()
+    return None if not info else "vendor_id" in info and platform.machine() not in ("x86_64", "i686", "i386", "AMD64")
 
 
 def _cpu() -> str | None:
     """x86 has a name; arm has an implementer and a part number, which is what the kernel knows."""
-    info = _cpuinfo()
+    info = sysfs.cpuinfo()
     if name := info.get("model name") or info.get("Model"):
         return name
     if "CPU part" in info:
@@ -92,22 +87,7 @@ def _cpu() -> str | None:
 
 
 def _features() -> tuple[str, ...]:
-    info = _cpuinfo()
-    flags = (info.get("flags") or info.get("Features", "")).split()
-    return tuple(dict.fromkeys(_FEATURES[flag] for flag in flags if flag in _FEATURES))
-
-
-def _board() -> str | None:
-    for path in ("/proc/device-tree/model", "/sys/class/dmi/id/product_name"):
-        try:
-            return Path(path).read_text(errors="replace").strip("\0 \n")
-        except OSError:
-            continue
-    return None
-
-
-def _khz(name: str) -> int:
-    return int((_CPUFREQ / name).read_text()) * 1000
+    return tuple(dict.fromkeys(_FEATURES[flag] for flag in sysfs.flags() if flag in _FEATURES))
 
 
 def _memory_bytes() -> int:

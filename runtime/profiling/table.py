@@ -7,7 +7,7 @@ row says so, and so does a line below it.
 from collections.abc import Iterator
 
 from edgefc.runtime.profiling.names import numbered
-from edgefc.runtime.profiling.parts import Cell, Config, Speed
+from edgefc.runtime.profiling.parts import Cell, Config, Environment, Speed
 from edgefc.runtime.profiling.record import Record
 from edgefc.screen import out
 from edgefc.tables import print_table
@@ -98,10 +98,9 @@ def _not_compared(record: Record, prefix: str) -> Iterator[str]:
 
 def _caption(record: Record, prefix: str) -> Iterator[str]:
     env = record.environment
-    kind = ", emulated" if record.device.emulated or env.emulated else ", virtual" if env.virtual else ""
     numpy = f", numpy {env.numpy}, Python {env.python}" if env.numpy and env.python else f", {env.implementation}"
     yield (
-        f"{prefix}{env.machine}, {env.cpu or 'unknown CPU'}, {env.cores} cores{kind}; "
+        f"{prefix}{machine_text(env, emulated=record.device.emulated)}; "
         f"onnxruntime {env.onnxruntime}{numpy}, edgefc {env.edgefc}; {_config(record.config)}"
     )
     yield from _fed(record, prefix)
@@ -167,6 +166,16 @@ def _asked(config: Config) -> str:
 
 def _threads(count: int) -> str:
     return f"{count} thread" if count == 1 else f"{count} threads"
+
+
+def machine_text(env: Environment, *, emulated: bool = False) -> str:
+    """Of which kind the machine is: "x86_64, AMD EPYC, 2 cores, virtual"."""
+    kind = ", emulated" if emulated or env.emulated else ", virtual" if env.virtual else ""
+    return f"{processor_text(env.machine, env.cpu)}, {env.cores} cores{kind}"
+
+
+def processor_text(machine: str, cpu: str | None) -> str:
+    return f"{machine}, {cpu or 'unknown CPU'}"
 
 
 def time_text(ns: float) -> str:

@@ -203,7 +203,7 @@ def _lost(attack: Attack, done: Done) -> Outcome | None:
 def _left(attack: Attack, place: Path, before: set[str], done: Done) -> Outcome | None:
     if attack.place not in (*_NAMES, *_VARIABLES) or not place.exists():
         return None
-    kept = {"recipe.json", "demo.json", "trained", mounts.FILLER}
+    kept = {"recipe.json", "trained", mounts.FILLER}
     if done.code == 0 or attack.place in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         kept |= {*_NAMES.values(), "m.onnx.data", "edgefc", ".cache", ".config"}
     new = {name for name in set(os.listdir(place)) - before - kept if attack.place != "PLACE" or name != "found"}

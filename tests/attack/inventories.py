@@ -14,7 +14,7 @@ COUNT = 700
 _GOOD = (
     '# The devices of edgefc\n[devices.kitchen]\nprofile = "pi5"\ntransport = "ssh"\naddress = "kitchen"\n\n'
     '[devices.phone]\ntransport = "adb"\naddress = "0123456789"\n\n'
-    '[devices.box]\ntransport = "emulated"\naddress = "/srv/arm64"\n'
+    '[devices.box]\ntransport = "command"\naddress = "docker exec -i box"\n'
 )
 _VALUES = (
     "1", "-1", "0x10", "1" * 5000, "-" + "9" * 30, "1e400", "nan", "inf", "-inf", "true", "1979-05-27T07:32:00Z",
@@ -23,7 +23,7 @@ _VALUES = (
     '"' + "x" * 100_000 + '"',
     '"""\nmany\nlines\n"""', "[" * 3000, "{a=" * 2000, '"\\x"', '"unended', "1_000", "0b1", "=", "'''", "pi5",
     '"pi5"', '"ssh"',
-    '"adb"', '"emulated"', '"telnet"', '"web"', '"\u202e"', '"\u00e9"', "1979-13-45", "99999-01-01", "+1.0e+99999",
+    '"adb"', '"command"', '"telnet"', '"web"', '"\u202e"', '"\u00e9"', "1979-13-45", "99999-01-01", "+1.0e+99999",
 )  # fmt: skip
 _KEYS = (
     "devices", "devices.kitchen", "devices.local", "devices.web", 'devices."a b"', 'devices.""', 'devices."\\u001b[2J"',

@@ -11,17 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from edgefc.catalogue import Called, entries
-from edgefc.devices import inventory, userland
+from edgefc.devices import inventory
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.remote import Remote
-from edgefc.devices.transports.emulated import EmulatedTransport
 from edgefc.devices.transports.ssh import SshTransport
-from edgefc.errors import DeviceError
 from edgefc.export import export
 from edgefc.runtime import Session, profile
 from edgefc.runtime.inputs import Wanted, feeds_for
 from edgefc.runtime.native import build
 from edgefc.runtime.profiling.table import show
+from tests.support import userland
 from tests.support.sshd import Sshd, clean
 
 pytestmark = pytest.mark.slow
@@ -128,10 +127,10 @@ def test_a_record_says_emulated_and_so_does_its_table(
 
 
 def test_the_folder_without_ssh(root: Path) -> None:
-    """The emulated transport: the same agent, in the folder itself."""
+    """The command transport: the same agent, in the folder itself."""
     home = root / "tmp/edgefc-test-direct"
     home.mkdir(exist_ok=True)
-    transport = EmulatedTransport("arm", root, home="/tmp/edgefc-test-direct")
+    transport = userland.transport(root, "/tmp/edgefc-test-direct")
     try:
         with Board(transport, start_s=START_S) as connection:
             facts = connection.call("check", silence_s=START_S)
@@ -140,9 +139,3 @@ def test_the_folder_without_ssh(root: Path) -> None:
 
     assert (facts["machine"], facts["native"]) == ("aarch64", False)
     assert facts["onnxruntime"]
-
-
-def test_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("EDGEFC_ARM64_ROOT", str(tmp_path / "none"))
-    with pytest.raises(DeviceError, match=r"cannot reach arm: .* Make it with"):
-        Board(EmulatedTransport("arm", tmp_path / "none"))

@@ -41,13 +41,14 @@ def test_written_and_read_back(home: Path) -> None:
 
 def test_by_the_command(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devices", "add", "kitchen", "--profile", "pi5", "--ssh", "k1"]) == 0
-    assert main(["devices", "add", "box", "--emulated", "/srv/arm64"]) == 0
+    assert main(["devices", "add", "box", "--command", "docker exec -i box"]) == 0
     assert main(["devices"]) == 0
     assert main(["devices", "remove", "kitchen"]) == 0
 
     out = capsys.readouterr().out
     assert f"kitchen is written to {home}/edgefc/devices.toml." in out
-    assert re.search(r"^kitchen +pi5 +ssh +k1 *$", out, re.M) and re.search(r"^box +emulated +/srv/arm64 *$", out, re.M)
+    assert re.search(r"^kitchen +pi5 +ssh +k1 *$", out, re.M)
+    assert re.search(r"^box +command +docker exec -i box *$", out, re.M)
     assert list(inventory.devices()) == ["box"]
 
 
@@ -62,11 +63,22 @@ def test_an_alias_is_no_option_and_no_program(alias: str, capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     ("transport", "address"),
-    [("adb", "-s"), ("adb", "a b"), ("emulated", "relative"), ("emulated", "/srv/../etc"), ("emulated", "/a'b")],
+    [
+        ("adb", "-s"),
+        ("adb", "a b"),
+        ("command", ""),
+        ("command", "-c x"),
+        ("command", "sh -c 'id'"),
+        ("command", "a  b"),
+        ("command", "a;b"),
+        ("command", "a $HOME"),
+        ("command", "a\nb"),
+        ("command", "x" * 401),
+    ],
 )
-def test_other_addresses(transport: str, address: str) -> None:
-    with pytest.raises(UsageError, match=r"is not (a serial of adb devices|the path of a folder)"):
-        inventory.add("x", Device(transport=transport, address=address))
+def test_other_addresses(transport: inventory.Transport, address: str) -> None:
+    with pytest.raises(UsageError, match=r"is not (a serial of adb devices|a command of plain words)|at most 400"):
+        inventory.add("x", inventory.made(None, transport, address))
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,15 @@ from typing import Any
 
 import pytest
 
-from edgefc.devices import userland
 from edgefc.devices.agent import holder
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.remote import Remote
 from edgefc.devices.transports.base import Transport
-from edgefc.devices.transports.emulated import EmulatedTransport
 from edgefc.devices.transports.local import LocalTransport
 from edgefc.devices.transports.ssh import SshTransport
 from edgefc.errors import DeviceError, ModelError
 from edgefc.runtime.probes import ends
-from tests.support import onnx_models
+from tests.support import onnx_models, userland
 from tests.support.boards import endless, home, processes
 from tests.support.sshd import Sshd, children, clean
 
@@ -151,7 +149,7 @@ class Case:
         return found
 
 
-@pytest.fixture(params=["local", "ssh", "emulated"])
+@pytest.fixture(params=["local", "ssh", "command"])
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     mark = f"EDGEFC_TEST_KILLS={os.getpid()}"
     name, value = mark.split("=")
@@ -171,14 +169,9 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
             pytest.skip(f"NOT TESTED on arm64: {userland.missing()}")
         (root / "tmp/edgefc-test-kills").mkdir(exist_ok=True)
         inside = "/tmp/edgefc-test-kills"
-        code = (
-            "from edgefc.devices.transports.emulated import EmulatedTransport as T\n"
-            f"device = T('arm', Path({str(root)!r}), home={inside!r})"
-        )
+        code = f"from tests.support import userland\ndevice = userland.transport(Path({str(root)!r}), {inside!r})"
         try:
-            yield Case(
-                EmulatedTransport("arm", root, home=inside), code, root / inside[1:] / ".cache/edgefc", inside, {}
-            )
+            yield Case(userland.transport(root, inside), code, root / inside[1:] / ".cache/edgefc", inside, {})
         finally:
             subprocess.run(["rm", "-rf", str(root / inside[1:])], check=True)
 
@@ -186,7 +179,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT])
 def test_a_host_that_is_killed(case: Case, tmp_path: Path, number: signal.Signals) -> None:
-    if case.transport.emulated and number != signal.SIGKILL:
+    if case.transport.kind == "command" and number != signal.SIGKILL:
         pytest.skip("emulated: one signal, the hardest, since each takes 20 s")
     model = endless(tmp_path / "m.onnx")
     command = [sys.executable, "-c", HOST.format(device=case.code), str(model)]

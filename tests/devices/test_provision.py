@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from edgefc.cli import main
-from edgefc.devices import inventory, userland
+from edgefc.devices import inventory
 from edgefc.devices.board import provision as provisioning
 from edgefc.devices.board.answers import Facts
 from edgefc.devices.board.check import check, facts_of
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.provision import Provisioned, fetch, provision
 from edgefc.devices.transports.base import Transport
-from edgefc.devices.transports.emulated import EmulatedTransport
 from edgefc.errors import DeviceError
 from tests.devices.test_check import GOOD
+from tests.support import userland
 from tests.support.boards import bare, wheel
 from tests.support.sshd import Sshd, clean
 
@@ -182,7 +182,7 @@ def test_an_arm64_system_without_packages() -> None:
     def run(*words: str) -> None:
         subprocess.run(userland.command(userland.place(), words), check=True)
 
-    board = EmulatedTransport("arm", userland.place(), home=there)
+    board = userland.transport(userland.place(), there)
     board.python = f"{there}/python/bin/python3"
     try:
         run("python3", "-m", "venv", "--without-pip", f"{there}/python")

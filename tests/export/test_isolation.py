@@ -277,11 +277,11 @@ def test_sizes_beyond_what_python_reads() -> None:
     """Python reads numbers of up to 4,300 digits."""
     for text in ("9" * 5000 + "x8", "1" * 30 + "x8"):
         with pytest.raises(UsageError, match=r"--input .* is larger than memory|is not SHAPE") as caught:
-            load_model("edgefc.demo.models:dense", None, [text])
+            load_model("edgefc.recipes.digits_mlp:dense", None, [text])
         assert len(str(caught.value)) < 300
 
 
 def test_the_seeded_example_is_a_normal_array() -> None:
-    _, (x,) = load_model("edgefc.demo.models:dense", None, ["2x64"])
+    _, (x,) = load_model("edgefc.recipes.digits_mlp:dense", None, ["2x64"])
 
     np.testing.assert_array_equal(x.numpy(), torch.randn(2, 64, generator=torch.Generator().manual_seed(0)).numpy())

@@ -13,8 +13,8 @@ from edgefc.cli import main
 from edgefc.recipes.findings import sentences
 from edgefc.recipes.found import recipe, recipes
 from edgefc.recipes.measured import measured, summary
-from edgefc.recipes.page import page
 from edgefc.recipes.results import Results
+from tests.recipes.page import page
 from tests.recipes.test_data import write_mnist
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_a_recipe_is_published(name: str) -> None:
 
 
 def test_the_page_follows_from_the_results() -> None:
-    """python -m edgefc.recipes.page > edgefc/recipes/README.md"""
+    """python -m tests.recipes.page > edgefc/recipes/README.md"""
     assert (ROOT / "edgefc/recipes/README.md").read_text(encoding="utf-8") == page()
     assert summary("absent") == "not measured"
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from edgefc.errors import UsageError
 from edgefc.layers.eugen.linear import EUGenLinear
-from edgefc.recipes import eugen_distill, eugen_siren
+from edgefc.recipes import data, eugen_distill, eugen_siren
 from edgefc.recipes.harness import repeatable
 from edgefc.recipes.recipe import Job
 from edgefc.recipes.sizes import numbers
@@ -99,7 +99,7 @@ def test_one_picture_of_the_users_is_too_few(tmp_path: Path) -> None:
 
 
 def test_what_is_compared_is_of_one_size() -> None:
-    sizes = {arm.name: numbers(arm.build(0)) for arm in eugen_distill.arms(eugen_distill.load(None))}
+    sizes = {arm.name: numbers(arm.build(0)) for arm in eugen_distill.arms(data.digits())}
 
     assert sizes["EUGen 16, closed form"] == sizes["low rank 8, closed form"]
     assert sizes["EUGen 64, closed form"] == sizes["EUGen gelu 64, closed form"] == sizes["low rank 32, closed form"]
@@ -125,7 +125,7 @@ def test_the_low_rank_middle_is_the_best_of_its_rank() -> None:
 
 def test_every_arm_of_a_seed_has_the_same_teacher() -> None:
     """And only the middle differs from it, whose error is measured on its outputs."""
-    images = eugen_distill.load(None)
+    images = data.digits()
     models, errors = {}, {}
     for arm in eugen_distill.arms(images):
         with repeatable(len(arm.name)):  # whatever was drawn before

@@ -1,4 +1,4 @@
-"""Models run by the arm64 onnxruntime in the arm64 folder (devices/userland.py), many in one process."""
+"""Models run by the arm64 onnxruntime in the arm64 folder (userland.py), many in one process."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgefc.devices import userland
+from tests.support import userland
 
 LIMIT_S = 600
 

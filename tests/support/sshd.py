@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefc.devices import userland
+from tests.support import userland
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgefc.devices import userland
 from edgefc.runtime import native
 from edgefc.runtime.probes.machine import environment
+from tests.support import userland
 from tests.support.native_fuzz import VARIANTS, runnable
 
 ROOT = Path(__file__).resolve().parents[2]

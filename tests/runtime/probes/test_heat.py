@@ -8,13 +8,13 @@ import pytest
 
 from edgefc.devices.agent import main
 from edgefc.devices.agent.lines import Lines
-from edgefc.runtime.probes import heat
+from edgefc.runtime.probes import heat, sysfs
 
 
 @pytest.fixture
-def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(heat, "_THERMAL", tmp_path / "thermal")
-    monkeypatch.setattr(heat, "_CPUS", tmp_path / "cpus")
+    monkeypatch.setattr(sysfs, "CPUS", tmp_path / "cpus")
     monkeypatch.setattr(heat, "_FIRMWARE", tmp_path / "get_throttled")
     return tmp_path
 
@@ -24,18 +24,18 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_a_machine_that_tells_nothing(sysfs: Path) -> None:
+def test_a_machine_that_tells_nothing(kernel: Path) -> None:
     found = heat.state()
 
     assert (found["temperature_c"], found["frequency_hz"], found["throttled"]) == (None, None, None)
     assert set(found["missing"]) == {"temperature_c", "frequency_hz", "throttled"}
 
 
-def test_the_hottest_zone_and_the_slowest_core(sysfs: Path) -> None:
+def test_the_hottest_zone_and_the_slowest_core(kernel: Path) -> None:
     for zone, text in enumerate(("41500\n", "63200\n", "-274000\n", "nonsense", "250000")):
-        write(sysfs / f"thermal/thermal_zone{zone}/temp", text)
+        write(kernel / f"thermal/thermal_zone{zone}/temp", text)
     for core, khz in enumerate((1500000, 600000)):
-        write(sysfs / f"cpus/cpu{core}/cpufreq/scaling_cur_freq", f"{khz}\n")
+        write(kernel / f"cpus/cpu{core}/cpufreq/scaling_cur_freq", f"{khz}\n")
 
     assert heat.state() == {
         "temperature_c": 63.2, "frequency_hz": 600_000_000, "throttled": None,
@@ -44,20 +44,20 @@ def test_the_hottest_zone_and_the_slowest_core(sysfs: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "throttled"), [("0", False), ("50000", False), ("50005", True), ("4", True)])
-def test_a_firmware_that_tells(sysfs: Path, text: str, throttled: bool) -> None:
+def test_a_firmware_that_tells(kernel: Path, text: str, throttled: bool) -> None:
     """Bits 16 and up are of the past."""
-    write(sysfs / "get_throttled", f"{text}\n")
+    write(kernel / "get_throttled", f"{text}\n")
 
     assert heat.state()["throttled"] is throttled
 
 
 @pytest.mark.parametrize(("state", "throttled"), [("0", False), ("3", True)])
-def test_a_cooling_device_of_the_processor(sysfs: Path, state: str, throttled: bool) -> None:
+def test_a_cooling_device_of_the_processor(kernel: Path, state: str, throttled: bool) -> None:
     """A fan that runs holds nothing back."""
-    write(sysfs / "thermal/cooling_device0/type", "cpufreq-cpu0\n")
-    write(sysfs / "thermal/cooling_device0/cur_state", state)
-    write(sysfs / "thermal/cooling_device1/type", "pwm-fan\n")
-    write(sysfs / "thermal/cooling_device1/cur_state", "4")
+    write(kernel / "thermal/cooling_device0/type", "cpufreq-cpu0\n")
+    write(kernel / "thermal/cooling_device0/cur_state", state)
+    write(kernel / "thermal/cooling_device1/type", "pwm-fan\n")
+    write(kernel / "thermal/cooling_device1/cur_state", "4")
 
     assert heat.state()["throttled"] is throttled
 

@@ -55,7 +55,7 @@ def test_a_machine_without_proc_is_described_all_the_same(monkeypatch: pytest.Mo
 
 def test_an_emulated_cpu_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """qemu-user shows an aarch64 program the host's x86 /proc/cpuinfo."""
-    monkeypatch.setattr(machine, "_cpuinfo", lambda: {"vendor_id": "AuthenticAMD", "flags": "avx2"})
+    monkeypatch.setattr(machine.sysfs, "cpuinfo", lambda: {"vendor_id": "AuthenticAMD", "flags": "avx2"})
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
 
     assert machine.environment()["emulated"] is True

@@ -1,6 +1,6 @@
-"""README.md of this folder, from the results in measured/:
+"""edgefc/recipes/README.md, from the results in measured/ beside it:
 
-python -m edgefc.recipes.page > edgefc/recipes/README.md
+python -m tests.recipes.page > edgefc/recipes/README.md
 """
 
 import sys
@@ -14,11 +14,13 @@ HEAD = """\
 # Recipes
 
 Small experiments, one for each layer family: a structured layer, the dense layer it replaces, and a plain layer of as
-many parameters, on data that Python packages ship. Written by `python -m edgefc.recipes.page` from the results in
+many parameters, on data that Python packages ship. Written by `python -m tests.recipes.page` from the results in
 [measured](measured); each is the `summary.json` that the command left in its folder.
 
     pip install 'edgefc[recipes]'
     edgefc recipe --list
+
+`edgefc demo` runs digits-mlp, then exports and profiles its models.
 
 Small data shows that a layer trains and what it costs in size. It does not reproduce a paper.
 """

@@ -1,4 +1,4 @@
-"""An arm64 Debian folder on this machine, run by qemu: python -m edgefc.devices.userland [--folder DIR]
+"""For tests: an arm64 Debian folder on this machine, run by qemu: python -m tests.support.userland [--folder DIR]
 
 What runs in it runs arm64 machine code, onnxruntime's arm64 wheel among it, so its answers are those of a board. Its
 speed is qemu's and says nothing about any board, and its memory holds qemu and the code that qemu makes besides.
@@ -25,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgefc import folders
+from edgefc.devices.transports.command import CommandTransport
 from edgefc.errors import DeviceError, EdgefcError, UsageError, first_line, reason_of, shortened
 from edgefc.screen import Parser, err, out, run
 
@@ -78,10 +79,10 @@ def missing(root: Path | None = None) -> str | None:
     if absent := _absent():
         return f"the arm64 folder needs {absent}."
     if _stamp(root) != _wanted():
-        make = "python -m edgefc.devices.userland" + ("" if root == place() else f" --folder {root}")
+        make = "python -m tests.support.userland" + ("" if root == place() else f" --folder {root}")
         return f"{root} holds no arm64 folder of these versions. Make it with: {make}"
     if not _registered():
-        return "arm64 programs do not run here since the last start. Run again: python -m edgefc.devices.userland"
+        return "arm64 programs do not run here since the last start. Run again: python -m tests.support.userland"
     return None
 
 
@@ -105,6 +106,11 @@ def command(
         raise UsageError(f"{bad[0]!r} is no name of an environment variable. Use letters, digits and underscores.")
     pairs = [f"{name}={value}" for name, value in variables.items()]
     return mounted(root, ["env", "-i", *pairs, "chroot", str(root), *argv], share)
+
+
+def transport(root: Path, home: str) -> CommandTransport:
+    """The device "arm": the folder, reached without ssh. `home` is the home of its user there."""
+    return CommandTransport("arm", command(root, [], {"HOME": home}))
 
 
 def mounted(root: Path, argv: Sequence[str], share: Path | None = None) -> list[str]:
@@ -185,7 +191,7 @@ def _step(what: str, argv: Sequence[str], log: Path) -> None:
     err(f"arm64 folder: {what} ...")
     with log.open("ab") as output:
         try:
-            done = subprocess.run(  # noqa: S603  no shell; only names of this file
+            done = subprocess.run(
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=_LIMIT_S
             ).returncode
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -237,7 +243,7 @@ def _register() -> None:
     try:
         if not (_BINFMT / "register").exists():
             mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT)]
-            subprocess.run(mount, check=True, capture_output=True)  # noqa: S603
+            subprocess.run(mount, check=True, capture_output=True)
         if (_BINFMT / "qemu-aarch64").exists():  # without F, or disabled
             (_BINFMT / "qemu-aarch64").write_text("-1")
         (_BINFMT / "register").write_bytes(_RULE.read_bytes().strip())
@@ -262,7 +268,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the folder and print where it is."""
-    parser = Parser(prog="python -m edgefc.devices.userland", description=(__doc__ or "").split(": ")[0])
+    parser = Parser(prog="python -m tests.support.userland", description=(__doc__ or "").split(": ")[0])
     parser.add_argument("--folder", type=Path, metavar="DIR", help="default: edgefc/arm64 in the user's cache")
     try:
         out(build((parser.parse_args(argv).folder or place()).absolute()))

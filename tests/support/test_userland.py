@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgefc.devices import userland
 from edgefc.errors import DeviceError, UsageError
+from tests.support import userland
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_folder_of_other_versions_or_none(ready: Path, stamp: str | None) -> N
 
     assert userland.folder() is None
     assert userland.missing() == (
-        f"{ready} holds no arm64 folder of these versions. Make it with: python -m edgefc.devices.userland"
+        f"{ready} holds no arm64 folder of these versions. Make it with: python -m tests.support.userland"
     )
 
 

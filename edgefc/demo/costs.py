@@ -1,0 +1,90 @@
+"""In what each file of a record costs more or less than the first, and only what the measurements carry.
+
+latency       a 95 % interval of the speed, in the same rounds
+load time     every launch of one on the same side of every launch of the other
+peak memory   further apart than the peaks of one and the same model
+file size     counted, so any difference is one
+"""
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Literal, NamedTuple
+
+from edgefc.runtime import Record
+from edgefc.runtime.profiling.parts import Cell, Speed
+from edgefc.runtime.profiling.table import bytes_text, name_of, time_text
+
+Verdict = Literal["better", "worse", "undecided"]
+
+
+class Cost(NamedTuple):
+    """One quantity of a file against that of the first, with the figures behind the verdict."""
+
+    quantity: str
+    verdict: Verdict
+    figures: str
+
+
+def sentences(record: Record) -> list[str]:
+    """One for each file but the first."""
+    return [_sentence(record, model) for model in range(1, len(record.models))]
+
+
+def costs(record: Record, model: int) -> list[Cost]:
+    """Of the file with that index."""
+    own, first = (record.models[each].all_bytes for each in (model, 0))
+    ratio = f"{first / own:.3g} times smaller" if own < first else f"{own / first:.3g} times that size"
+    return [
+        *(_latency(speed) for speed in record.speeds if speed.model == model),
+        _load(_launches(record, model), _launches(record, 0)),
+        *_memory(record, _cells(record, model)[0], _cells(record, 0)[0]),
+        Cost("file size", _verdict(own - first, own - first), ratio),
+    ]
+
+
+def _sentence(record: Record, model: int) -> str:
+    said: dict[Verdict, str] = {"worse": "worse in", "better": "better in", "undecided": "not shown to differ in"}
+    found = costs(record, model)
+    parts = []
+    for verdict, words in said.items():
+        if which := [f"{cost.quantity} ({cost.figures})" for cost in found if cost.verdict == verdict]:
+            parts.append(f"{words} {', '.join(which)}")
+    return f"{name_of(record, model)} against {name_of(record, 0)}: {'; '.join(parts)}."
+
+
+def _latency(speed: Speed) -> Cost:
+    quantity = f"latency at batch {speed.batch}"
+    if speed.low is None or speed.high is None:
+        return Cost(quantity, "undecided", "too few rounds")
+    figures = f"{speed.median:.3g} times as fast, {speed.low:.3g} to {speed.high:.3g}"
+    return Cost(quantity, _verdict(1 - speed.high, 1 - speed.low), figures)
+
+
+def _load(own: list[int], first: list[int]) -> Cost:
+    figures = f"{time_text(median(own))} against {time_text(median(first))}"
+    if min(len(own), len(first)) < 2:
+        return Cost("load time", "undecided", f"{figures}, one launch")
+    return Cost("load time", _verdict(min(own) - max(first), max(own) - min(first)), figures)
+
+
+def _memory(record: Record, own: Cell, first: Cell) -> Iterator[Cost]:
+    peaks = [memory.peak_bytes for baseline in record.baselines for memory in baseline.memory]
+    if own.peak_above_baseline_bytes is None or first.peak_above_baseline_bytes is None or not peaks:
+        return
+    excess, noise = own.peak_above_baseline_bytes - first.peak_above_baseline_bytes, max(peaks) - min(peaks)
+    figures = f"{bytes_text(own.peak_above_baseline_bytes)} against {bytes_text(first.peak_above_baseline_bytes)}"
+    yield Cost("peak memory", _verdict(excess - noise, excess + noise), figures)
+
+
+def _cells(record: Record, model: int) -> list[Cell]:
+    return [cell for cell in record.cells if cell.model == model]
+
+
+def _launches(record: Record, model: int) -> list[int]:
+    """Load times of all launches; the batch size does not matter to them."""
+    return [ns for cell in _cells(record, model) for ns in cell.load.samples_ns]
+
+
+def _verdict(low: float, high: float) -> Verdict:
+    """From the interval of the excess over the first of a quantity of which less is better."""
+    return "worse" if low > 0 else "better" if high < 0 else "undecided"

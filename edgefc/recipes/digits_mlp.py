@@ -1,0 +1,86 @@
+"""digits-mlp: a perceptron n -> 2048 -> 2048 -> classes, ReLU between; the first two layers are of one kind.
+
+The last layer is dense in every arm. The layers are as wide as those of a small device's model, so that their bytes and
+their time can be measured: `edgefc demo` trains this recipe and exports the models of seed 0. No arm has as many
+parameters as another, so the recipe shows what the structured layers keep of the dense one's accuracy, and not whether
+they use their parameters well (circulant-mlp compares that).
+
+The functions dense, circulant and prp make the models of seed 0, untrained, for edgefc verify:
+
+    edgefc verify edgefc-demo/prp-streaming.onnx edgefc.recipes.digits_mlp:prp --weights edgefc-demo/prp.safetensors
+"""
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from edgefc.layers.prp.linear import PRPLinear
+from edgefc.recipes import data, folders
+from edgefc.recipes.circulant_mlp import Layer, circulant_layer, dense_layer, perceptron
+from edgefc.recipes.data import Images
+from edgefc.recipes.fit import accuracy, fit_classes
+from edgefc.recipes.recipe import Arm, Job, Metric, Recipe
+
+WIDTH, STEPS, QUICK_STEPS, ROWS = 2048, 160, 2, 128
+RATES = {"dense": 0.003, "circulant": 0.001, "prp": 0.01}
+
+
+def arms(images: Images) -> list[Arm]:
+    return [Arm(kind, partial(perceptron, layer, images, WIDTH), (RATES[kind],)) for kind, layer in _LAYERS.items()]
+
+
+def train(model: nn.Module, job: Job) -> float:
+    """Percent of held-out images named correctly."""
+    part, held_out = job.data.split(job.seed, tuning=job.tuning)
+    fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, part, ROWS, fused=True)
+    return accuracy(model, held_out)
+
+
+def example(images: Images) -> Tensor:
+    """Test images of seed 0: (8, channels, height, width)."""
+    return images.split(0)[1].x[:8]
+
+
+def dense() -> tuple[nn.Module, Tensor]:
+    """With torch.nn.Linear, and some test digits."""
+    return _untrained("dense")
+
+
+def circulant() -> tuple[nn.Module, Tensor]:
+    """With edgefc.CirculantLinear, and some test digits."""
+    return _untrained("circulant")
+
+
+def prp() -> tuple[nn.Module, Tensor]:
+    """With edgefc.PRPLinear, and some test digits."""
+    return _untrained("prp")
+
+
+def _untrained(kind: str) -> tuple[nn.Module, Tensor]:
+    images = data.digits()
+    return perceptron(_LAYERS[kind], images, WIDTH, 0), example(images)
+
+
+def _prp(n: int, m: int, seed: int) -> nn.Module:
+    return PRPLinear(n, m, seed=seed)
+
+
+_LAYERS: dict[str, Layer] = {"dense": dense_layer, "circulant": circulant_layer, "prp": _prp}
+
+RECIPE = Recipe(
+    name="digits-mlp",
+    paper="Cheng et al. 2015, arXiv 1502.03436; Szorc 2025, arXiv 2512.13480",
+    question="Does a wide perceptron read digits as well when its hidden layers are circulant or PRP?",
+    bundled="scikit-learn's digits",
+    wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
+    minutes=1,
+    metric=Metric("test accuracy", "%", "higher", ".2f"),
+    load=folders.digits_or_images,
+    arms=arms,
+    train=train,
+    rates=(0.001, 0.003, 0.01, 0.03),
+    training=f"Adam, {STEPS} steps of {ROWS} images, the rate falling to zero along a half cosine; the first rate of "
+    "each arm is fixed: the best of 0.001, 0.003, 0.01 and 0.03 on a fifth of the training images held out, with other "
+    "seeds.",
+    example=example,
+)
