@@ -235,7 +235,7 @@ import edgefc.runtime
 from edgefc.errors import UsageError
 assert edgefc.runtime.__file__.startswith({str(site)!r})
 session = edgefc.runtime.Session({str(model)!r})
-print(session.native, session.inputs[0].name)
+print(session.native_variant, session.inputs[0].name)
 try:
     edgefc.runtime.Session({str(model)!r}, native="on")
 except UsageError as error:
@@ -307,7 +307,7 @@ def test_a_board_without_torch(board: Path, tmp_path: Path) -> None:
 
     where = run(board / "python", "-c", "import edgefc; print(edgefc.__file__)", cwd=tmp_path).stdout
     assert str(ROOT) not in where and "site-packages" in where
-    code = "from edgefc.runtime import Session; print(Session('m.onnx').native)"
+    code = "from edgefc.runtime import Session; print(Session('m.onnx').native_variant)"
     assert run(board / "python", "-c", code, cwd=tmp_path).stdout.strip() in ("None", "portable", "avx2", "avx512")
     assert "profile" in run(edgefc, "--help", cwd=tmp_path).stdout
     assert run(edgefc, "--version", cwd=tmp_path).stdout.startswith("edgefc ")

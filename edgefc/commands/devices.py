@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from edgefc.devices.browser.serve import serve
     from edgefc.files import check_writable
+    from edgefc.runtime.profiling.record import Report
     from edgefc.runtime.profiling.table import show
 
     if args.json is not None:
@@ -99,7 +100,7 @@ def _serve(args: argparse.Namespace) -> int:
     record = serve(args.models, host=args.host, port=args.port, **options_of(args))
     show(record)
     if args.json is not None:
-        record.write(args.json)
+        Report.from_records(record).write(args.json)
     return 0
 
 

@@ -64,7 +64,7 @@ def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
     (profile,) = record.profiles
 
     for row in record.rows:
-        assert (profile.cells[row.model].native is not None) == row.kernel.startswith("native"), row
+        assert (profile.cells[row.model].native_variant is not None) == row.kernel.startswith("native"), row
         activations = profile.config.model_settings[row.model].get("activation_dtype")
         assert activations == ("int8" if row.kernel == "native, int8 input" else None)
         assert row.median_ns == profile.cells[row.model].steady.median_ns
