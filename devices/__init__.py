@@ -10,3 +10,38 @@
 
 Imports runtime/, never torch, layers/ or export/.
 """
+
+from typing import TYPE_CHECKING
+
+from edgefc.lazy import lazy
+
+if TYPE_CHECKING:
+    from edgefc.devices.by_name import check as check
+    from edgefc.devices.by_name import estimate as estimate
+    from edgefc.devices.by_name import provision as provision
+    from edgefc.devices.estimating.estimate import Estimate as Estimate
+    from edgefc.devices.inventory import Device as Device
+    from edgefc.devices.inventory import devices as devices
+    from edgefc.devices.many import profile_many as profile_many
+
+_NAMES = {
+    "Device": "edgefc.devices.inventory",
+    "Estimate": "edgefc.devices.estimating.estimate",
+    "check": "edgefc.devices.by_name",
+    "devices": "edgefc.devices.inventory",
+    "estimate": "edgefc.devices.by_name",
+    "profile_many": "edgefc.devices.many",
+    "provision": "edgefc.devices.by_name",
+}
+
+__all__ = [
+    "Device",
+    "Estimate",
+    "check",
+    "devices",
+    "estimate",
+    "profile_many",
+    "provision",
+]
+
+__getattr__, __dir__ = lazy(__name__, _NAMES, "measure")

@@ -29,15 +29,19 @@ reads it, and edgefc.runtime.Record.read reads the record of a single device.
 """
 
 import argparse
+import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from edgefc.options import count, counts, number, real, seconds, shown
+from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import err, reported
 
 if TYPE_CHECKING:
     from edgefc.runtime.profiling.record import Report
+
+TASK, SCHEMAS, EXTRA = "measure", ("profile",), "measure"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
     """What is measured and how, wherever it is."""
     parser.add_argument("--batch", type=counts, metavar="N[,N]", help="size of the open first dimension (default: 1)")
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N[,N]", help="threads per run (default: 1)")
@@ -71,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--time", type=seconds, default=1.0, metavar="SECONDS", help="time spent timing each row (default: 1)"
     )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
-    parser.add_argument("--json", metavar="PATH", help="write the record here")
+    add_json(parser, "the report", nested=nested)
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -88,12 +92,20 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgefc.files import check_writable
+    from edgefc.errors import needs_extra
 
-    if args.json is not None:
-        check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
+    with needs_extra(EXTRA, "edgefc profile"):
+        importlib.import_module("edgefc.runtime.profiling.profiler")
+    check_outputs([args.json], force=args.force, inputs=[*args.models, args.inputs])
     options = options_of(args)
     return _one(args, options) if len(args.device) == 1 else _several(args, options)
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.commands.schema import schema_of
+    from edgefc.runtime import Report
+
+    return schema_of(Report)
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:

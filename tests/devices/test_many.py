@@ -98,7 +98,7 @@ def test_ctrl_c_before_anything_was_finished_keeps_an_earlier_file(
     monkeypatch.setattr(many, "profile_many", interrupted)
     (tmp_path / "r.json").write_text("old")
 
-    assert main(["profile", str(model), "--device", "x,y", "--json", "r.json"]) == 130
+    assert main(["profile", str(model), "--device", "x,y", "--force", "--json", "r.json"]) == 130
     assert (tmp_path / "r.json").read_text() == "old"
 
 

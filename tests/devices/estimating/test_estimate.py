@@ -383,7 +383,7 @@ def test_a_device_of_the_users_own(two: Path, home: Path, capsys: pytest.Capture
         (["--device", "pi9"], "no profile 'pi9'. Profiles are: "),
         (["--device", "plain"], "your device 'plain' was added without a profile. "),
         (["--device", "pi5", "--threads", "5"], "threads is 5; Raspberry Pi 5 has 4 equal cores. Give 1 to 4."),
-        (["--device", "pi5", "--batch", "2", "--inputs", "x.npz"], "--batch and --inputs were both given"),
+        (["--device", "pi5", "--batch", "2", "--inputs", "x.npz"], "batch and inputs were both given"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(
