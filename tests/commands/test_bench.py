@@ -25,6 +25,7 @@ from edgefc.cli import main
 from edgefc.errors import CheckFailed, ShapeError, UsageError
 from edgefc.runtime import Session, native
 from edgefc.runtime.profiling import profiler
+from tests.support.json_schema import assert_valid
 
 LAYERS = ["int8", "low rank", "prp rademacher"]
 
@@ -426,6 +427,7 @@ def test_an_interrupt_keeps_what_was_finished(
 
     out, err = capsys.readouterr()
     assert code == 130 and f"3 rows were finished; they are in {path}" in err and "int8 dynamic" in out
+    assert_valid(path, "bench")
     kept = BenchRecord.read(path)
     assert len(kept.rows) == 3 and kept.unfinished == "it was still under way"
     assert [call["memory"] for call in calls] == [True, False]

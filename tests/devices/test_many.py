@@ -15,6 +15,7 @@ from edgefc.runtime.probes.child import LIMIT_S
 from edgefc.runtime.profiling.runner import Local
 from tests.runtime.profiling.test_profile_turns import Recorded
 from tests.support import onnx_models as models
+from tests.support.json_schema import assert_valid
 
 OPTIONS: dict[str, Any] = {"progress": False}
 
@@ -133,6 +134,7 @@ def test_the_command_shows_one_table_and_writes_one_report(
     out, err = capsys.readouterr()
     report = Report.read("r.json")
     assert code == 3
+    assert_valid("r.json", "profile")
     assert len(report.records) == 2 and len(report.failures) == 1
     assert out.count("the time of a.onnx over the model's in the same rounds on the same device, with") == 1
     assert err == "edgefc profile: broken: the connection was lost. Look whether it is on, and run again.\n"

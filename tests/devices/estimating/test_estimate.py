@@ -35,6 +35,7 @@ from edgefc.runtime import graph
 from edgefc.runtime.probes import work as probe
 from tests.support import onnx_models
 from tests.support.in_process import in_process  # noqa: F401  a fixture
+from tests.support.json_schema import assert_valid
 from tests.support.onnx_models import FLOAT
 
 SIZES = [(1, 1, 1), (1, 7, 13), (5, 13, 7), (3, 384, 768), (2, 768, 384), (64, 32, 1)]
@@ -359,6 +360,7 @@ def test_it_is_called_an_estimate(two: Path, home: Path, capsys: pytest.CaptureF
     assert out.startswith("ESTIMATE, not measured: two.onnx on Raspberry Pi 5, batch 3, 1 thread, portable bodies\n")
     assert re.search(r"^latency \S+ us \(band \S+ us to \S+ us\)$", out, re.M)
     assert "No estimate was checked on this device: it is extrapolated" in out
+    assert_valid(home / "e.json", "estimate")
     assert told["estimate"]["extrapolated"] is True and told["estimate"]["batch"] == 3
     assert told["calibration"]["latency"]["cells"] == Calibration.read().latency.cells
     assert {each["layer"] for each in told["estimate"]["layers"]} == {"0", "1", "2", "3", "4"}
