@@ -1,5 +1,6 @@
 """What a device is and how to reach it. This machine needs neither: edgefc.runtime measures it directly.
 
+    by_name.py     estimate(), check() and provision() of a device by its name
     connect.py     from a name to a runner; many.py: several at once; inventory.py: the user's own devices
     profiles/      facts about kinds of devices, one TOML file each
     board/         this side of a connection to a board, devices check and devices provision
@@ -8,6 +9,7 @@
     browser/       the runner of a browser
     estimating/    estimate(): a device that is not at hand
 
+The names below are imported on first use. Their packages are in the extra [measure].
 Imports runtime/, never torch, layers/ or export/.
 """
 

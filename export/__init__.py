@@ -9,7 +9,7 @@
     model/       the torch model: from a SOURCE, and put back as it was
 
 Imports layers/ and generator/, never runtime/ or devices/: they meet in the file.
-inspecting/ runs without torch, so the names below are imported on first use.
+The names below are imported on first use. inspect() needs onnx, and the others torch too.
 """
 
 from typing import TYPE_CHECKING

@@ -1,10 +1,12 @@
-"""Run .onnx files with onnxruntime, and measure what they cost. Needs numpy and onnxruntime, never torch.
+"""Run .onnx files with onnxruntime, and measure what they cost. Never needs torch.
 
     session.py    Session: a checked, preset onnxruntime session. inputs.py, signature.py, presets.py, operators.py,
                   graph.py and failures.py: what it is fed, what a file asks for, and what onnxruntime says
     probes/       measurements that run in a child process or on a board
     profiling/    profile(): request -> probes -> record -> table
     native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
+
+Session needs numpy and onnxruntime. The other names below need the extra [measure]. All are imported on first use.
 
 Files of this folder import neither probes/ nor profiling/. A file is the only way in from export/: neither folder
 imports the other. devices/ imports this folder.

@@ -9,7 +9,7 @@
     common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as
 
 A family imports common/ and not another family. Only attention/ and tied/attention.py work together.
-Layers do not import ONNX packages, export/ or runtime/.
+Layers do not import ONNX packages, export/ or runtime/. The names below are imported on first use.
 """
 
 from typing import TYPE_CHECKING
