@@ -46,4 +46,5 @@ __all__ = [
     "provision",
 ]
 
-__getattr__, __dir__ = lazy(__name__, _NAMES, "measure")
+if not TYPE_CHECKING:  # type checkers know the names above only
+    __getattr__, __dir__ = lazy(__name__, _NAMES, "measure")

@@ -45,4 +45,5 @@ __all__ = [
     "profile",
 ]
 
-__getattr__, __dir__ = lazy(__name__, _NAMES, "measure")
+if not TYPE_CHECKING:  # type checkers know the names above only
+    __getattr__, __dir__ = lazy(__name__, _NAMES, "measure")

@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None and args.act in (_add, _remove, _provision):
         raise UsageError(f"edgefc devices {args.action} writes no JSON. Leave --json out.")
     with needs_extra(EXTRA, "edgefc devices"):
-        importlib.import_module("edgefc.devices.by_name")
+        for module in ("edgefc.devices.inventory", "edgefc.progress"):
+            importlib.import_module(module)
     return int(args.act(args))
 
 

@@ -69,4 +69,5 @@ __all__ = [
     "TiedFFN",
 ]
 
-__getattr__, __dir__ = lazy(__name__, _NAMES, "torch")
+if not TYPE_CHECKING:  # type checkers know the names above only
+    __getattr__, __dir__ = lazy(__name__, _NAMES, "torch")

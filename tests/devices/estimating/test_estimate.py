@@ -406,3 +406,13 @@ def test_the_page_has_these_figures() -> None:
     for name, each in (("latency", known.latency), ("memory", known.memory)):
         figures = (each.least, each.p10, each.median, each.p90, each.most)
         assert f"| {name} | {each.cells} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |" in page
+
+
+def test_the_python_call(two: Path, home: Path) -> None:
+    """edgefc.devices.estimate() gives what the command shows."""
+    from edgefc.devices import estimate as of_device
+
+    assert main(["estimate", str(two), "--device", "pi5", "--batch", "3", "--json", str(home / "e.json")]) == 0
+    told = json.loads((home / "e.json").read_text())["estimate"]
+
+    assert of_device(two, "pi5", batch=3).seconds == told["seconds"]
