@@ -6,8 +6,8 @@
     address = "kitchen"
 
 address is an alias that the user's ssh configuration resolves, a serial that adb lists, a command, such as
-"docker exec -i box", that runs a program there, or what the transport of another package takes. User names, host addresses and keys stay in the ssh configuration;
-neither they nor anything that a shell would read can be written here.
+"docker exec -i box", that runs a program there, or what the transport of another package takes. User names, host
+addresses and keys stay in the ssh configuration; neither they nor anything that a shell would read can be written here.
 """
 
 import os

@@ -8,7 +8,7 @@ from typing import Any
 from edgefc.devices.connect import HERE, connect
 from edgefc.errors import EdgefcError, UsageError
 from edgefc.runtime.profiling.profiler import profile
-from edgefc.runtime.profiling.record import SCHEMA_VERSION, Failure, Record, Report
+from edgefc.runtime.profiling.record import Failure, Record, Report
 from edgefc.runtime.profiling.request import Paths
 from edgefc.runtime.profiling.runner import Runner
 
@@ -86,10 +86,7 @@ class Fleet:
             and all(isinstance(e, UsageError) for e in self.errors.values())
         ):
             raise next(iter(self.errors.values()))
-        return Report(
-            schema_version=SCHEMA_VERSION,
-            records=tuple(self.kept[name] for name in devices if name in self.kept),
-            failures=tuple(
-                Failure(device=name, sentence=str(self.errors[name])) for name in devices if name in self.errors
-            ),
+        return Report.from_records(
+            *(self.kept[name] for name in devices if name in self.kept),
+            failures=[Failure(device=name, sentence=str(self.errors[name])) for name in devices if name in self.errors],
         )

@@ -1,8 +1,5 @@
 """The edgefc command. Each subcommand is one module in edgefc/commands/.
 
-A command module has a docstring (first line: usage; then what --help prints), add_arguments(parser)
-and run(args) -> exit code. Nothing heavy is imported before run().
-
 Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 hangup
 (SIGHUP). After a signal, what was finished is shown and written, children end, and temporary folders are removed
 (endings.py). A stdout that cannot be written, such as a file on a full disk, makes 0 a 2; a closed pipe changes
@@ -10,15 +7,13 @@ nothing. A record that was asked for is written all the same (screen.py).
 """
 
 import argparse
-import importlib
 import os
-import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import edgefc
-import edgefc.commands
 from edgefc import endings, screen
+from edgefc.commands import modules
 from edgefc.errors import EdgefcError, describe_error, refused_by_system
 from edgefc.runtime.probes.child import OWN_ENVIRONMENT
 from edgefc.screen import Parser, err
@@ -67,20 +62,36 @@ def _command(words: Sequence[str]) -> int:
         return EdgefcError.exit_code
 
 
+TASKS = {
+    "make": "write .onnx files",
+    "check": "read and verify .onnx files",
+    "measure": "measure and predict what they cost",
+    "devices": "list and prepare devices",
+    "learn": "see what there is",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="edgefc", description=edgefc.__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="edgefc", description=edgefc.__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"edgefc {edgefc.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for found in pkgutil.iter_modules(edgefc.commands.__path__):
-        module = importlib.import_module(f"edgefc.commands.{found.name}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help="one of those below")
+    lines: dict[str, list[str]] = {task: [] for task in TASKS}
+    for name, module in modules().items():
         _usage, _, text = (module.__doc__ or "").partition("\n\n")
         sub = commands.add_parser(
-            found.name,
-            help=text.split("\n")[0],
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
+            name, description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
+        lines[module.TASK].append(f"  {name:<9} {text.split(chr(10))[0]}")
+    parser.epilog = _tasks(lines)
     return parser
+
+
+def _tasks(lines: Mapping[str, Sequence[str]]) -> str:
+    """The commands by task."""
+    groups = ("\n".join((f"{task}: {TASKS[task]}", *each)) for task, each in lines.items())
+    return "\n\n".join((*groups, "edgefc COMMAND --help shows the options of a command."))

@@ -11,38 +11,41 @@
     model/       the torch model: from a SOURCE, and put back as it was
 
 Imports layers/ and generator/, never runtime/ or devices/: they meet in the file.
-inspecting/ runs without torch, so the names below are imported on first use.
+The names below are imported on first use. inspect() needs onnx, and the others torch too.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgefc.lazy import lazy
 
 if TYPE_CHECKING:
     from edgefc.export.exporter import ExportReport as ExportReport
     from edgefc.export.exporter import TensorInfo as TensorInfo
     from edgefc.export.exporter import export as export
+    from edgefc.export.inspecting.inspector import Inspection as Inspection
+    from edgefc.export.inspecting.inspector import inspect as inspect
     from edgefc.export.verifying.verifier import VerifyReport as VerifyReport
     from edgefc.export.verifying.verifier import verify as verify
 
 _NAMES = {
-    "ExportReport": "exporter",
-    "TensorInfo": "exporter",
-    "export": "exporter",
-    "VerifyReport": "verifying.verifier",
-    "verify": "verifying.verifier",
+    "ExportReport": "edgefc.export.exporter",
+    "Inspection": "edgefc.export.inspecting.inspector",
+    "TensorInfo": "edgefc.export.exporter",
+    "VerifyReport": "edgefc.export.verifying.verifier",
+    "export": "edgefc.export.exporter",
+    "inspect": "edgefc.export.inspecting.inspector",
+    "verify": "edgefc.export.verifying.verifier",
 }
 
-__all__ = ["ExportReport", "TensorInfo", "VerifyReport", "export", "verify"]
+__all__ = [
+    "ExportReport",
+    "Inspection",
+    "TensorInfo",
+    "VerifyReport",
+    "export",
+    "inspect",
+    "verify",
+]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module 'edgefc.export' has no attribute {name!r}")
-    from edgefc.errors import needs_extra
-
-    with needs_extra("torch", "edgefc.export"):
-        return getattr(importlib.import_module(f"edgefc.export.{_NAMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:  # type checkers know the names above only
+    __getattr__, __dir__ = lazy(__name__, _NAMES, "torch")

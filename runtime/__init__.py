@@ -1,10 +1,12 @@
-"""Run .onnx files with onnxruntime, and measure what they cost. Needs numpy and onnxruntime, never torch.
+"""Run .onnx files with onnxruntime, and measure what they cost. Never needs torch.
 
     session.py    Session: a checked, preset onnxruntime session. inputs.py, signature.py, presets.py, operators.py,
                   graph.py and failures.py: what it is fed, what a file asks for, and what onnxruntime says
     probes/       measurements that run in a child process or on a board
     profiling/    profile(): request -> probes -> record -> table
     native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
+
+Session needs numpy and onnxruntime. The other names below need the extra [measure]. All are imported on first use.
 
 Files of this folder import neither probes/ nor profiling/. A file is the only way in from export/: neither folder
 imports the other. devices/ imports this folder.
@@ -16,19 +18,9 @@ profile() set it, unless it is set already. A program that imports Session sets 
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 """  # fmt: skip
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-# Imported on first use: a probe that counts bytes must not carry pydantic.
-_NAMES = {
-    "Session": "edgefc.runtime.session",
-    "profile": "edgefc.runtime.profiling.profiler",
-    "Record": "edgefc.runtime.profiling.record",
-    "Report": "edgefc.runtime.profiling.record",
-    "Model": "edgefc.runtime.profiling.request",
-}
-
-__all__ = ["Session", "profile", "Record", "Report", "Model"]
+from edgefc.lazy import lazy
 
 if TYPE_CHECKING:
     from edgefc.runtime.profiling.profiler import profile as profile
@@ -37,12 +29,21 @@ if TYPE_CHECKING:
     from edgefc.runtime.profiling.request import Model as Model
     from edgefc.runtime.session import Session as Session
 
+_NAMES = {
+    "Model": "edgefc.runtime.profiling.request",
+    "Record": "edgefc.runtime.profiling.record",
+    "Report": "edgefc.runtime.profiling.record",
+    "Session": "edgefc.runtime.session",
+    "profile": "edgefc.runtime.profiling.profiler",
+}
 
-def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module 'edgefc.runtime' has no attribute {name!r}")
-    return getattr(importlib.import_module(_NAMES[name]), name)
+__all__ = [
+    "Model",
+    "Record",
+    "Report",
+    "Session",
+    "profile",
+]
 
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:  # type checkers know the names above only
+    __getattr__, __dir__ = lazy(__name__, _NAMES, "measure")

@@ -8,11 +8,11 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import onnxruntime as ort
 
-from edgefc.errors import ModelError, UsageError, renamed
+from edgefc.errors import ModelError, UsageError, renamed, shortened, warn_renamed
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.attributes import check_attributes
 from edgefc.runtime import failures
@@ -25,6 +25,8 @@ _NO_INT8 = (
     "activation_dtype is 'int8', and without native kernels, which alone have them, this model cannot run so. "
     "Leave activation_dtype at float32, or see what native='on' says."
 )
+_CALLS = "Call run(feeds), which returns a dict, or run(output_names, feeds), which returns a list."
+_NOT_GIVEN: Any = object()
 
 
 class Session:
@@ -32,11 +34,12 @@ class Session:
 
         session = Session("model.onnx", preset="memory")
         y = session.run({"x": x})["y"]
+        [y] = session.run(["y"], {"x": x})   # as onnxruntime's InferenceSession
 
     Attributes:
         inputs, outputs   TensorInfo: name, dtype, shape
         settings          what the preset and the thread count set, by onnxruntime's names
-        native            the variant of the native kernels that was loaded ("avx512", ...), None for the bodies alone
+        native_variant    the variant of the native kernels that was loaded ("avx512", ...), None for the bodies alone
 
     With native="auto" the kernels are loaded where there are any and the model's types are theirs: onnxruntime takes an
     operator from a library or from the file, for all its nodes, so one layer of float64 makes all run by their bodies.
@@ -91,7 +94,7 @@ class Session:
             raise failures.load_error(self.path, error, others) from None
         if passed_over:
             warnings.warn(f"{self.path} {others}. The file's own functions run instead.", stacklevel=2)
-        self.native = None if chosen is None else chosen[1]
+        self.native_variant = None if chosen is None else chosen[1]
         _give_back()
         try:
             self.inputs: tuple[TensorInfo, ...] = tuple(map(tensor_info_of, self._session.get_inputs()))
@@ -102,23 +105,55 @@ class Session:
         self._quiet = ort.RunOptions()
         self._quiet.log_severity_level = session_options({}).log_severity_level
 
-    def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """The named outputs, or all of them, for one array per input.
+    @property
+    def native(self) -> str | None:
+        """The old name of native_variant, until the next release."""
+        warn_renamed("Session.native", "Session.native_variant")
+        return self.native_variant
 
-        Arrays may have any byte order, memory layout or subclass; tensors of torch, lists and numbers are taken too.
+    @overload
+    def run(self, feeds: Mapping[str, Any], /) -> dict[str, Array]: ...
+    @overload
+    def run(self, *, feeds: Mapping[str, Any]) -> dict[str, Array]: ...
+    @overload
+    def run(self, feeds: Mapping[str, Any], /, *, outputs: Sequence[str]) -> dict[str, Array]: ...
+    @overload
+    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Array]: ...
+
+    def run(
+        self, output_names: Any = _NOT_GIVEN, feeds: Any = None, *, outputs: Sequence[str] | None = None
+    ) -> dict[str, Array] | list[Array]:
+        """Compute the outputs for one array per input.
+
+            session.run(feeds)                  a dict: every output by its name
+            session.run(output_names, feeds)    a list: the named outputs in that order, or all of them for None
+
+        Args:
+            output_names: names of outputs; None or an empty list for all of them.
+            feeds: one array per input, by name. Arrays may have any byte order, memory layout or subclass; tensors of
+                torch, lists and numbers are taken too.
+            outputs: the old way to name the outputs of a dict, until the next release.
 
         Raises:
-            UsageError: the feeds do not fit the inputs, or one has no elements and the model has an operator for which
-                onnxruntime ends the process then.
+            UsageError: the arguments are in another order, the feeds do not fit the inputs, or one has no elements and
+                the model has an operator for which onnxruntime ends the process then.
             ModelError: onnxruntime fails. Some of its operators refuse an input without elements.
         """
+        by_name = output_names is _NOT_GIVEN or (isinstance(output_names, Mapping) and feeds is None)
+        if not by_name:
+            _check_order(output_names, feeds)
+            return self.bound(feeds, output_names)()
+        given = feeds if output_names is _NOT_GIVEN else output_names
+        if given is None:
+            raise UsageError(f"run() was given no feeds. {_CALLS}")
+        if outputs is not None:
+            warn_renamed("run(feeds, outputs=names)", "run(names, feeds), which returns a list")
         names = self._wanted(outputs)
-        values = self.bound(feeds, names)()
-        return dict(zip(names, values))
+        return dict(zip(names, self.bound(given, names)()))
 
-    def bound(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Callable[[], list[Array]]:
+    def bound(self, feeds: Mapping[str, Any], output_names: Sequence[str] | None = None) -> Callable[[], list[Array]]:
         """A run with feeds that were checked once: a function without arguments, for timing. Raises as run() does."""
-        checked, names = check_feeds(feeds, self.inputs), self._wanted(outputs)
+        checked, names = check_feeds(feeds, self.inputs), self._wanted(output_names)
         run, quiet = self._session.run, self._quiet
         empty = _empty(checked)
         if empty is not None:
@@ -135,7 +170,7 @@ class Session:
 
     def _check_empty(self, empty: str) -> None:
         if self._ends is None:
-            domain = None if self.native is None else kernels.DOMAIN
+            domain = None if self.native_variant is None else kernels.DOMAIN
             self._ends = ends_when_empty(self.path, domain) or ""
         if self._ends:
             raise UsageError(
@@ -149,17 +184,37 @@ class Session:
             options.register_custom_ops_library(chosen[0])
         return ort.InferenceSession(os.fspath(self.path), options, **CPU_ONLY)
 
-    def _wanted(self, outputs: Sequence[str] | None) -> list[str]:
+    def _wanted(self, output_names: Sequence[str] | None) -> list[str]:
         known = [port.name for port in self.outputs]
-        if outputs is None:
+        if output_names is None or len(output_names) == 0:
             return known
-        if isinstance(outputs, str):
-            raise UsageError(f"outputs is the string {outputs!r}. Give a list of names: [{outputs!r}].")
-        for name in outputs:
+        if isinstance(output_names, str):
+            raise UsageError(f"output_names is the string {output_names!r}. Give a list of names: [{output_names!r}].")
+        for name in output_names:
             if name not in known:
                 hint = f"{near(name, known)}. Its outputs: {listed(self.outputs)}."
                 raise UsageError(f"the model has no output {name!r}{hint}")
-        return list(outputs)
+        return list(output_names)
+
+
+def _check_order(output_names: Any, feeds: Any) -> None:
+    """
+    Raises:
+        UsageError: these are not output names and feeds, in that order.
+    """
+    if isinstance(output_names, Mapping):
+        what = "feeds twice" if isinstance(feeds, Mapping) else "the feeds first and output names second"
+        raise UsageError(f"run() was given {what}. {_CALLS}")
+    named = output_names is None or isinstance(output_names, str) or _are_names(output_names)
+    if feeds is None:
+        what = "no feeds" if named else f"one argument of type {type(output_names).__name__}"
+        raise UsageError(f"run() was given {what}. {_CALLS}")
+    if not named:
+        raise UsageError(f"output_names is {shortened(repr(output_names), 60)}. Give a list of names, or None for all.")
+
+
+def _are_names(given: Any) -> bool:
+    return isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given)
 
 
 def _empty(feeds: Mapping[str, Array]) -> str | None:

@@ -12,6 +12,7 @@ from edgefc.catalogue.rows import COLUMNS, cells, rows
 from edgefc.cli import main
 from edgefc.export.registry import operators
 from edgefc.recipes.measured import measured
+from tests.support.json_schema import assert_valid
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "edgefc/catalogue/README.md").read_text(encoding="utf-8")
@@ -43,6 +44,7 @@ def test_the_page_is_what_the_command_writes(tmp_path: Path, capsys: pytest.Capt
     """With the versions that constraints.txt pins: bytes of files move with those of torch and onnx."""
     assert main(["layers", "--markdown", str(tmp_path / "page.md"), "--json", str(tmp_path / "rows.json")]) == 0
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == PAGE
+    assert_valid(tmp_path / "rows.json", "layers")
     told = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert [row["layer"] for row in told] == [entry.name for entry in entries()]
     assert "TiedFFN" in capsys.readouterr().out

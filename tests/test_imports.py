@@ -1,5 +1,7 @@
-"""What is loaded when: no torch for what a board does, and one sentence where torch is missing."""
+"""What is loaded when: numpy and onnxruntime are enough for Session, and one sentence names a missing extra."""
 
+import ast
+import importlib
 import json
 import os
 import pkgutil
@@ -14,7 +16,9 @@ from tests.support import onnx_models
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH_SIDE = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "sklearn")
-HEAVY = (*TORCH_SIDE, "numpy", "onnxruntime", "pydantic", "rich", "tqdm")
+MEASURE = ("pydantic", "tqdm", "tomli")
+HEAVY = (*TORCH_SIDE, *MEASURE, "numpy", "onnxruntime")
+PACKAGES = ("edgefc.layers", "edgefc.export", "edgefc.runtime", "edgefc.devices")
 COMMANDS = sorted(module.name for module in pkgutil.iter_modules(edgefc.commands.__path__))
 
 LOADED = """
@@ -62,6 +66,8 @@ except SystemExit as end:
     "code",
     [
         pytest.param("import edgefc; edgefc.__version__; dir(edgefc)", id="import"),
+        pytest.param("\n".join(f"import {name}; dir({name})" for name in PACKAGES), id="import-packages"),
+        pytest.param("from edgefc.cli import main; main(['schema'])", id="list-of-schemas"),
         pytest.param(shows_help("--help"), id="help"),
         pytest.param(shows_help("--version"), id="version"),
         pytest.param("".join(shows_help(name, "--help") for name in COMMANDS), id="help-of-every-command"),
@@ -101,6 +107,12 @@ SENTENCE = "needs the package {!r}, which is not installed. Install it with: pip
         ("demo", "sklearn"),
         ("recipe circulant-mlp", "torch"),
         ("recipe --list", "skimage"),
+        ("profile m.onnx", "pydantic"),
+        ("estimate m.onnx --device pi5", "pydantic"),
+        ("devices", "pydantic"),
+        ("schema profile", "pydantic"),
+        ("schema export", "torch"),
+        ("bench", "torch"),
         ("recipe circulant-mlp", "matplotlib"),
     ],
 )
@@ -113,8 +125,70 @@ def test_commands_without_an_extra(tmp_path: Path, arguments: str, package: str)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"edgefc {arguments.split()[0]}: edgefc")
     extra = {"demo": "demo", "recipe": "recipes"}.get(arguments.split()[0], "torch")
+    extra = "measure" if package in MEASURE else extra
     assert done.stderr.endswith(SENTENCE.format(package, extra) + "\n") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_session_needs_numpy_and_onnxruntime_only(tmp_path: Path) -> None:
+    """Every other package that is installed is refused; what needs one says which extra has it."""
+    onnx_models.matmul(tmp_path / "m.onnx")
+    code = """
+import numpy
+from edgefc.cli import main
+from edgefc.runtime import Session
+from edgefc.errors import MissingExtra
+print(Session("m.onnx").run({"x": numpy.ones((1, 8), "f")})["y"].shape)
+for words in (["--help"], ["--version"]):
+    try:
+        main(words)
+    except SystemExit as end:
+        assert end.code == 0
+assert main(["profile", "m.onnx", "--json", "r.json"]) == 2
+for package, name in (("runtime", "profile"), ("devices", "estimate"), ("export", "inspect"), ("layers", "PRPLinear")):
+    try:
+        getattr(__import__(f"edgefc.{package}", fromlist=["x"]), name)
+    except MissingExtra as error:
+        print(error)
+"""
+    done = run(BLOCKED.format(blocked=(*TORCH_SIDE, *MEASURE), code=code), tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "(1, 4)" and any(line.startswith("measure: ") for line in lines)
+    assert done.stderr == f"edgefc profile: edgefc profile {SENTENCE.format('tqdm', 'measure')}\n"
+    assert lines[-4:] == [
+        f"edgefc.runtime.profile {SENTENCE.format('tqdm', 'measure')}",
+        f"edgefc.devices.estimate {SENTENCE.format('pydantic', 'measure')}",
+        f"edgefc.export.inspect {SENTENCE.format('onnx', 'torch')}",
+        f"edgefc.layers.PRPLinear {SENTENCE.format('torch', 'torch')}",
+    ]
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_public_names(name: str) -> None:
+    """Each name is there, is no submodule, which importing would put in its place, and is known to type checkers."""
+    package = importlib.import_module(name)
+    submodules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
+    typed = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+    assert package.__all__ == sorted(package.__all__) == dir(package)
+    assert set(package.__all__) == typed - {"TYPE_CHECKING", "lazy"}
+    assert not set(package.__all__) & submodules
+    for each in package.__all__:
+        assert getattr(package, each).__module__.startswith(f"{name}."), each
+    with pytest.raises(AttributeError, match=rf"module '{name}' has no attribute 'nothing'"):
+        package.nothing  # noqa: B018
+
+
+def test_layers_are_the_same_from_both_places() -> None:
+    import edgefc.layers
+
+    assert set(edgefc.layers.__all__) <= set(edgefc.__all__)
+    for name in edgefc.layers.__all__:
+        assert getattr(edgefc.layers, name) is getattr(edgefc, name)
 
 
 @pytest.mark.parametrize("name", ["CirculantLinear", "PRPLinear"])

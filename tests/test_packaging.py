@@ -235,7 +235,7 @@ import edgefc.runtime
 from edgefc.errors import UsageError
 assert edgefc.runtime.__file__.startswith({str(site)!r})
 session = edgefc.runtime.Session({str(model)!r})
-print(session.native, session.inputs[0].name)
+print(session.native_variant, session.inputs[0].name)
 try:
     edgefc.runtime.Session({str(model)!r}, native="on")
 except UsageError as error:
@@ -281,9 +281,13 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     text = archive.read(metadata).decode()
 
-    assert {"torch", "demo", "recipes", "all", "dev"} == set(re.findall(r"^Provides-Extra: (.*)$", text, re.M))
+    assert {"measure", "torch", "demo", "recipes", "all", "dev"} == set(
+        re.findall(r"^Provides-Extra: (.*)$", text, re.M)
+    )
     assert re.search(r"^Requires-Dist: torch.*; extra == \"torch\"$", text, re.M)
-    assert not re.search(r"^Requires-Dist: (torch|onnx)\b[^;]*$", text, re.M)
+    required = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", text, re.M)
+    assert sorted(required) == ["numpy", "onnxruntime"]
+    assert re.search(r"^Requires-Dist: edgefc\[measure\]; extra == \"torch\"$", text, re.M)
     assert str(ROOT) not in text
 
 
@@ -299,26 +303,34 @@ def test_site_packages_gains_one_name(board: Path, wheel: Path) -> None:
     assert not any((site / "edgefc" / name).is_symlink() for name in LINKS)
 
 
+def installed(scripts: Path) -> set[str]:
+    found = json.loads(run(scripts / "python", "-m", "pip", "list", "--format=json").stdout)
+    return {package["name"] for package in found}
+
+
 @pytest.mark.slow
-def test_a_board_without_torch(board: Path, tmp_path: Path) -> None:
-    """From a folder that is not the checkout: import, --help, profile; and one sentence for what needs torch."""
+def test_a_base_install_and_then_measure(board: Path, wheel: Path, tmp_path: Path) -> None:
+    """From a folder that is not the checkout: Session, --help, one sentence for profile, and profile with its extra."""
     onnx_models.matmul(tmp_path / "m.onnx")
     edgefc = board / "edgefc"
 
     where = run(board / "python", "-c", "import edgefc; print(edgefc.__file__)", cwd=tmp_path).stdout
     assert str(ROOT) not in where and "site-packages" in where
-    code = "from edgefc.runtime import Session; print(Session('m.onnx').native)"
+    code = "from edgefc.runtime import Session; print(Session('m.onnx').native_variant)"
     assert run(board / "python", "-c", code, cwd=tmp_path).stdout.strip() in ("None", "portable", "avx2", "avx512")
     assert "profile" in run(edgefc, "--help", cwd=tmp_path).stdout
     assert run(edgefc, "--version", cwd=tmp_path).stdout.startswith("edgefc ")
+    assert "devices check" in run(edgefc, "schema", cwd=tmp_path).stdout
     arguments = ("profile", "m.onnx", "--time", "0.05", "--json", "record.json")
-    assert "m.onnx" in run(edgefc, *arguments, cwd=tmp_path).stdout
-    assert json.loads((tmp_path / "record.json").read_text())["models"]
+    for words, extra in ((arguments, "measure"), (("devices",), "measure"), (("inspect", "m.onnx"), "torch")):
+        refused = subprocess.run([edgefc, *words], capture_output=True, text=True, cwd=tmp_path)
+        assert refused.returncode == 2 and refused.stdout == ""
+        assert refused.stderr.count("\n") == 1 and f"pip install 'edgefc[{extra}]'" in refused.stderr
+    assert "onnxruntime" in installed(board)
+    assert not {"pydantic", "tqdm", "tomli", "rich", "torch", "onnx", "onnx-ir", "onnxscript"} & installed(board)
 
-    refused = subprocess.run([edgefc, "inspect", "m.onnx"], capture_output=True, text=True, cwd=tmp_path)
-    assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr.count("\n") == 1 and "pip install 'edgefc[torch]'" in refused.stderr
-    listed = {
-        package["name"] for package in json.loads(run(board / "python", "-m", "pip", "list", "--format=json").stdout)
-    }
-    assert "onnxruntime" in listed and not {"torch", "onnx", "onnx-ir", "onnxscript"} & listed
+    run(board / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", f"{wheel}[measure]")
+    assert "m.onnx" in run(edgefc, *arguments, cwd=tmp_path).stdout
+    assert json.loads((tmp_path / "record.json").read_text())["records"]
+    assert "pi5" in run(edgefc, "devices", cwd=tmp_path).stdout
+    assert not {"torch", "onnx", "onnx-ir", "onnxscript"} & installed(board)

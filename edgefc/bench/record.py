@@ -118,7 +118,8 @@ class BenchRecord(Part):
         Raises:
             UsageError: there is none, or none of version 2 or 3.
         """
-        return read_json(cls, path, "edgefc bench")
+        found: BenchRecord = read_json(cls, path, "edgefc bench")
+        return found
 
     def groups(self) -> list[tuple[Row, ...]]:
         """Rows that stand for the same dense layer at the same batch, the sizes in the order of the run."""

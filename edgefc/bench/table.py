@@ -122,7 +122,7 @@ def _caption(record: BenchRecord) -> Iterator[str]:
         f"reading memory {limits.read_bytes_per_s / 1e9:.3g} GB/s, "
         f"multiply-adds {limits.operations_per_s / 1e9:.4g} GFLOP/s"
     )
-    variants = {cell.native for profile in record.profiles for cell in profile.cells if cell.native}
+    variants = {cell.native_variant for profile in record.profiles for cell in profile.cells if cell.native_variant}
     if variants:
         yield f"native kernels: {', '.join(sorted(variants))}"
     yield "time: median of one run; over dense: its time over this one's in the same rounds, with a 95 % interval"

@@ -43,9 +43,13 @@ or three minutes. When stopped, what was finished is shown, and is in the file o
 """
 
 import argparse
+from typing import Any
 
 from edgefc.options import count, counts, seconds
+from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import err
+
+TASK, SCHEMAS, EXTRA = "measure", ("bench",), "torch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,23 +63,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", type=seconds, default=0.2, metavar="SECONDS", help="time spent timing each row (default: 0.2)"
     )
-    parser.add_argument("--json", metavar="PATH", help="write the record here, after each size and batch")
+    add_json(parser, "the record, after each size and batch,")
     parser.add_argument("--plot", metavar="PATH", help="draw the map here, .svg or .png")
 
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.errors import EdgefcError, needs_extra
-    from edgefc.files import check_writable
 
-    with needs_extra("torch", "edgefc bench"):
+    with needs_extra(EXTRA, "edgefc bench"):
         from edgefc.bench.measure import bench
     if args.plot is not None:
         with needs_extra("recipes", "edgefc bench --plot"):
             from edgefc.bench import picture
         picture.check_format(args.plot)
-        check_writable(args.plot)
-    if args.json is not None:
-        check_writable(args.json, *([args.plot] if args.plot else []))
+    check_outputs([args.plot, args.json], force=args.force)
     from edgefc.bench.record import BenchRecord
     from edgefc.bench.table import show
     from edgefc.runtime.profiling.record_file import RecordFile
@@ -98,6 +99,13 @@ def run(args: argparse.Namespace) -> int:
         if args.plot is not None:
             picture.draw(record, args.plot)
     return 0
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.bench.record import BenchRecord
+    from edgefc.commands.schema import schema_of
+
+    return schema_of(BenchRecord)
 
 
 def _names(text: str) -> tuple[str, ...]:

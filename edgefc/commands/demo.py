@@ -33,6 +33,8 @@ from pathlib import Path
 
 from edgefc.options import seeds
 
+TASK = "learn"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

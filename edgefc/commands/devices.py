@@ -1,6 +1,6 @@
 """edgefc devices [list | add | remove | check | provision | serve] [options]
 
-List the kinds of devices that are known and your own; keep the list of yours; see what one lacks, and give it that.
+List kinds of devices, keep a list of your own, see what one lacks, and put that there.
 
     edgefc devices
     edgefc devices add kitchen --profile pi5 --ssh kitchen
@@ -22,22 +22,28 @@ headless one. Only this machine reaches the address unless --host names another 
 """
 
 import argparse
+import importlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgefc.commands.profile import add_options, options_of
 from edgefc.options import shown, whole
+from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import out
 
 if TYPE_CHECKING:
     from edgefc.devices.profiles.profile import Profile
 
+TASK, SCHEMAS, EXTRA = "devices", ("devices", "devices check", "devices serve"), "measure"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write profiles, sources and your devices here")
+    add_json(parser, "profiles, sources and your devices")
+    parser.set_defaults(act=_list)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    actions.add_parser("list", help="what edgefc devices alone does", allow_abbrev=False)
+    listing = actions.add_parser("list", help="what edgefc devices alone does", allow_abbrev=False)
+    add_json(listing, "profiles, sources and your devices", nested=True)
     add = actions.add_parser("add", help="write down a device of yours", allow_abbrev=False)
     add.add_argument("name", metavar="NAME", help="what you call it: small letters, digits, hyphens")
     add.add_argument("--profile", metavar="KEY", help="the kind of device that it is, as edgefc devices lists them")
@@ -49,15 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     reach.add_argument("--via", type=via, metavar="KIND=ADDRESS",
                        help="a transport that an installed package registers for edgefc.transports")  # fmt: skip
-    for action, text in (
-        ("remove", "forget a device of yours"),
-        ("check", "what it has and lacks, and the command that fixes it"),
-        ("provision", "put packages and native kernels there"),
+    add.set_defaults(act=_add)
+    for action, act, text in (
+        ("remove", _remove, "forget a device of yours"),
+        ("check", _check, "what it has and lacks, and the command that fixes it"),
+        ("provision", _provision, "put packages and native kernels there"),
     ):
         parts = actions.add_parser(action, help=text, allow_abbrev=False)
         parts.add_argument("name", metavar="NAME")
+        parts.set_defaults(act=act)
         if action == "check":
-            parts.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
+            add_json(parts, "the same", nested=True)
         if action == "provision":
             parts.add_argument(
                 "--wheels", type=Path, metavar="FOLDER", help="take wheels from here, not from the index"
@@ -71,25 +79,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 for all networks of this machine"
     )
     serve.add_argument("--port", type=whole, default=0, metavar="N", help="default: one that is free")
-    add_options(serve)
+    add_options(serve, nested=True)
+    serve.set_defaults(act=_serve)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.action == "add":
-        return _add(args)
-    if args.action == "remove":
-        from edgefc.devices import inventory
+    from edgefc.errors import UsageError, needs_extra
 
-        inventory.remove(args.name)
-        out(f"{args.name} is forgotten.")
-        return 0
-    if args.action == "check":
-        return _check(args.name, args.json)
-    if args.action == "provision":
-        return _provision(args.name, args.wheels)
-    if args.action == "serve":
-        return _serve(args)
-    return _list(args.json)
+    if args.json is not None and args.act in (_add, _remove, _provision):
+        raise UsageError(f"edgefc devices {args.action} writes no JSON. Leave --json out.")
+    with needs_extra(EXTRA, "edgefc devices"):
+        for module in ("edgefc.devices.inventory", "edgefc.progress"):
+            importlib.import_module(module)
+    return int(args.act(args))
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.commands.schema import object_of, schema_of
+    from edgefc.devices.board.check import Report as Checked
+    from edgefc.devices.inventory import Device
+    from edgefc.devices.profiles.profile import Profile
+    from edgefc.runtime import Report
+
+    if name == "devices serve":
+        return schema_of(Report)
+    if name == "devices check":
+        return schema_of(Checked, complete=bool)
+    return schema_of(object_of(profiles=list[Profile], devices=dict[str, Device]), mode="validation")
 
 
 def via(text: str) -> tuple[str, str]:
@@ -102,15 +118,14 @@ def via(text: str) -> tuple[str, str]:
 
 def _serve(args: argparse.Namespace) -> int:
     from edgefc.devices.browser.serve import serve
-    from edgefc.files import check_writable
+    from edgefc.runtime.profiling.record import Report
     from edgefc.runtime.profiling.table import show
 
-    if args.json is not None:
-        check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
+    check_outputs([args.json], force=args.force, inputs=[*args.models, args.inputs])
     record = serve(args.models, host=args.host, port=args.port, **options_of(args))
     show(record)
     if args.json is not None:
-        record.write(args.json)
+        Report.from_records(record).write(args.json)
     return 0
 
 
@@ -124,58 +139,52 @@ def _add(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(name: str, path: Path | None) -> int:
+def _remove(args: argparse.Namespace) -> int:
     from edgefc.devices import inventory
-    from edgefc.devices.board.check import as_json, check
-    from edgefc.devices.browser.check import check as check_browser
-    from edgefc.devices.connect import HERE, WEB, transport
-    from edgefc.devices.transports.local import this_machine
-    from edgefc.files import check_writable, write_text
+
+    inventory.remove(args.name)
+    out(f"{args.name} is forgotten.")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from edgefc.devices import check
+    from edgefc.devices.board.check import as_json
+    from edgefc.files import write_text
     from edgefc.tables import print_table
 
-    if path is not None:
-        check_writable(path)
-    if name in HERE:
-        found = check(this_machine(name))
-    elif name == WEB:
-        found = check_browser(name)
-    else:
-        found = check(transport(name), inventory.device(name).profile)
+    check_outputs([args.json], force=args.force)
+    found = check(args.name)
     rows = [(line.what, line.state, line.found, line.mend) for line in found.lines]
-    print_table((name, "", "found", "what to do"), rows, left=4)
+    print_table((args.name, "", "found", "what to do"), rows, left=4)
     for note in found.notes:
         out(f"note: {note}")
-    if path is not None:
-        write_text(path, json.dumps(as_json(found), indent=2) + "\n")
+    if args.json is not None:
+        write_text(args.json, json.dumps(as_json(found), indent=2) + "\n")
     return 0 if found.complete else 1
 
 
-def _provision(name: str, wheels: Path | None) -> int:
-    from edgefc.devices.board.provision import provision
-    from edgefc.devices.connect import transport
-    from edgefc.errors import UsageError
+def _provision(args: argparse.Namespace) -> int:
+    from edgefc.devices import provision
 
-    if wheels is not None and not wheels.is_dir():
-        raise UsageError(f"no folder {wheels}. Name one that holds wheels of numpy and onnxruntime.")
-    found = provision(transport(name), wheels=wheels)
+    found = provision(args.name, wheels=args.wheels, say=out)
     for sentence in found.done:
         out(f"put there: {sentence}")
     for sentence in found.lacking:
         out(f"still lacking: {sentence}")
-    out(f"{name} is ready: edgefc profile MODEL --device {name}")
+    out(f"{args.name} is ready: edgefc profile MODEL --device {args.name}")
     return 0
 
 
-def _list(path: Path | None) -> int:
-    from edgefc.devices import inventory
+def _list(args: argparse.Namespace) -> int:
+    from edgefc.devices import devices
     from edgefc.devices.profiles import profile
-    from edgefc.files import check_writable, write_text
+    from edgefc.files import write_text
     from edgefc.tables import print_table
 
-    if path is not None:
-        check_writable(path)
+    check_outputs([args.json], force=args.force)
     kinds = [profile.load(key) for key in profile.names()]
-    mine = inventory.devices()
+    mine = devices()
     print_table(("profile", "device", "kind", "cores", "GHz", "memory GiB", "estimate"), map(_row, kinds), left=4)
     out()
     if mine:
@@ -183,12 +192,12 @@ def _list(path: Path | None) -> int:
         print_table(("your device", "profile", "by", "address"), rows, left=4)
     else:
         out("You have written down no device yet: edgefc devices add NAME --profile KEY --ssh ALIAS")
-    if path is not None:
+    if args.json is not None:
         content = {
             "profiles": [each.model_dump(exclude_none=True) for each in kinds],
             "devices": {name: device.model_dump() for name, device in mine.items()},
         }
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        write_text(args.json, json.dumps(content, indent=2) + "\n")
     return 0
 
 

@@ -19,16 +19,17 @@ the names of their nodes. "read" are the bytes of weights that one run reads: of
 import argparse
 import dataclasses
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgefc.commands.profile import add_inputs, inputs_of
 from edgefc.options import count
+from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import out
 
 if TYPE_CHECKING:
     from edgefc.devices.estimating.estimate import Calibration, Estimate
-    from edgefc.devices.profiles.profile import Profile
+
+TASK, SCHEMAS, EXTRA = "measure", ("estimate",), "measure"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,23 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads per run (default: 1)")
     add_inputs(parser)
     parser.add_argument("--all", action="store_true", help="print every layer (default: the 20 slowest)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
+    add_json(parser, "the same")
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgefc.devices.estimating.estimate import Calibration, estimate
-    from edgefc.devices.estimating.rates import of_profile
-    from edgefc.devices.estimating.work import work_of
-    from edgefc.errors import UsageError
-    from edgefc.files import check_writable, write_text
+    from edgefc.errors import needs_extra
+    from edgefc.files import write_text
 
-    if args.batch is not None and args.inputs is not None:
-        raise UsageError("--batch and --inputs were both given, and the arrays have a batch. Give one of them.")
-    if args.json is not None:
-        check_writable(args.json, args.model, *([args.inputs] if args.inputs else []))
-    rates, calibration = of_profile(_profile(args.device)), Calibration.read()
-    work = work_of(args.model, args.batch, **inputs_of(args))
-    found = estimate(work, rates, threads=args.threads, calibration=calibration)
+    with needs_extra(EXTRA, "edgefc estimate"):
+        from edgefc.devices.by_name import estimate
+        from edgefc.devices.estimating.estimate import Calibration
+    check_outputs([args.json], force=args.force, inputs=[args.model, args.inputs])
+    calibration, asked = Calibration.read(), inputs_of(args)
+    found = estimate(args.model, args.device, batch=args.batch, threads=args.threads, calibration=calibration, **asked)
     _show(found, calibration, every=args.all)
     if args.json is not None:
         content = {"estimate": dataclasses.asdict(found), "calibration": calibration.model_dump()}
@@ -62,21 +59,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(name: str) -> "Profile":
-    from edgefc.devices import inventory
-    from edgefc.devices.profiles import profile
-    from edgefc.errors import UsageError
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.commands.schema import object_of, schema_of
+    from edgefc.devices.estimating.estimate import Calibration, Estimate
 
-    mine = inventory.devices()
-    if name not in mine:
-        return profile.load({"local": "host", "web": "browser"}.get(name, name))
-    key = mine[name].profile
-    if key is None:
-        raise UsageError(
-            f"your device {name!r} was added without a profile. Add it with one: "
-            f"edgefc devices remove {name}, then edgefc devices add {name} --profile KEY ..."
-        )
-    return profile.load(key)
+    return schema_of(object_of(estimate=Estimate, calibration=Calibration))
 
 
 def _show(found: "Estimate", calibration: "Calibration", *, every: bool) -> None:

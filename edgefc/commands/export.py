@@ -23,16 +23,20 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgefc.errors import shortened
 from edgefc.options import shown, whole
+from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import err, out
 
 if TYPE_CHECKING:
     from edgefc.export.exporter import ExportReport, TensorInfo
 
+TASK, SCHEMAS, EXTRA = "make", ("export",), "torch"
+
 _OLD_BODIES = {"circulant": "CirculantLinear", "prp": "PRPLinear"}
+
 _SHOWN = 6
 """How many names one line lists."""
 _LONGEST = 160
@@ -63,21 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-verify", action="store_true", help="do not run the file against the model")
     parser.add_argument("--allow-nonfinite", action="store_true",
                         help="accept weights and outputs of NaN or infinities, if they are the same")  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the report for machines")
+    add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgefc.errors import UsageError
     from edgefc.export import export
     from edgefc.export.model.source import load_model
-    from edgefc.files import check_writable, exists, place_of, write_text
+    from edgefc.files import write_text
 
-    if exists(place_of(args.output).target) and not args.force:
-        raise UsageError(f"{args.output} exists. Choose another name, or replace it with --force.")
-    check_writable(args.output, *([args.weights] if args.weights else []))
-    if args.json is not None:
-        check_writable(args.json, args.output, *([args.weights] if args.weights else []))
+    check_outputs([args.output, args.json], force=args.force, inputs=[args.weights])
     model, inputs = load_model(args.source, args.weights, args.input, allow_nonfinite=args.allow_nonfinite)
     report = export(
         model,
@@ -119,6 +117,17 @@ def _bodies(args: argparse.Namespace) -> dict[str, str]:
             err(f"edgefc export: --{old} {name} is now --body {op}={name}. The old form goes with the next release.")
             bodies.setdefault(op, name)
     return bodies
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.commands.schema import add_property, schema_of, with_null
+    from edgefc.export import ExportReport
+
+    found = schema_of(ExportReport)
+    add_property(found["$defs"]["Comparison"], "holds", bool)
+    add_property(found["$defs"]["VerifyReport"], "holds", bool)
+    add_property(found["$defs"]["VerifyReport"], "sentence", str)
+    return dict(with_null(found))
 
 
 def axes(text: str) -> dict[str, dict[int, str]]:

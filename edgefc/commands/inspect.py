@@ -16,34 +16,43 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import out
 
 if TYPE_CHECKING:
     from edgefc.export.inspecting.inspector import Inspection, Layer
 
+TASK, SCHEMAS, EXTRA = "check", ("inspect",), "torch"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the file to read")
     parser.add_argument("--all", action="store_true", help="print every layer (default: the 20 largest)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
+    add_json(parser, "the same")
 
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.errors import needs_extra
-    from edgefc.files import check_writable, write_text
+    from edgefc.files import write_text
 
-    with needs_extra("torch", "edgefc inspect"):
+    with needs_extra(EXTRA, "edgefc inspect"):
         from edgefc.export.inspecting.inspector import inspect
 
-    if args.json is not None:
-        check_writable(args.json, args.model)
+    check_outputs([args.json], force=args.force, inputs=[args.model])
     found = inspect(args.model)
     _show(found, every=args.all)
     if args.json is not None:
         write_text(args.json, json.dumps(dataclasses.asdict(found), indent=2) + "\n")
     return 0
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.commands.schema import schema_of
+    from edgefc.export import Inspection
+
+    return schema_of(Inspection)
 
 
 def _show(found: "Inspection", *, every: bool) -> None:

@@ -15,27 +15,30 @@ import dataclasses
 import importlib
 import json
 from pathlib import Path
+from typing import Any
+
+from edgefc.outputs import add_json, check_outputs
+
+TASK, SCHEMAS, EXTRA = "learn", ("layers",), "torch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the table as a page")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the same for machines")
+    add_json(parser, "the same")
 
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.errors import needs_extra
-    from edgefc.files import check_writable, write_text
+    from edgefc.files import write_text
     from edgefc.tables import print_table
 
-    with needs_extra("torch", "edgefc layers"):
+    with needs_extra(EXTRA, "edgefc layers"):
         for package in ("torch", "onnx", "onnxscript", "onnx_ir"):
             importlib.import_module(package)
     from edgefc.catalogue.page import markdown
     from edgefc.catalogue.rows import COLUMNS, LEFT, cells, rows
 
-    for path in (args.markdown, args.json):
-        if path:
-            check_writable(path)
+    check_outputs([args.markdown, args.json], force=args.force)
     found = rows()
     print_table(COLUMNS, [cells(row) for row in found], left=LEFT)
     if args.markdown:
@@ -43,3 +46,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_text(args.json, json.dumps([dataclasses.asdict(row) for row in found], indent=2) + "\n")
     return 0
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.catalogue.rows import Row
+    from edgefc.commands.schema import schema_of
+
+    return schema_of(list[Row])

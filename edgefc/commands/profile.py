@@ -23,21 +23,25 @@ the same time; one that fails or is lost does not stop the others, and what it h
 Models are compared on one device, never across devices.
 
 Memory is the peak above what onnxruntime alone needs, so what the model adds. A star marks a row
-whose numbers are unreliable; the reasons stand below the table. --json writes the whole record,
-with every timing kept; edgefc.runtime.Record.read reads it. Of several devices it is a list of records,
-which edgefc.runtime.Report.read reads.
+whose numbers are unreliable; the reasons stand below the table. --json writes a report: one record for
+each device, with every timing, and one sentence for each device that failed. edgefc.runtime.Report.read
+reads it, and edgefc.runtime.Record.read reads the record of a single device.
 """
 
 import argparse
+import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from edgefc.options import count, counts, number, real, seconds, shown
+from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import err, reported
 
 if TYPE_CHECKING:
     from edgefc.runtime.profiling.record import Report
+
+TASK, SCHEMAS, EXTRA = "measure", ("profile",), "measure"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
     """What is measured and how, wherever it is."""
     parser.add_argument("--batch", type=counts, metavar="N[,N]", help="size of the open first dimension (default: 1)")
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N[,N]", help="threads per run (default: 1)")
@@ -71,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--time", type=seconds, default=1.0, metavar="SECONDS", help="time spent timing each row (default: 1)"
     )
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
-    parser.add_argument("--json", metavar="PATH", help="write the record here")
+    add_json(parser, "the report", nested=nested)
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -88,12 +92,20 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgefc.files import check_writable
+    from edgefc.errors import needs_extra
 
-    if args.json is not None:
-        check_writable(args.json, *args.models, *([args.inputs] if args.inputs else []))
+    with needs_extra(EXTRA, "edgefc profile"):
+        importlib.import_module("edgefc.runtime.profiling.profiler")
+    check_outputs([args.json], force=args.force, inputs=[*args.models, args.inputs])
     options = options_of(args)
     return _one(args, options) if len(args.device) == 1 else _several(args, options)
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.commands.schema import schema_of
+    from edgefc.runtime import Report
+
+    return schema_of(Report)
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -123,43 +135,43 @@ def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
     """What was finished is shown and written, also when the device is lost or Ctrl-C is pressed."""
     from edgefc.errors import EdgefcError
     from edgefc.runtime.profiling.profiler import profile
-    from edgefc.runtime.profiling.record import Record
+    from edgefc.runtime.profiling.record import Failure, Report
     from edgefc.runtime.profiling.record_file import RecordFile
     from edgefc.runtime.profiling.table import show
 
-    file = RecordFile[Record](args.json)
+    (device,), file = args.device, RecordFile[Report](args.json)
     try:
-        record = profile(args.models, device=args.device[0], keep=file.keep, **options)
+        record = profile(args.models, device=device, keep=lambda part: file.keep(Report.from_records(part)), **options)
     except (EdgefcError, KeyboardInterrupt) as error:
         if file.newest is not None:
-            part = file.newest.model_copy(update={"unfinished": str(error) or "it was interrupted"})
+            said = str(error) or "it was interrupted"
+            part = file.newest.records[0].model_copy(update={"unfinished": said})
+            failures = [Failure(device=device, sentence=said)] if isinstance(error, EdgefcError) else []
             show(part)
             with reported("edgefc profile"):
-                file.write(part)
+                file.write(Report.from_records(part, failures=failures))
         raise
     show(record)
-    file.write(record)
+    file.write(Report.from_records(record))
     return 0
 
 
 def _several(args: argparse.Namespace, options: dict[str, Any]) -> int:
     from edgefc.devices.many import Interrupted, profile_many
     from edgefc.errors import DeviceError
-    from edgefc.runtime.profiling.record import Report
-    from edgefc.runtime.profiling.record_file import RecordFile
 
-    file = RecordFile[Report](args.json)
     try:
         report = profile_many(args.models, args.device, **options)
     except Interrupted as error:
         _show(error.report)
-        if error.report.records:  # otherwise an earlier file stays
+        if args.json is not None and error.report.records:
             with reported("edgefc profile"):
-                file.write(error.report)
+                error.report.write(args.json)
         raise
     _show(report)
-    with reported("edgefc profile") if report.failures else nullcontext():
-        file.write(report)
+    if args.json is not None:
+        with reported("edgefc profile") if report.failures else nullcontext():
+            report.write(args.json)
     return DeviceError.exit_code if report.failures else 0
 
 

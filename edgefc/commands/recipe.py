@@ -20,6 +20,8 @@ from pathlib import Path
 
 from edgefc.options import seeds
 
+TASK = "learn"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe; --list shows them")

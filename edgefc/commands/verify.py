@@ -17,6 +17,11 @@ Exit code 1, with the first layer that differs, when an output does not pass, or
 import argparse
 import json
 from pathlib import Path
+from typing import Any
+
+from edgefc.outputs import add_json, check_outputs
+
+TASK, SCHEMAS, EXTRA = "check", ("verify",), "torch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,17 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="example input, such as 1x64 or 1x16:int64; once for each input")  # fmt: skip
     parser.add_argument("--allow-nonfinite", action="store_true",
                         help="accept weights and outputs of NaN or infinities, if they are the same")  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the comparisons for machines")
+    add_json(parser, "the comparisons")
 
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.export import verify
     from edgefc.export.model.source import load_model
-    from edgefc.files import check_writable
     from edgefc.screen import out, reported
 
-    if args.json is not None:
-        check_writable(args.json, args.model, *([args.weights] if args.weights else []))
+    check_outputs([args.json], force=args.force, inputs=[args.model, args.weights])
     model, inputs = load_model(args.source, args.weights, args.input, allow_nonfinite=args.allow_nonfinite)
     report = verify(args.model, model, inputs, allow_nonfinite=args.allow_nonfinite)
     record = json.dumps(report.record(), indent=2) + "\n"
@@ -48,6 +51,15 @@ def run(args: argparse.Namespace) -> int:
     out(f"{args.model}: {report.sentence()}")
     _write(args.json, record)
     return 0
+
+
+def schema(name: str) -> dict[str, Any]:
+    from edgefc.commands.schema import add_property, schema_of, with_null
+    from edgefc.export import VerifyReport
+
+    found = schema_of(VerifyReport, holds=bool, sentence=str)
+    add_property(found["$defs"]["Comparison"], "holds", bool)
+    return dict(with_null(found))
 
 
 def _write(path: Path | None, record: str) -> None:

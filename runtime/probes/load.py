@@ -20,7 +20,7 @@ def load(question: dict[str, Any]) -> dict[str, int | str | None]:
     before = time.perf_counter_ns()
     run()
     first = time.perf_counter_ns() - before
-    return {"load_ns": loaded - start, "first_ns": first, "used_native": session.native}
+    return {"load_ns": loaded - start, "first_ns": first, "used_native": session.native_variant}
 
 
 answer = load

@@ -34,7 +34,7 @@ def run(question: dict[str, Any]) -> list[dict[str, Any]]:
         packed = io.BytesIO()  # without names: they may be any text
         np.savez(packed, *outputs.values())
         npz = base64.b64encode(packed.getvalue()).decode()
-        found.append({"names": list(outputs), "npz": npz, "used_native": session.native})
+        found.append({"names": list(outputs), "npz": npz, "used_native": session.native_variant})
     return found
 
 

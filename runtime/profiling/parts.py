@@ -224,7 +224,7 @@ class Cell(Part):
 
     peak_above_baseline_bytes is memory.peak_bytes minus the baseline's peak_bytes at the same thread count.
 
-    native is the variant of the native kernels that was loaded with the model, null where none was.
+    native_variant is the variant of the native kernels that was loaded with the model, null where none was.
     not_compared says why this cell has no entry in speeds, null where it has one and for the first model.
     """
 
@@ -232,7 +232,7 @@ class Cell(Part):
     threads: int
     batch: int
     inputs: tuple[Fed, ...] | None
-    native: str | None
+    native_variant: str | None
     load: Launches
     first: Launches
     steady: Steady

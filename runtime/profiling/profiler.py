@@ -178,7 +178,7 @@ class _Profiler:
 
     def cell(self, index: int, tried: list[Tried], at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
         model, file, fed = self.places.models[index], self.files[index], tried[index].inputs
-        load, first, native = self.launches(model, at)
+        load, first, variant = self.launches(model, at)
         memory, missing, heap = self.memory(model, at) if self.request.memory else (None, "not asked for", None)
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
         doubtful = warnings.of_machine(self.environment.emulated)
@@ -189,8 +189,8 @@ class _Profiler:
             peaks = [m.peak_bytes for m in baseline.memory]
             doubtful += warnings.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
         return Cell(
-            model=index, threads=baseline.threads, batch=tried[index].batch, inputs=fed, native=native, load=load,
-            first=first, steady=steady, memory=memory, memory_missing=missing, heap=heap,
+            model=index, threads=baseline.threads, batch=tried[index].batch, inputs=fed, native_variant=variant,
+            load=load, first=first, steady=steady, memory=memory, memory_missing=missing, heap=heap,
             peak_above_baseline_bytes=above, not_compared=not_compared(tried[0].inputs, fed), warnings=tuple(doubtful),
         )  # fmt: skip
 

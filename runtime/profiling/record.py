@@ -20,15 +20,16 @@ Format history (schema_version):
         reason
     4   speeds, which are first over own, in the place of ratios, which were own over first; config.shapes and
         config.ranges; cells.inputs and cells.not_compared. Records of version 3 are converted when they are read
-    5   cells.warnings, before cells.doubts; config.activation_dtype, before config.activations. Versions 3 and 4 are
-        converted when they are read
+    5   cells.warnings, before cells.doubts; config.activation_dtype, before config.activations; cells.native_variant,
+        before cells.native. Versions 3 and 4 are converted when they are read
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from edgefc.errors import UsageError, reason_of
 from edgefc.files import write_text
@@ -37,8 +38,6 @@ from edgefc.runtime.profiling.record_history import upgraded
 
 SCHEMA_VERSION: Literal[5] = 5
 _LARGEST_BYTES = 256 << 20
-
-R = TypeVar("R", bound=Part)
 
 
 class Failure(Part):
@@ -67,32 +66,66 @@ class Record(Part):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Record":
-        """The record in a file.
+        """The record of one device in a file that write() or edgefc profile --json wrote.
 
         Raises:
-            UsageError: there is none, or none of version 3 to 5.
+            UsageError: the file has no record of version 3 to 5, or not exactly one.
         """
-        return read_json(cls, path, "edgefc profile")
+        found = _read_profile(path)
+        if isinstance(found, Record):
+            return found
+        names = {record.device.name for record in found.records} | {failure.device for failure in found.failures}
+        if len(found.records) != 1 or len(names) > 1:
+            raise UsageError(
+                f"cannot read {path} as one record: it has {len(found.records)} records and {len(found.failures)} "
+                "failures of devices. Read it with edgefc.runtime.Report.read."
+            )
+        return found.records[0]
 
 
 class Report(Part):
-    """What several devices answered to one profile call: a record of each that could, a sentence of each that not."""
+    """What edgefc profile --json writes: a record of each device that was measured, a sentence of each that failed.
+
+    A device that failed after a part of the work has both.
+    """
 
     schema_version: Literal[5]
     records: tuple[Record, ...]
     failures: tuple[Failure, ...]
+
+    @classmethod
+    def from_records(cls, *records: Record, failures: Iterable[Failure] = ()) -> "Report":
+        return cls(schema_version=SCHEMA_VERSION, records=records, failures=tuple(failures))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         write_text(path, self.model_dump_json() + "\n")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Report":
-        """As Record.read."""
-        return read_json(cls, path, "edgefc profile")
+        """The report in a file. A file with a single record, as Record.write writes it, is a report of one device.
+
+        Raises:
+            UsageError: the file has no records of version 3 to 5.
+        """
+        found = _read_profile(path)
+        return found if isinstance(found, Report) else cls.from_records(found)
 
 
-def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
-    """What `command` wrote into a file.
+def _form(value: object) -> str:
+    return "report" if isinstance(value, dict) and "records" in value else "record"
+
+
+_Profile = Annotated[Annotated[Record, Tag("record")] | Annotated[Report, Tag("report")], Discriminator(_form)]
+
+
+def _read_profile(path: str | os.PathLike[str]) -> Record | Report:
+    """Both forms of a file: edgefc profile --json wrote a single record for one device before version 0.2."""
+    found: Record | Report = read_json(_Profile, path, "edgefc profile")
+    return found
+
+
+def read_json(form: Any, path: str | os.PathLike[str], command: str) -> Any:
+    """What `command` wrote into a file. `form` is a type that pydantic validates.
 
     Raises:
         UsageError: there is no file, or it holds nothing of this form and version.
@@ -107,15 +140,15 @@ def read_json(form: type[R], path: str | os.PathLike[str], command: str) -> R:
     if len(text) > _LARGEST_BYTES:
         raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Name a record of {command}.")
     try:
-        return form.model_validate_json(upgraded(text))
+        return TypeAdapter(form).validate_json(upgraded(text))
     except ValidationError as error:
-        raise UsageError(f"cannot read {path}: {_first(error, form)}. Name a record of {command}.") from None
+        raise UsageError(f"cannot read {path}: {_first(error)}. Name a record of {command}.") from None
 
 
-def _first(error: ValidationError, form: type[Part]) -> str:
+def _first(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
-    if fault["loc"] == ("schema_version",) and fault["type"] == "literal_error":
-        (version,) = get_args(form.model_fields["schema_version"].annotation)
-        return f"its schema_version is not {version}, the one that this edgefc reads"
-    where = ".".join(map(str, fault["loc"]))
-    return f"{where}: {fault['msg']}" if where else fault["msg"]
+    where = fault["loc"][fault["loc"][:1] in (("record",), ("report",)) :]
+    if where == ("schema_version",) and fault["type"] == "literal_error":
+        return f"its schema_version is not {fault['ctx']['expected']}, the one that this edgefc reads"
+    shown = ".".join(map(str, where))
+    return f"{shown}: {fault['msg']}" if shown else fault["msg"]

@@ -54,10 +54,10 @@ def _version_4(old: Old) -> Old:
 
 
 def _version_5(old: Old) -> Old:
-    """doubts are called warnings, and activations activation_dtype."""
+    """doubts are called warnings, activations activation_dtype, and native of a cell native_variant."""
     settings = [_renamed(each, "activations", "activation_dtype") for each in old["config"]["model_settings"]]
     config = _renamed({**old["config"], "model_settings": settings}, "activations", "activation_dtype")
-    cells = [_renamed(cell, "doubts", "warnings") for cell in old["cells"]]
+    cells = [_renamed(_renamed(cell, "doubts", "warnings"), "native", "native_variant") for cell in old["cells"]]
     return {**old, "schema_version": 5, "config": config, "cells": cells}
 
 

@@ -108,8 +108,8 @@ def _caption(record: Record, prefix: str) -> Iterator[str]:
         peak = "" if base.peak_bytes is None else f" and {bytes_text(base.peak_bytes)}, which peak memory is above"
         time = time_text(base.steady.median_ns)
         yield f"{prefix}with {_threads(base.threads)}, a model that does nothing takes {time}{peak}"
-    for variant in sorted({cell.native for cell in record.cells if cell.native}):
-        names = ", ".join(sorted({name_of(record, cell.model) for cell in record.cells if cell.native == variant}))
+    for variant in sorted({cell.native_variant for cell in record.cells if cell.native_variant}):
+        names = ", ".join(sorted({name_of(record, c.model) for c in record.cells if c.native_variant == variant}))
         yield f"{prefix}native kernels ({variant}) were loaded with {names}"
     yield from (f"{prefix}{note}" for note in (*_heat(record), *record.device.notes))
     yield from sorted({f"{prefix}no memory: {cell.memory_missing}" for cell in record.cells if cell.memory_missing})

@@ -39,7 +39,7 @@ def session(model: Path, mode: str = "auto") -> None:
     if feeds is None:
         return
     found = mine.run(feeds)
-    expected = by_onnxruntime(model, feeds, mine.native is not None)
+    expected = by_onnxruntime(model, feeds, mine.native_variant is not None)
     for (name, value), theirs in zip(found.items(), expected, strict=True):
         if not same(value, theirs):
             raise Fault("wrong value", f"output {name!r} is {value!r:.200} and onnxruntime gives {theirs!r:.200}")

@@ -141,6 +141,7 @@ def _start(
     subject: Subject, folder: Path, work: Path, before: Callable[[], None], *, is_fresh: bool = False
 ) -> Started:
     argv = subject.argv.replace("FOLDER", str(folder)).replace("OUT", str(work)).split()
+    argv += ["--force"] if "--json" in argv else []
     setting, scratch = Setting(cwd=ROOT), work.parent / "said"
     if is_fresh:
         return fresh(argv, setting, scratch)

@@ -56,7 +56,7 @@ def table_rows(n, layers, record, batches):
     for index, (name, layer) in enumerate(layers.items()):
         cell = cells[index, batches[0]]
         adds = layer.multiply_adds() if index else n * n
-        shown = f"{name}, {cell.native}" if index and cell.native else name
+        shown = f"{name}, {cell.native_variant}" if index and cell.native_variant else name
         row = [f"{n}", shown, f"{adds:,}", f"{record.models[index].all_bytes:,}", f"{cell.load.median_ns / 1e6:.1f}"]
         row.append(f"{cell.peak_above_baseline_bytes / 1e6:.1f}")
         for batch in batches:

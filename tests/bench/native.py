@@ -41,7 +41,7 @@ def main() -> None:
     names = [f"{name}{end}" for name in args.distribution for end in ("", " int8")]
     print_table(("n", "batch", "dense us", "int8", "int4", *names, "circulant"), rows, left=0)
     print(conditions(records[0]))
-    print(f"native kernels: {records[0].cells[0].native}")
+    print(f"native kernels: {records[0].cells[0].native_variant}")
     print(warnings(records))
     if args.json:
         write_text(args.json, "[" + ",\n".join(record.to_json() for record in records) + "]\n")

@@ -68,8 +68,8 @@ def table_rows(n, preset, weights, record):
     for cell in record.cells:
         size, peak = weights[cell.model], cell.peak_above_baseline_bytes
         name = NAMES[cell.model]
-        if cell.model and cell.native:
-            name = f"{name}, {cell.native}"
+        if cell.model and cell.native_variant:
+            name = f"{name}, {cell.native_variant}"
         row = [f"{n}", preset, f"{cell.batch}", name, f"{size / 1e6:.1f}"]
         row += [f"{cell.load.median_ns / 1e6:.1f}", f"{peak / 1e6:.1f}", f"{peak / size:.2f}"]
         row += [f"{(bytes_of(cell.memory.ran) - without) / 1e6:.1f}"]

@@ -25,6 +25,7 @@ from edgefc.cli import main
 from edgefc.errors import CheckFailed, ShapeError, UsageError
 from edgefc.runtime import Session, native
 from edgefc.runtime.profiling import profiler
+from tests.support.json_schema import assert_valid
 
 LAYERS = ["int8", "low rank", "prp rademacher"]
 
@@ -64,7 +65,7 @@ def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
     (profile,) = record.profiles
 
     for row in record.rows:
-        assert (profile.cells[row.model].native is not None) == row.kernel.startswith("native"), row
+        assert (profile.cells[row.model].native_variant is not None) == row.kernel.startswith("native"), row
         activations = profile.config.model_settings[row.model].get("activation_dtype")
         assert activations == ("int8" if row.kernel == "native, int8 input" else None)
         assert row.median_ns == profile.cells[row.model].steady.median_ns
@@ -426,6 +427,7 @@ def test_an_interrupt_keeps_what_was_finished(
 
     out, err = capsys.readouterr()
     assert code == 130 and f"3 rows were finished; they are in {path}" in err and "int8 dynamic" in out
+    assert_valid(path, "bench")
     kept = BenchRecord.read(path)
     assert len(kept.rows) == 3 and kept.unfinished == "it was still under way"
     assert [call["memory"] for call in calls] == [True, False]

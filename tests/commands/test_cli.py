@@ -1,6 +1,7 @@
 """The command line: what it prints, its exit codes, and that every mistake is one line with nothing half-written."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from safetensors.torch import save_file
 
 import edgefc
 import edgefc.cli
-from edgefc.cli import main
+from edgefc.cli import TASKS, main
+from edgefc.commands import modules
 from edgefc.errors import CheckFailed, DeviceError, EdgefcError, ExportError, ModelError, UsageError
 from tests.support import cli_models as models
+from tests.support.json_schema import assert_valid
 
 TINY = "tests.support.cli_models:tiny_and_inputs"
 
@@ -155,6 +158,7 @@ def test_export_with_weights(folder: Path, capfd: pytest.CaptureFixture[str], we
     assert (
         "  body               PRPLinear: resident (0.0 MiB of matrices, within 64 MiB: folded at load for speed)" in out
     )
+    assert_valid("report.json", "export")
     report = json.loads((folder / "report.json").read_text())
     assert report["layers"] == ["0", "3"] and report["path"] == "new.onnx" and report["seconds"] > 0
     assert {output["rows"] for output in report["verified"]["outputs"]} == {1, 2, 3}
@@ -166,6 +170,7 @@ def test_export_options_reach_the_file(folder: Path, capsys: pytest.CaptureFixtu
 
     code = main(["export", "tests.support.cli_models:tiny", "-o", "tiny.onnx", *options.split(), "--json", "r.json"])
 
+    assert_valid("r.json", "export")
     report = json.loads((folder / "r.json").read_text())
     assert code == 0 and "verified           no, as asked" in capsys.readouterr().out
     assert (report["opset"], report["verified"]) == (18, None)
@@ -199,6 +204,7 @@ def test_verify(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     assert (code, err) == (0, "")
     assert out.startswith("tiny.onnx: torch and onnxruntime agree at 1, 3, 5 rows: worst output 'output'")
+    assert_valid("v.json", "verify")
     record = json.loads((folder / "v.json").read_text())
     assert record["holds"] is True and record["parts_at"] is None and len(record["outputs"]) == 4
     assert out == f"tiny.onnx: {record['sentence']}\n"
@@ -267,6 +273,7 @@ def test_numbers_that_are_not_finite_need_a_word(folder: Path, capfd: pytest.Cap
 def test_verify_writes_the_record_of_a_failure(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = main(["verify", "tiny.onnx", TINY, "--weights", "trained.safetensors", "--json", "v.json"])
 
+    assert_valid("v.json", "verify")
     record = json.loads((folder / "v.json").read_text())
     assert code == 1 and record["holds"] is False and record["parts_at"] == "0"
 
@@ -277,6 +284,7 @@ def test_inspect(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     words = [line.split() for line in out.splitlines()]
     assert (code, err) == (0, "")
+    assert_valid("i.json", "inspect")
     assert words[0] == ["tiny.onnx:", f"{(folder / 'tiny.onnx').stat().st_size:,}", "bytes,", "opset", "20"]
     assert words[2][:5] == ["0", "CirculantLinear", "16", "x", "8"] and words[2][-4:] == ["32", "128", "576", "4.5x"]
     assert words[3][:5] == ["3", "PRPLinear", "4", "x", "16"]
@@ -302,12 +310,27 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["--help"])
     listed = capsys.readouterr().out
-    for name in ("export", "verify", "inspect", "profile"):
+    assert max(map(len, listed.splitlines())) <= 120
+    for name in modules():
         with pytest.raises(SystemExit):
             main([name, "--help"])
         text = capsys.readouterr().out
-        assert f"    edgefc {name} " in text
-        assert f"\n    {name} " in listed
+        assert re.search(rf"^    edgefc {name}\b", text, re.M), name
+        assert len(re.findall(rf"^  {name} +\S", listed, re.M)) == 1
+
+
+def test_help_groups_commands_by_task(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = capsys.readouterr().out
+
+    groups = {part.partition(":")[0]: re.findall(r"^  (\w+)", part, re.M) for part in listed.split("\n\n")}
+    assert [task for task in groups if task in TASKS] == ["make", "check", "measure", "devices", "learn"] == [*TASKS]
+    for task, names in {
+        "make": {"export"}, "check": {"inspect", "verify"}, "measure": {"bench", "estimate", "profile"},
+        "devices": {"devices"}, "learn": {"demo", "layers", "recipe", "schema"},
+    }.items():  # fmt: skip
+        assert names <= set(groups[task])
 
 
 @pytest.mark.parametrize(

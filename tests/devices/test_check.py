@@ -16,6 +16,7 @@ from edgefc.devices.transports.local import LocalTransport
 from edgefc.errors import DeviceError
 from edgefc.runtime import native
 from tests.support.boards import bare, home
+from tests.support.json_schema import assert_valid
 
 NOW = 1.8e9
 GOOD: dict[str, Any] = {
@@ -141,6 +142,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["devices", "check", "pi", "--json", str(tmp_path / "c.json")]) == 0
     out, told = capsys.readouterr().out, json.loads((tmp_path / "c.json").read_text())
     assert re.search(r"^numpy +ok +[\d.]+ *$", out, re.M) and "note: edgefc was tried on no Raspberry Pi 5" in out
+    assert_valid(tmp_path / "c.json", "devices check")
     assert told["complete"] is True and told["lines"][0]["what"] == "Python"
     assert main(["devices", "check", "pi"]) == 1
     assert re.search(r"^onnxruntime +missing +.* +edgefc devices provision bare *$", capsys.readouterr().out, re.M)

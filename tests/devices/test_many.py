@@ -10,12 +10,12 @@ from edgefc.cli import main
 from edgefc.devices import many
 from edgefc.devices.many import Interrupted, profile_many
 from edgefc.errors import DeviceError, ModelError, UsageError
-from edgefc.runtime import Report
+from edgefc.runtime import Record, Report
 from edgefc.runtime.probes.child import LIMIT_S
-from edgefc.runtime.profiling.record import SCHEMA_VERSION
 from edgefc.runtime.profiling.runner import Local
 from tests.runtime.profiling.test_profile_turns import Recorded
 from tests.support import onnx_models as models
+from tests.support.json_schema import assert_valid
 
 OPTIONS: dict[str, Any] = {"progress": False}
 
@@ -94,12 +94,12 @@ def test_ctrl_c_before_anything_was_finished_keeps_an_earlier_file(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
-        raise Interrupted(Report(schema_version=SCHEMA_VERSION, records=(), failures=()))
+        raise Interrupted(Report.from_records())
 
     monkeypatch.setattr(many, "profile_many", interrupted)
     (tmp_path / "r.json").write_text("old")
 
-    assert main(["profile", str(model), "--device", "x,y", "--json", "r.json"]) == 130
+    assert main(["profile", str(model), "--device", "x,y", "--force", "--json", "r.json"]) == 130
     assert (tmp_path / "r.json").read_text() == "old"
 
 
@@ -134,6 +134,7 @@ def test_the_command_shows_one_table_and_writes_one_report(
     out, err = capsys.readouterr()
     report = Report.read("r.json")
     assert code == 3
+    assert_valid("r.json", "profile")
     assert len(report.records) == 2 and len(report.failures) == 1
     assert out.count("the time of a.onnx over the model's in the same rounds on the same device, with") == 1
     assert err == "edgefc profile: broken: the connection was lost. Look whether it is on, and run again.\n"
@@ -147,13 +148,33 @@ def test_texts_that_are_no_list_of_devices(text: str, capsys: pytest.CaptureFixt
     assert "is no list of devices" in capsys.readouterr().err
 
 
-def test_a_report_is_no_record(model: Path) -> None:
+def test_a_report_of_one_device_is_a_record_too(model: Path) -> None:
     report = profile_many(model, ["good"], open_device=Fake, **OPTIONS)
     report.write("r.json")
+    report.records[0].write("old.json")
 
-    assert Report.read("r.json") == report
-    with pytest.raises(UsageError, match=r"cannot read r\.json"):
-        type(report.records[0]).read("r.json")
+    assert Report.read("r.json") == Report.read("old.json") == report
+    assert Record.read("r.json") == Record.read("old.json") == report.records[0]
+
+
+@pytest.mark.parametrize(("devices", "held"), [("good,other", "2 records and 0"), ("picky,good", "1 records and 1")])
+def test_a_report_of_several_devices_is_not_one_record(model: Path, devices: str, held: str) -> None:
+    profile_many(model, devices.split(","), open_device=Fake, **OPTIONS).write("r.json")
+
+    with pytest.raises(
+        UsageError, match=rf"cannot read r\.json as one record: it has {held} failures of devices\. Read"
+    ):
+        Record.read("r.json")
+
+
+def test_one_device_that_is_lost_leaves_a_record_and_a_failure(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefc.devices.connect.connect", Fake)
+
+    assert main(["profile", "a.onnx", "--device", "broken", "--batch", "1,2,3", "--no-memory", "--json", "r.json"]) == 3
+
+    report = Report.read("r.json")
+    assert [failure.device for failure in report.failures] == ["broken"]
+    assert Record.read("r.json") == report.records[0] and report.records[0].unfinished == report.failures[0].sentence
 
 
 def test_a_model_that_fails_on_one_device_does_not_sink_the_rest(model: Path) -> None:

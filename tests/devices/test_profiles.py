@@ -9,6 +9,7 @@ import pytest
 from edgefc.cli import main
 from edgefc.devices.profiles import profile
 from edgefc.errors import UsageError
+from tests.support.json_schema import assert_valid
 
 WANTED = {
     "host", "pi3", "pi4", "pi5", "pi-zero-2-w", "jetson-orin-nano", "rock-5b", "apple-m1", "browser", "emulated-arm64",
@@ -127,4 +128,5 @@ def test_the_command_lists_them(
     said, written = capsys.readouterr().out, json.loads((tmp_path / "devices.json").read_text())
     assert re.search(r"^pi5 +Raspberry Pi 5 +board +4 Cortex-A76 +2\.4 +4/8 +yes *$", said, re.M)
     assert "You have written down no device yet" in said
+    assert_valid(tmp_path / "devices.json", "devices")
     assert [each["key"] for each in written["profiles"]] == profile.names() and written["devices"] == {}

@@ -17,7 +17,7 @@ from edgefc.devices.board.check import check, facts_of
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.provision import Provisioned, fetch, provision
 from edgefc.devices.transports.base import Transport
-from edgefc.errors import DeviceError
+from edgefc.errors import DeviceError, UsageError
 from tests.devices.test_check import GOOD
 from tests.support import userland
 from tests.support.boards import bare, wheel
@@ -198,3 +198,10 @@ def test_an_arm64_system_without_packages() -> None:
         assert facts(board).machine == "aarch64" and facts(board).onnxruntime == HERE["onnxruntime"]
     finally:
         run("rm", "-rf", there)
+
+
+def test_the_python_call_refuses_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    import edgefc.devices
+
+    with pytest.raises(UsageError, match=r"no folder .*gone"):
+        edgefc.devices.provision("kitchen", wheels=tmp_path / "gone")

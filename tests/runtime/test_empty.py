@@ -159,7 +159,7 @@ def test_a_circulant_layer_and_an_empty_batch(tmp_path: Path) -> None:
     feeds = {"x": np.zeros((0, 64), np.float32)}
     session, portable = Session(tmp_path / "m.onnx"), Session(tmp_path / "m.onnx", native="off")
 
-    if session.native is not None:
+    if session.native_variant is not None:
         (value,) = session.run(feeds).values()
         assert value.shape == (0, 96) and value.dtype == np.float32
     with pytest.raises(UsageError, match="MatMul after a Transpose of its first axis"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import helper
 
@@ -51,12 +52,62 @@ def test_an_empty_batch_is_a_batch(tmp_path: Path) -> None:
     assert Session(models.matmul(tmp_path / "m.onnx")).run({"x": X[:0]})["y"].shape == (0, 4)
 
 
-def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
-    feeds = {"a": np.ones((1, 3), "f"), "b": np.ones((1, 3), "f"), "c": np.array([True])}
+FEEDS = {"a": np.ones((1, 3), "f"), "b": np.full((1, 3), 2, "f"), "c": np.array([True])}
+
+
+def test_feeds_alone_give_a_dict(tmp_path: Path) -> None:
     session = Session(models.two_in_two_out(tmp_path / "m.onnx"))
 
-    assert list(session.run(feeds)) == ["total", "flipped"]
-    assert {name: value.tolist() for name, value in session.run(feeds, ["flipped"]).items()} == {"flipped": [False]}
+    for found in (session.run(FEEDS), session.run(feeds=FEEDS)):
+        assert {name: value.tolist() for name, value in found.items()} == {"total": [[3, 3, 3]], "flipped": [False]}
+
+
+@pytest.mark.parametrize("names", [None, ["flipped"], ("flipped", "total"), ["total", "total"], []], ids=str)
+def test_output_names_and_feeds_give_what_onnxruntime_gives(tmp_path: Path, names: Any) -> None:
+    path = models.two_in_two_out(tmp_path / "m.onnx")
+    expected = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(names, FEEDS)
+
+    for found in (Session(path).run(names, FEEDS), Session(path).run(output_names=names, feeds=FEEDS)):
+        assert [value.tolist() for value in found] == [value.tolist() for value in expected]
+
+
+_TWO = "Call run(feeds), which returns a dict, or run(output_names, feeds), which returns a list."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param((FEEDS, ["total"]), f"was given the feeds first and output names second. {_TWO}", id="swapped"),
+        pytest.param((FEEDS, FEEDS), f"run() was given feeds twice. {_TWO}", id="twice"),
+        pytest.param((), f"run() was given no feeds. {_TWO}", id="nothing"),
+        pytest.param((None, None), f"run() was given no feeds. {_TWO}", id="none"),
+        pytest.param((["total"],), f"run() was given no feeds. {_TWO}", id="names alone"),
+        pytest.param((X,), f"run() was given one argument of type ndarray. {_TWO}", id="an array"),
+        pytest.param(([X],), f"run() was given one argument of type list. {_TWO}", id="a list of arrays"),
+        pytest.param(
+            ("total", FEEDS), "output_names is the string 'total'. Give a list of names: ['total']", id="text"
+        ),
+        pytest.param((3, FEEDS), "output_names is 3. Give a list of names, or None for all.", id="a number"),
+        pytest.param(([3], FEEDS), "output_names is [3]. Give a list of names, or None for all.", id="numbers"),
+        pytest.param((["totals"], FEEDS), "no output 'totals' (did you mean 'total'?). Its outputs: ", id="unknown"),
+        pytest.param((["total"], X), "the feeds are a ndarray. Give a dict", id="an array as feeds"),
+    ],
+)
+def test_arguments_of_run_that_do_not_fit(tmp_path: Path, arguments: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Session(models.two_in_two_out(tmp_path / "m.onnx")).run(*arguments)
+
+    assert said in str(caught.value)
+
+
+def test_old_names_warn(tmp_path: Path) -> None:
+    session = Session(models.two_in_two_out(tmp_path / "m.onnx"))
+
+    with pytest.warns(FutureWarning, match=r"run\(feeds, outputs=names\) is now called run\(names, feeds\)") as heard:
+        assert list(session.run(FEEDS, outputs=["flipped"])) == ["flipped"]
+    with pytest.warns(FutureWarning, match=r"Session\.native is now called Session\.native_variant\.") as heard_too:
+        assert session.native == session.native_variant
+    assert {each.filename for each in (*heard, *heard_too)} == {__file__}
 
 
 @pytest.mark.parametrize(
@@ -74,12 +125,6 @@ def test_feeds_that_do_not_fit(tmp_path: Path, feeds: dict[str, Any], said: str)
         Session(models.matmul(tmp_path / "m.onnx")).run(feeds)
 
     assert said in str(caught.value)
-
-
-@pytest.mark.parametrize("outputs", [["z"], "y"], ids=["unknown", "a string"])
-def test_outputs_that_are_none_of_the_model(tmp_path: Path, outputs: Any) -> None:
-    with pytest.raises(UsageError, match=r"outputs?.*y"):
-        Session(models.matmul(tmp_path / "m.onnx")).run({"x": X}, outputs)
 
 
 @pytest.mark.parametrize(

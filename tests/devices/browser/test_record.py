@@ -1,6 +1,5 @@
 """Records from a real browser, headless and by hand, and what a browser that fails is told as."""
 
-import json
 import os
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from edgefc.errors import DeviceError, ModelError
 from edgefc.export.verifying.measures import nmse
 from edgefc.runtime.profiling.record import Record
 from tests.support import onnx_models
+from tests.support.json_schema import assert_valid
 from tests.support.web_pages import needs_browser
 
 pytestmark = pytest.mark.slow
@@ -195,4 +195,5 @@ def test_by_hand(tmp_path: Path) -> None:
         serving.kill()
     assert serving.returncode == 0
     assert "m.onnx" in out and "adb reverse" not in out
-    assert json.loads(record.read_text())["device"]["transport"] == "browser"
+    assert_valid(record, "devices serve")
+    assert Record.read(record).device.transport == "browser"

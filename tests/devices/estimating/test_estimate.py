@@ -35,6 +35,7 @@ from edgefc.runtime import graph
 from edgefc.runtime.probes import work as probe
 from tests.support import onnx_models
 from tests.support.in_process import in_process  # noqa: F401  a fixture
+from tests.support.json_schema import assert_valid
 from tests.support.onnx_models import FLOAT
 
 SIZES = [(1, 1, 1), (1, 7, 13), (5, 13, 7), (3, 384, 768), (2, 768, 384), (64, 32, 1)]
@@ -361,6 +362,7 @@ def test_it_is_called_an_estimate(two: Path, home: Path, capsys: pytest.CaptureF
     assert out.startswith("ESTIMATE, not measured: two.onnx on Raspberry Pi 5, batch 3, 1 thread, portable bodies\n")
     assert re.search(r"^latency \S+ us \(band \S+ us to \S+ us\)$", out, re.M)
     assert "No estimate was checked on this device: it is extrapolated" in out
+    assert_valid(home / "e.json", "estimate")
     assert told["estimate"]["extrapolated"] is True and told["estimate"]["batch"] == 3
     assert told["calibration"]["latency"]["cells"] == Calibration.read().latency.cells
     assert {each["layer"] for each in told["estimate"]["layers"]} == {"0", "1", "2", "3", "4"}
@@ -385,7 +387,7 @@ def test_a_device_of_the_users_own(two: Path, home: Path, capsys: pytest.Capture
         (["--device", "pi9"], "no profile 'pi9'. Profiles are: "),
         (["--device", "plain"], "your device 'plain' was added without a profile. "),
         (["--device", "pi5", "--threads", "5"], "threads is 5; Raspberry Pi 5 has 4 equal cores. Give 1 to 4."),
-        (["--device", "pi5", "--batch", "2", "--inputs", "x.npz"], "--batch and --inputs were both given"),
+        (["--device", "pi5", "--batch", "2", "--inputs", "x.npz"], "batch and inputs were both given"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(
@@ -406,3 +408,13 @@ def test_the_page_has_these_figures() -> None:
     for name, each in (("latency", known.latency), ("memory", known.memory)):
         figures = (each.least, each.p10, each.median, each.p90, each.most)
         assert f"| {name} | {each.cells} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |" in page
+
+
+def test_the_python_call(two: Path, home: Path) -> None:
+    """edgefc.devices.estimate() gives what the command shows."""
+    from edgefc.devices import estimate as of_device
+
+    assert main(["estimate", str(two), "--device", "pi5", "--batch", "3", "--json", str(home / "e.json")]) == 0
+    told = json.loads((home / "e.json").read_text())["estimate"]
+
+    assert of_device(two, "pi5", batch=3).seconds == told["seconds"]

@@ -208,7 +208,7 @@ def test_other_types_run_by_their_bodies(
     by_body = Session(tmp_path / "m.onnx")
 
     (y,) = by_body.run({"x": x.astype(by_body.inputs[0].dtype)}).values()
-    assert by_body.native is None
+    assert by_body.native_variant is None
     assert_close(y, expected, nmse=1e-5 if dtype == torch.float16 else 1e-10, what=op)
     with pytest.raises(ModelError, match=rf"its operator {op} has an input of type (double|float16)"):
         Session(tmp_path / "m.onnx", native="on")

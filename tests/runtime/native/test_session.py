@@ -61,7 +61,8 @@ def test_one_file_with_and_without(loaded: str, tmp_path: Path, distribution: st
 
     answers = {mode: next(iter(s.run({name: x.numpy()}).values())) for mode, s in sessions.items()}
 
-    assert sessions["auto"].native == sessions["on"].native in CPUS and sessions["off"].native is None
+    assert sessions["auto"].native_variant == sessions["on"].native_variant in CPUS
+    assert sessions["off"].native_variant is None
     for answer in answers.values():
         testing.assert_close(answer, layer.double()(x.double()).numpy(), nmse=1e-12, what="native")
     np.testing.assert_array_equal(answers["auto"], answers["on"])
@@ -73,7 +74,7 @@ def test_other_types_run_by_their_bodies(loaded: str, tmp_path: Path, dtype: tor
     layer, x = edgefc.PRPLinear(60, 50, dtype=dtype).eval(), torch.randn(3, 60, dtype=dtype)
     export(layer, x, tmp_path / "m.onnx")
 
-    assert Session(tmp_path / "m.onnx").native is None
+    assert Session(tmp_path / "m.onnx").native_variant is None
     with pytest.raises(ModelError, match=r"its operator PRPLinear has an input of type (double|float16)"):
         Session(tmp_path / "m.onnx", native="on")
 
@@ -86,9 +87,9 @@ def test_a_record_says_what_was_loaded(loaded: str, tmp_path: Path) -> None:
     with_it, without = (profile(tmp_path / "m.onnx", native=mode, **quick) for mode in ("on", "off"))
     rounded = profile(tmp_path / "m.onnx", activation_dtype="int8", **quick)
 
-    assert with_it.config.native == "on" and with_it.cells[0].native in CPUS
+    assert with_it.config.native == "on" and with_it.cells[0].native_variant in CPUS
     assert with_it.config.activation_dtype == "float32" and rounded.config.activation_dtype == "int8"
-    assert without.config.native == "off" and without.cells[0].native is None
+    assert without.config.native == "off" and without.cells[0].native_variant is None
 
 
 def test_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:

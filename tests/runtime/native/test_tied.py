@@ -215,7 +215,7 @@ def test_one_file_with_and_without(loaded: str, tmp_path: Path) -> None:
     export(layer, torch.from_numpy(x), tmp_path / "m.onnx", verify=False)
     for mode in ("auto", "on", "off"):
         opened = Session(tmp_path / "m.onnx", native=mode)
-        assert opened.native is None if mode == "off" else opened.native in CPUS
+        assert opened.native_variant is None if mode == "off" else opened.native_variant in CPUS
         (y,) = opened.run({opened.inputs[0].name: x}).values()
         assert_close(y, expected(layer, x), nmse=1e-12, what=mode)
 
@@ -226,7 +226,7 @@ def test_other_types_run_by_their_bodies(loaded: str, tmp_path: Path, dtype: tor
     layer, x = make(60, 50, "relu", dtype=dtype), torch.randn(3, 60, dtype=dtype)
     export(layer, x, tmp_path / "m.onnx", verify=False)
 
-    assert Session(tmp_path / "m.onnx").native is None
+    assert Session(tmp_path / "m.onnx").native_variant is None
     with pytest.raises(ModelError, match=r"its operator TiedFFN has an input of type (double|float16)"):
         Session(tmp_path / "m.onnx", native="on")
 

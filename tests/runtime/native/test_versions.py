@@ -101,7 +101,7 @@ def test_another_version_runs_by_its_functions(tmp_path: Path, exported: onnx.Mo
     with pytest.warns(UserWarning, match="of the domain edgefc") as told:
         session = Session(path)
 
-    assert session.native is None
+    assert session.native_variant is None
     np.testing.assert_array_equal(answer(session), by_functions(path))
     assert answer(session).min() > 900
     assert str(told[0].message) == (
@@ -141,7 +141,7 @@ def test_version_1_runs_by_the_kernel(tmp_path: Path, exported: onnx.ModelProto,
         warnings.simplefilter("error")
         session = Session(path)
 
-    assert session.native is not None
+    assert session.native_variant is not None
     assert np.isfinite(answer(session)).all()
 
 
@@ -154,7 +154,7 @@ def test_other_domains_do_not_matter(tmp_path: Path, exported: onnx.ModelProto) 
 
     for path in (dense, tmp_path / "u.onnx"):
         assert versions_of(path, "edgefc") == frozenset()
-        assert Session(path, native="on").native is not None
+        assert Session(path, native="on").native_variant is not None
 
 
 def test_nodes_without_an_import_have_version_0(tmp_path: Path, exported: onnx.ModelProto) -> None:
@@ -177,7 +177,7 @@ def test_a_record_says_that_no_kernel_ran(tmp_path: Path, exported: onnx.ModelPr
         "the file has nodes of the domain edgefc whose version is 2, and the native kernels compute version 1; its own"
     )
     assert [any(said in warning for warning in cell.warnings) for cell in (first, second, off)] == [False, True, False]
-    assert second.native is None and off.native is None
+    assert second.native_variant is None and off.native_variant is None
 
 
 def test_a_group_hides_nothing(tmp_path: Path, exported: onnx.ModelProto) -> None:
@@ -187,4 +187,4 @@ def test_a_group_hides_nothing(tmp_path: Path, exported: onnx.ModelProto) -> Non
 
     assert versions_of(path, "edgefc") == {2}
     with pytest.warns(UserWarning, match="whose version is 2"):
-        assert Session(path).native is None
+        assert Session(path).native_variant is None

@@ -54,7 +54,7 @@ def test_they_are_told_apart_wherever_they_are_named(
     """In the table, the warnings and the legend; also of a record that is read later."""
     profile(folders).write(tmp_path / "r.json")
     record = Record.read(tmp_path / "r.json")
-    cells = [cell.model_copy(update={"warnings": ("odd",), "native": "avx2"}) for cell in record.cells]
+    cells = [cell.model_copy(update={"warnings": ("odd",), "native_variant": "avx2"}) for cell in record.cells]
 
     show(record.model_copy(update={"cells": tuple(cells)}))
 

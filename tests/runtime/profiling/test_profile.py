@@ -9,6 +9,7 @@ import pytest
 from edgefc.cli import main
 from edgefc.runtime import Record, profile
 from tests.support import onnx_models as models
+from tests.support.json_schema import assert_valid
 
 QUICK: dict[str, Any] = {"min_time_s": 0.02, "launches": 1, "processes": 1}
 
@@ -23,6 +24,7 @@ def test_two_models_take_turns_and_are_compared(tmp_path: Path, capsys: pytest.C
     record, out = Record.read(tmp_path / "r.json"), capsys.readouterr().out
     config = record.config
     assert code == 0
+    assert_valid(tmp_path / "r.json", "profile")
     assert [(c.model, c.batch, c.threads) for c in record.cells] == [(0, 3, 1), (1, 3, 1)]
     assert [(s.model, s.batch) for s in record.speeds] == [(1, 3)]
     assert all(c.load.samples_ns for c in record.cells)

@@ -27,6 +27,17 @@ def test_reading_gives_what_was_written(record: Record, tmp_path: Path) -> None:
     assert Record.read(tmp_path / "r.json") == record
 
 
+def test_both_types_of_files_are_read_as_both(record: Record, tmp_path: Path) -> None:
+    """edgefc profile --json wrote a record for one device before version 0.2, and writes a report since."""
+    report = Report.from_records(record)
+    record.write(tmp_path / "record.json")
+    report.write(tmp_path / "report.json")
+
+    for name in ("record.json", "report.json"):
+        assert Record.read(tmp_path / name) == record
+        assert Report.read(tmp_path / name) == report
+
+
 def test_a_record_names_no_machine_user_or_folder(record: Record) -> None:
     text = record.to_json()
 
@@ -104,6 +115,7 @@ def fourth(record: Record) -> dict[str, Any]:
     old["config"]["activations"] = old["config"].pop("activation_dtype")
     for cell in old["cells"]:
         cell["doubts"] = cell.pop("warnings")
+        cell["native"] = cell.pop("native_variant")
     return {**old, "schema_version": 4}
 
 
