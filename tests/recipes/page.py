@@ -20,6 +20,8 @@ many parameters, on data that Python packages ship. Written by `python -m tests.
     pip install 'edgefc[recipes]'
     edgefc recipe --list
 
+`edgefc demo` runs digits-mlp, then exports and profiles its models.
+
 Small data shows that a layer trains and what it costs in size. It does not reproduce a paper.
 """
 

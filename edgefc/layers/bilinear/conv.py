@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from edgefc.errors import UsageError
 from edgefc.layers.bilinear import kronecker
-from edgefc.layers.bilinear.factors import check_terms, choose_factors, glorot_uniform_
+from edgefc.layers.bilinear.factors import Factored, check_terms, choose_factors
 from edgefc.layers.common.onnx_node import Attribute, check_replaced, layer_node, sizes, zero_bias
 from edgefc.layers.common.windows import Padding, Pair, Window, window
 
 
-class BilinearConv2d(nn.Module):
+class BilinearConv2d(Factored):
     """torch.nn.Conv2d of one group and dilation 1 whose weight is a sum of Kronecker products.
 
     For 256 to 256 channels, 3 x 3 and one term, the factors store 1,536 numbers and take 49,152 multiply-adds a
@@ -71,18 +71,9 @@ class BilinearConv2d(nn.Module):
         patch = self.window.positions * self.in_channels
         self.in_factors = choose_factors(name, "in_factors", patch, in_factors)
         self.out_factors = choose_factors(name, "out_factors", self.out_channels, out_factors)
-        (d1, d2), (u1, u2) = self.in_factors, self.out_factors
-        self.left = nn.Parameter(torch.empty(self.terms, d1, u1, device=device, dtype=dtype))
-        self.right = nn.Parameter(torch.empty(self.terms, d2, u2, device=device, dtype=dtype))
+        self._make_factors(device=device, dtype=dtype)
         self.bias = nn.Parameter(torch.empty(self.out_channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """glorot_uniform for each factor, several terms smaller so that the variance of their sum stays; bias zero."""
-        for factor in (self.left, self.right):
-            glorot_uniform_(factor, terms=self.terms)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         self.window.check(self, x, self.in_channels)
@@ -137,9 +128,7 @@ class BilinearConv2d(nn.Module):
             in_factors=in_factors, out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
         matrix = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (D, M)
-        left, right = kronecker.nearest(matrix, layer.in_factors, layer.out_factors, layer.terms)
-        layer.left.copy_(left)
-        layer.right.copy_(right)
+        layer._fit(matrix)
         if layer.bias is not None and conv.bias is not None:
             layer.bias.copy_(conv.bias)
         return layer

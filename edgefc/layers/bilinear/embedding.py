@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers.bilinear import kronecker
-from edgefc.layers.bilinear.factors import check_terms, choose_factors
+from edgefc.layers.bilinear.factors import Factored, check_terms, choose_factors
 from edgefc.layers.common.onnx_node import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
 
 _START = 0.05  # "uniform" of Keras
 
 
-class BilinearEmbedding(nn.Module):
+class BilinearEmbedding(Factored):
     """Token v becomes sum_t vec(L_t[v // d2] outer R_t[v % d2]).
 
     For V = 32,000 = 160 x 200 and D = 768 = 24 x 32, one term stores 10,240 numbers; torch.nn.Embedding stores
@@ -70,9 +70,7 @@ class BilinearEmbedding(nn.Module):
         self.terms = check_terms(name, terms)
         self.in_factors = choose_factors(name, "in_factors", self.num_embeddings, in_factors)
         self.out_factors = choose_factors(name, "out_factors", self.embedding_dim, out_factors)
-        (d1, d2), (u1, u2) = self.in_factors, self.out_factors
-        self.left = nn.Parameter(torch.empty(self.terms, d1, u1, device=device, dtype=dtype))
-        self.right = nn.Parameter(torch.empty(self.terms, d2, u2, device=device, dtype=dtype))
+        self._make_factors(device=device, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -138,9 +136,7 @@ class BilinearEmbedding(nn.Module):
             *weight.shape, padding_idx=embedding.padding_idx, terms=terms, in_factors=in_factors,
             out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
-        left, right = kronecker.nearest(weight, layer.in_factors, layer.out_factors, layer.terms)
-        layer.left.copy_(left)
-        layer.right.copy_(right)
+        layer._fit(weight)
         return layer
 
     def extra_repr(self) -> str:

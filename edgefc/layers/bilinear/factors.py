@@ -11,11 +11,13 @@ or nothing (a prime gives 1 x d), is padded to the next size whose ratio is not;
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
+from edgefc.layers.bilinear import kronecker
 from edgefc.layers.common.onnx_node import is_size
 
 LONGEST = 4
@@ -48,6 +50,37 @@ def choose_factors(layer: str, name: str, size: int, given: Sequence[int] | None
         f"{layer} cannot lay out {size} numbers by {name}={given!r}. "
         f"Choose two whole numbers from 1 whose product is at least {size}, such as ({d1}, {d2})."
     )
+
+
+class Factored(nn.Module):
+    """What layers with a sum of Kronecker products as weight share; they set terms, in_factors and out_factors first.
+
+    Attributes: left (T, d1, u1), right (T, d2, u2), and but for embeddings bias (outputs,) or None.
+    """
+
+    terms: int
+    in_factors: tuple[int, int]
+    out_factors: tuple[int, int]
+    bias: nn.Parameter | None
+
+    def _make_factors(self, **where: Any) -> None:
+        """Make left and right, not initialised; `where` is device and dtype."""
+        (d1, d2), (u1, u2) = self.in_factors, self.out_factors
+        self.left = nn.Parameter(torch.empty(self.terms, d1, u1, **where))
+        self.right = nn.Parameter(torch.empty(self.terms, d2, u2, **where))
+
+    def reset_parameters(self) -> None:
+        """glorot_uniform for each factor, several terms smaller so that the variance of their sum stays; bias zero."""
+        for factor in (self.left, self.right):
+            glorot_uniform_(factor, terms=self.terms)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _fit(self, matrix: Tensor) -> None:
+        """Copy the factors nearest to a trained matrix (inputs, outputs)."""
+        left, right = kronecker.nearest(matrix, self.in_factors, self.out_factors, self.terms)
+        self.left.copy_(left)
+        self.right.copy_(right)
 
 
 def check_terms(layer: str, terms: int) -> int:

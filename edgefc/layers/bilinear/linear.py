@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.layers.bilinear import kronecker
-from edgefc.layers.bilinear.factors import check_terms, choose_factors, glorot_uniform_
+from edgefc.layers.bilinear.factors import Factored, check_terms, choose_factors
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import trained_linear
 
 
-class BilinearLinear(nn.Module):
+class BilinearLinear(Factored):
     """sum_t vec(L_t^T X R_t) + bias, X the input row by row as (d1, d2).
 
     For n = m = 4096 = 64 x 64 and one term, the factors store 8,192 numbers and take 524,288 multiply-adds a row; a
@@ -59,18 +59,9 @@ class BilinearLinear(nn.Module):
         self.terms = check_terms(name, terms)
         self.in_factors = choose_factors(name, "in_factors", self.in_features, in_factors)
         self.out_factors = choose_factors(name, "out_factors", self.out_features, out_factors)
-        (d1, d2), (u1, u2) = self.in_factors, self.out_factors
-        self.left = nn.Parameter(torch.empty(self.terms, d1, u1, device=device, dtype=dtype))
-        self.right = nn.Parameter(torch.empty(self.terms, d2, u2, device=device, dtype=dtype))
+        self._make_factors(device=device, dtype=dtype)
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """glorot_uniform for each factor, several terms smaller so that the variance of their sum stays; bias zero."""
-        for factor in (self.left, self.right):
-            glorot_uniform_(factor, terms=self.terms)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, x, self.in_features)
@@ -111,9 +102,7 @@ class BilinearLinear(nn.Module):
             trained.in_features, trained.out_features, trained.bias is not None, terms=terms, in_factors=in_factors,
             out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
-        left, right = kronecker.nearest(weight.T, layer.in_factors, layer.out_factors, layer.terms)
-        layer.left.copy_(left)
-        layer.right.copy_(right)
+        layer._fit(weight.T)
         if layer.bias is not None and trained.bias is not None:
             layer.bias.copy_(trained.bias)
         return trained.replaced_by(layer)
