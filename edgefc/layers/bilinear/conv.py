@@ -129,7 +129,9 @@ class BilinearConv2d(Factored):
             in_factors=in_factors, out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
         matrix = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (D, M)
-        layer._fit(matrix, conv.bias)
+        layer._fit(matrix)
+        if layer.bias is not None and conv.bias is not None:
+            layer.bias.copy_(conv.bias)
         return layer
 
     def extra_repr(self) -> str:

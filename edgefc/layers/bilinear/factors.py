@@ -55,13 +55,13 @@ def choose_factors(layer: str, name: str, size: int, given: Sequence[int] | None
 class Factored(nn.Module):
     """What layers with a sum of Kronecker products as weight share; they set terms, in_factors and out_factors first.
 
-    Attributes: left (T, d1, u1), right (T, d2, u2), bias (outputs,) or None.
+    Attributes: left (T, d1, u1), right (T, d2, u2), and but for embeddings bias (outputs,) or None.
     """
 
     terms: int
     in_factors: tuple[int, int]
     out_factors: tuple[int, int]
-    bias: nn.Parameter | None = None
+    bias: nn.Parameter | None
 
     def _make_factors(self, **where: Any) -> None:
         """Make left and right, not initialised; `where` is device and dtype."""
@@ -76,13 +76,11 @@ class Factored(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def _fit(self, matrix: Tensor, bias: Tensor | None = None) -> None:
-        """Copy the factors nearest to a trained matrix (inputs, outputs), and its bias."""
+    def _fit(self, matrix: Tensor) -> None:
+        """Copy the factors nearest to a trained matrix (inputs, outputs)."""
         left, right = kronecker.nearest(matrix, self.in_factors, self.out_factors, self.terms)
         self.left.copy_(left)
         self.right.copy_(right)
-        if self.bias is not None and bias is not None:
-            self.bias.copy_(bias)
 
 
 def check_terms(layer: str, terms: int) -> int:

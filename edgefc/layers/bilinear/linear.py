@@ -103,7 +103,9 @@ class BilinearLinear(Factored):
             trained.in_features, trained.out_features, trained.bias is not None, terms=terms, in_factors=in_factors,
             out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
-        layer._fit(weight.T, trained.bias)
+        layer._fit(weight.T)
+        if layer.bias is not None and trained.bias is not None:
+            layer.bias.copy_(trained.bias)
         return trained.replaced_by(layer)
 
     def extra_repr(self) -> str:
