@@ -4,8 +4,8 @@
     read(kind, value)   parsed JSON as that dataclass, in the types, ranges and lengths that its annotations say
 
 Annotations may be bool, int, float, str, another dataclass, Optional and Union of these, tuple[X, ...], Sequence[X],
-tuple[X, Y], dict[str, X], Mapping[str, X], and Annotated with a Range or FULL. They are evaluated, by Python 3.9 too:
-Optional[int], never `int | None`.
+tuple[X, Y], dict[str, X], Mapping[str, X], and Annotated with a Range or FULL. They are evaluated: what a board runs
+has Optional[int] and not `int | None`, which Python 3.9 cannot evaluate.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import collections.abc
 import dataclasses
 import json
 import math
+import types
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -88,7 +89,7 @@ def _reader(kind: Any) -> Reader:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _within(_reader(inner[0]), inner[1])
-    if origin is Union:
+    if origin in (Union, getattr(types, "UnionType", Union)):
         return _one_of(inner)
     if origin in (dict, collections.abc.Mapping):
         return _by_name(_reader(inner[1]))
@@ -106,10 +107,10 @@ _ACCEPTED: dict[type, tuple[tuple[type, ...], str]] = {
 
 
 def _scalar(kind: type) -> Reader:
-    types, called = _ACCEPTED[kind]
+    accepted, called = _ACCEPTED[kind]
 
     def scalar(value: Any, place: str) -> Any:
-        if type(value) not in types or (type(value) is float and not math.isfinite(value)):
+        if type(value) not in accepted or (type(value) is float and not math.isfinite(value)):
             raise _unfit(place, f"{_shown(value)} is not {called}")
         return value
 

@@ -8,10 +8,9 @@ from edgefc.errors import ModelError, UsageError
 from edgefc.runtime.inputs import feeds_for, run_error
 from edgefc.runtime.probes.contracts import Output, Ran, RunAnswer, RunQuestion
 from edgefc.runtime.probes.opening import opened
-from edgefc.runtime.signature import Array
+from edgefc.runtime.signature import NUMBERS, Array
 
 LARGEST_BYTES = 16 << 20
-NUMBERS = "biuf"  # kinds of arrays that are sent
 
 
 def run(asked: RunQuestion) -> RunAnswer:
@@ -31,7 +30,7 @@ def run(asked: RunQuestion) -> RunAnswer:
 
 
 def _output(name: str, value: Array) -> Output:
-    if value.dtype.kind not in NUMBERS:
+    if value.dtype.name not in NUMBERS:
         raise UsageError(
             f"output {name!r} is an array of {value.dtype.name}, and arrays of numbers are sent. Run the model here."
         )

@@ -42,7 +42,7 @@ R = TypeVar("R", bound=Part)
 
 
 class Failure(Part):
-    """A device that gave no record, or a part of one."""
+    """A device that gave no record, or a part of one. The sentence names it."""
 
     device: str
     sentence: str

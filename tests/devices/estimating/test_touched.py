@@ -231,11 +231,9 @@ def test_products_by_hand(op: str, shapes: list[list[int]], out: list[int], flop
 # ---- layers
 
 
-def told(name: str, outputs: Sequence[str], inputs: Sequence[str] = ()) -> dict[str, Any]:
-    return {
-        "name": name, "op": "Op", "inputs": [[each, None, False, "float", [1]] for each in inputs],
-        "outputs": [[each, "float", [1]] for each in outputs],
-    }  # fmt: skip
+def told(name: str, outputs: Sequence[str], inputs: Sequence[str] = ()) -> Executed:
+    taken = tuple(Taken(each, None, False, "float", (1,)) for each in inputs)
+    return Executed(name, "Op", taken, tuple(Made(each, "float", (1,)) for each in outputs))
 
 
 def source(*nodes: tuple[str, str], functions: Sequence[str] = ()) -> graph.Model:
