@@ -50,7 +50,7 @@ class Board:
 
     def __init__(self, transport: Transport, *, start_s: float = START_S, sweeps: bool = True) -> None:
         self.transport, self.name, self._sweeps, self._last = transport, transport.name, sweeps, 0
-        self.answers = Answers(self._refused, _SLACK)
+        self.answers = answers_of(self.name)
         self._hello: Hello | None = None
         agent, sha256 = pack()
         self._mark = f"edgefc-{secrets.token_hex(8)}"
@@ -169,9 +169,6 @@ class Board:
         subject = None if error.subject is None else shortened(visible(error.subject))
         return type(error)(f"{self.name}: {self._text(str(error))}", subject=subject, device=self.name)
 
-    def _refused(self, reason: str) -> DeviceError:
-        return self._error(f"answered what cannot be ({reason}). Nothing of it was kept; run `edgefc devices check`.")
-
     def _error(self, text: str, between: str = " ") -> DeviceError:
         """A sentence that begins with the name of this board."""
         return DeviceError(f"{self.name}{between}{text}", device=self.name)
@@ -228,6 +225,16 @@ class Board:
         if not isinstance(found, str):
             self._lost(Garbled("no text where one belongs"))
         return visible(found[:_LONGEST_TEXT].strip())
+
+
+def answers_of(name: str) -> Answers:
+    """Checks what the board of that name answers."""
+
+    def refuse(reason: str) -> DeviceError:
+        text = f"{name} answered what cannot be ({reason}). Nothing of it was kept; run `edgefc devices check`."
+        return DeviceError(text, device=name)
+
+    return Answers(refuse, _SLACK)
 
 
 def _loader() -> str:

@@ -20,6 +20,7 @@ from edgefc.devices.profiles import profile
 from edgefc.runtime import graph
 from edgefc.runtime.probes import child
 from edgefc.runtime.probes import work as probe
+from edgefc.runtime.probes.contracts import Executed, Made, Taken
 from tests.support import onnx_models, store_models
 from tests.support.onnx_models import FLOAT, INT64
 
@@ -27,7 +28,7 @@ from tests.support.onnx_models import FLOAT, INT64
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe, without a process of its own for each model."""
-    monkeypatch.setattr(child, "ask", lambda name, question, about: probe.work(question))
+    monkeypatch.setattr(child, "ask", lambda question, about: probe.work(question))
 
 
 def counted(model: onnx.ModelProto, path: Path, inputs: dict[str, Any] | None = None, batch: int | None = None) -> Work:
