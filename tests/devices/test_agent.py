@@ -20,7 +20,7 @@ from edgefc.devices.board.check import facts_of
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.remote import Remote
 from edgefc.devices.transports.local import LocalTransport
-from edgefc.errors import DeviceError, MissingPackage, ModelError, UsageError
+from edgefc.errors import DeviceError, MissingPackage, ModelError, UnknownOperator, UsageError
 from edgefc.runtime import Record, Session, profile
 from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.options import SessionOptions
@@ -93,6 +93,9 @@ def test_errors_there_name_files_here(transport: LocalTransport, tmp_path: Path)
             remote.run([bad])
         with pytest.raises(UsageError, match=r"^pi: the model has no input 'z'"):
             remote.run([good], {"z": np.ones(3)})
+        with pytest.raises(UnknownOperator, match=r"^pi: cannot load .*mine:Nope") as caught:
+            remote.run([models.unknown_operator(tmp_path / "unknown.onnx")])
+        assert (caught.value.code, caught.value.device) == ("unknown-operator", "pi")
     finally:
         remote.close()
 
