@@ -52,7 +52,7 @@ class Ports:
     inputs: tuple[Port, ...]
 
 
-def given(what: str = "an answer") -> Answers:
+def page_answers(what: str = "an answer") -> Answers:
     """What a page gives as `what`."""
     return Answers(
         lambda reason: DeviceError(f"the page gave {what} that cannot be: {reason}. Load the page again."),

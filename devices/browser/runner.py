@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from edgefc.devices.browser import facts, onnxruntime_web
-from edgefc.devices.browser.answers import Facts, Ports, given
+from edgefc.devices.browser.answers import Facts, Ports, page_answers
 from edgefc.devices.browser.feeds import feeds, offer_model, packed
 from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.options import check_native, session_options
@@ -23,6 +23,7 @@ from edgefc.runtime.probes.contracts import (
     LoadQuestion,
     MemoryQuestion,
     ModelFile,
+    Plan,
     Question,
     RunAnswer,
     RunQuestion,
@@ -41,10 +42,11 @@ _PAGE_MEMORY_S = 20.0  # how long the page may wait for the browser to say what 
 
 ONE_THREAD = SessionOptions()
 _LONGEST = 2000  # characters of an error's text
-_PAGE = given()
+_PAGE = page_answers()
 
 A = TypeVar("A")
 Plain = dict[str, Any]
+_ToPage = LoadQuestion | MemoryQuestion | SteadyQuestion | RunQuestion
 
 
 class Browser:
@@ -95,7 +97,8 @@ class Browser:
     ) -> list[dict[str, Array]]:  # fmt: skip
         """The outputs of each model for its arrays, all in one worker, without a look at their inputs first."""
         fed = [{**self._offered(path), **self._packed(arrays, path)} for path, arrays in models]
-        question = RunQuestion(tuple(ModelFile(path, options) for path, _ in models), Wanted(path="given"))
+        given = Wanted(path="arrays in memory")  # none is drawn
+        question = RunQuestion(tuple(ModelFile(path, options) for path, _ in models), given)
         found: RunAnswer = self._put(question, options, fed, ", ".join(path for path, _ in models), limit_s)
         return [{output.name: _PAGE.array(output) for output in ran.outputs} for ran in found.models]
 
@@ -132,26 +135,31 @@ class Browser:
             for batch in question.batches
         ))  # fmt: skip
 
-    def _put(
-        self, question: Question[Any], options: SessionOptions, models: list[Plain], about: str, limit_s: float
-    ) -> Any:
+    def _put(self, question: _ToPage, options: SessionOptions, models: list[Plain], about: str, limit_s: float) -> Any:
         """The page's answer. `models` are files and feeds as the page is told of them."""
-        told = {"plan": question.plan if isinstance(question, SteadyQuestion) else None}
+        plan = question.plan if isinstance(question, SteadyQuestion) else None
         start = time.monotonic_ns()
-        reply = self._reply(question.probe, options, models, about, limit_s, **told)
+        reply = self._reply(question.probe, options, models, about, limit_s, plan)
         if "answer" not in reply:
             raise _refusal(question, about, reply)
-        return _PAGE.answer(question, reply["answer"], time.monotonic_ns() - start)
+        checked: Question[Any] = question
+        return _PAGE.answer(checked, reply["answer"], time.monotonic_ns() - start)
 
     def _reply(
-        self, verb: str, options: SessionOptions, models: list[Plain], about: str, limit_s: float, **more: Any
+        self,
+        verb: str,
+        options: SessionOptions,
+        models: list[Plain],
+        about: str,
+        limit_s: float,
+        plan: Plan | None = None,
     ) -> Plain:
         threads = options.threads
         check_threads(threads, self.opened.facts)
         told = {
             "verb": verb, "models": models, "null_model": self._null, "threads": threads,
             "options": session_options(options), "page_memory_s": _PAGE_MEMORY_S if threads == 1 else 0,
-            "done": self.asked, **more,
+            "done": self.asked, "plan": plan,
         }  # fmt: skip
         reply = self.opened.ask(told, about=about, limit_s=limit_s)
         self.asked += 1
@@ -191,14 +199,13 @@ def _tried(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> Tried:
     return Tried(batch, fed(found))
 
 
-def _refusal(question: Question[Any], about: str, reply: Plain) -> EdgefcError:
+def _refusal(question: _ToPage, about: str, reply: Plain) -> EdgefcError:
     """What went wrong in the page, with the name of the model where it tells which of several it was."""
     stage, failed = str(reply.get("stage")), reply.get("model")
     if isinstance(question, RunQuestion) and isinstance(failed, int) and 0 <= failed < len(question.models):
         about = question.models[failed].path
     refused = refusal(about, stage, str(reply.get("error"))[:_LONGEST])
-    wanted: Wanted | None = getattr(question, "wanted", None)
-    return run_error(refused, wanted) if stage == "run" and wanted is not None else refused
+    return run_error(refused, question.wanted) if stage == "run" else refused
 
 
 def check_threads(threads: int, facts: Facts) -> None:

@@ -220,7 +220,7 @@ JSON = st.recursive(
 @given(JSON)
 @settings(max_examples=40, deadline=None)
 def test_any_json_is_told_in_one_sentence(value: Any) -> None:
-    page, file = answers.given(), ModelFile("m.onnx", SessionOptions())
+    page, file = answers.page_answers(), ModelFile("m.onnx", SessionOptions())
     checks: list[Callable[[], Any]] = [
         lambda: page.answer(LoadQuestion(file, Wanted()), value, 1),
         lambda: page.answer(MemoryQuestion(file, Wanted()), value, 1),
