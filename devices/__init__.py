@@ -1,6 +1,7 @@
 """What a device is and how to reach it. This machine needs neither: edgefc.runtime measures it directly.
 
     by_name.py     estimate(), check() and provision() of a device by its name
+    answers.py     checks what devices answer
     connect.py     from a name to a runner; many.py: several at once; inventory.py: the user's own devices
     profiles/      facts about kinds of devices, one TOML file each
     board/         this side of a connection to a board, devices check and devices provision

@@ -88,5 +88,14 @@ class Fleet:
             raise next(iter(self.errors.values()))
         return Report.from_records(
             *(self.kept[name] for name in devices if name in self.kept),
-            failures=[Failure(device=name, sentence=str(self.errors[name])) for name in devices if name in self.errors],
+            failures=[
+                Failure(device=name, sentence=_named(name, self.errors[name]))
+                for name in devices
+                if name in self.errors
+            ],
         )
+
+
+def _named(device: str, error: EdgefcError) -> str:
+    """The sentence, with the device's name before it unless it names the device itself."""
+    return str(error) if error.device is not None else f"{device}: {error}"

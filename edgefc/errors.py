@@ -1,15 +1,18 @@
 """Every error edgefc raises on purpose.
 
 EdgefcError
-├── UsageError        an argument, option or file that cannot be used     exit 2   (also a ValueError)
-│   ├── ShapeError    a size the mathematics does not allow
-│   └── MissingExtra  an optional package that is not installed           (also an ImportError)
-├── ExportError       a model that has no ONNX form
-├── ModelError        an .onnx file that is broken, or not what was asked for
-├── CheckFailed       a comparison that was made and did not hold         exit 1
-└── DeviceError       a device that is absent, busy or unsteady           exit 3
+├── UsageError           an argument, option or file that cannot be used     exit 2   (also a ValueError)
+│   ├── ShapeError       a size the mathematics does not allow
+│   └── MissingExtra     an optional package that is not installed           (also an ImportError)
+├── ExportError          a model that has no ONNX form
+├── ModelError           an .onnx file that is broken, or not what was asked for
+│   └── UnknownOperator  it has an operator that nothing defines
+├── CheckFailed          a comparison that was made and did not hold         exit 1
+└── DeviceError          a device that is absent, busy or unsteady           exit 3
+    └── MissingPackage   its Python lacks a package
 
-One sentence says what could not be done, with the values as given; the next says what would work.
+One sentence says what could not be done, with the values as given; the next says what would work. A program tells
+errors apart by class, or by `code`, which also stands in the JSON of child processes and of boards: sentences change.
 """
 
 from __future__ import annotations
@@ -112,41 +115,94 @@ def _has_memory_limit() -> bool:
 
 
 class EdgefcError(Exception):
-    """Base class; the command line prints these without a traceback."""
+    """Base class; the command line prints these without a traceback.
+
+    Attributes:
+        code      names the class in JSON; see of_code()
+        subject   the name of what is missing or unknown, such as a package; None where there is no such name
+        device    the device that the sentence names; None where it names none
+    """
 
     exit_code = 2
+    code = "error"
+
+    def __init__(self, text: object = "", *, subject: str | None = None, device: str | None = None) -> None:
+        super().__init__(text)
+        self.subject, self.device = subject, device
+
+    def retold(self, text: str) -> EdgefcError:
+        """The same error in other words."""
+        return type(self)(text, subject=self.subject, device=self.device)
 
 
 class UsageError(EdgefcError, ValueError):
     """An argument, option or file that cannot be used."""
 
+    code = "usage"
+
 
 class ShapeError(UsageError):
     """A size the mathematics does not allow."""
+
+    code = "shape"
 
 
 class MissingExtra(UsageError, ImportError):
     """An optional package that is not installed."""
 
+    code = "missing-extra"
+
 
 class ExportError(EdgefcError):
     """A model that has no ONNX form."""
 
+    code = "export"
+
 
 class ModelError(EdgefcError):
     """An .onnx file that is broken, or not what was asked for."""
+
+    code = "model"
+
+
+class UnknownOperator(ModelError):
+    """An .onnx file with an operator that neither onnxruntime, nor a library, nor the file defines."""
+
+    code = "unknown-operator"
 
 
 class CheckFailed(EdgefcError):
     """A comparison that was made and did not hold."""
 
     exit_code = 1
+    code = "check-failed"
 
 
 class DeviceError(EdgefcError):
     """A device that is absent, busy or unsteady."""
 
     exit_code = 3
+    code = "device"
+
+
+class MissingPackage(DeviceError):
+    """The Python of a device has no package of the name `subject`."""
+
+    code = "missing-package"
+
+
+_CODES: dict[str, type[EdgefcError]] = {
+    kind.code: kind
+    for kind in (
+        EdgefcError, UsageError, ShapeError, MissingExtra, ExportError, ModelError, UnknownOperator, CheckFailed,
+        DeviceError, MissingPackage,
+    )
+}  # fmt: skip
+
+
+def of_code(code: str) -> type[EdgefcError] | None:
+    """The class of that code; None for a code that this edgefc does not know."""
+    return _CODES.get(code)
 
 
 @contextmanager

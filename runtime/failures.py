@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgefc.errors import EdgefcError, ModelError
+from edgefc.errors import EdgefcError, ModelError, UnknownOperator
 from edgefc.onnxruntime_text import bare, node, reason, short, text_of
 
 _HERE = f"onnxruntime {ort.__version__}"
@@ -66,11 +66,14 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 
 def load_error(path: Path, error: Exception, others: str | None = None) -> EdgefcError:
     """`others` is what Session says of a file with another version of the domain edgefc."""
-    if others is not None and (found := re.search(_UNDEFINED, text_of(error))):
-        return ModelError(
-            f"cannot load {path}: it {others}, and the file does not define {_undefined(found)}. Export it again."
+    undefined = re.search(_UNDEFINED, text_of(error))
+    if others is not None and undefined:
+        return UnknownOperator(
+            f"cannot load {path}: it {others}, and the file does not define {_undefined(undefined)}. Export it again."
         )
-    return ModelError(f"cannot load {path}: {_sentence(path, error)}.")
+    pattern, sentence = _found(path, error)
+    kind = UnknownOperator if pattern is _UNDEFINED else ModelError
+    return kind(f"cannot load {path}: {sentence}.")
 
 
 def is_of_another_type(error: Exception) -> bool:
@@ -93,8 +96,13 @@ def _undefined(found: re.Match[str]) -> str:
 
 
 def _sentence(path: Path, error: Exception) -> str:
+    return _found(path, error)[1]
+
+
+def _found(path: Path, error: Exception) -> tuple[str | None, str]:
+    """Which of the patterns of _KNOWN the text has, None for none of them; and the sentence."""
     flat = bare(text_of(error), path)
     for pattern, say in _KNOWN:
         if found := re.search(pattern, flat):
-            return say(found)
-    return reason(error, path)
+            return pattern, say(found)
+    return None, reason(error, path)

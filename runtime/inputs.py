@@ -25,11 +25,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Optional
 
 import numpy as np
 
-from edgefc.errors import UsageError, first_line, reason_of, shortened
+from edgefc.errors import EdgefcError, UsageError, first_line, reason_of, shortened
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds, listed, near
 
 SEED = 0
@@ -37,7 +37,7 @@ OPEN = 128  # elements of an open axis that is not the batch
 MOST_BYTES = 1 << 40  # of one input: beyond it no machine has the memory
 _ELSE = "Choose their sizes with --shape, their values with --range, or give arrays: --inputs FILE.npz"
 
-Shapes = Mapping[str, Sequence["int | None"]]
+Shapes = Mapping[str, Sequence[Optional[int]]]  # noqa: UP045  Python 3.9 evaluates it
 Ranges = Mapping[str, Sequence[float]]
 
 # What numpy and zipfile raise for bytes that are no archive, a cut one, or one that lies about its sizes.
@@ -57,15 +57,10 @@ class Wanted:
     ranges   by input name, the lowest and the highest drawn value
     """
 
-    batch: int | None = None
-    path: str | None = None
-    shapes: Shapes | None = None
-    ranges: Ranges | None = None
-
-    @classmethod
-    def of(cls, question: Mapping[str, Any], batch: int | None = None) -> Wanted:
-        """As a probe is asked; the batch is the question's own unless it has several."""
-        return cls(question.get("batch", batch), question.get("inputs"), question.get("shapes"), question.get("ranges"))
+    batch: Optional[int] = None  # noqa: UP045  these are evaluated (probes/plain.py), by Python 3.9 too
+    path: Optional[str] = None  # noqa: UP045
+    shapes: Optional[Shapes] = None  # noqa: UP045
+    ranges: Optional[Ranges] = None  # noqa: UP045
 
 
 def feeds_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> tuple[dict[str, Array], int]:
@@ -261,17 +256,13 @@ def _between(
     return rng.integers(int(low), int(high), shape, dtype=dtype.name, endpoint=True)
 
 
-def drawn_error(text: str) -> str:
-    """What a failed run of drawn inputs is told as: the sentence, and how to choose others."""
-    return f"{text} The inputs were drawn. {_ELSE}."
+def run_error(error: EdgefcError, wanted: Wanted) -> EdgefcError:
+    """A failed run: where the inputs were drawn, the sentence also says how to choose others."""
+    return error if wanted.path is not None else error.retold(f"{error} The inputs were drawn. {_ELSE}.")
 
 
-def fed(feeds: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """Name, dtype and shape of each input, as a record has them."""
-    return [{"name": n, "dtype": _named(value), "shape": list(value.shape)} for n, value in feeds.items()]
-
-
-def _named(value: Array) -> str:
+def dtype_name(value: Array) -> str:
+    """As records name it."""
     return "str" if value.dtype.kind in "UO" else value.dtype.name
 
 

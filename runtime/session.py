@@ -18,7 +18,8 @@ from edgefc.modelfile.attributes import check_attributes
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
 from edgefc.runtime.operators import ends_when_empty, versions_of
-from edgefc.runtime.presets import CPU_ONLY, session_options, settings
+from edgefc.runtime.options import SessionOptions
+from edgefc.runtime.presets import CPU_ONLY, session_options
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds, listed, near, tensor_info_of
 
 _NO_INT8 = (
@@ -63,18 +64,15 @@ class Session:
         self, path: str | os.PathLike[str], *, preset: str = "latency", threads: int = 1, native: str = "auto",
         activation_dtype: str = "float32", activations: str | None = None,
     ) -> None:  # fmt: skip
-        self.path = Path(path)
-        self.settings = settings(preset, threads)
         activation_dtype = renamed("activations", activations, "activation_dtype", activation_dtype)
-        kernels.check_activation_dtype(activation_dtype)
+        options = SessionOptions(preset, native, threads, activation_dtype)
+        self.path, self.settings = Path(path), options.settings
         chosen = kernels.choose(native)
-        if activation_dtype == "int8":
-            if chosen is None:
-                raise UsageError(_NO_INT8)
-            self.settings["edgefc.activations"] = activation_dtype
+        if options.rounds_activations and chosen is None:
+            raise UsageError(_NO_INT8)
         admit(self.path)
         others = check_nodes(self.path)
-        if others and (native == "on" or activation_dtype == "int8"):
+        if others and (native == "on" or options.rounds_activations):
             asked = "native is 'on'" if native == "on" else "activation_dtype is 'int8'"
             raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
@@ -84,7 +82,7 @@ class Session:
             except Exception as error:
                 if chosen is None or native == "on" or not failures.is_of_another_type(error):
                     raise
-                if activation_dtype == "int8":
+                if options.rounds_activations:
                     raise UsageError(_NO_INT8) from None
                 chosen = None
                 self._session = self._load(chosen)
@@ -247,15 +245,6 @@ def other_versions(path: Path) -> str | None:
         f"has nodes of the domain {kernels.DOMAIN} whose version is {shown}, and the native kernels compute version "
         f"{kernels.VERSION}"
     )
-
-
-_SETTINGS = ("preset", "native", "threads", "activation_dtype")
-
-
-def open_session(model: Mapping[str, Any], question: Mapping[str, Any]) -> Session:
-    """As a probe is asked to: settings are the model's own where it has them, else those of the whole question."""
-    asked = {**question, **model}
-    return Session(model["path"], **{name: asked[name] for name in _SETTINGS if name in asked})
 
 
 def _give_back() -> None:

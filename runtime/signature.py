@@ -21,7 +21,7 @@ _DTYPES = {
 }  # fmt: skip
 
 _PYTHON = (bool, int, float, list, tuple)
-_NUMBERS = frozenset(_DTYPES.values()) - {"str"}
+NUMBERS = frozenset(_DTYPES.values()) - {"str"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _given(value: Any, port: TensorInfo) -> Array:
     array = array_of(port.name, value)
     if port.dtype == "str":
         return _strings(array, port)
-    if isinstance(value, _PYTHON) and not isinstance(value, np.generic) and port.dtype in _NUMBERS:
+    if isinstance(value, _PYTHON) and not isinstance(value, np.generic) and port.dtype in NUMBERS:
         if _is_rounded(value, array):
             return _of_large(value, array, np.dtype(port.dtype))
         return _of_python(array, np.dtype(port.dtype))

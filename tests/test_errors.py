@@ -16,8 +16,10 @@ TREE = {
     "MissingExtra": (errors.UsageError, 2),
     "ExportError": (EdgefcError, 2),
     "ModelError": (EdgefcError, 2),
+    "UnknownOperator": (errors.ModelError, 2),
     "CheckFailed": (EdgefcError, 1),
     "DeviceError": (EdgefcError, 3),
+    "MissingPackage": (errors.DeviceError, 3),
 }
 CLASSES = {
     name: value
@@ -39,9 +41,21 @@ def test_errors_that_python_users_catch() -> None:
 
 @pytest.mark.parametrize("name", TREE)
 def test_errors_cross_processes(name: str) -> None:
-    error = pickle.loads(pickle.dumps(CLASSES[name]("what happened.")))
+    error = pickle.loads(pickle.dumps(CLASSES[name]("what happened.", subject="numpy", device="pi")))
 
     assert type(error) is CLASSES[name] and str(error) == "what happened."
+    assert (error.subject, error.device) == ("numpy", "pi")
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_every_class_has_a_code_of_its_own(name: str) -> None:
+    assert errors.of_code(CLASSES[name].code) is CLASSES[name]
+    retold = CLASSES[name]("what happened.", subject="numpy").retold("in other words.")
+    assert (type(retold), str(retold), retold.subject) == (CLASSES[name], "in other words.", "numpy")
+
+
+def test_a_code_that_nobody_has() -> None:
+    assert errors.of_code("SystemExit") is None
 
 
 def test_a_missing_package() -> None:

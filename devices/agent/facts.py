@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+from edgefc.devices.agent.answers import Facts
 from edgefc.errors import EdgefcError, describe_error, shortened
 from edgefc.runtime import native
 from edgefc.runtime.probes import child, heat, sysfs
@@ -28,19 +29,18 @@ _LONGEST = 200  # characters of a reason
 _LIMIT_S = 120.0  # an import on an SD card, or under emulation, takes long
 
 
-def facts(store: Any) -> dict[str, Any]:
-    """All by name; what is None could not be read, or has its reason in the field that ends in _missing."""
+def facts(store: Any) -> Facts:
     found = _packages()
-    return {
-        "python": platform.python_version(), "machine": platform.machine(), "os": platform.system(),
-        "libc": " ".join(platform.libc_ver()).strip() or None,
-        "numpy": found["numpy"][0], "numpy_missing": found["numpy"][1],
-        "onnxruntime": found["onnxruntime"][0], "onnxruntime_missing": found["onnxruntime"][1],
-        "native": _native(), "cores": os.cpu_count(),
-        "memory_bytes": sysfs.meminfo_bytes("MemTotal"), "memory_free_bytes": sysfs.meminfo_bytes("MemAvailable"),
-        "disk_free_bytes": shutil.disk_usage(store.root).free, "governor": sysfs.governor(),
-        "heat": heat.state(), "clock_s": time.time(), "pip": _has_pip(),
-    }  # fmt: skip
+    return Facts(
+        python=platform.python_version(), machine=platform.machine(), os=platform.system(),
+        libc=" ".join(platform.libc_ver()).strip() or None,
+        numpy=found["numpy"][0], numpy_missing=found["numpy"][1],
+        onnxruntime=found["onnxruntime"][0], onnxruntime_missing=found["onnxruntime"][1],
+        native=_native(), cores=os.cpu_count(),
+        memory_bytes=sysfs.meminfo_bytes("MemTotal"), memory_free_bytes=sysfs.meminfo_bytes("MemAvailable"),
+        disk_free_bytes=shutil.disk_usage(store.root).free, governor=sysfs.governor(),
+        heat=heat.state(), clock_s=time.time(), pip=_has_pip(),
+    )  # fmt: skip
 
 
 def _packages() -> dict[str, list[str | None]]:

@@ -4,7 +4,7 @@ Packed with the probes into one file (pack.py) and started by boot.py as `python
 protocol is one JSON object.
 
     host     {"protocol": 1, "id": 7, "do": "ask", ...}      and {"beat": 1} every few seconds
-    agent    {"id": 7, "answer": ...}   or   {"id": 7, "error": "ModelError", "text": "..."}
+    agent    {"id": 7, "answer": ...}   or   {"id": 7, "error": {"code": "model", "text": "...", "subject": null}}
              {"id": 7, "beat": 1} while the answer is being worked out
 
     hello    {}                                             what runs here, its clock, and the name of its run
@@ -16,6 +16,10 @@ protocol is one JSON object.
     place    {files: [{name, sha256}], keep}                side by side in a folder of this run
     install  {what: "site" | "native", files: [...]}        wheels, or the native library, for all later runs
     ask      {probe, question, about, limit_s}              a probe, in a child process
+    heat     {}                                             how hot it is
+
+Questions and answers of probes are those of runtime/probes/contracts.py, the others of answers.py. What a probe
+answers passes through as it is: the host checks it.
 
 It ends, and leaves nothing but its cache behind, at the end of its stdin, at SIGTERM, SIGHUP and SIGINT, and when the
 host has been silent for SILENCE_S: a link that was cut may never say so.
@@ -34,7 +38,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from edgefc.devices.agent.answers import Facts, HeatNow, Hello
 from edgefc.devices.agent.lines import Ended, Lines, Silent
+from edgefc.runtime.probes.plain import Failure, encode
 
 PROTOCOL = 1
 SILENCE_S = 60.0
@@ -66,7 +72,7 @@ class Agent:
                 self._jobs.put(request)
 
     def _work(self) -> None:
-        from edgefc.errors import EdgefcError, describe_error
+        from edgefc.errors import DeviceError, EdgefcError, describe_error
 
         while True:
             request = self._jobs.get()
@@ -74,12 +80,10 @@ class Agent:
             try:
                 reply: dict[str, Any] = {"answer": self.answer(request)}
             except EdgefcError as error:
-                reply = {"error": type(error).__name__, "text": str(error)}
+                reply = {"error": Failure.of(error)}
             except Exception as error:
-                reply = {
-                    "error": "DeviceError",
-                    "text": f"the agent failed: {describe_error(error)}. Please report it.",
-                }
+                failed = DeviceError(f"the agent failed: {describe_error(error)}. Please report it.")
+                reply = {"error": Failure.of(failed)}
             self._current = None
             self._write({"id": request["id"], **reply})
 
@@ -93,15 +97,15 @@ class Agent:
             raise DeviceError(f"the agent has no {request['do']!r}. Use the same edgefc on both sides.")
         return verb(request)
 
-    def do_hello(self, request: dict[str, Any]) -> dict[str, Any]:
+    def do_hello(self, request: dict[str, Any]) -> Hello:
         import edgefc
         from edgefc.runtime.probes import ends
 
-        return {
-            "protocol": PROTOCOL, "edgefc": edgefc.__version__, "python": platform.python_version(),
-            "machine": platform.machine(), "clock_s": time.time(), "swept": self.store.swept,
-            "run": self.store.run.name, "killed_for_memory": ends.machine_oom_kills(),
-        }  # fmt: skip
+        return Hello(
+            protocol=PROTOCOL, edgefc=edgefc.__version__, python=platform.python_version(),
+            machine=platform.machine(), clock_s=time.time(), swept=self.store.swept,
+            run=self.store.run.name, killed_for_memory=ends.machine_oom_kills(),
+        )  # fmt: skip
 
     def do_claim(self, request: dict[str, Any]) -> None:
         self.store.claim()
@@ -109,7 +113,7 @@ class Agent:
     def do_end(self, request: dict[str, Any]) -> None:
         self.store.end(request["run"])
 
-    def do_check(self, request: dict[str, Any]) -> dict[str, Any]:
+    def do_check(self, request: dict[str, Any]) -> Facts:
         from edgefc.devices.agent.facts import facts
 
         return facts(self.store)
@@ -128,10 +132,10 @@ class Agent:
 
         install(self.store, request["what"], request["files"])
 
-    def do_heat(self, request: dict[str, Any]) -> dict[str, Any]:
+    def do_heat(self, request: dict[str, Any]) -> HeatNow:
         from edgefc.runtime.probes import heat
 
-        return {**heat.state(), "waited_s": self.waited_s}
+        return HeatNow(heat.state(), self.waited_s)
 
     def do_ask(self, request: dict[str, Any]) -> Any:
         from edgefc.errors import DeviceError
@@ -142,7 +146,7 @@ class Agent:
             raise DeviceError(f"the agent has no probe {probe!r}. Use the same edgefc on both sides.")
         if probe in _TIMES:
             self._cool()
-        return child.ask(probe, request["question"], about=request["about"], limit_s=float(request["limit_s"]))
+        return child.relay(probe, request["question"], about=request["about"], limit_s=float(request["limit_s"]))
 
     def _cool(self) -> None:
         """Wait until the hottest zone is below HOT_C; a board in the sun may never be, so not for long."""
@@ -162,7 +166,7 @@ class Agent:
                 self._write({"id": current, "beat": 1})
 
     def _write(self, reply: dict[str, Any]) -> None:
-        data = json.dumps(reply).encode() + b"\n"
+        data = encode(reply).encode() + b"\n"
         with self._writing, suppress(OSError):  # nobody listens: the reading side will know
             while data:
                 data = data[os.write(self._out, data) :]
@@ -194,7 +198,7 @@ def main() -> int:
     try:
         store = Store(root)
     except EdgefcError as error:
-        os.write(out, json.dumps({"error": "DeviceError", "text": str(error)}).encode() + b"\n")
+        os.write(out, encode({"error": Failure.of(error)}).encode() + b"\n")
         return 3
     try:
         for number in _ENDS:

@@ -4,14 +4,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from edgefc.devices.agent.answers import Facts
 from edgefc.devices.agent.main import HOT_C
-from edgefc.devices.board import answers
-from edgefc.devices.board.answers import Facts
 from edgefc.devices.board.client import Board
 from edgefc.devices.connect import HERE
 from edgefc.devices.profiles import profile as profiles
 from edgefc.devices.transports.base import Transport
-from edgefc.runtime.profiling.parts import Heat
+from edgefc.runtime.probes.heat import Heat
 
 OLDEST = {"Python": (3, 9), "numpy": (1, 21), "onnxruntime": (1, 17)}
 MEMORY_FREE, DISK_FREE = 128 << 20, 256 << 20  # bytes below which a profile is not begun
@@ -56,8 +55,7 @@ def check(transport: Transport, profile: str | None = None) -> Report:
 
 def facts_of(board: Board) -> Facts:
     """The agent's facts, held to their types and sizes."""
-    found = answers.checked(board.name, "check", {}, board.call("check"), 0.0)
-    return Facts.model_validate(found)
+    return board.answers.read(Facts, board.call("check"))
 
 
 def report(transport: Transport, profile: str | None, facts: Facts, now_s: float, within_s: float) -> Report:

@@ -10,15 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from edgefc import errors
 from edgefc.devices.agent import boot
+from edgefc.devices.agent.answers import Hello
 from edgefc.devices.agent.lines import Ended, Silent, TooLong
 from edgefc.devices.agent.main import PROTOCOL
+from edgefc.devices.answers import Answers
 from edgefc.devices.board.pack import pack
 from edgefc.devices.board.wire import Garbled, Wire
 from edgefc.devices.transports.base import Transport, signal_name
-from edgefc.errors import DeviceError, shortened
+from edgefc.errors import DeviceError, EdgefcError, shortened
 from edgefc.progress import Told
+from edgefc.runtime.probes.plain import Failure, Unfit, read
 from edgefc.screen import visible
 
 SILENCE_S = 30.0  # the agent says something every two seconds while it works
@@ -28,6 +30,7 @@ PIECE = 1 << 20
 _NO_PROGRAM = 127  # what shells end with when there is no such program
 _LONGEST_TEXT = 2000
 
+_SLACK = 1.02  # a board's clock against this machine's
 BEYOND_S = 60.0  # how much longer than its own limit a probe may be waited for
 
 
@@ -38,7 +41,8 @@ class Board:
             facts = board.call("check")
 
     Attributes:
-        hello   what agent.py answers to hello: its versions, clock and run
+        hello     what the agent says of itself: its versions, clock and run
+        answers   checks what comes from this board
 
     Raises:
         DeviceError: from every method: the device cannot be reached, lacks Python, was lost, or answers what cannot be.
@@ -46,7 +50,8 @@ class Board:
 
     def __init__(self, transport: Transport, *, start_s: float = START_S, sweeps: bool = True) -> None:
         self.transport, self.name, self._sweeps, self._last = transport, transport.name, sweeps, 0
-        self.hello: dict[str, Any] = {}
+        self.answers = answers_of(self.name)
+        self._hello: Hello | None = None
         agent, sha256 = pack()
         self._mark = f"edgefc-{secrets.token_hex(8)}"
         argv = [transport.python, "-c", _loader(), sha256, str(len(agent)), self._mark]
@@ -57,6 +62,11 @@ class Board:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def hello(self) -> Hello:
+        assert self._hello is not None
+        return self._hello
 
     def __enter__(self) -> "Board":
         return self
@@ -74,9 +84,12 @@ class Board:
     def call(
         self, do: str, *, data: bytes = b"", silence_s: float = SILENCE_S, within_s: float = 600.0, **fields: Any
     ) -> Any:
-        """The agent's answer to `do`, whose fields agent.py lists. It beats while it works, for at most within_s."""
+        """The agent's answer to `do`, unchecked. agent/main.py lists the fields.
+
+        The agent sends a line every few seconds while it works; it may take at most within_s.
+        """
         if not self._open:
-            raise DeviceError(f"{self.name} was let go. Connect to it again.")
+            raise self._error("was let go. Connect to it again.")
         self._last += 1
         try:
             self._wire.send({"protocol": PROTOCOL, "id": self._last, "do": do, **fields}, data, silence_s)
@@ -122,52 +135,60 @@ class Board:
                 self._wire.send(None, agent, start_s)
                 greeting = self._wire.greeting(self._mark, start_s)
             if "error" in greeting:
-                raise DeviceError(f"{self.name}: {self._text(greeting['error'])}.")
+                raise self._error(f"{self._text(greeting['error'])}.", ": ")
             self._wire.start_beating()
         except (Ended, Garbled) as error:
             self._lost(error, started=False)
         found = self.call("hello", silence_s=start_s)
         if not isinstance(found, dict) or found.get("protocol") != PROTOCOL:
             self._lost(Garbled("another protocol"))
-        self.hello = found
+        self._hello = self.answers.read(Hello, found)
 
     def _answer(self, silence_s: float, until: float) -> Any:
         while True:
             reply = self._wire.receive(silence_s)
             if time.monotonic() > until:
                 raise Silent("no answer in time")
-            if "id" not in reply and "error" in reply:  # it could not start
-                raise DeviceError(f"{self.name}: {self._text(reply.get('text'))}")
+            if set(reply) == {"error"}:  # it could not start
+                raise self._failed(reply["error"])
             if reply.get("id") != self._last:
                 raise Garbled("the answer to another question")
             if set(reply) == {"id", "answer"}:
                 return reply["answer"]
-            if set(reply) == {"id", "error", "text"}:
-                kind = reply["error"]
-                if kind not in ("ModelError", "UsageError", "DeviceError"):
-                    raise Garbled("an error of an unknown kind")
-                raise getattr(errors, kind)(f"{self.name}: {self._text(reply['text'])}")
+            if set(reply) == {"id", "error"}:
+                raise self._failed(reply["error"])
             if set(reply) != {"id", "beat"}:
                 raise Garbled("an answer of another form")
+
+    def _failed(self, found: Any) -> EdgefcError:
+        """What the agent says went wrong, as an error of this side."""
+        try:
+            error = read(Failure, found).error()
+        except Unfit as fault:
+            raise Garbled(f"an error of another form ({fault})") from None
+        subject = None if error.subject is None else shortened(visible(error.subject))
+        return type(error)(f"{self.name}: {self._text(str(error))}", subject=subject, device=self.name)
+
+    def _error(self, text: str, between: str = " ") -> DeviceError:
+        """A sentence that begins with the name of this board."""
+        return DeviceError(f"{self.name}{between}{text}", device=self.name)
 
     def _lost(self, error: Exception, *, started: bool = True) -> NoReturn:
         """Close, have a new agent end and remove what the old one could not, and raise what happened."""
         if not self._open:
-            raise DeviceError(f"{self.name} was let go. Connect to it again.")
+            raise self._error("was let go. Connect to it again.")
         self._open = False
         code, said = self._wire.end()
         killed_for_memory = self._sweep() if self._sweeps and started else 0
         if isinstance(error, (Garbled, TooLong)):
-            raise DeviceError(
-                f"{self.name} answered what cannot be: {error}. Use the same edgefc on both sides."
-            ) from None
+            raise self._error(f"answered what cannot be: {error}. Use the same edgefc on both sides.") from None
         why = None if code is None else self.transport.explain(code, said)
         if why is not None:
-            raise DeviceError(f"{self.name}: {why}") from None
+            raise self._error(why, ": ") from None
         if not started:
-            raise DeviceError(f"{self.name} {self._not_started(code, said, isinstance(error, Silent))}") from None
+            raise self._error(self._not_started(code, said, isinstance(error, Silent))) from None
         silent = error if isinstance(error, Silent) else None
-        raise DeviceError(f"{self.name} {_ending(code, said, silent, killed_for_memory)}") from None
+        raise self._error(_ending(code, said, silent, killed_for_memory)) from None
 
     def _not_started(self, code: int | None, said: str, silent: bool) -> str:
         """That the program ended, or did not, before the agent's first line: what was seen of it."""
@@ -186,13 +207,13 @@ class Board:
 
     def _sweep(self) -> int:
         """Have another agent end this one's; how many processes the kernel there has killed for memory meanwhile."""
-        before = self.hello.get("killed_for_memory")
+        mine = self._hello
         with suppress(DeviceError), Board(self.transport, start_s=SWEEP_S, sweeps=False) as other:
-            after = other.hello.get("killed_for_memory")
-            if isinstance(self.hello.get("run"), str):
-                other.call("end", run=self.hello["run"])
-            if isinstance(before, int) and isinstance(after, int):
-                return after - before
+            if mine is None:
+                return 0
+            other.call("end", run=mine.run)
+            if mine.killed_for_memory is not None and other.hello.killed_for_memory is not None:
+                return other.hello.killed_for_memory - mine.killed_for_memory
         return 0
 
     def _count(self, found: Any, most: int) -> int:
@@ -204,6 +225,16 @@ class Board:
         if not isinstance(found, str):
             self._lost(Garbled("no text where one belongs"))
         return visible(found[:_LONGEST_TEXT].strip())
+
+
+def answers_of(name: str) -> Answers:
+    """Checks what the board of that name answers."""
+
+    def refuse(reason: str) -> DeviceError:
+        text = f"{name} answered what cannot be ({reason}). Nothing of it was kept; run `edgefc devices check`."
+        return DeviceError(text, device=name)
+
+    return Answers(refuse, _SLACK)
 
 
 def _loader() -> str:

@@ -15,14 +15,14 @@ from pathlib import Path
 _PACKED = {
     "edgefc": ("__init__", "attributes", "declared", "errors", "lazy", "onnxruntime_text"),
     "edgefc.modelfile": None,
-    "edgefc.runtime": ("__init__", "failures", "inputs", "operators", "presets", "session", "signature"),
+    "edgefc.runtime": ("__init__", "failures", "inputs", "operators", "options", "presets", "session", "signature"),
     "edgefc.runtime.native": ("__init__",),
     "edgefc.runtime.probes": (
-        "__init__", "child", "ends", "facts", "heat", "load", "machine", "memory", "null_model", "rounds", "run",
-        "start", "stats", "steady", "sysfs", "trial",
+        "__init__", "child", "contracts", "ends", "facts", "heat", "load", "machine", "memory", "null_model",
+        "opening", "plain", "rounds", "run", "start", "stats", "steady", "sysfs", "trial",
     ),
     "edgefc.devices": ("__init__",),
-    "edgefc.devices.agent": ("__init__", "facts", "holder", "install", "lines", "main", "store"),
+    "edgefc.devices.agent": ("__init__", "answers", "facts", "holder", "install", "lines", "main", "store"),
 }  # fmt: skip
 """Modules by package; None where the whole package is packed."""
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name

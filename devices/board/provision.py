@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgefc import temporary
-from edgefc.devices.board.answers import Facts
+from edgefc.devices.agent.answers import Facts
 from edgefc.devices.board.check import OLDEST, facts_of, version
 from edgefc.devices.board.client import Board
 from edgefc.devices.transports.base import Transport
@@ -53,6 +53,7 @@ def provision(transport: Transport, *, wheels: Path | None = None, say: Say = pr
         DeviceError: the device is lost, has no room, or no wheels are made for it.
     """
     done: list[str] = []
+    added: str | None = None
     with _connected(transport) as board:
         before = facts_of(board)
         if lacks_packages(before):
@@ -73,7 +74,7 @@ def provision(transport: Transport, *, wheels: Path | None = None, say: Say = pr
     for name in PACKAGES:
         if (reason := getattr(after, f"{name}_missing")) is not None:
             raise DeviceError(f"{transport.name} has {name} now and cannot import it: {reason}. Report this, please.")
-    if any("native" in each for each in done) and not after.native:
+    if added is not None and not after.native:
         lacking.append("the native library is there and does not load: portable bodies run.")
     return Provisioned(tuple(done), tuple(lacking))
 

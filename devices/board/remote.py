@@ -1,23 +1,27 @@
 """Remote: the probes of profile() on a board, by the agent there."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from edgefc.devices.agent.answers import HeatNow
 from edgefc.devices.agent.main import COOLING_S
-from edgefc.devices.board import answers
 from edgefc.devices.board.client import BEYOND_S, Board
 from edgefc.devices.transports.base import Transport
-from edgefc.errors import DeviceError, EdgefcError, ModelError
+from edgefc.errors import DeviceError, EdgefcError, MissingPackage, ModelError
 from edgefc.modelfile.weights import weights
 from edgefc.progress import elapsed, transfer
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes.child import LIMIT_S
-from edgefc.runtime.profiling.parts import Environment
+from edgefc.runtime.probes.contracts import FactsAnswer, FactsQuestion, Question, RunQuestion
+from edgefc.runtime.profiling.parts import Device, Environment, Heat
 from edgefc.runtime.profiling.request import OneModel, inputs_file, models_of
 from edgefc.runtime.signature import Array
+
+A = TypeVar("A")
 
 _CLOCK_S = 3600.0  # clocks further apart are told of
 _DAY_S = 86400.0
@@ -32,28 +36,26 @@ class Remote:
             self.board = Board(transport)
         self._names: dict[str, str] = {}  # paths there: paths here
         try:
-            hello = self._checked("hello", {}, self.board.hello, 0.0)
-            self._clock_off_s = hello["clock_s"] - time.time()
+            self._clock_off_s = self.board.hello.clock_s - time.time()
             self.board.call("claim")
-            self._environment = self._facts()
-            self.before = self._heat()
+            self._facts = self._asked_facts()
+            self.before = self._heat().heat
         except BaseException:
             self.close()
             raise
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         """The date is this machine's: a board may have no clock."""
-        return {**self._environment, "date": datetime.now(timezone.utc).replace(microsecond=0)}
+        return Environment(**vars(self._facts), date=datetime.now(timezone.utc).replace(microsecond=0))
 
-    def device(self) -> dict[str, Any]:
+    def device(self) -> Device:
         after = self._heat()
         transport = self.board.transport
-        return {
-            "name": self.name, "transport": transport.kind,
-            "emulated": bool(self._environment["emulated"]), "profile": self.profile,
-            "before": _without_wait(self.before), "after": _without_wait(after),
-            "waited_s": float(after["waited_s"]), "download_bytes": None, "notes": self._notes(),
-        }  # fmt: skip
+        return Device(
+            name=self.name, transport=transport.kind, emulated=bool(self._facts.emulated),
+            profile=self.profile, before=Heat.of(self.before), after=Heat.of(after.heat), waited_s=after.waited_s,
+            download_bytes=None, notes=tuple(self._notes()),
+        )  # fmt: skip
 
     def place(self, path: str) -> str:
         """Models stay in the board's cache for later runs, inputs do not."""
@@ -66,57 +68,54 @@ class Remote:
         self._names[there] = path
         return there
 
-    def ask(self, probe: str, question: dict[str, Any], *, about: str, limit_s: float = LIMIT_S) -> Any:
+    def ask(self, question: Question[A], *, about: str, limit_s: float = LIMIT_S) -> A:
         start = time.monotonic()
         try:
             found = self.board.call(
-                "ask", probe=probe, question=question, about=about, limit_s=limit_s,
+                "ask", probe=question.probe, question=question, about=about, limit_s=limit_s,
                 within_s=limit_s + COOLING_S + BEYOND_S,
             )  # fmt: skip
         except EdgefcError as error:
             raise self._said_here(error) from None
-        return self._checked(probe, question, found, time.monotonic() - start)
+        return self.board.answers.answer(question, found, (time.monotonic() - start) * 1e9)
 
     def run(
         self, models: Sequence[OneModel], feeds: Mapping[str, Any] | None = None, *, batch: int | None = None,
-        **settings: Any,
+        options: SessionOptions = SessionOptions(),  # noqa: B008  it is frozen
     ) -> list[tuple[dict[str, Array], str | None]]:  # fmt: skip
         """What each model answers there, and the variant of the native kernels that was loaded with it.
 
         Args:
             feeds: an array by input name; drawn from the signature as profile() does when left out, with `batch`.
-            settings: preset, native, threads, as for Session; shapes and ranges, as for profile().
+            options: of every model; what a Model has of its own comes first.
         """
         asked = models_of(list(models))
         with inputs_file(feeds) as (path, _):
-            inputs = None if path is None else self.place(path)
-            placed = [model.question(self.place(str(model.path))) for model in asked]
-            question = {"models": placed, "batch": batch, "inputs": inputs, **settings}
-            found = self.ask("run", question, about=", ".join(str(model.path) for model in asked))
-        return [(answers.arrays(self.name, one), one["used_native"]) for one in found]
+            wanted = Wanted(batch, None if path is None else self.place(path))
+            placed = tuple(model.file(self.place(str(model.path)), options) for model in asked)
+            found = self.ask(RunQuestion(placed, wanted), about=", ".join(str(model.path) for model in asked))
+        array = self.board.answers.array
+        return [({each.name: array(each) for each in ran.outputs}, ran.used_native) for ran in found.models]
 
     def close(self) -> None:
         self.board.close()
 
-    def _checked(self, what: str, question: dict[str, Any], found: Any, waited_s: float) -> Any:
-        return answers.checked(self.name, what, question, found, waited_s)
-
-    def _facts(self) -> dict[str, Any]:
+    def _asked_facts(self) -> FactsAnswer:
         name = self.name
         try:
-            return Environment.of(self.ask("facts", {}, about="its onnxruntime")).model_dump()
-        except ModelError as error:
-            missing = re.search(r"No module named '(\w+)'", str(error))
-            if missing is None:
-                raise DeviceError(f"{error} What it has is told by: edgefc devices check {name}") from None
-            raise DeviceError(
-                f"{name} has no {missing[1]} for its Python {self.board.hello['python']}. "
+            return self.ask(FactsQuestion(), about="its onnxruntime")
+        except MissingPackage as error:
+            text = (
+                f"{name} has no {error.subject} for its Python {self.board.hello.python}. "
                 f"Put it there: edgefc devices provision {name}"
-            ) from None
+            )
+            raise error.retold(text) from None
+        except ModelError as error:
+            text = f"{error} What it has is told by: edgefc devices check {name}"
+            raise DeviceError(text, device=name) from None
 
-    def _heat(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._checked("heat", {}, self.board.call("heat"), 0.0)
-        return found
+    def _heat(self) -> HeatNow:
+        return self.board.answers.read(HeatNow, self.board.call("heat"))
 
     def _notes(self) -> list[str]:
         notes = list(self.board.transport.notes)
@@ -133,8 +132,4 @@ class Remote:
         text = str(error)
         for there, here in self._names.items():
             text = text.replace(there, here)
-        return type(error)(text)
-
-
-def _without_wait(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "waited_s"}
+        return error.retold(text)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from edgefc.devices.agent.lines import Ended, Lines, Silent, write
+from edgefc.runtime.probes.plain import encode
 from edgefc.screen import visible
 
 BEAT_S = 10.0
@@ -42,7 +43,7 @@ class Wire:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def send(self, message: dict[str, Any] | None, data: bytes, limit_s: float) -> None:
-        head = b"" if message is None else json.dumps(message).encode() + b"\n"
+        head = b"" if message is None else encode(message).encode() + b"\n"
         with self._writing:
             write(self._stdin.fileno(), head + data, limit_s)
 

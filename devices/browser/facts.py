@@ -1,11 +1,11 @@
 """What a browser tells of itself, in a record's words; what it keeps to itself is None, with the reason."""
 
 from datetime import datetime, timezone
-from typing import Any
 
 import edgefc
 from edgefc.devices.browser.answers import Facts
 from edgefc.devices.browser.onnxruntime_web import VERSION
+from edgefc.runtime.profiling.parts import Device, Environment
 
 SAMPLE_STEPS = 200  # as in page/steady.js
 _UNTOLD = "a browser does not tell"
@@ -13,8 +13,7 @@ _NO_PYTHON = "there is none in a browser"
 _BRAND_FILLER = ("Not", "not")  # Chromium adds a brand of this kind so that nobody relies on the list's form
 
 
-def environment(facts: Facts) -> dict[str, Any]:
-    """The fields of parts.Environment."""
+def environment(facts: Facts) -> Environment:
     unknown = (
         "board", "virtual", "emulated", "cpu", "features", "usable_cores", "governor", "frequency_hz",
         "max_frequency_hz", "memory_bytes", "load_1min",
@@ -24,16 +23,16 @@ def environment(facts: Facts) -> dict[str, Any]:
         del missing["board"]
     if facts.cores is None:
         missing["cores"] = f"{_UNTOLD}, so one is assumed"
-    return {
-        **dict.fromkeys(missing), "board": facts.model or None, "machine": _machine(facts), "cores": facts.cores or 1,
+    told = {
+        "board": facts.model or None, "machine": _machine(facts), "cores": facts.cores or 1,
         "os": " ".join(filter(None, (facts.platform, facts.platform_version))) or "unknown",
         "implementation": _browser(facts), "onnxruntime": f"web {VERSION}", "edgefc": edgefc.__version__,
         "date": datetime.now(timezone.utc).replace(microsecond=0), "missing": missing,
     }  # fmt: skip
+    return Environment.of({**dict.fromkeys(missing), **told})
 
 
-def device(name: str, facts: Facts, download_bytes: int) -> dict[str, Any]:
-    """The fields of parts.Device."""
+def device(name: str, facts: Facts, download_bytes: int) -> Device:
     notes = [
         f"a timing is the mean of as many runs in a row as last {SAMPLE_STEPS} steps of the browser's clock, "
         f"which are {facts.timer_step_ns / 1000:g} us: spread and percentiles are those of such means",
@@ -41,10 +40,10 @@ def device(name: str, facts: Facts, download_bytes: int) -> dict[str, Any]:
     ]
     if not facts.isolated:
         notes.append("the page was not in a secure context: one thread, and only the wasm heap is known of memory")
-    return {
-        "name": name, "transport": "browser", "emulated": False, "profile": None, "before": None, "after": None,
-        "waited_s": 0.0, "download_bytes": download_bytes, "notes": notes,
-    }  # fmt: skip
+    return Device(
+        name=name, transport="browser", emulated=False, profile=None, before=None, after=None, waited_s=0.0,
+        download_bytes=download_bytes, notes=tuple(notes),
+    )  # fmt: skip
 
 
 def _machine(facts: Facts) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,8 @@ LARGEST_MODEL = 1 << 30  # bytes; wasm has 4 GiB, and loading holds about three 
 LARGEST_FEEDS = 1 << 30
 
 
-@dataclass(frozen=True)
-class Offered:
-    """Of one model: where it lies here, and the ids under which the page fetches it and its weights."""
-
-    path: str
-    question: dict[str, Any]
-
-
-def offer_model(server: Server, path: str) -> Offered:
-    """A model and its weights, for the page.
+def offer_model(server: Server, path: str) -> dict[str, Any]:
+    """The ids under which the page fetches a model and its weights.
 
     Raises:
         DeviceError: all together they are too large.
@@ -41,7 +32,7 @@ def offer_model(server: Server, path: str) -> Offered:
             f"cannot load {path} in the browser: it has {size} bytes, and a browser takes up to {LARGEST_MODEL}."
         )
     beside = [{"path": each.location, "file": server.offer(each.file)} for each in found]
-    return Offered(path, {"file": server.offer(model), "weights": beside})
+    return {"file": server.offer(model), "weights": beside}
 
 
 def feeds(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:

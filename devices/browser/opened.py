@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefc.devices.browser import onnxruntime_web
-from edgefc.devices.browser.answers import Facts, read
+from edgefc.devices.browser.answers import Facts, page_answers
 from edgefc.devices.browser.chromium import Chromium
 from edgefc.devices.browser.link import Link
 from edgefc.devices.browser.server import Server
@@ -42,7 +42,9 @@ class Opened:
             announce(self.server)
             hint = "Open the address again." if by_hand else "Try again, or set CHROME to another browser."
             with elapsed("waiting for a page" if by_hand else "starting the browser"):
-                self.facts = read(Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint), "facts")
+                self.facts = page_answers("facts").read(
+                    Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint)
+                )
         except BaseException:
             self.close()
             raise

@@ -3,33 +3,36 @@
 from typing import Any
 
 from edgefc.errors import UsageError
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.presets import settings
 
 _NAMES = {"enable_cpu_mem_arena": "enableCpuMemArena"}  # attributes of SessionOptions, here and there
 _FATAL = 4
 
 
-def session_options(preset: str, threads: int) -> dict[str, Any]:
+def session_options(asked: SessionOptions) -> dict[str, Any]:
     """What InferenceSession.create takes. Threads are no option there: they are set for all of onnxruntime-web."""
     options: dict[str, Any] = {"executionProviders": ["wasm"], "logSeverityLevel": _FATAL}
-    for name, value in settings(preset, threads).items():
+    for name, value in settings(asked.preset, asked.threads).items():
         if "." in name:
             _nest(options.setdefault("extra", {}), name.split("."), str(value))
         elif name in _NAMES:
             options[_NAMES[name]] = value
         elif name != "intra_op_num_threads":
-            raise UsageError(f"preset {preset!r} sets {name}, which onnxruntime-web does not have. Choose another one.")
+            raise UsageError(
+                f"preset {asked.preset!r} sets {name}, which onnxruntime-web does not have. Choose another one."
+            )
     return options
 
 
-def check_native(native: str, activation_dtype: str, about: str) -> None:
+def check_native(asked: SessionOptions, about: str) -> None:
     """Only native "on" and int8 activations insist on kernels, which no browser can load."""
-    if activation_dtype != "float32":
+    if asked.rounds_activations:
         raise UsageError(
-            f"{about}: activations in {activation_dtype} need the native kernels, which do not load in a browser. "
-            f"Leave activation_dtype at float32."
+            f"{about}: activations in int8 need the native kernels, which do not load in a browser. "
+            "Leave them in float32."
         )
-    if native == "on":
+    if asked.native == "on":
         raise UsageError(f"{about}: native kernels do not load in a browser. Leave native at auto, or set it off.")
 
 

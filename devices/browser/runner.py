@@ -6,71 +6,80 @@ is fed, what an answer means, and whether it can be true.
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from edgefc.devices.browser import answers, facts, onnxruntime_web
-from edgefc.devices.browser.feeds import Offered, feeds, offer_model, packed
+from edgefc.devices.browser import facts, onnxruntime_web
+from edgefc.devices.browser.answers import Facts, Ports, page_answers
+from edgefc.devices.browser.feeds import feeds, offer_model, packed
 from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.options import check_native, session_options
 from edgefc.devices.browser.refusals import refusal
-from edgefc.errors import DeviceError, UsageError
-from edgefc.runtime.inputs import Wanted, check_named, drawn_error, fed
+from edgefc.errors import DeviceError, EdgefcError, UsageError
+from edgefc.runtime.inputs import Wanted, check_named, run_error
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import child
+from edgefc.runtime.probes.contracts import (
+    LoadQuestion,
+    MemoryQuestion,
+    ModelFile,
+    Plan,
+    Question,
+    RunAnswer,
+    RunQuestion,
+    SteadyQuestion,
+    TrialAnswer,
+    TrialQuestion,
+    Tried,
+)
 from edgefc.runtime.probes.null_model import null_model
+from edgefc.runtime.probes.trial import fed
+from edgefc.runtime.profiling.parts import Device, Environment
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds
 
-NO_PEAK = "a browser tells no peak; what it tells is in the record's heap"
 MOST_THREADS = 64
 _PAGE_MEMORY_S = 20.0  # how long the page may wait for the browser to say what it holds
 
+ONE_THREAD = SessionOptions()
+_LONGEST = 2000  # characters of an error's text
+_PAGE = page_answers()
+
+A = TypeVar("A")
 Plain = dict[str, Any]
+_ToPage = LoadQuestion | MemoryQuestion | SteadyQuestion | RunQuestion
 
 
 class Browser:
     """A Runner, for one profile call; owns the page from construction to close().
 
     browser = Browser(Opened(), "web")
-    browser.run("model.onnx", {"x": x}, threads=2)["y"]
+    browser.run("model.onnx", {"x": x}, options=SessionOptions(threads=2))["y"]
     """
 
     def __init__(self, opened: Opened, name: str) -> None:
         self.opened, self.name = opened, name
         self.asked = 0
-        self._models: dict[str, Offered] = {}
+        self._models: dict[str, Plain] = {}
         self._ports: dict[str, tuple[TensorInfo, ...]] = {}
         self._feeds: dict[tuple[str, str], Plain] = {}
         self._null = opened.server.offer(null_model())
 
-    def environment(self) -> Plain:
+    def environment(self) -> Environment:
         return facts.environment(self.opened.facts)
 
-    def device(self) -> Plain:
+    def device(self) -> Device:
         return facts.device(self.name, self.opened.facts, onnxruntime_web.runtime_bytes())
 
     def place(self, path: str) -> str:
         """Files stay where they are; the page fetches them when it is asked about them."""
         return path
 
-    def ask(self, probe: str, question: Plain, *, about: str, limit_s: float = child.LIMIT_S) -> Any:
-        question = {"threads": 1, "preset": "latency", "native": "auto", **question}
-        for model in question.get("models") or [question["model"]]:
-            wanted = {"activation_dtype": "float32", **question, **model}
-            check_native(wanted["native"], wanted["activation_dtype"], model["path"])
-        if probe == "trial":
-            return self._check(question, limit_s)
-        if probe == "steady":
-            return self._steady(question, about, limit_s)
-        models = [self._fed(question["model"]["path"], question, limit_s)]
-        if probe == "load":
-            found, took = self._put("load", question, models, about, limit_s)
-            return answers.load_of(found, took)
-        if probe == "memory":
-            found, _ = self._put("memory", question, models, about, limit_s)
-            return {"missing": NO_PEAK, "heap": answers.heap_of(found)}
-        raise DeviceError(f"a browser does not answer {probe!r}. Use the same edgefc for both.")
+    def ask(self, question: Question[A], *, about: str, limit_s: float = child.LIMIT_S) -> A:
+        answer: A = self._answer(question, about, limit_s)
+        return answer
 
     def run(
-        self, path: str, arrays: Mapping[str, Any], *, threads: int = 1, preset: str = "latency",
+        self, path: str, arrays: Mapping[str, Any], *, options: SessionOptions = ONE_THREAD,
         limit_s: float = child.LIMIT_S,
     ) -> dict[str, Array]:  # fmt: skip
         """All outputs for one array per input.
@@ -79,19 +88,19 @@ class Browser:
             UsageError: the arrays do not fit the model.
             DeviceError: the browser does not load or run it.
         """
-        question: Plain = {"threads": threads, "preset": preset}
-        checked = check_feeds(arrays, self._signature(path, question, limit_s))
-        return self.run_all([(path, checked)], threads=threads, preset=preset, limit_s=limit_s)[0]
+        checked = check_feeds(arrays, self._signature(ModelFile(path, options), limit_s))
+        return self.run_all([(path, checked)], options=options, limit_s=limit_s)[0]
 
     def run_all(
-        self, models: Sequence[tuple[str, Mapping[str, Array]]], *, threads: int = 1, preset: str = "latency",
+        self, models: Sequence[tuple[str, Mapping[str, Array]]], *, options: SessionOptions = ONE_THREAD,
         limit_s: float = child.LIMIT_S,
     ) -> list[dict[str, Array]]:  # fmt: skip
         """The outputs of each model for its arrays, all in one worker, without a look at their inputs first."""
-        asked = [{**self._offered(path).question, **self._packed(arrays, path)} for path, arrays in models]
-        question, about = {"threads": threads, "preset": preset}, ", ".join(path for path, _ in models)
-        found, _ = self._put("run", question, asked, about, limit_s)
-        return answers.outputs_of(found, [path for path, _ in models])
+        fed = [{**self._offered(path), **self._packed(arrays, path)} for path, arrays in models]
+        given = Wanted(path="arrays in memory")  # none is drawn
+        question = RunQuestion(tuple(ModelFile(path, options) for path, _ in models), given)
+        found: RunAnswer = self._put(question, options, fed, ", ".join(path for path, _ in models), limit_s)
+        return [{output.name: _PAGE.array(output) for output in ran.outputs} for ran in found.models]
 
     def show(self, columns: list[str], rows: list[list[str]], notes: list[str]) -> None:
         """A table on the page."""
@@ -100,72 +109,106 @@ class Browser:
     def close(self) -> None:
         self.opened.close()
 
-    def _check(self, question: Plain, limit_s: float) -> list[list[Plain]]:
-        paths = [model["path"] for model in question["models"]]
-        signatures = {path: self._signature(path, question, limit_s) for path in paths}
-        check_named(Wanted.of(question), [port for ports in signatures.values() for port in ports])
-        return [
-            [self._tried(path, signatures[path], Wanted.of(question, batch)) for path in paths]
-            for batch in question["batches"]
-        ]
+    def _answer(self, question: Question[Any], about: str, limit_s: float) -> Any:
+        if isinstance(question, (LoadQuestion, MemoryQuestion)):
+            models: tuple[ModelFile, ...] = (question.model,)
+        elif isinstance(question, (TrialQuestion, SteadyQuestion)):
+            models = question.models
+        else:
+            raise DeviceError(f"a browser does not answer {question.probe!r}. Use the same edgefc for both.")
+        for model in models:
+            check_native(model.options, model.path)
+        if isinstance(question, TrialQuestion):
+            return self._tried(question, limit_s)
+        fed = [self._fed(model, question.wanted, limit_s) for model in models]
+        return self._put(question, models[0].options, fed, about, limit_s)
 
-    def _tried(self, path: str, ports: Sequence[TensorInfo], wanted: Wanted) -> Plain:
-        found, batch = feeds(ports, wanted, path)
-        return {"batch": batch, "inputs": fed(found)}
+    def _tried(self, question: TrialQuestion, limit_s: float) -> TrialAnswer:
+        """The models are not run: their first run is the next question."""
+        signatures = {model.path: self._signature(model, limit_s) for model in question.models}
+        check_named(question.wanted, [port for ports in signatures.values() for port in ports])
+        return TrialAnswer(tuple(
+            tuple(
+                _tried(signatures[model.path], replace(question.wanted, batch=batch), model.path)
+                for model in question.models
+            )
+            for batch in question.batches
+        ))  # fmt: skip
 
-    def _steady(self, question: Plain, about: str, limit_s: float) -> Plain:
-        models = [self._fed(model["path"], question, limit_s) for model in question["models"]]
-        plan = {name: question[name] for name in ("time_ns", "rounds", "samples")}
-        found, took = self._put("steady", {**question, "plan": plan}, models, about, limit_s)
-        return answers.steady_of(found, len(models), question["rounds"], took)
+    def _put(self, question: _ToPage, options: SessionOptions, models: list[Plain], about: str, limit_s: float) -> Any:
+        """The page's answer. `models` are files and feeds as the page is told of them."""
+        plan = question.plan if isinstance(question, SteadyQuestion) else None
+        start = time.monotonic_ns()
+        reply = self._reply(question.probe, options, models, about, limit_s, plan)
+        if "answer" not in reply:
+            raise _refusal(question, about, reply)
+        checked: Question[Any] = question
+        return _PAGE.answer(checked, reply["answer"], time.monotonic_ns() - start)
 
-    def _put(self, verb: str, question: Plain, models: list[Plain], about: str, limit_s: float) -> tuple[Any, int]:
-        """The page's answer, unchecked, and the nanoseconds that it took."""
-        threads = question["threads"]
+    def _reply(
+        self,
+        verb: str,
+        options: SessionOptions,
+        models: list[Plain],
+        about: str,
+        limit_s: float,
+        plan: Plan | None = None,
+    ) -> Plain:
+        threads = options.threads
         check_threads(threads, self.opened.facts)
         told = {
             "verb": verb, "models": models, "null_model": self._null, "threads": threads,
-            "options": session_options(question["preset"], threads), "plan": question.get("plan"),
-            "page_memory_s": _PAGE_MEMORY_S if threads == 1 else 0, "done": self.asked,
+            "options": session_options(options), "page_memory_s": _PAGE_MEMORY_S if threads == 1 else 0,
+            "done": self.asked, "plan": plan,
         }  # fmt: skip
-        start = time.monotonic_ns()
         reply = self.opened.ask(told, about=about, limit_s=limit_s)
         self.asked += 1
-        if "answer" not in reply:
-            refused = refusal(about, str(reply.get("stage")), str(reply.get("error"))[:2000])
-            drawn = reply.get("stage") == "run" and "batch" in question and question["inputs"] is None
-            raise DeviceError(drawn_error(str(refused))) if drawn else refused
-        if reply.get("workers") != threads - 1:
+        if "answer" in reply and reply.get("workers") != threads - 1:
             raise DeviceError(f"the page did not run {about} in {threads} threads, as it was asked. Load it again.")
-        return reply["answer"], time.monotonic_ns() - start
+        return reply
 
-    def _offered(self, path: str) -> Offered:
+    def _offered(self, path: str) -> Plain:
         if path not in self._models:
             self._models[path] = offer_model(self.opened.server, path)
         return self._models[path]
 
-    def _signature(self, path: str, question: Plain, limit_s: float) -> tuple[TensorInfo, ...]:
+    def _signature(self, model: ModelFile, limit_s: float) -> tuple[TensorInfo, ...]:
+        path = model.path
         if path not in self._ports:
-            one = {**question, "threads": 1, "plan": None}
-            found, _ = self._put("ports", one, [self._offered(path).question], path, limit_s)
-            self._ports[path] = tuple(fact.port() for fact in answers.read(answers.Ports, found).inputs)
+            reply = self._reply("ports", replace(model.options, threads=1), [self._offered(path)], path, limit_s)
+            if "answer" not in reply:
+                raise refusal(path, str(reply.get("stage")), str(reply.get("error"))[:_LONGEST])
+            self._ports[path] = tuple(port.tensor_info() for port in _PAGE.read(Ports, reply["answer"]).inputs)
         return self._ports[path]
 
-    def _fed(self, path: str, question: Plain, limit_s: float) -> Plain:
+    def _fed(self, model: ModelFile, wanted: Wanted, limit_s: float) -> Plain:
         """The model and its feeds as the page is told of them; drawn and packed once."""
-        wanted = Wanted.of(question)
-        key = path, repr(wanted)
+        key = model.path, repr(wanted)
         if key not in self._feeds:
-            ports = self._signature(path, question, limit_s)
-            self._feeds[key] = self._packed(feeds(ports, wanted, path)[0], path)
-        return {**self._offered(path).question, **self._feeds[key]}
+            ports = self._signature(model, limit_s)
+            self._feeds[key] = self._packed(feeds(ports, wanted, model.path)[0], model.path)
+        return {**self._offered(model.path), **self._feeds[key]}
 
     def _packed(self, arrays: Mapping[str, Array], path: str) -> Plain:
         index, content = packed(arrays, path)
         return {"index": index, "feeds": self.opened.server.offer(content)}
 
 
-def check_threads(threads: int, facts: answers.Facts) -> None:
+def _tried(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> Tried:
+    found, batch = feeds(ports, wanted, path)
+    return Tried(batch, fed(found))
+
+
+def _refusal(question: _ToPage, about: str, reply: Plain) -> EdgefcError:
+    """What went wrong in the page, with the name of the model where it tells which of several it was."""
+    stage, failed = str(reply.get("stage")), reply.get("model")
+    if isinstance(question, RunQuestion) and isinstance(failed, int) and 0 <= failed < len(question.models):
+        about = question.models[failed].path
+    refused = refusal(about, stage, str(reply.get("error"))[:_LONGEST])
+    return run_error(refused, question.wanted) if stage == "run" else refused
+
+
+def check_threads(threads: int, facts: Facts) -> None:
     """Raise UsageError when the page has fewer."""
     if threads > 1 and not facts.isolated:
         raise UsageError(

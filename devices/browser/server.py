@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from edgefc.devices.browser.link import Link, Refused
 from edgefc.errors import DeviceError, reason_of
+from edgefc.runtime.probes.plain import encode
 
 LARGEST_BODY = 192 << 20  # bytes of a posted answer
 _MOST_CONNECTIONS = 64
@@ -204,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _json(value: Any) -> Reply:
-    return 200, "application/json", json.dumps(value).encode()
+    return 200, "application/json", encode(value).encode()
 
 
 def _plain(status: int, text: str) -> Reply:

@@ -5,10 +5,10 @@ makes the same value in the file; nodes of a local function belong to the node t
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from edgefc.runtime.graph import Model, Node
+from edgefc.runtime.probes.contracts import Executed
 from edgefc.scopes import LAYER_KEY, layer_of
 
 _INLINED = re.compile(r"_inlfunc_(?P<op>[A-Za-z0-9]+?)(?:_token_(?P<token>\d+))?_")
@@ -16,20 +16,20 @@ _INLINED = re.compile(r"_inlfunc_(?P<op>[A-Za-z0-9]+?)(?:_token_(?P<token>\d+))?
 Call = tuple[str, int]  # operator, number that onnxruntime gave the call
 
 
-def layers(executed: Sequence[Mapping[str, Any]], model: Model) -> list[str]:
+def layers(executed: Sequence[Executed], model: Model) -> list[str]:
     """Of each executed node, the layer; "" outside of all modules."""
     source = _Source(model)
     calls = _calls(executed, source.calling)
     made: dict[str, str] = {}  # the layer by the value that an executed node made
     result: list[str] = []
     for node in executed:
-        call = _call(node["name"])
+        call = _call(node.name)
         layer = source.layer(node) if call is None else calls[call]
         if layer is None:
-            inputs = [made[value] for value, *_ in node["inputs"] if value in made]
+            inputs = [made[each.value] for each in node.inputs if each.value in made]
             layer = inputs[0] if inputs else result[-1] if result else ""
         result.append(layer)
-        made.update((value, layer) for value, *_ in node["outputs"] if value)
+        made.update((each.value, layer) for each in node.outputs if each.value)
     return result
 
 
@@ -43,14 +43,14 @@ class _Source:
         self._by_value = {value: _layer(node) for node in nodes for value in node.outputs if value}
         self._by_weight = {value: _layer(node) for node in reversed(nodes) for value in node.inputs}
 
-    def layer(self, node: Mapping[str, Any]) -> str | None:
+    def layer(self, node: Executed) -> str | None:
         """None for a node that onnxruntime added."""
-        name: str = node["name"]
+        name = node.name
         root = name.removeprefix("fused ").removesuffix("_nchwc")
         if root != name:  # something was fused into it, or its arrays were laid out in blocks: by what it was before
-            weights = (self._by_weight[key] for _, key, *_ in node["inputs"] if key in self._by_weight)
+            weights = (self._by_weight[each.weight] for each in node.inputs if each.weight in self._by_weight)
             return self._by_name.get(root) or next(weights, self._by_value.get(root))
-        made = (self._by_value[value] for value, *_ in node["outputs"] if value in self._by_value)
+        made = (self._by_value[each.value] for each in node.outputs if each.value in self._by_value)
         return next(made, self._by_name.get(name))
 
 
@@ -60,11 +60,11 @@ def _layer(node: Node) -> str:
     return (node.name or next(iter(node.outputs), "") or node.op) if found is None else found
 
 
-def _calls(executed: Sequence[Mapping[str, Any]], nodes: Sequence[Node]) -> dict[Call, str]:
+def _calls(executed: Sequence[Executed], nodes: Sequence[Node]) -> dict[Call, str]:
     """The layer of each call of a local function: calls are numbered in the order of the file."""
     seen: dict[str, set[int]] = {}
     for node in executed:
-        if call := _call(node["name"]):
+        if call := _call(node.name):
             seen.setdefault(call[0], set()).add(call[1])
     return {call: layer for op, numbers in seen.items() for call, layer in _of_op(op, sorted(numbers), nodes)}
 

@@ -4,10 +4,9 @@ onnxruntime tells every executed node with its arrays, after functions were writ
 fused; so the counts are of what a device would run as well.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edgefc import temporary
 from edgefc.devices.estimating.layers import layers
@@ -17,8 +16,9 @@ from edgefc.errors import ModelError
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.weights import weight_files
 from edgefc.runtime import graph
-from edgefc.runtime.inputs import Ranges, Shapes
+from edgefc.runtime.inputs import Ranges, Shapes, Wanted
 from edgefc.runtime.probes import child
+from edgefc.runtime.probes.contracts import Executed, WorkAnswer, WorkQuestion
 
 Kind = Literal["product", "element", "function", "move", "view"]
 
@@ -99,22 +99,22 @@ def work_of(
     """
     file = Path(path)
     admit(file)
-    question = {"model": {"path": str(file)}, "inputs": inputs, "batch": batch, "shapes": shapes, "ranges": ranges}
+    wanted = Wanted(batch, inputs, shapes, ranges)
     with temporary.folder("edgefc-work-") as folder:  # of this process: the child may be killed
-        return _work(file, child.ask("work", {**question, "folder": str(folder)}, about=str(file)))
+        return _work(file, child.ask(WorkQuestion(str(file), wanted, str(folder)), about=str(file)))
 
 
-def _work(file: Path, found: Mapping[str, Any]) -> Work:
+def _work(file: Path, found: WorkAnswer) -> Work:
     """What the probe told of the file, counted."""
     try:
         model = graph.read(file)
     except ValueError as error:  # onnxruntime has read it, and takes messages that no writer of ONNX makes
         raise ModelError(f"{file} cannot be counted: {error}. Export it again.") from None
     seen = _Seen()
-    named = zip(layers(found["nodes"], model), found["nodes"], strict=True)
+    named = zip(layers(found.nodes, model), found.nodes, strict=True)
     steps = tuple(_step(layer, node, seen) for layer, node in named)
     total = file.stat().st_size + sum(each.stat().st_size for each in weight_files(file))
-    return Work(file.name, total, found["batch"], steps)
+    return Work(file.name, total, found.batch, steps)
 
 
 class _Seen:
@@ -135,19 +135,19 @@ class _Seen:
         return whole if first else 0
 
 
-def _step(layer: str, node: Mapping[str, Any], seen: _Seen) -> Step:
-    op: str = node["op"]
-    inputs: list[Array] = [(dtype, shape) for *_, dtype, shape in node["inputs"]]
-    outputs: list[Array] = [(dtype, shape) for _, dtype, shape in node["outputs"]]
+def _step(layer: str, node: Executed, seen: _Seen) -> Step:
+    op = node.op
+    inputs: list[Array] = [(each.dtype, list(each.shape)) for each in node.inputs]
+    outputs: list[Array] = [(each.dtype, list(each.shape)) for each in node.outputs]
     is_product = op in PRODUCTS and inputs and outputs
     count, rows, columns, inner = product(op, inputs, outputs) if is_product else (0, 0, 0, 0)
     moved = live = written(op, outputs)  # the output of a view lies in its input
     weights = fresh = held = 0
-    for (_, weight, packed, *_), array, touched in zip(node["inputs"], inputs, read(op, inputs, outputs), strict=True):
-        if weight is None:
+    for taken, array, touched in zip(node.inputs, inputs, read(op, inputs, outputs), strict=True):
+        if taken.weight is None:
             moved, live = moved + touched, live + size(array)
             continue
-        key = f"{weight} packed for {node['name']}" if packed else weight
+        key = f"{taken.weight} packed for {node.name}" if taken.packed else taken.weight
         weights += touched
         fresh += seen.fresh(key, touched, size(array))
         held += seen.held(key, size(array))

@@ -181,9 +181,7 @@ def _show(report: "Report") -> None:
     if report.records:
         show(*report.records)
     for failure in report.failures:
-        said = failure.sentence
-        prefix = "" if said.startswith(failure.device) else f"{failure.device}: "
-        err(f"edgefc profile: {prefix}{said}")
+        err(f"edgefc profile: {failure.sentence}")
 
 
 def _names(text: str) -> tuple[str, ...]:

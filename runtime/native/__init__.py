@@ -20,7 +20,6 @@ from edgefc.errors import UsageError, first_line
 DOMAIN, VERSION = "edgefc", 1  # what the kernels compute: nodes of this version of the domain
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
 MODES = ("auto", "on", "off")
-ACTIVATIONS = ("float32", "int8")
 _BUILD = (
     "Install a C++ compiler and run pip install again without EDGEFC_NATIVE=0, or run "
     "python -m edgefc.runtime.native.build in a checkout"
@@ -36,11 +35,6 @@ def library_path() -> str | None:
 def check_mode(mode: str) -> None:
     if mode not in MODES:
         raise UsageError(f"native is {mode!r}. Choose one of: {', '.join(MODES)}.")
-
-
-def check_activation_dtype(activation_dtype: str) -> None:
-    if activation_dtype not in ACTIVATIONS:
-        raise UsageError(f"activation_dtype is {activation_dtype!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
 
 
 def choose(mode: str) -> tuple[str, str] | None:

@@ -1,7 +1,8 @@
 """Child processes: one question, one answer, no shell (start.py is the child's side).
 
-    ask(probe, question)   run the probe in a process of its own, and return its answer
-    end_all()              end what is under way, also from another thread
+    ask(question)            run the probe in a process of its own, and return its answer, of the question's type
+    relay(probe, question)   the same in parsed JSON, whose types somebody else checks
+    end_all()                end what is under way, also from another thread
 
 An EdgefcError in the child is raised again in the parent; any other end of the child is a ModelError of one sentence.
 A child ends with its parent however the parent ends, and never outlives its time limit by more than GRACE_S.
@@ -18,10 +19,16 @@ import sysconfig
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgefc import errors
 from edgefc.runtime.probes import ends
+from edgefc.runtime.probes.plain import Failure, Unfit, encode, read
+
+if TYPE_CHECKING:  # it needs numpy and onnxruntime, which a board may lack
+    from edgefc.runtime.probes.contracts import Question
+
+A = TypeVar("A")
 
 LIMIT_S = 600.0
 GRACE_S = 10.0  # after the limit a child ends by itself, if its parent has not ended it
@@ -47,12 +54,21 @@ class Children:
         self._running: set[subprocess.Popen[str]] = set()
         self._ended, self._lock = False, threading.Lock()
 
-    def ask(self, probe: str, question: dict[str, Any], *, about: str, limit_s: float = LIMIT_S) -> Any:
+    def ask(self, question: Question[A], *, about: str, limit_s: float = LIMIT_S) -> A:
         """The probe's answer. `about` names the model in the sentence that tells of a child that died.
 
         Raises:
             EdgefcError: as the probe says, or a ModelError of a child that gave no answer.
         """
+        found = self.relay(question.probe, question, about=about, limit_s=limit_s)
+        try:
+            answer: A = read(question.answer, found)
+        except Unfit as error:
+            raise _fault(about, str(error)) from None
+        return answer
+
+    def relay(self, probe: str, question: Any, *, about: str, limit_s: float = LIMIT_S) -> Any:
+        """The probe's answer as parsed JSON; the question is a dataclass or parsed JSON. Raises as ask()."""
         before = ends.oom_kills()
         try:
             done = self._run(probe, question, about, limit_s)
@@ -74,9 +90,7 @@ class Children:
             for process in self._running:
                 process.kill()
 
-    def _run(
-        self, probe: str, question: dict[str, Any], about: str, limit_s: float
-    ) -> subprocess.CompletedProcess[str]:
+    def _run(self, probe: str, question: Any, about: str, limit_s: float) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *_PROGRAM, probe, f"{limit_s + GRACE_S:g}"]
         with self._lock:
             if self._ended:
@@ -90,7 +104,7 @@ class Children:
         assert stdin is not None
         try:
             with suppress(BrokenPipeError):
-                stdin.write(json.dumps(question) + "\n")
+                stdin.write(encode(question) + "\n")
                 stdin.flush()
             out, err = process.communicate(timeout=limit_s)
         except BaseException:
@@ -108,7 +122,7 @@ class Children:
 
 
 _all = Children()
-ask, end_all = _all.ask, _all.end_all
+ask, relay, end_all = _all.ask, _all.relay, _all.end_all
 
 
 def _too_long(about: str, limit_s: float) -> errors.ModelError:
@@ -123,8 +137,14 @@ def _unpacked(stdout: str, about: str) -> Any:
     except ValueError:
         raise errors.ModelError(f"{about} ended without an answer. Run it again.") from None
     if "error" in reply:
-        raise getattr(errors, reply["error"])(reply["text"])
+        raise read(Failure, reply["error"]).error()
     return reply["answer"]
+
+
+def _fault(about: str, what: str) -> errors.ModelError:
+    return errors.ModelError(
+        f"{about} gave an answer of another form ({what}). This is a fault of edgefc; please report it."
+    )
 
 
 def environment() -> dict[str, str]:

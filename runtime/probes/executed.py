@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefc.runtime.graph import Graph, Node, Tensor
+from edgefc.runtime.probes.contracts import Executed, Made, Taken
 
 Event = Mapping[str, Any]  # name, op, start (microseconds), inputs and outputs: [{type: shape}, ...]
 Scope = Mapping[str, tuple[str, Tensor]]  # by name, the weights that a node sees, each with a key of its own
@@ -29,12 +30,10 @@ class _Ran:
     inside: tuple[_Ran, ...]
 
 
-def executed(graph: Graph, events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Of every node that ran, in order: name, op, inputs and outputs; a node in a Loop each time.
+def executed(graph: Graph, events: Sequence[Event]) -> list[Executed]:
+    """Every node that ran, in order; a node in a Loop each time.
 
-    An input is [value, weight, packed, type, shape]: the value's name ("" where an optional one is left out), a key
-    that tells the weights of a model apart (null for no weight), and whether onnxruntime packed it at load. An output
-    is [value, type, shape]. If, Loop and Scan themselves are left out, for the nodes inside of them are told.
+    If, Loop and Scan themselves are left out, for the nodes inside of them are told.
 
     Raises:
         ValueError: the events are not those of the graph.
@@ -54,7 +53,7 @@ def _nested(events: Sequence[Event]) -> list[_Ran]:
     return result
 
 
-def _run(graph: Graph, outer: Scope, place: str, runs: Sequence[_Ran]) -> Iterator[dict[str, Any]]:
+def _run(graph: Graph, outer: Scope, place: str, runs: Sequence[_Ran]) -> Iterator[Executed]:
     """One run of a graph. The order in which onnxruntime runs nodes is not always that of the graph."""
     scope = {**outer, **{name: (f"{place}{name}", tensor) for name, tensor in graph.weights.items()}}
     waiting, queue = _Waiting(graph, scope), deque(runs)
@@ -124,38 +123,36 @@ def _is_run_of(graph: Graph, part: Sequence[_Ran]) -> bool:
     return same and all(node.name in names for node in graph.nodes if node.name)
 
 
-def _told(node: Node, scope: Scope, event: Event) -> dict[str, Any]:
-    return {
-        "name": event["name"], "op": node.op, "inputs": list(_inputs(node, scope, event)),
-        "outputs": list(_outputs(node, event)),
-    }  # fmt: skip
+def _told(node: Node, scope: Scope, event: Event) -> Executed:
+    return Executed(event["name"], node.op, tuple(_inputs(node, scope, event)), tuple(_outputs(node, event)))
 
 
-def _inputs(node: Node, scope: Scope, event: Event) -> Iterator[list[Any]]:
+def _inputs(node: Node, scope: Scope, event: Event) -> Iterator[Taken]:
     """The inputs of the node, in order; those of the event are the same but for the packed ones."""
     there = [(dtype, list(shape)) for each in event["inputs"] for dtype, shape in each.items()]
     missing = sum(1 for name in node.inputs if name) - len(there)
     for name in node.inputs:
         if not name:
-            yield ["", None, False, "undefined", [0]]
+            yield Taken("", None, False, "undefined", (0,))
             continue
         key, weight = scope.get(name, (None, None))
         packed = weight is not None and missing > 0 and not (there and _is(there[0], weight))
         missing -= packed
         if packed and weight is not None:
-            yield [name, key, True, weight.dtype, list(weight.shape)]
+            yield Taken(name, key, True, weight.dtype, tuple(weight.shape))
         elif there:
-            yield [name, key, False, *there.pop(0)]
+            dtype, shape = there.pop(0)
+            yield Taken(name, key, False, dtype, tuple(shape))
 
 
 def _is(array: tuple[str, list[int]], weight: Tensor) -> bool:
     return array[1] == list(weight.shape)
 
 
-def _outputs(node: Node, event: Event) -> Iterator[list[Any]]:
+def _outputs(node: Node, event: Event) -> Iterator[Made]:
     """Named where every output of the node was made; an event does not tell which of several is left out."""
     names = [name for name in node.outputs if name]
     there = [(dtype, list(shape)) for each in event["outputs"] for dtype, shape in each.items()]
     padded = names if len(names) == len(there) else [*names, *[""] * len(there)]
     for name, (dtype, shape) in zip(padded, there, strict=False):
-        yield [name, dtype, shape]
+        yield Made(name, dtype, tuple(shape))

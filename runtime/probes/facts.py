@@ -1,15 +1,13 @@
-"""Child: the machine, in the fields of parts.Environment, the date as text. Question: nothing."""
+"""Child: the machine."""
 
 from __future__ import annotations
 
-from typing import Any
+from edgefc.runtime.probes.contracts import FactsAnswer, FactsQuestion
+from edgefc.runtime.probes.machine import environment
 
 
-def facts(question: dict[str, Any]) -> dict[str, Any]:
-    from edgefc.runtime.probes.machine import environment
-
-    found = environment()
-    return {**found, "date": found["date"].isoformat()}
+def facts(asked: FactsQuestion) -> FactsAnswer:
+    return FactsAnswer(**{name: value for name, value in environment().items() if name != "date"})
 
 
-answer = facts
+question, answer = FactsQuestion, facts

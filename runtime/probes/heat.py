@@ -1,15 +1,14 @@
-"""How hot and how fast a Linux machine is right now, from sysfs. Standard library only: the agent on a board uses it.
+"""How hot and how fast a Linux machine is right now, from sysfs.
 
-temperature_c   of the hottest thermal zone, in degrees Celsius
-frequency_hz    of the slowest core that is online
-throttled       whether something holds the processor back now
-missing         why a value is None, by name
+Standard library only: the agent on a board uses it, and Python 3.9 evaluates the annotations of Heat.
 """
+# ruff: noqa: UP045
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Optional
 
 from edgefc.runtime.probes import sysfs
 
@@ -24,9 +23,28 @@ _REASONS = {
 }
 
 
-def state() -> dict[str, Any]:
-    found = {"temperature_c": temperature_c(), "frequency_hz": _frequency_hz(), "throttled": _throttled()}
-    return {**found, "missing": {name: _REASONS[name] for name, value in found.items() if value is None}}
+@dataclass(frozen=True)
+class Heat:
+    """At one moment.
+
+    Attributes:
+        temperature_c   of the hottest thermal zone, in degrees Celsius
+        frequency_hz    of the slowest core that is online
+        throttled       whether something holds the processor back now
+        missing         why a value is None, by name
+    """
+
+    temperature_c: Optional[float]
+    frequency_hz: Optional[int]
+    throttled: Optional[bool]
+    missing: dict[str, str]
+
+
+def state() -> Heat:
+    temperature, frequency, throttled = temperature_c(), _frequency_hz(), _throttled()
+    found = {"temperature_c": temperature, "frequency_hz": frequency, "throttled": throttled}
+    missing = {name: _REASONS[name] for name, value in found.items() if value is None}
+    return Heat(temperature, frequency, throttled, missing)
 
 
 def temperature_c() -> float | None:

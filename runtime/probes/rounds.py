@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from edgefc.runtime.probes.contracts import Block, Plan, Timed, WarmUp
 from edgefc.runtime.probes.stats import settled
 
 WINDOW_NS = 20_000_000  # a warm-up window; shorter ones are ruled by single interruptions
@@ -25,39 +25,6 @@ OVERTIME = 5  # slow models end after FEWEST_ROUNDS once this many times the pla
 Run = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """time_ns is the time spent on each model, shared out over the rounds; samples the most that are kept of it."""
-
-    time_ns: int
-    rounds: int
-    samples: int
-    lead_in_ns: int = LEAD_IN_NS
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    runs: int
-    settled: bool
-    run_ns: float
-
-
-@dataclass(frozen=True)
-class Block:
-    """One model's part of one round: all runs count in runs, wall_ns and cpu_ns, some are kept as samples."""
-
-    samples_ns: list[int]
-    runs: int
-    wall_ns: int
-    cpu_ns: int
-
-
-@dataclass(frozen=True)
-class Timed:
-    warm_up: WarmUp
-    blocks: list[Block]
-
-
 class Clock:
     """Wall time, and CPU time of all threads of this process."""
 
@@ -65,18 +32,17 @@ class Clock:
     cpu_ns = staticmethod(time.process_time_ns)
 
 
-def time_models(runs: Sequence[Run], plan: Plan, clock: Any = Clock) -> list[dict[str, Any]]:
-    """A Timed of each model, as plain data."""
+def time_models(runs: Sequence[Run], plan: Plan, clock: Any = Clock, *, lead_in_ns: int = LEAD_IN_NS) -> list[Timed]:
     warm = [warm_up(run, clock) for run in runs]
     blocks: list[list[Block]] = [[] for _ in runs]
     start = clock.wall_ns()
-    overtime = (OVERTIME * plan.time_ns + plan.rounds * plan.lead_in_ns) * len(runs)
+    overtime = (OVERTIME * plan.time_ns + plan.rounds * lead_in_ns) * len(runs)
     for done in range(plan.rounds):
         if done >= FEWEST_ROUNDS and clock.wall_ns() - start > overtime:
             break
         for run, up, mine in zip(runs, warm, blocks):
-            mine.append(block(run, up.run_ns, plan, clock))
-    return [asdict(Timed(up, mine)) for up, mine in zip(warm, blocks)]
+            mine.append(block(run, up.run_ns, plan, clock, lead_in_ns))
+    return [Timed(up, tuple(mine)) for up, mine in zip(warm, blocks)]
 
 
 def warm_up(run: Run, clock: Any = Clock) -> WarmUp:
@@ -90,10 +56,10 @@ def warm_up(run: Run, clock: Any = Clock) -> WarmUp:
     return WarmUp(runs, settled(medians), medians[-1])
 
 
-def block(run: Run, run_ns: float, plan: Plan, clock: Any) -> Block:
+def block(run: Run, run_ns: float, plan: Plan, clock: Any, lead_in_ns: int) -> Block:
     slice_ns = plan.time_ns // plan.rounds
-    if run_ns < 10 * plan.lead_in_ns:
-        _fill(run, plan.lead_in_ns, 1, clock)
+    if run_ns < 10 * lead_in_ns:
+        _fill(run, lead_in_ns, 1, clock)
     expected = slice_ns / max(run_ns, 1.0)
     return _fill(run, slice_ns, max(1, round(expected * plan.rounds / plan.samples)), clock)
 
@@ -110,4 +76,4 @@ def _fill(run: Run, slice_ns: int, stride: int, clock: Any) -> Block:
         if runs % stride == 0:
             samples.append(end - before)
         runs += 1
-    return Block(samples, runs, end - start, clock.cpu_ns() - cpu)
+    return Block(tuple(samples), runs, end - start, clock.cpu_ns() - cpu)

@@ -1,41 +1,40 @@
-"""Child: run models once and answer their outputs, so that a device's can be held against another's.
-
-Question: models, inputs (.npz path or null), shapes, ranges, batch, preset, native, threads.
-Answer: for each model names, npz (base64, in their order), used_native.
-"""
+"""Child: run models once and answer their outputs, so that a device's can be held against another's."""
 
 from __future__ import annotations
 
 import base64
-import io
-from typing import Any
-
-import numpy as np
 
 from edgefc.errors import ModelError, UsageError
-from edgefc.runtime.inputs import Wanted, drawn_error, feeds_for
-from edgefc.runtime.session import open_session
+from edgefc.runtime.inputs import feeds_for, run_error
+from edgefc.runtime.probes.contracts import Output, Ran, RunAnswer, RunQuestion
+from edgefc.runtime.probes.opening import opened
+from edgefc.runtime.signature import NUMBERS, Array
 
 LARGEST_BYTES = 16 << 20
 
 
-def run(question: dict[str, Any]) -> list[dict[str, Any]]:
+def run(asked: RunQuestion) -> RunAnswer:
     left, found = LARGEST_BYTES, []
-    for model in question["models"]:
-        session = open_session(model, question)
-        feeds = feeds_for(session.inputs, Wanted.of(question))[0]
+    for model in asked.models:
+        session = opened(model)
+        feeds = feeds_for(session.inputs, asked.wanted)[0]
         try:
             outputs = session.run(feeds)
         except ModelError as error:
-            raise error if question["inputs"] is not None else ModelError(drawn_error(str(error))) from None
+            raise run_error(error, asked.wanted) from None
         left -= sum(value.nbytes for value in outputs.values())
         if left < 0:
             raise UsageError(f"the outputs are above the {LARGEST_BYTES} bytes that are sent. Give a smaller batch.")
-        packed = io.BytesIO()  # without names: they may be any text
-        np.savez(packed, *outputs.values())
-        npz = base64.b64encode(packed.getvalue()).decode()
-        found.append({"names": list(outputs), "npz": npz, "used_native": session.native_variant})
-    return found
+        found.append(Ran(tuple(_output(name, value) for name, value in outputs.items()), session.native_variant))
+    return RunAnswer(tuple(found))
 
 
-answer = run
+def _output(name: str, value: Array) -> Output:
+    if value.dtype.name not in NUMBERS:
+        raise UsageError(
+            f"output {name!r} is an array of {value.dtype.name}, and arrays of numbers are sent. Run the model here."
+        )
+    return Output(name, value.dtype.name, value.shape, base64.b64encode(value.tobytes()).decode())
+
+
+question, answer = RunQuestion, run

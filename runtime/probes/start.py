@@ -1,7 +1,7 @@
 """Child: where every probe starts. python -m edgefc.runtime.probes.start NAME LIMIT_S
 
-NAME is a module of this folder with `answer`, a function of the question. The question is one line of JSON on stdin;
-the answer, or the EdgefcError, is the last line of stdout.
+NAME is a module of this folder: `question` is the type of the question, `answer` a function of it. The question is one
+line of JSON on stdin. The last line of stdout is {"answer": ...} or {"error": a plain.Failure}.
 
 The process never outlives its parent, which holds stdin open: a thread waits for the end of stdin. A thread waits for
 code that keeps Python's lock, so on Linux the kernel ends the process too, when the thread that started it ends; that
@@ -19,7 +19,8 @@ import threading
 from importlib import import_module
 from typing import Any
 
-from edgefc import errors
+from edgefc.errors import EdgefcError, MissingPackage
+from edgefc.runtime.probes.plain import Failure, encode, read
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _BLOCK = 1 << 16
@@ -32,10 +33,22 @@ def main(name: str, limit_s: str) -> None:
     question = _question()
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
-        reply: dict[str, Any] = {"answer": import_module(f"edgefc.runtime.probes.{name}").answer(json.loads(question))}
-    except errors.EdgefcError as error:
-        reply = {"error": type(error).__name__, "text": str(error)}
-    print("\n" + json.dumps(reply))  # noqa: T201  a line of its own, whatever a library printed before
+        reply: dict[str, Any] = {"answer": _answer(name, json.loads(question))}
+    except EdgefcError as error:
+        reply = {"error": Failure.of(error)}
+    print("\n" + encode(reply))  # noqa: T201  a line of its own, whatever a library printed before
+
+
+def _answer(name: str, question: Any) -> Any:
+    try:
+        probe = import_module(f"edgefc.runtime.probes.{name}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "edgefc"):
+            raise
+        text = f"the Python {sys.executable} has no package {missing!r}. Install it there."
+        raise MissingPackage(text, subject=missing) from None
+    return probe.answer(read(probe.question, question))
 
 
 def _end_after(limit_s: float) -> None:

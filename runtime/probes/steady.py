@@ -1,18 +1,14 @@
-"""Child: time one or more models in one process, in interleaved rounds.
-
-Question: models, inputs, shapes, ranges, batch, preset, native, threads, time_ns, rounds, samples.
-Answer: timed (a Timed for each model), timer_step_ns, other_cores (what other programs used meanwhile, or null).
-"""
+"""Child: time one or more models in one process, in interleaved rounds."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
-from edgefc.runtime.inputs import Wanted, feeds_for
-from edgefc.runtime.probes.rounds import LEAD_IN_NS, SPIN_NS, Plan, time_models
-from edgefc.runtime.session import open_session
+from edgefc.runtime.inputs import feeds_for
+from edgefc.runtime.probes.contracts import SteadyAnswer, SteadyQuestion
+from edgefc.runtime.probes.opening import opened
+from edgefc.runtime.probes.rounds import LEAD_IN_NS, SPIN_NS, time_models
 
 _STAT = Path("/proc/stat")
 _TICKS_PER_S = 100  # USER_HZ, what Linux shows to programs on every architecture but alpha
@@ -20,18 +16,17 @@ _SHORTEST_S = 0.2  # below it a few ticks, which are 10 ms, would be read as ano
 _IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of /proc/stat; guest time is counted in user time already
 
 
-def steady(question: dict[str, Any]) -> dict[str, Any]:
+def steady(asked: SteadyQuestion) -> SteadyAnswer:
     runs = []
-    for model in question["models"]:
-        session = open_session(model, question)
-        runs.append(session.bound(feeds_for(session.inputs, Wanted.of(question))[0]))
-    several = len(runs) > 1 and question["threads"] > 1
-    lead_in_ns = SPIN_NS if several else LEAD_IN_NS
-    plan = Plan(question["time_ns"], question["rounds"], question["samples"], lead_in_ns)
-    start, own, busy = time.perf_counter(), time.process_time(), _busy_s()
-    timed = time_models(runs, plan)
-    wall, own = time.perf_counter() - start, time.process_time() - own
-    return {"timed": timed, "timer_step_ns": _timer_step_ns(), "other_cores": _other_cores(busy, _busy_s(), own, wall)}
+    for model in asked.models:
+        session = opened(model)
+        runs.append(session.bound(feeds_for(session.inputs, asked.wanted)[0]))
+    several = len(runs) > 1 and any(model.options.threads > 1 for model in asked.models)
+    start, own, busy = time.perf_counter_ns(), time.process_time(), _busy_s()
+    timed = time_models(runs, asked.plan, lead_in_ns=SPIN_NS if several else LEAD_IN_NS)
+    wall, own = time.perf_counter_ns() - start, time.process_time() - own
+    others = _other_cores(busy, _busy_s(), own, wall / 1e9)
+    return SteadyAnswer(tuple(timed), _timer_step_ns(), wall, others)
 
 
 def _other_cores(before: float | None, after: float | None, own_s: float, wall_s: float) -> float | None:
@@ -55,4 +50,4 @@ def _timer_step_ns() -> int:
     return min(b - a for a, b in zip(readings, readings[1:]) if b > a)
 
 
-answer = steady
+question, answer = SteadyQuestion, steady

@@ -1,35 +1,38 @@
-"""Child: load each model once and run it once at each batch size, so that what cannot work is told before measuring.
-
-Question: models (path and own settings of each), inputs (.npz path or null), shapes, ranges, batches (sizes, or null
-for the model's own), preset, native.
-Answer: for each batch, for each model, the batch size of its feeds, and their names, dtypes and shapes.
-"""
+"""Child: load each model once and run it once at each batch size, so that what cannot work is told before measuring."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from edgefc.errors import ModelError, UsageError
-from edgefc.runtime.inputs import Wanted, check_named, drawn_error, fed, feeds_for
-from edgefc.runtime.session import Session, open_session
+from edgefc.runtime.inputs import Wanted, check_named, dtype_name, feeds_for, run_error
+from edgefc.runtime.probes.contracts import Fed, TrialAnswer, TrialQuestion, Tried
+from edgefc.runtime.probes.opening import opened
+from edgefc.runtime.session import Session
+from edgefc.runtime.signature import Array
 
 
-def check(question: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    sessions = [open_session(model, question) for model in question["models"]]
-    check_named(Wanted.of(question), [port for session in sessions for port in session.inputs])
-    return [[_tried(session, Wanted.of(question, batch)) for session in sessions] for batch in question["batches"]]
+def check(asked: TrialQuestion) -> TrialAnswer:
+    sessions = [opened(model) for model in asked.models]
+    check_named(asked.wanted, [port for session in sessions for port in session.inputs])
+    wanted = [replace(asked.wanted, batch=batch) for batch in asked.batches]
+    return TrialAnswer(tuple(tuple(_tried(session, each) for session in sessions) for each in wanted))
 
 
-def _tried(session: Session, wanted: Wanted) -> dict[str, Any]:
+def _tried(session: Session, wanted: Wanted) -> Tried:
     try:
         feeds, batch = feeds_for(session.inputs, wanted)
     except UsageError as error:
-        raise UsageError(f"{session.path}: {error}") from None
+        raise error.retold(f"{session.path}: {error}") from None
     try:
         session.run(feeds)
     except ModelError as error:
-        raise error if wanted.path is not None else ModelError(drawn_error(str(error))) from None
-    return {"batch": batch, "inputs": fed(feeds)}
+        raise run_error(error, wanted) from None
+    return Tried(batch, fed(feeds))
 
 
-answer = check
+def fed(feeds: dict[str, Array]) -> tuple[Fed, ...]:
+    return tuple(Fed(name, dtype_name(value), value.shape) for name, value in feeds.items())
+
+
+question, answer = TrialQuestion, check

@@ -1,7 +1,6 @@
 """Child: run one model once, by its bodies, and tell every node that onnxruntime executed, in order.
 
-Question: model (path), inputs (.npz path or null), shapes, ranges, batch, folder (empty, for onnxruntime's files).
-Answer: batch, and nodes as executed.py tells them: after functions were written out, constants folded, nodes fused.
+Nodes are those that are left after functions were written out, constants folded and nodes fused (executed.py).
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from edgefc import temporary
 from edgefc.errors import EdgefcError, ModelError, describe_error
 from edgefc.modelfile.admission import admit
 from edgefc.runtime import failures, graph
-from edgefc.runtime.inputs import Wanted, check_named, drawn_error, feeds_for
+from edgefc.runtime.inputs import check_named, feeds_for, run_error
 from edgefc.runtime.presets import CPU_ONLY, session_options, settings
+from edgefc.runtime.probes.contracts import WorkAnswer, WorkQuestion
 from edgefc.runtime.probes.executed import executed
 from edgefc.runtime.session import check_nodes
 from edgefc.runtime.signature import tensor_info_of
@@ -29,37 +29,36 @@ _OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
 _ROOM = 1 << 16  # bytes, more than a stream holds back
 
 
-def work(question: dict[str, Any]) -> dict[str, Any]:
-    file, folder = Path(question["model"]["path"]), Path(question["folder"])
+def work(asked: WorkQuestion) -> WorkAnswer:
+    file, folder = Path(asked.path), Path(asked.folder)
     admit(file)
     try:
-        return _work(question, file, folder)
+        return _work(asked, file, folder)
     except EdgefcError:  # onnxruntime does not say that it could not write its profile
         temporary.check_room(folder, _ROOM + max((each.stat().st_size for each in folder.glob("*.*")), default=0))
         raise
 
 
-def _work(question: dict[str, Any], file: Path, folder: Path) -> dict[str, Any]:
+def _work(asked: WorkQuestion, file: Path, folder: Path) -> WorkAnswer:
     check_nodes(file)
     try:
         session = ort.InferenceSession(str(file), _options(folder), **CPU_ONLY)
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise failures.load_error(file, error) from None
-    inputs, wanted = [tensor_info_of(each) for each in session.get_inputs()], Wanted.of(question)
-    check_named(wanted, inputs)
-    feeds, batch = feeds_for(inputs, wanted)
+    inputs = [tensor_info_of(each) for each in session.get_inputs()]
+    check_named(asked.wanted, inputs)
+    feeds, batch = feeds_for(inputs, asked.wanted)
     try:
         session.run(None, feeds)
     except Exception as error:
-        failed = failures.run_error(file, error)
-        raise failed if wanted.path is not None else ModelError(drawn_error(str(failed))) from None
+        raise run_error(failures.run_error(file, error), asked.wanted) from None
     try:
         optimised = graph.read(folder / _OPTIMISED).graph
         nodes = executed(optimised, _events(Path(session.end_profiling())))
     except (OSError, ValueError) as error:
         why = f"onnxruntime's profile of it is unreadable ({describe_error(error)})"
         raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
-    return {"batch": batch, "nodes": nodes}
+    return WorkAnswer(batch, tuple(nodes))
 
 
 def _options(folder: Path) -> Any:
@@ -87,4 +86,4 @@ def _events(profile: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-answer = work
+question, answer = WorkQuestion, work

@@ -1,31 +1,35 @@
-"""From what the child processes answered to the parts of a record."""
+"""From what the probes answered to the parts of a record."""
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 from edgefc.runtime.probes import stats
-from edgefc.runtime.profiling.parts import Cell, Fed, Launches, Speed, Steady
+from edgefc.runtime.probes.contracts import SteadyAnswer, Tried
+from edgefc.runtime.profiling.parts import Cell, Fed, Launches, Round, Speed, Steady, WarmUp
 
 
-def steady_of(index: int, found: list[dict[str, Any]]) -> Steady:
-    """Of model number `index`, from the answers of all processes."""
-    timed = [answer["timed"][index] for answer in found]
-    rounds = [{"process": process, **block} for process, one in enumerate(timed) for block in one["blocks"]]
-    samples = [sample for block in rounds for sample in block["samples_ns"]]
-    runs, cpu = sum(block["runs"] for block in rounds), [block["cpu_ns"] for block in rounds]
-    other = [answer["other_cores"] for answer in found if answer["other_cores"] is not None]
-    return Steady.of({
-        **stats.summary(samples)._asdict(), "sample_count": len(samples),
-        "cpu_ns_per_run": None if None in cpu else sum(cpu) / runs,
-        "timer_step_ns": max(answer["timed"][index].get("timer_step_ns", answer["timer_step_ns"]) for answer in found),
-        "runs_per_sample": max(one.get("runs_per_sample", 1) for one in timed),
-        "other_cores": sum(other) / len(other) if other else None,
-        "warm_ups": [one["warm_up"] for one in timed], "rounds": rounds,
-    })  # fmt: skip
+def steady_of(answers: Sequence[SteadyAnswer], places: Sequence[int]) -> Steady:
+    """Of one model, from the answers of all processes; places[i] is its index in the i-th answer."""
+    timed = [answer.timed[place] for answer, place in zip(answers, places, strict=True)]
+    rounds = [Round(process=process, **vars(block)) for process, one in enumerate(timed) for block in one.blocks]
+    samples = [sample for each in rounds for sample in each.samples_ns]
+    cpu = [each.cpu_ns for each in rounds if each.cpu_ns is not None]
+    other = [answer.other_cores for answer in answers if answer.other_cores is not None]
+    return Steady(
+        **stats.summary(samples)._asdict(), sample_count=len(samples),
+        cpu_ns_per_run=None if len(cpu) < len(rounds) else sum(cpu) / sum(each.runs for each in rounds),
+        timer_step_ns=max(answer.step_ns(place) for answer, place in zip(answers, places, strict=True)),
+        runs_per_sample=max(one.runs_per_sample for one in timed),
+        other_cores=sum(other) / len(other) if other else None,
+        warm_ups=tuple(WarmUp.of(one.warm_up) for one in timed), rounds=tuple(rounds),
+    )  # fmt: skip
 
 
-def launches_of(samples_ns: list[int]) -> Launches:
+def fed_of(tried: Tried) -> tuple[Fed, ...]:
+    return tuple(Fed.of(one) for one in tried.inputs)
+
+
+def launches_of(samples_ns: Sequence[int]) -> Launches:
     return Launches(median_ns=float(median(samples_ns)), samples_ns=tuple(samples_ns))
 
 

@@ -1,6 +1,5 @@
 """The parts of a record (record.py), each frozen, strict and without room for other keys."""
 
-import json
 from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -12,9 +11,9 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def of(cls: type[P], data: dict[str, Any]) -> P:
-        """From plain data, as a child process sends it."""
-        return cls.model_validate_json(json.dumps(data))
+    def of(cls: type[P], data: Any) -> P:
+        """From what has the same fields: a probe's answer, or a dict."""
+        return cls.model_validate(data, from_attributes=True)
 
 
 class Environment(Part):

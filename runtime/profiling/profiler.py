@@ -7,25 +7,32 @@ per thread count.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
-from typing import Any
+from typing import Any, TypeVar
 
 from edgefc.errors import renamed
 from edgefc.progress import Bar
-from edgefc.runtime.inputs import Ranges, Shapes
+from edgefc.runtime.inputs import Ranges, Shapes, Wanted
+from edgefc.runtime.probes.contracts import (
+    LoadAnswer,
+    LoadQuestion,
+    MemoryQuestion,
+    Plan,
+    Question,
+    SteadyQuestion,
+    Tried,
+)
 from edgefc.runtime.profiling import warnings
-from edgefc.runtime.profiling.derive import launches_of, not_compared, speeds_of, steady_of
+from edgefc.runtime.profiling.derive import fed_of, launches_of, not_compared, speeds_of, steady_of
 from edgefc.runtime.profiling.names import distinct
 from edgefc.runtime.profiling.parts import (
     Baseline,
     Cell,
     Config,
-    Device,
-    Environment,
     Heap,
     Launches,
     Memory,
@@ -39,24 +46,24 @@ from edgefc.runtime.profiling.request import (
     Paths,
     Request,
     batches_of,
-    check_settings,
     config_of,
     counts,
     inputs_file,
     model_file,
     models_of,
+    options_of,
     ranges_of,
     seconds,
     shapes_of,
 )
 from edgefc.runtime.profiling.runner import Local, Opened, Runner
-from edgefc.runtime.profiling.staging import Placed, Places, Tried, checked, null_file, placed
+from edgefc.runtime.profiling.staging import Placed, Places, checked, null_file, placed
 from edgefc.runtime.session import other_versions
 
+A = TypeVar("A")
 Keep = Callable[[Record], None]
 
 NULL_LAUNCHES = 3  # their difference is the noise of the memory measurement
-_DOES = {"load": "loading", "memory": "memory of", "steady": "timing"}
 LAUNCHING_S = 30.0  # no further launch of a cell begins after this
 
 
@@ -94,22 +101,21 @@ def profile(
         ModelError: a model does not load or run; the sentence names it.
         DeviceError: the device cannot be reached, was lost, or answered what cannot be.
     """
+    activation_dtype = renamed("activations", activations, "activation_dtype", activation_dtype)
     request = Request(
-        models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads), preset=preset,
-        native=native, activation_dtype=renamed("activations", activations, "activation_dtype", activation_dtype),
-        inputs=None, shapes=shapes_of(shapes, inputs),
-        ranges=ranges_of(ranges, inputs), time_ns=seconds(min_time_s),
+        models=models_of(paths), batches=batches_of(batch, inputs), threads=counts("threads", threads),
+        options=options_of(preset, native, counts("threads", threads), activation_dtype),
+        wanted=Wanted(shapes=shapes_of(shapes, inputs), ranges=ranges_of(ranges, inputs)), time_ns=seconds(min_time_s),
         processes=counts("processes", processes)[0], rounds=counts("rounds", rounds)[0],
         samples=counts("samples", samples)[0], launches=counts("launches", launches)[0], memory=memory,
     )  # fmt: skip
-    chosen = check_settings(preset, request.threads)
     with inputs_file(inputs) as (path, called), null_file() as null, Opened(_runner(device)) as runner:
-        request = replace(request, inputs=path)
+        request = replace(request, wanted=replace(request.wanted, path=path))
         with _bar(request, progress, runner) as bar:
             bar.set_postfix_str("looking at the models")
             places = placed(runner, request, null)
             tried = checked(runner, request, places)
-            config = config_of(request, chosen, called, [row[0].batch for row in tried])
+            config = config_of(request, called, [row[0].batch for row in tried])
             return _Profiler(request, config, tried, (runner, places, bar), keep).record()
 
 
@@ -127,7 +133,7 @@ class _Profiler:
     """One call of profile(), under way."""
 
     def __init__(
-        self, request: Request, config: Config, tried: list[list[Tried]], where: tuple[Runner, Places, Any],
+        self, request: Request, config: Config, tried: tuple[tuple[Tried, ...], ...], where: tuple[Runner, Places, Any],
         keep: Keep | None,
     ) -> None:  # fmt: skip
         self.request, self.config, self.tried, self.keep = request, config, tried, keep
@@ -136,7 +142,7 @@ class _Profiler:
         names = distinct(paths)
         self.files = [model_file(path, name) for path, name in zip(paths, names, strict=True)]
         self.versions = [other_versions(Path(model.path)) for model in request.models]
-        self.environment = Environment(**self.runner.environment())
+        self.environment = self.runner.environment()
         self.baselines: list[Baseline] = []
         self.done: list[Cell] = []
         self.speeds: list[Speed] = []
@@ -154,32 +160,30 @@ class _Profiler:
 
     def so_far(self, unfinished: str | None) -> Record:
         return Record(
-            schema_version=SCHEMA_VERSION, device=Device.of(self.runner.device()), environment=self.environment,
+            schema_version=SCHEMA_VERSION, device=self.runner.device(), environment=self.environment,
             config=self.config, models=tuple(self.files), baselines=tuple(self.baselines), cells=tuple(self.done),
             speeds=tuple(self.speeds), unfinished=unfinished,
         )  # fmt: skip
 
     def baseline(self, threads: int) -> Baseline:
-        one, null = {"threads": threads, "batch": 1, "inputs": None}, self.places.null
-        steady = self.steady([null], one)[0]
-        found = [self.memory(null, one)[0] for _ in range(NULL_LAUNCHES)] if self.request.memory else []
+        null = self.places.null
+        steady = self.steady([null], Wanted(batch=1), threads)[0]
+        found = [self.memory(null, Wanted(batch=1), threads)[0] for _ in range(NULL_LAUNCHES * self.request.memory)]
         memory = [m for m in found if m is not None]
         peak = median_low([m.peak_bytes for m in memory]) if memory else None
         return Baseline(threads=threads, steady=steady, memory=tuple(memory), peak_bytes=peak)
 
-    def cells(self, asked: int | None, tried: list[Tried], baseline: Baseline) -> list[Cell]:
+    def cells(self, asked: int | None, tried: Sequence[Tried], baseline: Baseline) -> list[Cell]:
         """One per model, timed together."""
-        at = {
-            "threads": baseline.threads, "batch": asked, "inputs": self.places.inputs, "shapes": self.request.shapes,
-            "ranges": self.request.ranges,
-        }  # fmt: skip
-        steadies = self.steady(self.places.models, at)
-        return [self.cell(index, tried, at, steady, baseline) for index, steady in enumerate(steadies)]
+        wanted = replace(self.places.wanted, batch=asked)
+        steadies = self.steady(self.places.models, wanted, baseline.threads)
+        return [self.cell(index, tried, wanted, steady, baseline) for index, steady in enumerate(steadies)]
 
-    def cell(self, index: int, tried: list[Tried], at: dict[str, Any], steady: Steady, baseline: Baseline) -> Cell:
-        model, file, fed = self.places.models[index], self.files[index], tried[index].inputs
-        load, first, variant = self.launches(model, at)
-        memory, missing, heap = self.memory(model, at) if self.request.memory else (None, "not asked for", None)
+    def cell(self, index: int, tried: Sequence[Tried], wanted: Wanted, steady: Steady, baseline: Baseline) -> Cell:
+        model, file, fed = self.places.models[index], self.files[index], fed_of(tried[index])
+        load, first, variant = self.launches(model, wanted, baseline.threads)
+        asked = self.request.memory
+        memory, missing, heap = self.memory(model, wanted, baseline.threads) if asked else (None, "not asked for", None)
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
         doubtful = warnings.of_machine(self.environment.emulated)
         doubtful += warnings.of_versions(self.versions[index] if self.asks_for_kernels(index) else None)
@@ -191,53 +195,50 @@ class _Profiler:
         return Cell(
             model=index, threads=baseline.threads, batch=tried[index].batch, inputs=fed, native_variant=variant,
             load=load, first=first, steady=steady, memory=memory, memory_missing=missing, heap=heap,
-            peak_above_baseline_bytes=above, not_compared=not_compared(tried[0].inputs, fed), warnings=tuple(doubtful),
+            peak_above_baseline_bytes=above, not_compared=not_compared(fed_of(tried[0]), fed),
+            warnings=tuple(doubtful),
         )  # fmt: skip
 
     def asks_for_kernels(self, index: int) -> bool:
-        return (self.request.models[index].native or self.request.native) != "off"
+        return self.places.models[index].file.options.native != "off"
 
-    def steady(self, models: list[Placed], at: dict[str, Any]) -> list[Steady]:
+    def steady(self, models: Sequence[Placed], wanted: Wanted, threads: int) -> list[Steady]:
         """One per model, each from all processes.
 
         Being loaded first or second alone can change a time by 5 %, so each process loads another model first.
         """
         asked, share = self.request, self.request.processes
-        plan = {"time_ns": asked.time_ns // share, "rounds": asked.rounds, "samples": max(1, asked.samples // share)}
-        indices, found = range(len(models)), []
-        for process in range(share):
-            order = sorted(indices, key=lambda index: (index + process) % len(models))
-            question = {"models": [models[index].question for index in order], **at, **plan}
-            answer = self.ask("steady", ", ".join(model.name for model in models), question)
-            timed = dict(zip(order, answer["timed"], strict=True))
-            found.append({**answer, "timed": [timed[index] for index in indices]})
-        return [steady_of(index, found) for index in indices]
+        plan = Plan(asked.time_ns // share, asked.rounds, max(1, asked.samples // share))
+        indices, about = range(len(models)), ", ".join(model.name for model in models)
+        orders = [sorted(indices, key=lambda index: (index + process) % len(models)) for process in range(share)]
+        doing = "timing " + (f"{len(models)} models in turn" if len(models) > 1 else Path(about).name)
+        questions = [SteadyQuestion(tuple(models[i].at(threads) for i in order), wanted, plan) for order in orders]
+        answers = [self.ask(question, doing, about) for question in questions]
+        return [steady_of(answers, [order.index(index) for order in orders]) for index in indices]
 
-    def launches(self, model: Placed, at: dict[str, Any]) -> tuple[Launches, Launches, str | None]:
+    def launches(self, model: Placed, wanted: Wanted, threads: int) -> tuple[Launches, Launches, str | None]:
         """Load times, times of the first run, and the native kernels that were loaded."""
-        found: list[dict[str, Any]] = []
+        found: list[LoadAnswer] = []
         start = time.monotonic()
         for _ in range(self.request.launches):
             if not found or time.monotonic() - start < LAUNCHING_S:
-                found.append(self.ask("load", model.name, {"model": model.question, **at}))
+                question = LoadQuestion(model.at(threads), wanted)
+                found.append(self.ask(question, f"loading {Path(model.name).name}", model.name))
             else:
                 self.bar.update()
-        load, first = ([launch[name] for launch in found] for name in ("load_ns", "first_ns"))
-        return launches_of(load), launches_of(first), found[0]["used_native"]
+        load, first = [launch.load_ns for launch in found], [launch.first_ns for launch in found]
+        return launches_of(load), launches_of(first), found[0].used_native
 
-    def memory(self, model: Placed, at: dict[str, Any]) -> tuple[Memory | None, str | None, Heap | None]:
+    def memory(self, model: Placed, wanted: Wanted, threads: int) -> tuple[Memory | None, str | None, Heap | None]:
         """What it held, or why that is not known; and the heap of a browser, which tells that instead."""
-        found = self.ask("memory", model.name, {"model": model.question, **at})
-        if "missing" not in found:
-            return Memory.of(found), None, None
-        return None, found["missing"], Heap.of(found["heap"]) if "heap" in found else None
+        question = MemoryQuestion(model.at(threads), wanted)
+        found = self.ask(question, f"memory of {Path(model.name).name}", model.name)
+        memory = None if found.memory is None else Memory.of(found.memory)
+        return memory, found.missing, None if found.heap is None else Heap.of(found.heap)
 
-    def ask(self, probe: str, about: str, question: dict[str, Any]) -> Any:
-        several = len(question.get("models", ()))
-        self.bar.set_postfix_str(f"{_DOES[probe]} {f'{several} models in turn' if several > 1 else Path(about).name}")
-        names = ("preset", "native", "activation_dtype")
-        asked = {name: getattr(self.request, name) for name in names}
-        found = self.runner.ask(probe, {**asked, **question}, about=about)
+    def ask(self, question: Question[A], doing: str, about: str) -> A:
+        self.bar.set_postfix_str(doing)
+        found = self.runner.ask(question, about=about)
         self.bar.update()
         return found
 

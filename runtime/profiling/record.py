@@ -41,7 +41,7 @@ _LARGEST_BYTES = 256 << 20
 
 
 class Failure(Part):
-    """A device that gave no record, or a part of one."""
+    """A device that gave no record, or a part of one. The sentence names it."""
 
     device: str
     sentence: str

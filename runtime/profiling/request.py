@@ -6,7 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from edgefc import temporary
 from edgefc.errors import UsageError
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.weights import weight_files
-from edgefc.runtime.inputs import Ranges, Shapes
-from edgefc.runtime.native import check_activation_dtype, check_mode
-from edgefc.runtime.presets import settings
+from edgefc.runtime.inputs import Ranges, Shapes, Wanted
+from edgefc.runtime.options import SessionOptions
+from edgefc.runtime.presets import PRESETS
+from edgefc.runtime.probes.contracts import ModelFile
+from edgefc.runtime.profiling import parts
 from edgefc.runtime.profiling.names import plain
-from edgefc.runtime.profiling.parts import Config, ModelFile, WeightsFile
+from edgefc.runtime.profiling.parts import Config, WeightsFile
 from edgefc.runtime.signature import Array, array_of
 
 
@@ -40,9 +42,14 @@ class Model:
         """What is set, by Session's names."""
         return {name: value for name, value in vars(self).items() if name != "path" and value is not None}
 
-    def question(self, place: str) -> dict[str, str]:
-        """As probes are told of it, the file being at `place`."""
-        return {"path": place, **self.settings}
+    def file(self, place: str, options: SessionOptions) -> ModelFile:
+        """As probes are told of it, the file being at `place`.
+
+        Raises:
+            UsageError: it has a setting that there is not.
+        """
+        own: dict[str, Any] = self.settings
+        return ModelFile(place, replace(options, **own))
 
 
 OneModel = str | os.PathLike[str] | Model
@@ -53,17 +60,16 @@ Inputs = str | os.PathLike[str] | Mapping[str, Any] | None
 
 @dataclass(frozen=True)
 class Request:
-    """batches holds None for the model's own size. Each model is loaded `launches` times in fresh processes."""
+    """batches holds None for the model's own size; those of `wanted` and the threads of `options` are set by the cell.
+
+    Each model is loaded `launches` times in fresh processes.
+    """
 
     models: tuple[Model, ...]
     batches: tuple[int | None, ...]
     threads: tuple[int, ...]
-    preset: str
-    native: str
-    activation_dtype: str
-    inputs: str | None
-    shapes: dict[str, tuple[int | None, ...]]
-    ranges: dict[str, tuple[float, float]]
+    options: SessionOptions
+    wanted: Wanted
     time_ns: int
     processes: int
     rounds: int
@@ -80,10 +86,7 @@ def models_of(paths: Paths) -> tuple[Model, ...]:
     models = tuple(model if isinstance(model, Model) else Model(model) for model in several)
     for model in models:
         admit(Path(model.path))
-        if model.native is not None:
-            check_mode(model.native)
-        if model.activation_dtype is not None:
-            check_activation_dtype(model.activation_dtype)
+        model.file("", SessionOptions())
     return tuple(replace(model, path=os.fspath(model.path)) for model in models)
 
 
@@ -146,40 +149,27 @@ def seconds(given: float) -> int:
     return max(1, round(given * 1e9))
 
 
-def check_settings(preset: str, threads: Sequence[int]) -> dict[str, str | bool | int]:
-    """What the preset sets, the thread count apart."""
-    chosen = settings(preset, max(threads))
-    return {name: value for name, value in chosen.items() if name != "intra_op_num_threads"}
+def options_of(preset: str, native: str, threads: Sequence[int], activation_dtype: str) -> SessionOptions:
+    """For one thread, once the largest thread count is one that a session can have."""
+    return replace(SessionOptions(preset, native, max(threads), activation_dtype), threads=1)
 
 
-def config_of(request: Request, chosen: dict[str, str | bool | int], called: str, batches: list[int]) -> Config:
-    same = (
-        "threads",
-        "preset",
-        "native",
-        "activation_dtype",
-        "time_ns",
-        "processes",
-        "rounds",
-        "samples",
-        "launches",
-        "memory",
-    )
-    asked, own = asdict(request), tuple(model.settings for model in request.models)
+def config_of(request: Request, called: str, batches: Sequence[int]) -> Config:
+    options, wanted = request.options, request.wanted
+    shapes = {name: tuple(shape) for name, shape in (wanted.shapes or {}).items()}
+    ranges = {name: (low, high) for name, (low, high) in (wanted.ranges or {}).items()}
     return Config(
-        **{name: asked[name] for name in same},
-        model_settings=own,
-        settings=chosen,
-        inputs=called,
-        shapes=request.shapes,
-        ranges=request.ranges,
-        batches=tuple(batches),
-    )
+        **{**vars(options), "threads": request.threads},
+        model_settings=tuple(model.settings for model in request.models),
+        settings=dict(PRESETS[options.preset]), inputs=called, shapes=shapes, ranges=ranges, batches=tuple(batches),
+        time_ns=request.time_ns, processes=request.processes, rounds=request.rounds, samples=request.samples,
+        launches=request.launches, memory=request.memory,
+    )  # fmt: skip
 
 
-def model_file(path: str, name: str) -> ModelFile:
-    weights = tuple(WeightsFile.of({"name": plain(file.name), **_digest(file)}) for file in weight_files(Path(path)))
-    return ModelFile(name=name, **_digest(Path(path)), weights=weights)
+def model_file(path: str, name: str) -> parts.ModelFile:
+    weights = tuple(WeightsFile(name=plain(file.name), **_digest(file)) for file in weight_files(Path(path)))
+    return parts.ModelFile(name=name, **_digest(Path(path)), weights=weights)
 
 
 def _digest(path: Path) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """Where the probes of profile() run: on this machine (Local), or on a device (edgefc.devices).
 
-A runner is asked the same questions wherever it stands, so one measuring code gives one kind of record.
+A runner is asked the same questions wherever it stands, so one measuring code gives one kind of record. Questions and
+answers are those of probes/contracts.py; a runner of a device has checked the answers.
 """
 
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from edgefc.runtime.probes import child, heat, machine
+from edgefc.runtime.probes.contracts import Question
+from edgefc.runtime.profiling.parts import Device, Environment, Heat
+
+A = TypeVar("A")
 
 
 class Runner(Protocol):
@@ -22,19 +27,19 @@ class Runner(Protocol):
 
     name: str
 
-    def environment(self) -> dict[str, Any]:
-        """The fields of parts.Environment, of that machine; `date` by this one's clock."""
+    def environment(self) -> Environment:
+        """Of that machine; `date` by this one's clock."""
         ...
 
-    def device(self) -> dict[str, Any]:
-        """The fields of parts.Device; asked for last, when all is measured."""
+    def device(self) -> Device:
+        """Asked for last, when all is measured."""
         ...
 
     def place(self, path: str) -> str:
         """Make a file of this machine, and weights beside a model, readable there; the path that probes are given."""
         ...
 
-    def ask(self, probe: str, question: dict[str, Any], *, about: str, limit_s: float = child.LIMIT_S) -> Any:
+    def ask(self, question: Question[A], *, about: str, limit_s: float = child.LIMIT_S) -> A:
         """The answer of trial, load, memory or steady. `about` names the model in sentences."""
         ...
 
@@ -52,20 +57,20 @@ class Local:
         self.before = heat.state()
         self._children = child.Children()
 
-    def environment(self) -> dict[str, Any]:
-        return machine.environment()
+    def environment(self) -> Environment:
+        return Environment(**machine.environment())
 
-    def device(self) -> dict[str, Any]:
-        return {
-            "name": self.name, "transport": "local", "emulated": bool(self.environment()["emulated"]), "profile": None,
-            "before": self.before, "after": heat.state(), "waited_s": 0.0, "download_bytes": None, "notes": [],
-        }  # fmt: skip
+    def device(self) -> Device:
+        return Device(
+            name=self.name, transport="local", emulated=bool(self.environment().emulated), profile=None,
+            before=Heat.of(self.before), after=Heat.of(heat.state()), waited_s=0.0, download_bytes=None, notes=(),
+        )  # fmt: skip
 
     def place(self, path: str) -> str:
         return path
 
-    def ask(self, probe: str, question: dict[str, Any], *, about: str, limit_s: float = child.LIMIT_S) -> Any:
-        return self._children.ask(probe, question, about=about, limit_s=limit_s)
+    def ask(self, question: Question[A], *, about: str, limit_s: float = child.LIMIT_S) -> A:
+        return self._children.ask(question, about=about, limit_s=limit_s)
 
     def close(self) -> None:
         self._children.end_all()

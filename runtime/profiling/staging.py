@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgefc import temporary
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.probes.contracts import ModelFile, TrialQuestion, Tried
 from edgefc.runtime.probes.null_model import null_model
-from edgefc.runtime.profiling.parts import Fed
 from edgefc.runtime.profiling.request import Model, Request
 from edgefc.runtime.profiling.runner import Runner
 
@@ -16,38 +17,30 @@ class Placed:
     """A model where the runner has it: its path here, for sentences, and what probes are told."""
 
     name: str
-    question: dict[str, str]
+    file: ModelFile
+
+    def at(self, threads: int) -> ModelFile:
+        return replace(self.file, options=replace(self.file.options, threads=threads))
 
 
 @dataclass(frozen=True)
 class Places:
     models: list[Placed]
     null: Placed
-    inputs: str | None
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A model's batch size, and what it is fed with."""
-
-    batch: int
-    inputs: tuple[Fed, ...]
+    wanted: Wanted
 
 
 def placed(runner: Runner, request: Request, null: str) -> Places:
-    models = [Placed(str(model.path), model.question(runner.place(str(model.path)))) for model in request.models]
-    inputs = None if request.inputs is None else runner.place(request.inputs)
-    return Places(models, Placed("the null model", Model(null).question(runner.place(null))), inputs)
+    options = request.options
+    models = [Placed(str(model.path), model.file(runner.place(str(model.path)), options)) for model in request.models]
+    wanted = replace(request.wanted, path=None if request.wanted.path is None else runner.place(request.wanted.path))
+    return Places(models, Placed("the null model", Model(null).file(runner.place(null), options)), wanted)
 
 
-def checked(runner: Runner, request: Request, places: Places) -> list[list[Tried]]:
+def checked(runner: Runner, request: Request, places: Places) -> tuple[tuple[Tried, ...], ...]:
     """For each batch asked for, what each model was fed with, once all have loaded and run."""
-    names = ("batches", "preset", "native", "activation_dtype", "shapes", "ranges")
-    asked = {name: getattr(request, name) for name in names}
-    question = {**asked, "models": [model.question for model in places.models], "inputs": places.inputs}
-    about = ", ".join(model.name for model in places.models)
-    found = runner.ask("trial", question, about=about)
-    return [[Tried(one["batch"], tuple(map(Fed.of, one["inputs"]))) for one in row] for row in found]
+    question = TrialQuestion(tuple(model.file for model in places.models), places.wanted, request.batches)
+    return runner.ask(question, about=", ".join(model.name for model in places.models)).rows
 
 
 @contextmanager

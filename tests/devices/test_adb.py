@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edgefc.devices.board.answers import Facts
+from edgefc.devices.agent.answers import Facts
 from edgefc.devices.board.check import report
 from edgefc.devices.board.client import Board
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.errors import DeviceError
+from edgefc.runtime.probes.plain import read
 from tests.devices.test_check import GOOD
 
 HOSTILE = ["a b", "$HOME", "`id`", "$(id)", '"', "*", "; true", "&", "~", "%PATH%", "{a,b}", "#", "", "-n"]
@@ -76,7 +77,7 @@ def test_what_adb_says(code: int, stderr: str, said: str | None) -> None:
 
 
 def test_what_was_not_tried_is_said() -> None:
-    told = report(AdbTransport("phone", "SERIAL"), None, Facts.model_validate(GOOD), 0.0, 0.0)
+    told = report(AdbTransport("phone", "SERIAL"), None, read(Facts, GOOD), 0.0, 0.0)
 
     assert "adb: not tried on a phone" in told.notes
 

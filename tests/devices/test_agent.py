@@ -16,11 +16,15 @@ import pytest
 
 from edgefc.devices.agent import lines
 from edgefc.devices.agent import main as agent_main
+from edgefc.devices.board.check import facts_of
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.remote import Remote
 from edgefc.devices.transports.local import LocalTransport
-from edgefc.errors import DeviceError, ModelError, UsageError
+from edgefc.errors import DeviceError, MissingPackage, ModelError, UnknownOperator, UsageError
 from edgefc.runtime import Record, Session, profile
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.options import SessionOptions
+from edgefc.runtime.probes.contracts import ModelFile, Plan, SteadyQuestion
 from tests.support import links
 from tests.support import onnx_models as models
 from tests.support.sshd import children
@@ -89,6 +93,9 @@ def test_errors_there_name_files_here(transport: LocalTransport, tmp_path: Path)
             remote.run([bad])
         with pytest.raises(UsageError, match=r"^pi: the model has no input 'z'"):
             remote.run([good], {"z": np.ones(3)})
+        with pytest.raises(UnknownOperator, match=r"^pi: cannot load .*mine:Nope") as caught:
+            remote.run([models.unknown_operator(tmp_path / "unknown.onnx")])
+        assert (caught.value.code, caught.value.device) == ("unknown-operator", "pi")
     finally:
         remote.close()
 
@@ -99,7 +106,9 @@ def test_weights_with_an_odd_name_are_found_there(transport: LocalTransport, tmp
 
     remote = Remote(transport)
     try:
-        ((found, _),) = remote.run([path], {"x": np.eye(1, links.SIZE, dtype=np.float32)}, native="off")
+        ((found, _),) = remote.run(
+            [path], {"x": np.eye(1, links.SIZE, dtype=np.float32)}, options=SessionOptions(native="off")
+        )
         assert found["y"][0, 0] == 1
         with pytest.raises(DeviceError, match=r"'\.\./d/w' names no file within a folder\. Put weights beside"):
             remote.run([links.up_and_back(tmp_path / "other")])
@@ -194,11 +203,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
 
 
 def test_what_a_board_has(shared: Board) -> None:
-    facts = shared.call("check")
+    facts = facts_of(shared)
 
-    assert facts["onnxruntime"] and facts["numpy"] and facts["onnxruntime_missing"] is None
-    assert facts["disk_free_bytes"] > 0 and abs(facts["clock_s"] - time.time()) < 60
-    assert set(facts["heat"]) == {"temperature_c", "frequency_hz", "throttled", "missing"}
+    assert facts.onnxruntime and facts.numpy and facts.onnxruntime_missing is None
+    assert facts.disk_free_bytes > 0 and abs(facts.clock_s - time.time()) < 60
 
 
 def test_a_board_without_onnxruntime(tmp_path: Path) -> None:
@@ -208,10 +216,11 @@ def test_a_board_without_onnxruntime(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     transport = LocalTransport("pi", python=str(fake / "python3"), environment=environment)
 
-    with pytest.raises(DeviceError, match=r"^pi has no (numpy|onnxruntime) .*: edgefc devices provision pi$"):
+    with pytest.raises(DeviceError, match=r"^pi has no (numpy|onnxruntime) .*: edgefc devices provision pi$") as caught:
         Remote(transport)
+    assert isinstance(caught.value, MissingPackage) and caught.value.subject in ("numpy", "onnxruntime")
     with Board(transport) as board:
-        assert board.call("check")["onnxruntime_missing"].startswith("ModuleNotFoundError")
+        assert (facts_of(board).onnxruntime_missing or "").startswith("ModuleNotFoundError")
 
 
 def test_two_who_measure_at_once(transport: LocalTransport) -> None:
@@ -234,7 +243,7 @@ def test_what_a_killed_run_left_is_swept(transport: LocalTransport, cache: Path)
         board.call("check")
     assert list((cache / "runs").iterdir())
     with Board(transport) as again:
-        assert again.hello["swept"] == 1
+        assert again.hello.swept == 1
 
 
 @pytest.mark.parametrize(
@@ -252,8 +261,9 @@ def test_a_probe_ends_with_the_agent(transport: LocalTransport, tmp_path: Path, 
     remote.board._wire.send(
         {
             "protocol": 1, "id": 99, "do": "ask", "probe": "steady", "about": "m", "limit_s": 60,
-            "question": {"models": [{"path": path}], "inputs": None, "batch": 1, "time_ns": 60 * 10**9, "rounds": 1,
-                         "samples": 9},
+            "question": SteadyQuestion(
+                (ModelFile(path, SessionOptions()),), Wanted(batch=1), Plan(time_ns=60 * 10**9, rounds=1, samples=9)
+            ),
         }, b"", 5.0,
     )  # fmt: skip
     while not (probes := children(agent.pid)):

@@ -12,38 +12,82 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefc.devices.board.answers import checked
+from edgefc.devices.agent.answers import Facts, HeatNow, Hello
 from edgefc.devices.board.check import version
-from edgefc.devices.board.client import Board
+from edgefc.devices.board.client import Board, answers_of
 from edgefc.devices.board.wire import Garbled, parsed
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.options import SessionOptions
+from edgefc.runtime.probes.contracts import (
+    FactsQuestion,
+    LoadQuestion,
+    MemoryQuestion,
+    ModelFile,
+    Output,
+    Plan,
+    Question,
+    RunQuestion,
+    SteadyQuestion,
+    TrialQuestion,
+)
+from edgefc.runtime.probes.plain import encode, read
 from tests.devices.test_check import GOOD
 
 BLOCK = {"samples_ns": [100, 110], "runs": 4, "wall_ns": 450, "cpu_ns": 440}
+WARM_UP = {"runs": 5, "settled": True, "run_ns": 105.0}
 STEADY = {
-    "timed": [{"warm_up": {"runs": 5, "settled": True, "run_ns": 105.0}, "blocks": [BLOCK, BLOCK]}],
-    "timer_step_ns": 1,
-    "other_cores": 0.1,
-}
+    "timed": [{"warm_up": WARM_UP, "blocks": [BLOCK, BLOCK], "runs_per_sample": 1}], "timer_step_ns": 1,
+    "wall_ns": 1000, "other_cores": 0.1,
+}  # fmt: skip
+OUTPUT = {"name": "y", "dtype": "float32", "shape": [1, 2], "data": "AACAPwAAAEA="}
+MACHINE: dict[str, Any] = {
+    "machine": "aarch64", "board": None, "virtual": None, "emulated": False, "cpu": None, "features": ["neon"],
+    "cores": 4, "usable_cores": 4, "governor": None, "frequency_hz": None, "max_frequency_hz": None,
+    "memory_bytes": 1 << 30, "load_1min": 0.5, "os": "Linux 6", "python": "3.11.2", "implementation": "cpython",
+    "onnxruntime": "1.22.0", "numpy": "1.26.4", "edgefc": "1", "missing": {"board": "nobody names one"},
+}  # fmt: skip
 STAGE = {"anonymous_bytes": 40 << 20, "file_bytes": 20 << 20}
 MEMORY = {
     "imported": STAGE, "loaded": STAGE, "ran": STAGE, "peak_bytes": 70 << 20, "peak_reset": True, "swapped_bytes": 0,
 }  # fmt: skip
 FED = {"batch": 1, "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 8]}]}
-MODEL = {"path": "/there/m.onnx"}
-CASES: dict[str, tuple[dict[str, Any], Any]] = {
-    "trial": ({"models": [MODEL], "batches": [None, 3]}, [[FED], [{**FED, "batch": 3}]]),
-    "load": ({"model": MODEL, "native": "off"}, {"load_ns": 10, "first_ns": 10, "used_native": None}),
-    "memory": ({"model": MODEL}, MEMORY),
-    "steady": ({"models": [MODEL], "rounds": 2}, STEADY),
-}
+MODEL = ModelFile("/there/m.onnx", SessionOptions(native="off"))
+ANY = Wanted()
+CASES: dict[str, tuple[Question[Any], Any]] = {
+    "trial": (
+        TrialQuestion((MODEL,), ANY, (None, 3)), {"rows": [[FED], [{**FED, "batch": 3}]]}
+    ),
+    "load": (LoadQuestion(MODEL, ANY), {"load_ns": 10, "first_ns": 10, "start_ns": None, "used_native": None}),
+    "memory": (MemoryQuestion(MODEL, ANY), {"memory": MEMORY, "missing": None, "heap": None}),
+    "steady": (SteadyQuestion((MODEL,), ANY, Plan(time_ns=1000, rounds=2, samples=4)), STEADY),
+    "run": (RunQuestion((MODEL,), ANY), {"models": [{"outputs": [OUTPUT], "used_native": None}]}),
+    "facts": (FactsQuestion(), MACHINE),
+}  # fmt: skip
+AGENTS: dict[str, tuple[type[Any], Any]] = {
+    "check": (Facts, GOOD),
+    "hello": (Hello, {
+        "protocol": 1, "edgefc": "1", "python": "3", "machine": "x", "clock_s": 1.0, "swept": 0, "run": "1-a",
+        "killed_for_memory": None,
+    }),
+    "heat": (HeatNow, {"heat": GOOD["heat"], "waited_s": 0.0}),
+}  # fmt: skip
+PI = answers_of("pi")
 
 
-@pytest.mark.parametrize("probe", sorted(CASES))
+def checked(probe: str, answer: Any) -> Any:
+    """As it is handed on, or DeviceError."""
+    if probe in AGENTS:
+        return PI.read(AGENTS[probe][0], answer)
+    return PI.answer(CASES[probe][0], answer, 1e9)
+
+
+@pytest.mark.parametrize("probe", [*CASES, *AGENTS])
 def test_an_honest_answer_passes(probe: str) -> None:
-    question, answer = CASES[probe]
-    assert checked("pi", probe, question, answer, 1.0) is answer
+    """And is, as JSON, what it was."""
+    answer = {**CASES, **AGENTS}[probe][1]
+    assert json.loads(encode(checked(probe, answer))) == answer
 
 
 def changed(answer: Any, path: tuple[Any, ...], value: Any) -> Any:
@@ -60,22 +104,25 @@ def changed(answer: Any, path: tuple[Any, ...], value: Any) -> Any:
 @pytest.mark.parametrize(
     ("probe", "path", "value"),
     [
-        ("trial", (), [[FED]]),
-        ("trial", (1, 0, "batch"), 4),
-        ("trial", (0,), [FED, FED]),
-        ("trial", (0, 0), 1),
-        ("trial", (0, 0, "inputs", 0, "name"), "\x1b[2J"),
-        ("trial", (0, 0, "inputs", 0, "shape"), [-1]),
+        ("trial", ("rows",), [[FED]]),
+        ("trial", ("rows", 1, 0, "batch"), 4),
+        ("trial", ("rows", 0), [FED, FED]),
+        ("trial", ("rows", 0, 0), 1),
+        ("trial", ("rows", 0, 0, "inputs", 0, "name"), "\x1b[2J"),
+        ("trial", ("rows", 0, 0, "inputs", 0, "shape"), [-1]),
         ("steady", ("timed", 0, "blocks", 0, "samples_ns"), [0]),
         ("load", ("load_ns",), -1),
         ("load", ("load_ns",), 0),
         ("load", ("first_ns",), 10**12),
         ("load", ("used_native",), "neon"),
         ("load", ("used_native",), "\x1b[2J"),
-        ("memory", ("peak_bytes",), 1),
-        ("memory", ("peak_bytes",), 1 << 60),
-        ("memory", ("ran", "file_bytes"), -5),
-        ("memory", (), {"missing": "x" * 1000}),
+        ("memory", ("memory", "peak_bytes"), 1),
+        ("memory", ("memory", "peak_bytes"), 1 << 60),
+        ("memory", ("memory", "ran", "file_bytes"), -5),
+        ("memory", (), {"memory": None, "missing": "x" * 1000, "heap": None}),
+        ("memory", (), {"memory": None, "missing": "", "heap": None}),
+        ("memory", ("missing",), "both"),
+        ("memory", ("heap",), {stage: {"heap_bytes": 1, "page_bytes": 1} for stage in ("imported", "loaded", "ran")}),
         ("steady", ("timed",), []),
         ("steady", ("timed", 0, "blocks"), []),
         ("steady", ("timed", 0, "blocks"), [BLOCK] * 3),
@@ -88,13 +135,28 @@ def changed(answer: Any, path: tuple[Any, ...], value: Any) -> Any:
         ("steady", ("timed", 0, "warm_up", "run_ns"), "fast"),
         ("steady", ("other_cores",), -0.5),
         ("steady", ("more",), 1),
+        ("steady", ("wall_ns",), 10**10),
+        ("run", ("models",), []),
+        ("facts", ("cores",), None),
     ],
     ids=str,
 )
 def test_an_answer_that_cannot_be(probe: str, path: tuple[Any, ...], value: Any) -> None:
-    question, answer = CASES[probe]
-    with pytest.raises(DeviceError, match="pi answered what cannot be"):
-        checked("pi", probe, question, changed(answer, path, value), 1.0)
+    with pytest.raises(DeviceError, match="pi answered what cannot be") as caught:
+        checked(probe, changed(CASES[probe][1], path, value))
+    assert caught.value.device == "pi"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"data": "AAAA"}, r"3 bytes for output 'y' float32\[1, 2\]"), ({"data": "!"}, "which is no array of numbers"),
+     ({"dtype": "object"}, "as object, which is no array"), ({"dtype": "V8"}, "as V8, which is no array"),
+     ({"shape": [1 << 40, 1 << 40]}, "8 bytes for output"), ({"shape": [1] * 64 + [2]}, "8 bytes for output")],
+    ids=str,
+)  # fmt: skip
+def test_outputs_that_are_no_arrays(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(DeviceError, match=said):
+        PI.array(read(Output, {**OUTPUT, **change}))
 
 
 VALUES = st.recursive(
@@ -107,15 +169,15 @@ VALUES = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(probe=st.sampled_from(sorted(CASES)), value=VALUES, data=st.data())
 def test_any_answer_is_kept_whole_or_refused(probe: str, value: Any, data: st.DataObject) -> None:
-    question, answer = CASES[probe]
+    answer = CASES[probe][1]
     path = data.draw(st.sampled_from([(), *paths(answer)]))
     answer = changed(answer, path, value)
     try:
-        kept = checked("pi", probe, question, answer, 1.0)
+        kept = checked(probe, answer)
     except DeviceError as error:
-        kept, said = answer, str(error)
-        assert_one_sentence(said)
-    assert kept is answer
+        assert_one_sentence(str(error))
+    else:
+        assert json.loads(encode(kept)) == answer
 
 
 def assert_one_sentence(said: str) -> None:
@@ -144,7 +206,7 @@ def test_lines_that_are_none(line: bytes) -> None:
         parsed(line)
 
 
-@pytest.mark.parametrize("probe", ["check", "hello", "heat", *sorted(CASES)])
+@pytest.mark.parametrize("probe", [*AGENTS, *CASES])
 def test_what_is_nested_too_deep(probe: str) -> None:
     """At every depth that the parser of JSON lets through."""
     for depth in (100, 300, *range(600, 1000, 50)):
@@ -153,7 +215,7 @@ def test_what_is_nested_too_deep(probe: str) -> None:
             deep = {"a": [deep]}
         for answer in (deep, {"python": deep}):
             with pytest.raises(DeviceError) as caught:
-                checked("pi", probe, CASES.get(probe, ({}, None))[0], answer, 1.0)
+                checked(probe, answer)
             assert_one_sentence(str(caught.value))
 
 
@@ -166,12 +228,9 @@ def test_what_is_nested_too_deep(probe: str) -> None:
     ids=str,
 )  # fmt: skip
 def test_facts_that_cannot_be(what: str, change: dict[str, Any]) -> None:
-    hello = {"protocol": 1, "edgefc": "1", "python": "3", "machine": "x", "clock_s": 1.0, "swept": 0, "run": "1-a",
-             "killed_for_memory": None}  # fmt: skip
-    good = GOOD if what == "check" else hello
-    assert checked("pi", what, {}, good, 1.0) is good
+    good = AGENTS[what][1]
     with pytest.raises(DeviceError, match="pi answered what cannot be"):
-        checked("pi", what, {}, {**good, **change}, 1.0)
+        checked(what, {**good, **change})
 
 
 def test_digits_of_other_scripts_are_no_version() -> None:
@@ -181,9 +240,8 @@ def test_digits_of_other_scripts_are_no_version() -> None:
 def test_json_has_no_other_number_that_is_none() -> None:
     """1e999 is infinity to Python; the forms refuse it."""
     assert math.isinf(parsed(b'{"a": 1e999}')["a"])
-    question, answer = CASES["steady"]
     with pytest.raises(DeviceError):
-        checked("pi", "steady", question, changed(answer, ("other_cores",), math.inf), 1.0)
+        checked("steady", changed(STEADY, ("other_cores",), math.inf))
 
 
 class Liar(Transport):
@@ -224,7 +282,12 @@ READY = "import sys, time; print(sys.argv[1], '{\"need\": false}', flush=True); 
         pytest.param(READY + 'print(\'{"id": 99, "answer": 1}\')', "the answer to another question", id="wrong id"),
         pytest.param(READY + 'print(\'{"id": 1, "answer": NaN}\')', "answered what cannot be: the line", id="nan"),
         pytest.param(READY + 'print(\'{"id": 1, "answer": 1}\')', "another protocol", id="no greeting"),
-        pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit", "text": ""}\')', "unknown kind", id="error"),
+        pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit"}\')', "an error of another form", id="error"),
+        pytest.param(
+            READY + 'print(\'{"id": 1, "error": {"code": "SystemExit", "text": "", "subject": null}}\')',
+            "an error of an unknown kind",
+            id="unknown error",
+        ),
         pytest.param(READY + "sys.exit('board on fire')", r"ended the agent \(exit 1: board on fire\)", id="died"),
         pytest.param("import sys; sys.exit(127)", "has no python3. Install Python 3.9", id="no python"),
         pytest.param(
@@ -243,8 +306,8 @@ def test_a_device_that_lies_is_one_sentence(monkeypatch: pytest.MonkeyPatch, cod
 
 def test_a_device_that_never_answers_but_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgefc.devices.board.wire.ENDING_S", 0.05)
-    hello = '{"id": 1, "answer": {"protocol": 1}}'
-    code = READY + f"print('{hello}', flush=True)\nwhile True: print('{{\"id\": 2, \"beat\": 1}}', flush=True)"
+    hello = json.dumps({"id": 1, "answer": AGENTS["hello"][1]})
+    code = READY + f'print({hello!r}, flush=True)\nwhile True: print(\'{{"id": 2, "beat": 1}}\', flush=True)'
     board = Board(Liar(code), sweeps=False)
 
     with pytest.raises(DeviceError, match="stopped answering"):

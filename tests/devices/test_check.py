@@ -9,12 +9,14 @@ import pytest
 
 from edgefc.cli import main
 from edgefc.devices import inventory
-from edgefc.devices.board.answers import Facts
+from edgefc.devices.agent.answers import Facts
 from edgefc.devices.board.check import Line, check, facts_of, report, version
+from edgefc.devices.board.client import answers_of
 from edgefc.devices.transports.adb import AdbTransport
 from edgefc.devices.transports.local import LocalTransport
 from edgefc.errors import DeviceError
 from edgefc.runtime import native
+from edgefc.runtime.probes.plain import read
 from tests.support.boards import bare, home
 from tests.support.json_schema import assert_valid
 
@@ -29,13 +31,13 @@ GOOD: dict[str, Any] = {
 
 
 def line(what: str, profile: str | None = None, **changed: Any) -> Line:
-    facts = Facts.model_validate({**GOOD, **changed})
+    facts = read(Facts, {**GOOD, **changed})
     (found,) = [each for each in report(LocalTransport("pi"), profile, facts, NOW, 1.0).lines if each.what == what]
     return found
 
 
 def test_a_board_that_lacks_nothing() -> None:
-    found = report(LocalTransport("pi"), "pi5", Facts.model_validate(GOOD), NOW, 1.0)
+    found = report(LocalTransport("pi"), "pi5", read(Facts, GOOD), NOW, 1.0)
 
     assert found.complete and {each.state for each in found.lines} == {"ok"}
     assert all(each.mend == "" for each in found.lines)
@@ -80,7 +82,7 @@ def test_a_board_of_another_kind() -> None:
 
 
 def test_what_was_not_tried_on_a_phone_is_said() -> None:
-    found = report(AdbTransport("phone", "SERIAL"), "oneplus-5", Facts.model_validate(GOOD), NOW, 1.0)
+    found = report(AdbTransport("phone", "SERIAL"), "oneplus-5", read(Facts, GOOD), NOW, 1.0)
 
     assert found.notes == ("adb: not tried on a phone", "edgefc was tried on no OnePlus 5: none was at hand")
 
@@ -99,7 +101,7 @@ class Answering:
     name = "pi"
 
     def __init__(self, answer: object) -> None:
-        self.answer = answer
+        self.answer, self.answers = answer, answers_of("pi")
 
     def call(self, do: str) -> object:
         return self.answer

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgefc.catalogue import Called, entries
 from edgefc.devices import inventory
+from edgefc.devices.agent.answers import Facts
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.remote import Remote
 from edgefc.devices.transports.ssh import SshTransport
@@ -19,6 +20,8 @@ from edgefc.export import export
 from edgefc.runtime import Session, profile
 from edgefc.runtime.inputs import Wanted, feeds_for
 from edgefc.runtime.native import build
+from edgefc.runtime.options import SessionOptions
+from edgefc.runtime.probes.plain import read
 from edgefc.runtime.profiling.table import show
 from tests.support import userland
 from tests.support.sshd import Sshd, clean
@@ -76,7 +79,7 @@ def nmse(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 def test_bodies_answer_as_here(board: Sshd, files: list[Path]) -> None:
     remote = Remote(SshTransport("arm", "arm"))
     try:
-        there = remote.run(files, batch=2, native="off")
+        there = remote.run(files, batch=2, options=SessionOptions(native="off"))
     finally:
         remote.close()
 
@@ -133,9 +136,9 @@ def test_the_folder_without_ssh(root: Path) -> None:
     transport = userland.transport(root, "/tmp/edgefc-test-direct")
     try:
         with Board(transport, start_s=START_S) as connection:
-            facts = connection.call("check", silence_s=START_S)
+            facts = read(Facts, connection.call("check", silence_s=START_S))
     finally:
         shutil.rmtree(home)
 
-    assert (facts["machine"], facts["native"]) == ("aarch64", False)
-    assert facts["onnxruntime"]
+    assert (facts.machine, facts.native) == ("aarch64", False)
+    assert facts.onnxruntime

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from edgefc.devices.transports.base import Transport
 from edgefc.devices.transports.local import LocalTransport
 from edgefc.devices.transports.ssh import SshTransport
 from edgefc.errors import DeviceError, ModelError
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import ends
+from edgefc.runtime.probes.contracts import LoadQuestion, ModelFile
 from tests.support import onnx_models, userland
 from tests.support.boards import endless, home, processes
 from tests.support.sshd import Sshd, children, clean
@@ -63,9 +67,9 @@ def test_an_endless_model_ends_at_its_limit(local: LocalTransport, tmp_path: Pat
     model, good = endless(tmp_path / "m.onnx"), onnx_models.matmul(tmp_path / "g.onnx")
     remote = Remote(local)
     try:
-        there = {"model": {"path": remote.place(str(model))}, "inputs": None, "batch": 1}
+        there = LoadQuestion(ModelFile(remote.place(str(model)), SessionOptions()), Wanted(batch=1))
         with pytest.raises(ModelError, match=r"m\.onnx was still running after 1\.5 s"):
-            remote.ask("load", there, about=str(model), limit_s=1.5)
+            remote.ask(there, about=str(model), limit_s=1.5)
         assert not children(agent_of(remote.board))
         remote.run([good])
     finally:
@@ -89,7 +93,7 @@ def test_an_agent_that_was_lost_is_ended_by_the_next(local: LocalTransport, tmp_
     """By the name of its run, since it may believe in its connection for a while."""
     first = Remote(local)
     with Board(local) as second:
-        second.call("end", run=first.board.hello["run"])
+        second.call("end", run=first.board.hello.run)
         second.call("claim")
         with pytest.raises(DeviceError, match="is no name of a run"):
             second.call("end", run="../files")
@@ -104,7 +108,7 @@ def test_what_was_killed_for_memory_is_measured(local: LocalTransport) -> None:
         pytest.skip("NOT TESTED: this kernel has no count of what it killed for lack of memory")
     for more, said in ((2, r"its kernel counts 2 more processes that it killed for lack of memory"), (0, "SIGKILL")):
         board = Board(local)
-        board.hello["killed_for_memory"] -= more
+        board._hello = replace(board.hello, killed_for_memory=(board.hello.killed_for_memory or 0) - more)
         os.kill(agent_of(board), signal.SIGKILL)
         with pytest.raises(DeviceError, match=said):
             board.call("check")

@@ -12,6 +12,7 @@ from edgefc.devices.many import Interrupted, profile_many
 from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.runtime import Record, Report
 from edgefc.runtime.probes.child import LIMIT_S
+from edgefc.runtime.probes.contracts import Question
 from edgefc.runtime.profiling.runner import Local
 from tests.runtime.profiling.test_profile_turns import Recorded
 from tests.support import onnx_models as models
@@ -28,18 +29,19 @@ class Fake(Local):
         self.name, self.meet, self.closed = name, meet, threading.Event()
         self._recorded, self._asked = Recorded(), 0
 
-    def ask(self, probe: str, question: dict[str, Any], *, about: str, limit_s: float = LIMIT_S) -> Any:
+    def ask(self, question: Question[Any], *, about: str, limit_s: float = LIMIT_S) -> Any:
         self._asked += 1
         if self.meet is not None and self._asked == 1:
             self.meet.wait(20)
         if self.name == "broken" and len(self._recorded.orders) > 20:
-            raise DeviceError("broken: the connection was lost. Look whether it is on, and run again.")
+            text = "broken: the connection was lost. Look whether it is on, and run again."
+            raise DeviceError(text, device="broken")
         if self.name == "hanging" and len(self._recorded.orders) > 20:
             self.closed.wait(20)
             raise DeviceError("hanging was let go. Connect to it again.")
         if self.name == "picky":
             raise UsageError("picky: m.onnx: batch 3 does not fit. Leave the batch out.")
-        return self._recorded.ask(probe, question, about=about)
+        return self._recorded.ask(question, about=about)
 
     def close(self) -> None:
         self.closed.set()
@@ -180,9 +182,10 @@ def test_one_device_that_is_lost_leaves_a_record_and_a_failure(model: Path, monk
 def test_a_model_that_fails_on_one_device_does_not_sink_the_rest(model: Path) -> None:
     def opened(name: str) -> Fake:
         if name == "small":
-            raise ModelError("small: a.onnx needs more memory than there is. Give a smaller batch.")
+            raise ModelError("a.onnx needs more memory than there is. Give a smaller batch.")
         return Fake(name)
 
     report = profile_many(model, ["small", "good"], open_device=opened, **OPTIONS)
 
     assert [record.device.name for record in report.records] == ["good"]
+    assert report.failures[0].sentence.startswith("small: a.onnx needs more memory")

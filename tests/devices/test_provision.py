@@ -11,13 +11,14 @@ import pytest
 
 from edgefc.cli import main
 from edgefc.devices import inventory
+from edgefc.devices.agent.answers import Facts
 from edgefc.devices.board import provision as provisioning
-from edgefc.devices.board.answers import Facts
 from edgefc.devices.board.check import check, facts_of
 from edgefc.devices.board.client import Board
 from edgefc.devices.board.provision import Provisioned, fetch, provision
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError, UsageError
+from edgefc.runtime.probes.plain import read
 from tests.devices.test_check import GOOD
 from tests.support import userland
 from tests.support.boards import bare, wheel
@@ -81,7 +82,7 @@ def test_other_versions_where_there_are_none_of_these(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "numpy", "1.24.1")
     wheel(tmp_path / "wheels", "onnxruntime", "1.18.0")
 
-    fetch("pi", Facts.model_validate(GOOD), tmp_path / "to", tmp_path / "wheels")
+    fetch("pi", read(Facts, GOOD), tmp_path / "to", tmp_path / "wheels")
 
     assert sorted(path.name.split("-")[1] for path in (tmp_path / "to").iterdir()) == ["1.18.0", "1.24.1"]
 
@@ -90,7 +91,7 @@ def test_a_folder_without_wheels(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
 
     with pytest.raises(DeviceError) as caught:
-        fetch("pi", Facts.model_validate(GOOD), tmp_path / "to", tmp_path / "wheels")
+        fetch("pi", read(Facts, GOOD), tmp_path / "to", tmp_path / "wheels")
 
     assert str(caught.value).startswith(
         f"no wheels for pi (Python 3.11.2, aarch64) from the folder {tmp_path}/wheels: "
@@ -111,7 +112,7 @@ def test_a_folder_without_wheels(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_boards_that_no_wheel_is_for(tmp_path: Path, changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DeviceError) as caught:
-        fetch("pi", Facts.model_validate({**GOOD, **changed}), tmp_path, tmp_path)
+        fetch("pi", read(Facts, {**GOOD, **changed}), tmp_path, tmp_path)
 
     assert str(caught.value) == sentence
 
@@ -120,7 +121,7 @@ def test_pip_is_asked_for_that_board_and_no_other(tmp_path: Path, monkeypatch: p
     asked: list[list[str]] = []
     monkeypatch.setattr(provisioning, "_pip", lambda words: asked.append(list(words)) or "")
 
-    fetch("pi", Facts.model_validate({**GOOD, "libc": "glibc 2.19", "python": "3.9.2"}), tmp_path, None)
+    fetch("pi", read(Facts, {**GOOD, "libc": "glibc 2.19", "python": "3.9.2"}), tmp_path, None)
 
     (words,) = asked
     assert [each for each in words if each.startswith("--platform")] == [

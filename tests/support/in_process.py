@@ -5,14 +5,21 @@ That an answer and an error come back from a child is tested in tests/runtime/pr
 
 import json
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from edgefc.runtime.probes.contracts import Question
+from edgefc.runtime.probes.plain import encode, read
 
-def _ask(probe: str, question: dict[str, Any], **_options: Any) -> Any:
-    answer = import_module(f"edgefc.runtime.probes.{probe}").answer(json.loads(json.dumps(question)))
-    return json.loads(json.dumps(answer))
+A = TypeVar("A")
+
+
+def _ask(question: Question[A], **_options: Any) -> A:
+    probe = import_module(f"edgefc.runtime.probes.{question.probe}")
+    answer = probe.answer(read(type(question), json.loads(encode(question))))
+    found: A = read(question.answer, json.loads(encode(answer)))
+    return found
 
 
 @pytest.fixture

@@ -48,6 +48,12 @@ def embedding(path: Path, *, words: int | str = 5) -> Path:
     return write(path, [node], {"ids": (INT64, ["n", words])}, {"y": (FLOAT, ["n", words, 4])}, {"table": table})
 
 
+def unknown_operator(path: Path) -> Path:
+    """mine:Nope, which nothing defines."""
+    node = helper.make_node("Nope", ["x"], ["y"], domain="mine")
+    return write(path, [node], {"x": (FLOAT, ["n", 3])}, {"y": (FLOAT, ["n", 3])}, {}, opsets={"": 20, "mine": 1})
+
+
 def missing_weights(path: Path, location: str = "weights.bin") -> Path:
     """matmul whose weights are in a file that is not there, or in the one that is at `location`."""
     model = onnx.load(matmul(path))

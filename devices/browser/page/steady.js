@@ -43,7 +43,7 @@ export async function warmUp(run, stepNs, clock) {
     batch = Math.max(1, Math.ceil(enough / Math.max(typical, 1)));
   }
   const warm_up = { runs, settled: settled(medians), run_ns: typical };
-  return { warm_up, runs_per_sample: batch, timer_step_ns: Math.ceil(stepNs / batch) };
+  return { warm_up, runs_per_sample: batch };
 }
 
 export async function block(run, timed, plan, clock) {

@@ -1,6 +1,7 @@
 // One question in a worker of its own: a fresh wasm heap, as a fresh process is to the Python probes.
 //
-// It is told {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage}.
+// It is told {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage, model}.
+// Answers have the form of the Python probes' (runtime/probes/contracts.py); `ports` is the page's own.
 // Between the stages of `memory` it posts {stage} and waits for the page, which alone may ask the browser about memory.
 
 import { feedsOf, outputsOf } from "./arrays.js";
@@ -27,13 +28,15 @@ globalThis.Worker = class extends Plain {
 
 const ort = await import("./ort/ort.wasm.min.mjs");
 let stage = "start"; // what was under way when an error was thrown: start, load, run
+let working = 0; // with which of the models of `run`
 const resume = [];
+const NO_PEAK = "a browser tells no peak; what it tells is in the record's heap";
 
 const VERBS = {
-  // Inputs and outputs of a model.
+  // Inputs of a model. onnxruntime-web leaves type and shape away for what is no tensor.
   async ports({ models }, options) {
     const session = await open(models[0], options);
-    return { inputs: session.inputMetadata, outputs: session.outputMetadata };
+    return { inputs: session.inputMetadata.map(({ name, type = "?", shape = [] }) => ({ name, type, shape })) };
   },
 
   async load({ models, start_ns }, options) {
@@ -43,7 +46,7 @@ const VERBS = {
     const run = bound(session, models[0]);
     const started = clock.wallNs();
     await run();
-    return { load_ns: loaded - before, first_ns: clock.wallNs() - started, start_ns };
+    return { load_ns: loaded - before, first_ns: clock.wallNs() - started, start_ns, used_native: null };
   },
 
   async memory({ models }, options) {
@@ -52,7 +55,8 @@ const VERBS = {
     const loaded = await held("loaded");
     const kept = await bound(session, models[0])();
     const ran = await held("ran");
-    return { imported, loaded, ran, outputs: Object.keys(kept).length };
+    Object.values(kept).forEach((tensor) => tensor.dispose()); // not before memory was read
+    return { memory: null, missing: NO_PEAK, heap: { imported, loaded, ran } };
   },
 
   async steady({ models, plan }, options) {
@@ -60,22 +64,18 @@ const VERBS = {
     for (const model of models) runs.push(bound(await open(model, options), model));
     const start = clock.wallNs();
     const timed = await timeModels(runs, plan, step, clock);
-    return { timed, clock_step_ns: step, wall_ns: clock.wallNs() - start };
+    return { timed, timer_step_ns: step, wall_ns: clock.wallNs() - start, other_cores: null };
   },
 
-  // Every model once, one after the other; one that fails is an answer too.
+  // Every model once, one after the other; the first that fails ends it.
   async run({ models }, options) {
     const found = [];
-    for (const model of models) {
-      try {
-        const session = await open(model, options);
-        found.push({ outputs: outputsOf(await bound(session, model)()) });
-        await session.release();
-      } catch (error) {
-        found.push(told(error));
-      }
+    for (working = 0; working < models.length; working++) {
+      const session = await open(models[working], options);
+      found.push({ outputs: outputsOf(await bound(session, models[working])()), used_native: null });
+      await session.release();
     }
-    return found;
+    return { models: found };
   },
 };
 
@@ -109,7 +109,7 @@ async function start({ runtime, threads, options, null_model }) {
   return clock.wallNs() - before;
 }
 
-const told = (error) => ({ error: String(error?.message ?? error).slice(0, 2000), stage });
+const told = (error) => ({ error: String(error?.message ?? error).slice(0, 2000), stage, model: working });
 
 function ended(reply) {
   for (const thread of threads) thread.terminate();

@@ -19,6 +19,7 @@ from edgefc.devices.browser.check import check
 from edgefc.devices.browser.runner import Browser, headless
 from edgefc.export import export
 from edgefc.export.verifying.measures import nmse
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.session import Session
 from tests.support import onnx_models
 from tests.support.web_pages import needs_browser
@@ -50,7 +51,7 @@ def test_a_model_runs_in_a_browser(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((3, 37)).astype(np.float32)
     made = headless("web")
     try:
-        found = [made.run(model, {"x": x}, threads=threads)["y"] for threads in (1, 2)]
+        found = [made.run(model, {"x": x}, options=SessionOptions(threads=threads))["y"] for threads in (1, 2)]
     finally:
         made.close()
     weight = (np.arange(37)[:, None] + np.arange(13) / 10).astype(np.float32)
@@ -92,7 +93,7 @@ def answered(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict
         models.append((str(file), {host.inputs[0].name: x.numpy()}))
         found[entry.name] = [host.run(models[-1][1])]
     for threads in (1, 2):
-        for name, answer in zip(found, browser.run_all(models, threads=threads), strict=True):
+        for name, answer in zip(found, browser.run_all(models, options=SessionOptions(threads=threads)), strict=True):
             found[name].append(answer)
     return found
 

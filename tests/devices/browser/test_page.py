@@ -15,6 +15,17 @@ from edgefc.devices.browser import answers, feeds, onnxruntime_web, options, ref
 from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.runner import Browser
 from edgefc.errors import DeviceError, ModelError, UsageError
+from edgefc.runtime.inputs import Wanted, feeds_for
+from edgefc.runtime.options import SessionOptions
+from edgefc.runtime.probes.contracts import (
+    LoadQuestion,
+    MemoryQuestion,
+    ModelFile,
+    Plan,
+    Question,
+    SteadyQuestion,
+    TrialQuestion,
+)
 from edgefc.runtime.profiling.profiler import profile
 from edgefc.runtime.signature import TensorInfo
 from tests.support import onnx_models
@@ -26,15 +37,20 @@ STEADY = {
     "timed": [{
         "warm_up": {"runs": 10, "settled": True, "run_ns": 50_000.5},
         "blocks": [{"samples_ns": [50_000, 51_000], "runs": 4, "wall_ns": 210_000, "cpu_ns": None}],
-        "runs_per_sample": 2, "timer_step_ns": 2500,
+        "runs_per_sample": 2,
     }],
-    "clock_step_ns": 5000, "wall_ns": 230_000,
+    "timer_step_ns": 5000, "wall_ns": 230_000, "other_cores": None,
 }  # fmt: skip
 ANSWERS: dict[str, Any] = {
-    "ports": PORTS, "load": {"load_ns": 3 * MS, "first_ns": MS, "start_ns": 2 * MS},
-    "memory": {"imported": HELD, "loaded": HELD, "ran": {"heap_bytes": 17 << 20, "page_bytes": 9}, "outputs": 1},
+    "ports": PORTS, "load": {"load_ns": 3 * MS, "first_ns": MS, "start_ns": 2 * MS, "used_native": None},
+    "memory": {
+        "memory": None, "missing": "no peak",
+        "heap": {"imported": HELD, "loaded": HELD, "ran": {"heap_bytes": 17 << 20, "page_bytes": 9}},
+    },
     "steady": STEADY, "show": None,
-    "run": [{"outputs": [{"name": "y", "dtype": "float32", "shape": [1, 2], "data": "AACAPwAAAEA="}]}],
+    "run": {"models": [{
+        "outputs": [{"name": "y", "dtype": "float32", "shape": [1, 2], "data": "AACAPwAAAEA="}], "used_native": None,
+    }]},
 }  # fmt: skip
 
 
@@ -70,10 +86,7 @@ def test_a_record_from_a_page(browse: Callable[..., Browser], tmp_path: Path) ->
     record = profile(model, device=browse(honest), batch=[1, 3], threads=[1, 2], processes=2, rounds=1, launches=2)
     cell = record.cells[0]
     assert [(c.batch, c.threads) for c in record.cells] == [(1, 1), (3, 1), (1, 2), (3, 2)]
-    assert (cell.memory, cell.memory_missing) == (
-        None,
-        "a browser tells no peak; what it tells is in the record's heap",
-    )
+    assert (cell.memory, cell.memory_missing) == (None, "no peak")
     assert cell.heap is not None
     assert (cell.heap.loaded.heap_bytes, cell.heap.ran.page_bytes) == (16 << 20, 9)
     assert (cell.load.samples_ns, cell.first.samples_ns) == ((3 * MS, 3 * MS), (MS, MS))
@@ -87,12 +100,10 @@ def test_a_record_from_a_page(browse: Callable[..., Browser], tmp_path: Path) ->
 
 def test_drawn_inputs_are_those_of_every_device(browse: Callable[..., Browser], tmp_path: Path) -> None:
     """The page is given the bytes; it draws nothing itself."""
-    from edgefc.runtime.inputs import Wanted, feeds_for
-
     browser = browse(honest)
-    question = {"model": {"path": str(onnx_models.matmul(tmp_path / "m.onnx", 4, 2))}, "batch": 5, "inputs": None}
-    browser.ask("load", question, about="m")
-    told = browser._fed(question["model"]["path"], question, 9.0)  # type: ignore[index]
+    model = ModelFile(str(onnx_models.matmul(tmp_path / "m.onnx", 4, 2)), SessionOptions())
+    browser.ask(LoadQuestion(model, Wanted(5)), about="m")
+    told = browser._fed(model, Wanted(5), 9.0)
     status, content = fetch(f"{browser.opened.server.url()}file/{told['feeds']}")
     expected = feeds_for([TensorInfo("x", "float32", ("batch", 4))], Wanted(5))[0]["x"]
     assert (status, content) == (200, expected.tobytes())
@@ -121,34 +132,37 @@ def changed(value: Any, path: str, new: Any) -> Any:
 BLOCK = "timed/0/blocks/0"
 LIES = [
     ("load", "load_ns", 10**12, "load and first run took 1e.03 s"),
-    ("load", "load_ns", -1, "load_ns: Input should be greater"),
-    ("load", "load_ns", 1.5, "load_ns: Input should be a valid integer"),
-    ("load", "first_ns", "-", "first_ns: Field required"),
-    ("load", "more", 1, "more: Extra inputs"),
-    ("memory", "ran/heap_bytes", 1 << 20, "a heap that shrinks"),
-    ("memory", "ran/heap_bytes", None, "a heap that shrinks"),
-    ("memory", "ran/heap_bytes", 1 << 50, "ran.heap_bytes: Input should be less"),
+    ("load", "load_ns", -1, "load_ns: -1 is below 0"),
+    ("load", "load_ns", 1.5, "load_ns: 1.5 is not a whole number"),
+    ("load", "first_ns", "-", "first_ns: the field is missing"),
+    ("load", "more", 1, "more.*: there is no such field"),
+    ("memory", "heap/ran/heap_bytes", 1 << 20, "a heap that shrinks"),
+    ("memory", "heap/ran/heap_bytes", None, "a heap that shrinks"),
+    ("memory", "heap/ran/heap_bytes", 1 << 50, "heap.ran.heap_bytes: 1125899906842624 is above"),
     ("steady", "wall_ns", 10**12, "timing took 1e.03 s"),
     ("steady", f"{BLOCK}/wall_ns", 10**9, "all blocks took 1 s"),
-    ("steady", f"{BLOCK}/samples_ns", [], "samples_ns: List should have at least 1"),
-    ("steady", f"{BLOCK}/samples_ns", [0], "samples_ns.0: Input should be greater"),
+    ("steady", f"{BLOCK}/samples_ns", [], "samples_ns: it is empty"),
+    ("steady", f"{BLOCK}/samples_ns", [0], "runs that took no time"),
     ("steady", f"{BLOCK}/samples_ns", [1, 1, 1], "3 samples of 6 ns together in a round of 4 runs"),
     ("steady", f"{BLOCK}/samples_ns", [200_000], "1 samples of 400000 ns together"),
-    ("steady", f"{BLOCK}/cpu_ns", 5, "cpu_ns: Input should be null"),
-    ("steady", "timed/0/blocks", [], "blocks: List should have at least 1"),
+    ("steady", f"{BLOCK}/cpu_ns", 5, "a CPU time of 5 ns, which no browser tells"),
+    ("steady", "timed/0/blocks", [], "blocks: it is empty"),
     ("steady", "timed/0/blocks", STEADY["timed"][0]["blocks"] * 9, "9 rounds and was asked for 1"),  # type: ignore[index]
-    ("steady", "timed/0/warm_up/run_ns", 0.0, "run_ns: Input should be greater"),
+    ("steady", "timed/0/warm_up/run_ns", 0.0, "runs that took no time"),
     ("steady", "timed", [], "timed 0 models and was asked for 1"),
-    ("run", "0/outputs/0/data", "AAAA", "3 bytes for output 'y' float32"),
-    ("run", "0/outputs/0/data", "!", "output 'y' as float32, which is no array"),
-    ("run", "0/outputs/0/dtype", "object", "0 bytes|8 bytes"),
-    ("run", "0/outputs/0/dtype", "nonsense", "as nonsense, which is no array"),
-    ("run", "0/outputs/0/shape", [1 << 40, 1 << 40], "8 bytes for output"),
-    ("run", "0", "-", "did not answer for each of 1 models"),
-    ("run", "0/error", "no", "cannot run .*m.onnx in the browser: no"),
+    ("run", "models/0/outputs/0/data", "AAAA", "3 bytes for output 'y' float32"),
+    ("run", "models/0/outputs/0/data", "!", "output 'y' as float32, which is no array"),
+    ("run", "models/0/outputs/0/dtype", "object", "as object, which is no array"),
+    ("run", "models/0/outputs/0/dtype", "nonsense", "as nonsense, which is no array"),
+    ("run", "models/0/outputs/0/shape", [1 << 40, 1 << 40], "8 bytes for output"),
+    ("run", "models/0", "-", "outputs of 0 models instead of 1"),
+    ("memory", "missing", None, "neither memory nor a reason"),
+    ("memory", "missing", "\x1b[2J", "control characters"),
+    ("load", "used_native", "avx2", "native kernels where none were to be loaded"),
+    ("steady", "timer_step_ns", 0, "a clock without steps"),
     ("ports", "inputs/0/shape", [1.5], "inputs.0.shape.0"),
     ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs are above"),
-    ("ports", "inputs", "x", "inputs: Input should be a valid"),
+    ("ports", "inputs", "x", "inputs: .x. is not a list"),
 ]
 
 
@@ -166,15 +180,34 @@ def test_a_lying_page_gives_no_record(
 def asked_about(browser: Browser, verb: str, model: str) -> None:
     if verb == "run":
         browser.run(model, {"x": np.zeros((1, 4), np.float32)})
-    probe = "trial" if verb == "ports" else verb
-    at = {"batch": None, "batches": [None], "inputs": None, "time_ns": 9, "rounds": 1, "samples": 9}
-    browser.ask(probe, {"model": {"path": model}, "models": [{"path": model}], **at}, about="m")
+    file = ModelFile(model, SessionOptions())
+    questions: dict[str, Question[Any]] = {
+        "ports": TrialQuestion((file,), Wanted(), (None,)), "load": LoadQuestion(file, Wanted()),
+        "memory": MemoryQuestion(file, Wanted()), "steady": SteadyQuestion((file,), Wanted(), Plan(9, 1, 9)),
+    }  # fmt: skip
+    browser.ask(questions[verb], about="m")
 
 
-@pytest.mark.parametrize("change", [("cores", 0), ("brands", ["x" * 1000]), ("isolated", 1), ("more", 1)])
-def test_facts_that_cannot_be(browse: Callable[..., Browser], change: tuple[str, Any]) -> None:
-    with pytest.raises(DeviceError, match=f"the page gave facts that cannot be: {change[0]}"):
-        browse(honest, {**FACTS, change[0]: change[1]})
+def test_a_page_that_fails(browse: Callable[..., Browser], tmp_path: Path) -> None:
+    """Of several models it says which one."""
+    good, bad = (str(onnx_models.matmul(tmp_path / f"{name}.onnx", 4, 2)) for name in ("good", "bad"))
+    x = {"x": np.zeros((1, 4), np.float32)}
+    for model, said in ((1, "cannot run .*bad.onnx in the browser: no"), (9, "cannot run .*good.onnx, .*bad.onnx in")):
+        browser = browse(lambda question, model=model: {"error": "no", "stage": "run", "model": model})
+        with pytest.raises(DeviceError, match=said):
+            browser.run_all([(good, x), (bad, x)])
+        browser.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"cores": 0}, "cores: 0 is below 1"), ({"brands": ["x" * 1000]}, "a text of 1000 characters"),
+     ({"isolated": 1}, "isolated: 1 is not true or false"), ({"more": 1}, '"more": there is no such field')],
+    ids=["cores", "brands", "isolated", "more"],
+)  # fmt: skip
+def test_facts_that_cannot_be(browse: Callable[..., Browser], change: dict[str, Any], said: str) -> None:
+    with pytest.raises(DeviceError, match=f"the page gave facts that cannot be: {said}"):
+        browse(honest, {**FACTS, **change})
 
 
 NAMES = st.sampled_from(["timed", "clock_step_ns", "wall_ns", "outputs", "imported", "loaded", "ran", "load_ns"])
@@ -187,10 +220,12 @@ JSON = st.recursive(
 @given(JSON)
 @settings(max_examples=40, deadline=None)
 def test_any_json_is_told_in_one_sentence(value: Any) -> None:
+    page, file = answers.page_answers(), ModelFile("m.onnx", SessionOptions())
     checks: list[Callable[[], Any]] = [
-        lambda: answers.load_of(value, 1), lambda: answers.heap_of(value),
-        lambda: answers.steady_of(value, 1, 1, 1),
-        lambda: answers.read(answers.Facts, value), lambda: answers.read(answers.Ports, value),
+        lambda: page.answer(LoadQuestion(file, Wanted()), value, 1),
+        lambda: page.answer(MemoryQuestion(file, Wanted()), value, 1),
+        lambda: page.answer(SteadyQuestion((file,), Wanted(), Plan(1, 1, 1)), value, 1),
+        lambda: page.read(answers.Facts, value), lambda: page.read(answers.Ports, value),
     ]  # fmt: skip
     for check in checks:
         with pytest.raises(DeviceError, match="that cannot be"):
@@ -253,8 +288,8 @@ def test_refusals_in_one_sentence(stage: str, text: str, said: str) -> None:
 
 
 def test_presets_in_onnxruntime_webs_words() -> None:
-    battery = options.session_options("battery", 2)["extra"]["session"]
+    battery = options.session_options(SessionOptions("battery", threads=2))["extra"]["session"]
     assert battery == {"intra_op": {"allow_spinning": "0"}, "inter_op": {"allow_spinning": "0"}}
-    memory = options.session_options("memory", 1)
+    memory = options.session_options(SessionOptions("memory"))
     assert (memory["enableCpuMemArena"], memory["extra"]) == (False, {"session": {"disable_prepacking": "1"}})
-    assert "extra" not in options.session_options("latency", 1)
+    assert "extra" not in options.session_options(SessionOptions())

@@ -20,6 +20,9 @@ from edgefc.devices.browser.chromium import Chromium
 from edgefc.devices.browser.runner import Browser, headless
 from edgefc.errors import DeviceError, ModelError
 from edgefc.export.verifying.measures import nmse
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.options import SessionOptions
+from edgefc.runtime.probes.contracts import MemoryQuestion, ModelFile, Plan, SteadyQuestion, TrialQuestion
 from edgefc.runtime.profiling.record import Record
 from tests.support import onnx_models
 from tests.support.json_schema import assert_valid
@@ -57,11 +60,11 @@ def test_profile_in_a_headless_browser(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_heap_grows_with_the_model(browser: Browser, tmp_path: Path) -> None:
     """64 MiB of weights do not fit into the 16 MiB that it starts with."""
-    model = {"path": str(onnx_models.matmul(tmp_path / "m.onnx", 4096, 4096))}
-    question = {"model": model, "batch": 1, "inputs": None}
-    heap = browser.ask("memory", question, about="m")["heap"]
-    assert heap["imported"]["heap_bytes"] == 16 << 20
-    assert heap["loaded"]["heap_bytes"] > 64 << 20
+    model = ModelFile(str(onnx_models.matmul(tmp_path / "m.onnx", 4096, 4096)), SessionOptions())
+    heap = browser.ask(MemoryQuestion(model, Wanted(1)), about="m").heap
+    assert heap is not None
+    assert heap.imported.heap_bytes == 16 << 20
+    assert (heap.loaded.heap_bytes or 0) > 64 << 20
 
 
 def test_weights_beside_the_model(browser: Browser, tmp_path: Path) -> None:
@@ -156,9 +159,8 @@ def test_a_browser_that_is_killed(tmp_path: Path, word: str, said: str) -> None:
     made.opened.link.silent_s = 5.0
     assert made.opened._chromium is not None
     keeper = made.opened._chromium._keeper.pid
-    question = {"models": [{"path": model}], "batch": 1, "inputs": None}
-    plan = {"time_ns": 60 * 10**9, "rounds": 1, "samples": 9}
-    made.ask("trial", {**question, "batches": [1]}, about="m")
+    models, wanted = (ModelFile(model, SessionOptions()),), Wanted(1)
+    made.ask(TrialQuestion(models, wanted, (1,)), about="m")
     victims = [pid for pid in descendants(keeper, word) if pid != keeper]
     assert victims
     killer = threading.Timer(2.0, lambda: [os.kill(pid, signal.SIGKILL) for pid in victims if alive(pid)])
@@ -166,7 +168,7 @@ def test_a_browser_that_is_killed(tmp_path: Path, word: str, said: str) -> None:
     start = time.monotonic()
     try:
         with pytest.raises(DeviceError, match=f"m was not finished: .*{said}"):
-            made.ask("steady", {**question, **plan}, about="m")
+            made.ask(SteadyQuestion(models, wanted, Plan(time_ns=60 * 10**9, rounds=1, samples=9)), about="m")
     finally:
         made.close()
     assert time.monotonic() - start < 50

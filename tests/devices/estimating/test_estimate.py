@@ -32,7 +32,9 @@ from edgefc.devices.profiles import profile
 from edgefc.errors import DeviceError, ModelError, UsageError
 from edgefc.export import export
 from edgefc.runtime import graph
+from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.probes import work as probe
+from edgefc.runtime.probes.contracts import WorkQuestion
 from tests.support import onnx_models
 from tests.support.in_process import in_process  # noqa: F401  a fixture
 from tests.support.json_schema import assert_valid
@@ -178,10 +180,10 @@ def test_names_of_any_kind(tmp_path: Path, name: str) -> None:
 def test_a_profile_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe.json, "loads", _broken)
 
-    model = {"path": str(onnx_models.matmul(tmp_path / "m.onnx"))}
+    model = str(onnx_models.matmul(tmp_path / "m.onnx"))
 
     with pytest.raises(ModelError, match=r"cannot be counted: onnxruntime's profile of it is unreadable \(JSONDecodeE"):
-        probe.work({"model": model, "inputs": None, "batch": 1, "folder": str(tmp_path)})
+        probe.work(WorkQuestion(model, Wanted(1), str(tmp_path)))
 
 
 @pytest.mark.parametrize("limit", [100, 500, 4096])
@@ -190,13 +192,13 @@ def test_a_disk_without_room_for_the_profile(tmp_path: Path, limit: int) -> None
     resource = pytest.importorskip("resource")
     nodes = [helper.make_node("Relu", [f"x{i}"], [f"x{i + 1}"], name="n" * 400 + str(i)) for i in range(8)]
     ports = {"x0": (FLOAT, ["batch", 3])}, {"x8": (FLOAT, ["batch", 3])}
-    model = {"path": str(onnx_models.write(tmp_path / "m.onnx", nodes, *ports, {}))}
+    model = str(onnx_models.write(tmp_path / "m.onnx", nodes, *ports, {}))
     folder, old = tmp_path / "place" / "folder", resource.getrlimit(resource.RLIMIT_FSIZE)
     folder.mkdir(parents=True)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
     try:
         with pytest.raises(UsageError) as caught:
-            probe.work({"model": model, "inputs": None, "batch": 1, "folder": str(folder)})
+            probe.work(WorkQuestion(model, Wanted(1), str(folder)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert str(caught.value) == (

@@ -20,6 +20,7 @@ from edgefc.devices.profiles import profile
 from edgefc.runtime import graph
 from edgefc.runtime.probes import child
 from edgefc.runtime.probes import work as probe
+from edgefc.runtime.probes.contracts import Executed, Made, Taken
 from tests.support import onnx_models, store_models
 from tests.support.onnx_models import FLOAT, INT64
 
@@ -27,7 +28,7 @@ from tests.support.onnx_models import FLOAT, INT64
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe, without a process of its own for each model."""
-    monkeypatch.setattr(child, "ask", lambda name, question, about: probe.work(question))
+    monkeypatch.setattr(child, "ask", lambda question, about: probe.work(question))
 
 
 def counted(model: onnx.ModelProto, path: Path, inputs: dict[str, Any] | None = None, batch: int | None = None) -> Work:
@@ -231,11 +232,9 @@ def test_products_by_hand(op: str, shapes: list[list[int]], out: list[int], flop
 # ---- layers
 
 
-def told(name: str, outputs: Sequence[str], inputs: Sequence[str] = ()) -> dict[str, Any]:
-    return {
-        "name": name, "op": "Op", "inputs": [[each, None, False, "float", [1]] for each in inputs],
-        "outputs": [[each, "float", [1]] for each in outputs],
-    }  # fmt: skip
+def told(name: str, outputs: Sequence[str], inputs: Sequence[str] = ()) -> Executed:
+    taken = tuple(Taken(each, None, False, "float", (1,)) for each in inputs)
+    return Executed(name, "Op", taken, tuple(Made(each, "float", (1,)) for each in outputs))
 
 
 def source(*nodes: tuple[str, str], functions: Sequence[str] = ()) -> graph.Model:

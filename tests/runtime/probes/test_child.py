@@ -12,7 +12,10 @@ import onnxruntime
 import pytest
 
 from edgefc.errors import ModelError, UsageError
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import child, ends
+from edgefc.runtime.probes.contracts import ModelFile, TrialQuestion
 from tests.support import endless
 from tests.support import onnx_models as models
 
@@ -55,18 +58,18 @@ def test_the_import_check_can_fail() -> None:
     assert (done.returncode, done.stderr.split()) == (1, ["onnx"])
 
 
-def question(path: Path) -> dict[str, object]:
-    return {"models": [{"path": str(path)}], "batches": [None], "preset": "latency", "inputs": None}
+def question(path: Path | str) -> TrialQuestion:
+    return TrialQuestion((ModelFile(str(path), SessionOptions()),), Wanted(), (None,))
 
 
 def test_an_error_in_the_child_is_raised_again(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.onnx: No such file"):
-        child.ask("trial", question(tmp_path / "absent.onnx"), about="absent.onnx")
+        child.ask(question(tmp_path / "absent.onnx"), about="absent.onnx")
 
 
 def test_a_child_that_takes_too_long(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"m\.onnx was still running after 0\.01 s"):
-        child.ask("trial", question(models.matmul(tmp_path / "m.onnx")), about="m.onnx", limit_s=0.01)
+        child.ask(question(models.matmul(tmp_path / "m.onnx")), about="m.onnx", limit_s=0.01)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code
     monkeypatch.setattr(sys, "executable", str(fake))
 
     with pytest.raises(ModelError, match=f"m.onnx .*{said}") as caught:
-        child.ask("trial", {}, about="m.onnx")
+        child.ask(question("m.onnx"), about="m.onnx")
 
     assert "\n" not in str(caught.value)
 
@@ -99,7 +102,7 @@ def test_a_numpy_in_the_current_folder_is_not_imported(monkeypatch: pytest.Monke
     (tmp_path / "numpy.py").write_text("raise SystemExit('wrong numpy')")
     monkeypatch.chdir(tmp_path)
 
-    assert child.ask("trial", question(Path(os.path.basename(path))), about="m.onnx")[0][0]["batch"] == 1
+    assert child.ask(question(Path(os.path.basename(path))), about="m.onnx").rows[0][0].batch == 1
 
 
 def test_relative_entries_of_pythonpath_are_those_of_the_start(tmp_path: Path) -> None:
@@ -116,12 +119,13 @@ def test_relative_entries_of_pythonpath_are_those_of_the_start(tmp_path: Path) -
 
 
 _SLEEPING = """
-import sys, time, types
+import dataclasses, sys, time, types
 from edgefc.runtime.probes import start
-def answer(question):
-    open(question["ready"], "w").close()
+def answer(asked):
+    open(asked.ready, "w").close()
     time.sleep(60)
-sys.modules["edgefc.runtime.probes.sleeping"] = types.SimpleNamespace(answer=answer)
+question = dataclasses.make_dataclass("Ready", [("ready", str)])
+sys.modules["edgefc.runtime.probes.sleeping"] = types.SimpleNamespace(question=question, answer=answer)
 {off}
 start.main(*sys.argv[1:])
 """
@@ -129,7 +133,7 @@ _PARENT = """
 import sys
 from edgefc.runtime.probes import child
 child._PROGRAM, child.GRACE_S = ("-c", sys.argv[1]), 0.3
-child.ask("sleeping", {"ready": sys.argv[3]}, about="m.onnx", limit_s=float(sys.argv[2]))
+child.relay("sleeping", {"ready": sys.argv[3]}, about="m.onnx", limit_s=float(sys.argv[2]))
 """
 _NO_PRCTL, _NO_PIPE = "start._end_with_starter = lambda: None", "start._end_with_stdin = lambda: None"
 
@@ -178,7 +182,7 @@ def test_a_child_that_its_alarm_ended_was_too_slow(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(child, "GRACE_S", -29.5)
 
     with pytest.raises(ModelError, match=r"^m\.onnx was still running after 30 s\. Give a smaller batch"):
-        child.ask("sleeping", {"ready": os.devnull}, about="m.onnx", limit_s=30)
+        child.relay("sleeping", {"ready": os.devnull}, about="m.onnx", limit_s=30)
 
 
 def test_children_that_are_ended_from_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,10 +192,10 @@ def test_children_that_are_ended_from_another_thread(monkeypatch: pytest.MonkeyP
     timer.start()
 
     with pytest.raises(ModelError, match="was ended with SIGKILL"):
-        children.ask("sleeping", {"ready": os.devnull}, about="m.onnx")
+        children.relay("sleeping", {"ready": os.devnull}, about="m.onnx")
     timer.join()
     with pytest.raises(ModelError, match=r"m\.onnx was not run: the measurement was ended"):
-        children.ask("sleeping", {"ready": os.devnull}, about="m.onnx")
+        children.relay("sleeping", {"ready": os.devnull}, about="m.onnx")
 
 
 _DUMP = """Fatal Python error: Aborted
@@ -326,12 +330,12 @@ def empty_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_probe_leaves_nothing_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, path = empty_home(tmp_path, monkeypatch), models.matmul(tmp_path / "m.onnx")
 
-    child.ask("trial", question(path), about="m.onnx")
+    child.ask(question(path), about="m.onnx")
     assert list(home.iterdir()) == []
 
     if tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31):  # the check can fail
         monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
-        child.ask("trial", question(path), about="m.onnx")
+        child.ask(question(path), about="m.onnx")
         assert list(home.iterdir()) != []
 
 

@@ -27,8 +27,8 @@ def write(path: Path, text: str) -> None:
 def test_a_machine_that_tells_nothing(kernel: Path) -> None:
     found = heat.state()
 
-    assert (found["temperature_c"], found["frequency_hz"], found["throttled"]) == (None, None, None)
-    assert set(found["missing"]) == {"temperature_c", "frequency_hz", "throttled"}
+    assert (found.temperature_c, found.frequency_hz, found.throttled) == (None, None, None)
+    assert set(found.missing) == {"temperature_c", "frequency_hz", "throttled"}
 
 
 def test_the_hottest_zone_and_the_slowest_core(kernel: Path) -> None:
@@ -37,10 +37,10 @@ def test_the_hottest_zone_and_the_slowest_core(kernel: Path) -> None:
     for core, khz in enumerate((1500000, 600000)):
         write(kernel / f"cpus/cpu{core}/cpufreq/scaling_cur_freq", f"{khz}\n")
 
-    assert heat.state() == {
-        "temperature_c": 63.2, "frequency_hz": 600_000_000, "throttled": None,
-        "missing": {"throttled": "neither a firmware nor a cooling device tells"},
-    }  # fmt: skip
+    assert heat.state() == heat.Heat(
+        temperature_c=63.2, frequency_hz=600_000_000, throttled=None,
+        missing={"throttled": "neither a firmware nor a cooling device tells"},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "throttled"), [("0", False), ("50000", False), ("50005", True), ("4", True)])
@@ -48,7 +48,7 @@ def test_a_firmware_that_tells(kernel: Path, text: str, throttled: bool) -> None
     """Bits 16 and up are of the past."""
     write(kernel / "get_throttled", f"{text}\n")
 
-    assert heat.state()["throttled"] is throttled
+    assert heat.state().throttled is throttled
 
 
 @pytest.mark.parametrize(("state", "throttled"), [("0", False), ("3", True)])
@@ -59,7 +59,7 @@ def test_a_cooling_device_of_the_processor(kernel: Path, state: str, throttled: 
     write(kernel / "thermal/cooling_device1/type", "pwm-fan\n")
     write(kernel / "thermal/cooling_device1/cur_state", "4")
 
-    assert heat.state()["throttled"] is throttled
+    assert heat.state().throttled is throttled
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
+from edgefc.runtime.inputs import Wanted
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import memory
 from edgefc.runtime.probes.child import ask
+from edgefc.runtime.probes.contracts import Memory, MemoryAnswer, MemoryQuestion, ModelFile, Stage
 from edgefc.runtime.probes.null_model import null_model
 from tests.support import onnx_models as models
 
@@ -18,9 +20,13 @@ MIB = 1 << 20
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 
-def measure(path: Path) -> dict[str, Any]:
-    question = {"model": {"path": str(path)}, "inputs": None, "batch": 1, "preset": "latency", "threads": 1}
-    found: dict[str, Any] = ask("memory", question, about=str(path))
+def question(path: Path) -> MemoryQuestion:
+    return MemoryQuestion(ModelFile(str(path), SessionOptions()), Wanted(batch=1))
+
+
+def measure(path: Path) -> Memory:
+    found = ask(question(path), about=str(path)).memory
+    assert found is not None
     return found
 
 
@@ -31,10 +37,10 @@ def test_weights_of_64_mib_are_seen(tmp_path: Path) -> None:
     null = measure(tmp_path / "null.onnx")
     large = measure(models.matmul(tmp_path / "large.onnx", 4096, 4096))
 
-    above = large["peak_bytes"] - null["peak_bytes"]
+    above = large.peak_bytes - null.peak_bytes
     assert WEIGHT_BYTES <= above <= 4 * WEIGHT_BYTES
-    assert large["loaded"]["anonymous_bytes"] - large["imported"]["anonymous_bytes"] >= WEIGHT_BYTES
-    assert abs(large["imported"]["anonymous_bytes"] - null["imported"]["anonymous_bytes"]) < 4 * MIB
+    assert large.loaded.anonymous_bytes - large.imported.anonymous_bytes >= WEIGHT_BYTES
+    assert abs(large.imported.anonymous_bytes - null.imported.anonymous_bytes) < 4 * MIB
 
 
 def test_the_null_model_is_a_model(tmp_path: Path) -> None:
@@ -45,21 +51,21 @@ def test_the_null_model_is_a_model(tmp_path: Path) -> None:
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], x)
 
 
-def stages(*, peak: int, held: int = 50 * MIB) -> dict[str, Any]:
-    stage = {"anonymous_bytes": held // 2, "file_bytes": held // 2}
-    return {"imported": stage, "loaded": stage, "ran": stage, "peak_bytes": peak}
+def stages(*, peak: int, held: int = 50 * MIB) -> Memory:
+    stage = Stage(held // 2, held // 2)
+    return Memory(stage, stage, stage, peak_bytes=peak, peak_reset=True, swapped_bytes=0)
 
 
 def test_possible_numbers_pass() -> None:
-    assert "missing" not in memory.checked(stages(peak=51 * MIB))
+    assert memory.checked(stages(peak=51 * MIB)) == MemoryAnswer(stages(peak=51 * MIB), None)
 
 
 @pytest.mark.parametrize("found", [stages(peak=40 * MIB), stages(peak=0), stages(peak=1, held=0)], ids=range(3))
-def test_impossible_numbers_are_refused(found: dict[str, Any]) -> None:
-    assert "the kernel reported" in memory.checked(found)["missing"]
+def test_impossible_numbers_are_refused(found: Memory) -> None:
+    assert "the kernel reported" in (memory.checked(found).missing or "")
 
 
 def test_elsewhere_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_STATUS", Path("/nowhere/status"))
 
-    assert "this system has no /proc/self/status" in memory.measure({})["missing"]
+    assert "this system has no /proc/self/status" in (memory.measure(question(Path("m.onnx"))).missing or "")

@@ -1,10 +1,9 @@
 """The timing loop on a clock that replays recorded timings."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from edgefc.runtime.probes import rounds
-from edgefc.runtime.probes.rounds import Plan
+from edgefc.runtime.probes.contracts import Plan
 
 MS = 1_000_000
 PLAN = Plan(time_ns=200 * MS, rounds=10, samples=1000)
@@ -71,18 +70,18 @@ def test_samples_are_the_recorded_times_and_all_runs_count() -> None:
     clock = Replay()
     (found,) = rounds.time_models([clock.model("a", [MS])], PLAN, clock)
 
-    assert [len(block["samples_ns"]) for block in found["blocks"]] == [20] * 10
-    assert {block["cpu_ns"] for block in found["blocks"]} == {10 * MS}
-    assert {sample for block in found["blocks"] for sample in block["samples_ns"]} == {MS}
+    assert [len(block.samples_ns) for block in found.blocks] == [20] * 10
+    assert {block.cpu_ns for block in found.blocks} == {10 * MS}
+    assert {sample for block in found.blocks for sample in block.samples_ns} == {MS}
 
 
 def test_threads_of_other_models_have_time_to_rest() -> None:
     """onnxruntime's threads spin on after a run; what runs beside them is led in, and loses no round by that."""
     clock = Replay()
-    led = replace(PLAN, lead_in_ns=rounds.SPIN_NS)
-    found = rounds.time_models([clock.model("a", [20 * MS]), clock.model("b", [20 * MS])], led, clock)
+    runs = [clock.model("a", [20 * MS]), clock.model("b", [20 * MS])]
+    found = rounds.time_models(runs, PLAN, clock, lead_in_ns=rounds.SPIN_NS)
 
-    assert [len(model["blocks"]) for model in found] == [10, 10]
+    assert [len(model.blocks) for model in found] == [10, 10]
     assert "".join(clock.order).endswith("aaaabbbb" * 10)  # three runs are 60 ms, the fourth is kept
 
 
@@ -91,12 +90,12 @@ def test_fast_models_keep_every_so_manieth_sample() -> None:
     clock = Replay()
     (found,) = rounds.time_models([clock.model("a", [10_000])], PLAN, clock)
 
-    assert [len(block["samples_ns"]) for block in found["blocks"]] == [100] * 10
-    assert sum(block["runs"] for block in found["blocks"]) == 20_000
+    assert [len(block.samples_ns) for block in found.blocks] == [100] * 10
+    assert sum(block.runs for block in found.blocks) == 20_000
 
 
 def test_slow_models_end_after_the_fewest_rounds() -> None:
     clock = Replay()
     (found,) = rounds.time_models([clock.model("a", [2_000 * MS])], PLAN, clock)
 
-    assert [block["runs"] for block in found["blocks"]] == [1] * rounds.FEWEST_ROUNDS
+    assert [block.runs for block in found.blocks] == [1] * rounds.FEWEST_ROUNDS

@@ -6,6 +6,23 @@ from typing import Any
 import pytest
 
 from edgefc.runtime import Model, Record, profile
+from edgefc.runtime.probes.contracts import (
+    Block,
+    Fed,
+    LoadAnswer,
+    LoadQuestion,
+    MemoryAnswer,
+    MemoryQuestion,
+    ModelFile,
+    Question,
+    SteadyAnswer,
+    SteadyQuestion,
+    Timed,
+    TrialAnswer,
+    TrialQuestion,
+    Tried,
+    WarmUp,
+)
 from edgefc.runtime.profiling.runner import Local
 from edgefc.runtime.profiling.table import show
 from tests.support import onnx_models as models
@@ -21,26 +38,26 @@ class Recorded:
         self.natives: list[list[str]] = []
         self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}  # of models that are not fed with (batch, 8)
 
-    def ask(self, probe: str, question: dict[str, Any], *, about: str) -> Any:
-        if probe == "trial":
-            return [[self.fed(Path(m["path"]).name, b or 1) for m in question["models"]] for b in question["batches"]]
-        if probe == "load":
-            return {"load_ns": 7, "first_ns": 8, "used_native": None}
-        if probe == "memory":
-            return {"missing": "not recorded"}
-        names = [Path(model["path"]).name for model in question["models"]]
-        self.natives.append([model.get("native", question["native"]) for model in question["models"]])
+    def ask(self, question: Question[Any], *, about: str) -> Any:
+        if isinstance(question, TrialQuestion):
+            return TrialAnswer(tuple(tuple(self.fed(m, b or 1) for m in question.models) for b in question.batches))
+        if isinstance(question, LoadQuestion):
+            return LoadAnswer(load_ns=7, first_ns=8, start_ns=None, used_native=None)
+        if isinstance(question, MemoryQuestion):
+            return MemoryAnswer(None, "not recorded")
+        assert isinstance(question, SteadyQuestion)
+        names = [Path(model.path).name for model in question.models]
+        self.natives.append([model.options.native for model in question.models])
         self.orders.append("".join(name[0] for name in names))
-        return {"timed": [self.timed(TIMES_NS[name]) for name in names], "timer_step_ns": 1, "other_cores": None}
+        return SteadyAnswer(tuple(self.timed(TIMES_NS[name]) for name in names), 1, 10**9, None)
 
-    def fed(self, name: str, batch: int) -> dict[str, Any]:
-        inputs = self.inputs.get(name, [("x", "float32", [8])])
-        named = [{"name": name, "dtype": dtype, "shape": [batch, *shape]} for name, dtype, shape in inputs]
-        return {"batch": batch, "inputs": named}
+    def fed(self, model: ModelFile, batch: int) -> Tried:
+        inputs = self.inputs.get(Path(model.path).name, [("x", "float32", [8])])
+        return Tried(batch, tuple(Fed(name, dtype, (batch, *shape)) for name, dtype, shape in inputs))
 
-    def timed(self, ns: int) -> dict[str, Any]:
-        block = {"samples_ns": [ns] * 9, "runs": 9, "wall_ns": 9 * ns, "cpu_ns": 9 * ns}
-        return {"warm_up": {"runs": 5, "settled": True, "run_ns": float(ns)}, "blocks": [block] * 2}
+    def timed(self, ns: int) -> Timed:
+        block = Block(samples_ns=(ns,) * 9, runs=9, wall_ns=9 * ns, cpu_ns=9 * ns)
+        return Timed(WarmUp(runs=5, settled=True, run_ns=float(ns)), (block, block))
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from edgefc.runtime.profiling.parts import Memory, Steady
 GOOD: dict[str, Any] = {
     "median_ns": 50_000.0, "p90_ns": 51_000.0, "p99_ns": None, "rel_mad": 0.01, "sample_count": 200,
     "cpu_ns_per_run": 50_000.0, "timer_step_ns": 40, "runs_per_sample": 1, "other_cores": 0.0,
-    "warm_ups": [{"runs": 10, "settled": True, "run_ns": 50_000.0}],
-    "rounds": [{"process": 0, "samples_ns": [50_000] * 10, "runs": 10, "wall_ns": 500_000, "cpu_ns": 500_000}] * 20,
+    "warm_ups": ({"runs": 10, "settled": True, "run_ns": 50_000.0},),
+    "rounds": ({"process": 0, "samples_ns": (50_000,) * 10, "runs": 10, "wall_ns": 500_000, "cpu_ns": 500_000},) * 20,
 }  # fmt: skip
-SLOWER = [{**GOOD["rounds"][0], "samples_ns": [60_000] * 10}] * 10
+SLOWER = ({**GOOD["rounds"][0], "samples_ns": (60_000,) * 10},) * 10
 
 
 def test_a_good_measurement_is_not_doubted() -> None:
@@ -26,7 +26,9 @@ def test_a_good_measurement_is_not_doubted() -> None:
         pytest.param({"rel_mad": 0.2}, 0, "spread is 20%", id="spread"),
         pytest.param({"rounds": GOOD["rounds"][:10] + SLOWER}, 0, "20% slower than the first", id="drift"),
         pytest.param({"sample_count": 12}, 0, "only 12 samples", id="few"),
-        pytest.param({"warm_ups": [{**GOOD["warm_ups"][0], "settled": False}]}, 0, "still falling after 10", id="cold"),
+        pytest.param(
+            {"warm_ups": ({**GOOD["warm_ups"][0], "settled": False},)}, 0, "still falling after 10", id="cold"
+        ),
         pytest.param({"timer_step_ns": 5_000}, 0, "clock steps by 5000 ns", id="timer"),
         pytest.param({}, 25_000, "does nothing takes 50%", id="harness"),
         pytest.param({"other_cores": 1.5}, 0, "kept 1.5 cores busy", id="load"),

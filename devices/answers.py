@@ -1,0 +1,208 @@
+"""What devices answer, checked once before it is used: a device is another program, perhaps on another machine.
+
+Beside types and ranges (runtime/probes/plain.py): counts are those that were asked for, the parts of a time add up to
+no more than the whole, nothing took longer than this machine waited, and texts are short and printable.
+"""
+
+import math
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edgefc.errors import DeviceError
+from edgefc.runtime.probes.contracts import (
+    Block,
+    Heap,
+    LoadAnswer,
+    LoadQuestion,
+    Memory,
+    MemoryAnswer,
+    MemoryQuestion,
+    Output,
+    Question,
+    RunAnswer,
+    RunQuestion,
+    SteadyAnswer,
+    SteadyQuestion,
+    Timed,
+    TrialAnswer,
+    TrialQuestion,
+)
+from edgefc.runtime.probes.memory import SLACK_BYTES
+from edgefc.runtime.probes.plain import read
+from edgefc.runtime.signature import NUMBERS, Array
+from edgefc.screen import visible
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+_LONGEST = 300  # characters of a text
+_LONGEST_NAME = 10_000  # of the name of an input or output
+_BYTES = "data"  # the field that holds an array in base64
+_SLACK_NS = 50_000_000
+_MOST_BYTES = 1 << 50  # of memory
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of one device.
+
+    refuse makes the error of a reason. Its clock and this machine's agree to the factor `slack`. In a browser the clock
+    is coarse: a load may take no time, and a sample may be off by a step. It tells no CPU time and no peak of memory,
+    and has no native kernels.
+    """
+
+    refuse: Callable[[str], DeviceError]
+    slack: float
+    in_browser: bool = False
+
+    def read(self, kind: type[T], found: Any) -> T:
+        """Parsed JSON as that dataclass.
+
+        Raises:
+            DeviceError: it is none, or has a text that no honest device has.
+        """
+        try:
+            _check_texts(found)
+            return read(kind, found)
+        except RecursionError:
+            raise self.refuse("lists or objects within each other, too deep") from None
+        except ValueError as error:
+            raise self.refuse(str(error)) from None
+
+    def answer(self, question: Question[A], found: Any, took_ns: float) -> A:
+        """The answer to that question, which came after took_ns by this machine's clock.
+
+        Raises:
+            DeviceError: it cannot be true.
+        """
+        answer: A = self.read(question.answer, found)
+        try:
+            self._check(question, answer, took_ns)
+        except ValueError as error:
+            raise self.refuse(str(error)) from None
+        return answer
+
+    def array(self, output: Output) -> Array:
+        """
+        Raises:
+            DeviceError: it is no array of numbers, or its bytes are too few or too many.
+        """
+        called = f"output {output.name[:_LONGEST]!r}"
+        try:
+            data = b64decode(output.data, validate=True) if output.dtype in NUMBERS else None
+        except ValueError:
+            data = None
+        if data is None:
+            raise self.refuse(f"{called} as {output.dtype}, which is no array of numbers")
+        dtype = np.dtype(output.dtype)
+        if math.prod(output.shape) * dtype.itemsize != len(data) or len(output.shape) > 64:
+            raise self.refuse(f"{len(data)} bytes for {called} {output.dtype}{list(output.shape)[:64]}")
+        return np.frombuffer(data, dtype).reshape(output.shape).copy()
+
+    def _check(self, question: Question[Any], answer: Any, took_ns: float) -> None:
+        if isinstance(question, TrialQuestion):
+            _check_trial(question, answer)
+        elif isinstance(question, LoadQuestion):
+            self._check_load(question, answer, took_ns)
+        elif isinstance(question, SteadyQuestion):
+            self._check_steady(question, answer, took_ns)
+        elif isinstance(question, RunQuestion):
+            _check_run(question, answer)
+        elif isinstance(question, MemoryQuestion):
+            self._check_memory(answer)
+
+    def _check_load(self, question: LoadQuestion, answer: LoadAnswer, took_ns: float) -> None:
+        if answer.load_ns == 0 and not self.in_browser:
+            raise ValueError("a load that took no time")
+        self._fits("load and first run", answer.load_ns + answer.first_ns + (answer.start_ns or 0), took_ns)
+        if answer.used_native is not None and (self.in_browser or question.model.options.native == "off"):
+            raise ValueError("native kernels where none were to be loaded")
+
+    def _check_memory(self, answer: MemoryAnswer) -> None:
+        if (answer.memory is None) != bool(answer.missing) or (answer.heap is not None) != self.in_browser:
+            raise ValueError("neither memory nor a reason why it is missing, or more than such a device can tell")
+        if answer.memory is not None:
+            _check_process(answer.memory)
+        if answer.heap is not None:
+            _check_heap(answer.heap)
+
+    def _check_steady(self, question: SteadyQuestion, answer: SteadyAnswer, took_ns: float) -> None:
+        models, rounds = len(question.models), {len(timed.blocks) for timed in answer.timed}
+        if len(answer.timed) != models:
+            raise ValueError(f"it timed {len(answer.timed)} models and was asked for {models}")
+        if len(rounds) > 1 or max(rounds) > question.plan.rounds:
+            raise ValueError(f"it gave {max(rounds)} rounds and was asked for {question.plan.rounds}")
+        self._fits("timing", answer.wall_ns, took_ns)
+        self._fits("all blocks", sum(block.wall_ns for timed in answer.timed for block in timed.blocks), answer.wall_ns)
+        if self.in_browser and not answer.timer_step_ns:
+            raise ValueError("a clock without steps")
+        for timed in answer.timed:
+            for block in timed.blocks:
+                self._check_block(block, timed, answer.timer_step_ns)
+
+    def _check_block(self, block: Block, timed: Timed, step_ns: int) -> None:
+        count, spent_ns = len(block.samples_ns), sum(block.samples_ns) * timed.runs_per_sample
+        slack_ns = count * step_ns if self.in_browser else 0
+        if self.in_browser and block.cpu_ns is not None:
+            raise ValueError(f"a CPU time of {block.cpu_ns} ns, which no browser tells")
+        if not (min(timed.warm_up.run_ns, *block.samples_ns) if self.in_browser else spent_ns):
+            raise ValueError("runs that took no time")
+        if count > block.runs // timed.runs_per_sample or spent_ns > self.slack * block.wall_ns + slack_ns:
+            raise ValueError(
+                f"{count} samples of {spent_ns} ns together in a round of {block.runs} runs and {block.wall_ns} ns"
+            )
+
+    def _fits(self, what: str, part_ns: float, whole_ns: float) -> None:
+        if part_ns > self.slack * whole_ns + _SLACK_NS:
+            raise ValueError(f"{what} took {part_ns / 1e9:.3g} s, within {whole_ns / 1e9:.3g} s")
+
+
+def _check_trial(question: TrialQuestion, answer: TrialAnswer) -> None:
+    models, batches = len(question.models), question.batches
+    if len(answer.rows) != len(batches) or any(len(row) != models for row in answer.rows):
+        raise ValueError("not one batch size for each model and batch")
+    for row, batch in zip(answer.rows, batches, strict=True):
+        if batch is not None and any(tried.batch not in (batch, 1) for tried in row):  # 1: no input has dimensions
+            raise ValueError("another batch size than was asked for")
+
+
+def _check_run(question: RunQuestion, answer: RunAnswer) -> None:
+    if len(answer.models) != len(question.models):
+        raise ValueError(f"outputs of {len(answer.models)} models instead of {len(question.models)}")
+
+
+def _check_process(memory: Memory) -> None:
+    for stage in (memory.imported, memory.loaded, memory.ran):
+        least, held = min(stage.anonymous_bytes, stage.file_bytes), stage.held_bytes
+        if least < 0 or held <= 0 or memory.peak_bytes + SLACK_BYTES < held:
+            raise ValueError("memory that no process can have held")
+    if not 0 <= memory.swapped_bytes <= _MOST_BYTES or memory.peak_bytes > _MOST_BYTES:
+        raise ValueError("memory that no machine has")
+
+
+def _check_heap(heap: Heap) -> None:
+    sizes = [heap.imported.heap_bytes, heap.loaded.heap_bytes, heap.ran.heap_bytes]
+    known = [size for size in sizes if size is not None]
+    if known != sorted(known) or len(known) not in (0, len(sizes)):
+        raise ValueError(f"a heap that shrinks, {sizes}, as no wasm heap does")
+
+
+def _check_texts(found: Any, most: int = _LONGEST) -> None:
+    """No text that a terminal would obey, and none that is longer than any that an honest device has."""
+    if isinstance(found, str):
+        if visible(found) != found:
+            raise ValueError("a text with control characters")
+        if len(found) > most:
+            raise ValueError(f"a text of {len(found)} characters")
+    elif isinstance(found, dict):
+        for key, value in found.items():
+            _check_texts(key)
+            if key != _BYTES or not isinstance(value, str):
+                _check_texts(value, _LONGEST_NAME if key == "name" else _LONGEST)
+    elif isinstance(found, list):
+        for value in found if not all(isinstance(value, int) for value in found) else ():
+            _check_texts(value)
