@@ -165,10 +165,11 @@ def compute(attributes: Attributes, x: Array, left: Array, right: Array, bias: A
 
 OPERATOR = Operator(
     "BilinearConv2d",
+    "BilinearLinear for each patch, whose numbers are in the order (kh, kw, C) with C fastest",
     inputs={
-        "x": (None, "in_channels", None, None),
-        "left": ("terms", None, None),
-        "right": ("terms", None, None),
+        "x": ("B", "in_channels", "h", "w"),
+        "left": ("terms", "d1", "u1"),
+        "right": ("terms", "d2", "u2"),
         "bias": ("out_channels",),
     },
     attributes={

@@ -218,9 +218,10 @@ def compute(attributes: Attributes, x: Array, kernel: Array, bias: Array) -> Arr
 
 OPERATOR = Operator(
     "CirculantConv2d",
+    "CirculantLinear over the channels, at each position of the kernel",
     inputs={
-        "x": (None, "in_channels", None, None),
-        "kernel": (None, None, "block", None, None),
+        "x": ("B", "in_channels", "h", "w"),
+        "kernel": ("p", "q", "block", "kh", "kw"),
         "bias": ("out_channels",),
     },
     attributes={
