@@ -9,6 +9,7 @@
     registry.py  finds the layers: every file of a family that has ENTRIES
     common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as
 
-A family imports common/ and not another family. Only attention/ and tied/attention.py work together.
+README.md describes how to add a layer. A family imports common/ and not another family. Only attention/ and
+tied/attention.py work together.
 Layers do not import ONNX packages, export/ or runtime/.
 """

@@ -1,4 +1,4 @@
-"""edgefc::BilinearConv2d in standard operators, in two forms; the lowering chooses one for each node.
+"""edgefc::BilinearConv2d in standard operators, in two forms; prepare() chooses one for each node.
 
     PADS, SAME_UPPER    the weight, expanded and folded at load, and one Conv: a small file, and the speed and the
                         memory of a dense convolution

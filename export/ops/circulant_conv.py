@@ -4,7 +4,7 @@
     > Conv with one group a pair of frequencies, kh x kw, strides, pads, dilations
     > inverse real DFT (1x1 Conv, one group a block; the bias is its bias)
 
-or, where the lowering finds that cheaper (spectral = 0), Conv with the dense weight, folded when the runtime loads the
+or, where prepare() finds that cheaper (spectral = 0), Conv with the dense weight, folded when the runtime loads the
 file: speed and memory of a dense convolution, and a small file.
 
 A circulant is a product of spectra, at each position of the kernel, and zeros around the image are zeros around its
