@@ -3,29 +3,44 @@
     edgefc/declarations.json   for what runs without this package, on boards too
                                operators: the axes of their inputs and the rules of their attributes
                                layers: the module of each public name, and what it replaces
-    edgefc/__init__.pyi        the public names for type checkers
+    edgefc/__init__.pyi and edgefc/layers/__init__.pyi   the public names for type checkers
+    export/ops/README.md       the table of the operators
 
 Run it after a new operator or layer. A test compares the files with the declarations. Needs torch.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import edgefc
+from edgefc.export import ops
 from edgefc.export.operator import Axes, Operator
 from edgefc.export.registry import built_in
 from edgefc.layers.registry import public
 from edgefc.screen import out
+from edgefc.tables import markdown_table
 
 HERE = Path(edgefc.__file__).parent
+_HEAD = """# The operators
+
+Written by `python -m edgefc.export.declarations` from the files of this folder; a test compares them. Axes that are not
+attributes are letters: B batch, S steps of a sequence, p x q blocks, T terms, kh x kw kernel.
+[../README.md](../README.md) describes the file as a whole.
+
+"""
 
 
 def files() -> dict[Path, str]:
     """What the files have to be."""
     layers = public()
-    return {HERE / "declarations.json": _data(layers, built_in()), HERE / "__init__.pyi": _stub(layers)}
+    return {
+        HERE / "declarations.json": _data(layers, built_in()),
+        HERE / "__init__.pyi": _stub(layers, "__version__"),
+        HERE / "layers/__init__.pyi": _stub(layers),
+        Path(ops.__path__[0]) / "README.md": _page(built_in().values()),
+    }
 
 
 def _data(layers: Mapping[str, Any], operators: Mapping[str, Operator]) -> str:
@@ -40,23 +55,41 @@ def _data(layers: Mapping[str, Any], operators: Mapping[str, Operator]) -> str:
 
 def _operator(operator: Operator) -> dict[str, Any]:
     return {
-        "inputs": {name: _axes(axes) for name, axes in operator.inputs.items()},
+        "inputs": {name: _axes(axes, operator.attributes) for name, axes in operator.inputs.items()},
         "attributes": {name: [rule.kind, *rule.bounds] for name, rule in operator.attributes.items()},
     }
 
 
-def _axes(axes: Axes | None) -> list[str | None]:
-    return ["..." if axis is ... else axis for axis in axes or ()]
+def _axes(axes: Axes | None, attributes: Container[str]) -> list[str | None]:
+    """Axes that no attribute gives are None: the letters are for readers."""
+    return ["..." if axis is ... else axis if axis in attributes else None for axis in axes or ()]
 
 
-def _stub(layers: Mapping[str, Mapping[str, str]]) -> str:
-    names = sorted({*layers, "__version__"})
+def _page(operators: Iterable[Operator]) -> str:
+    columns = ("op", "meaning: n inputs, m outputs", "inputs", "attributes", "bodies, the default first")
+    return _HEAD + markdown_table(columns, map(_row, sorted(operators, key=lambda each: each.name)), left=5) + "\n"
+
+
+def _row(operator: Operator) -> tuple[str, ...]:
+    inputs = ", ".join(f"{name}{_shape(axes)}" for name, axes in operator.inputs.items())
+    return f"`{operator.name}`", operator.meaning, inputs, ", ".join(operator.attributes), ", ".join(operator.choices)
+
+
+def _shape(axes: Axes | None) -> str:
+    if axes is None:
+        return ""
+    return f" ({', '.join('...' if axis is ... else axis for axis in axes)}{',' * (len(axes) == 1)})"
+
+
+def _stub(layers: Mapping[str, Mapping[str, str]], *texts: str) -> str:
+    """The layers, and names of text."""
+    names = sorted({*layers, *texts})
     imports = sorted(f"from {layer['module']} import {name} as {name}" for name, layer in layers.items())
     return "\n".join([
         "# Written by python -m edgefc.export.declarations.",
         *imports,
         "",
-        "__version__: str",
+        *(f"{name}: str" for name in texts),
         "__all__ = [",
         *(f'    "{name}",' for name in names),
         "]",

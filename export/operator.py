@@ -13,7 +13,7 @@ from edgefc.export.building.body import function
 from edgefc.export.building.described import Described
 from edgefc.export.building.reference import Attributes
 
-Axes = tuple[str | EllipsisType | None, ...]
+Axes = tuple[str | EllipsisType, ...]
 Write = Callable[..., ir.Value | tuple[ir.Value, ...]]
 
 _TYPES = {
@@ -40,8 +40,9 @@ class Operator:
     """One operator: a node edgefc::<name>, and the local function that computes it.
 
     name        of the op; a file has at most one function of that name
-    inputs      in order, each with its axes: the attribute that gives the size of each axis, None where none does;
-                a first axis ... stands for any number of axes. None in place of the axes: any shape
+    meaning     what it computes, in half a line, for the table of the operators; n inputs, m outputs
+    inputs      in order, each with its axes: the attribute that gives the size of an axis, or any other text for
+                readers, such as "B"; a first axis ... stands for any number of axes. None: any shape
     attributes  in order, each with its rule from edgefc/attributes.py, which also gives the ONNX type
     bodies      by name, the first is the default: write(op, *inputs) writes the function in standard operators
     describe    (attributes) -> what a node stands for, for inspect
@@ -53,6 +54,7 @@ class Operator:
     """
 
     name: str
+    meaning: str
     inputs: Mapping[str, Axes | None]
     attributes: Mapping[str, Rule]
     bodies: Mapping[str, Write]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -182,3 +183,21 @@ def test_transports_that_cannot_be_used(folder: Path, points: str, said: str) ->
     install(folder, f"[edgefc.transports]\n{points}\n")
     with pytest.raises(UsageError, match=said):
         transport_registry.transports()
+
+
+# ---- the page
+
+
+def test_the_page_shows_this_package() -> None:
+    """Every Python block is the code that runs above, every TOML line an entry point of it; every file named exists."""
+    page = (ROOT / "edgefc/layers/README.md").read_text(encoding="utf-8")
+    code = "".join((PLUGIN / "edgefc_example" / name).read_text() for name in ("layer.py", "operator.py"))
+    blocks = re.findall(r"```(\w*)\n(.*?)```", page, re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["", "python", "python", "toml"]
+    assert all(block in code for kind, block in blocks if kind == "python")
+    points = (PLUGIN / "entry_points.txt").read_text()
+    for line in blocks[-1][1].splitlines():
+        if "=" in line:
+            assert line.replace('"', "") in points
+    named = re.findall(r"`([a-z_]+/[\w/.]+)`", page)
+    assert [name for name in named if not (ROOT / name).exists()] == []

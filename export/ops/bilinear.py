@@ -96,10 +96,11 @@ def compute(attributes: Attributes, x: Array, left: Array, right: Array, bias: A
 
 OPERATOR = Operator(
     "BilinearLinear",
+    "`vec(sum over T of L^T X R) + bias`",
     inputs={
         "x": (..., "in_features"),
-        "left": ("terms", None, None),
-        "right": ("terms", None, None),
+        "left": ("terms", "d1", "u1"),
+        "right": ("terms", "d2", "u2"),
         "bias": ("out_features",),
     },
     attributes={

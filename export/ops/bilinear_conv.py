@@ -1,4 +1,4 @@
-"""edgefc::BilinearConv2d in standard operators, in two forms; the lowering chooses one for each node.
+"""edgefc::BilinearConv2d in standard operators, in two forms; prepare() chooses one for each node.
 
     PADS, SAME_UPPER    the weight, expanded and folded at load, and one Conv: a small file, and the speed and the
                         memory of a dense convolution
@@ -165,10 +165,11 @@ def compute(attributes: Attributes, x: Array, left: Array, right: Array, bias: A
 
 OPERATOR = Operator(
     "BilinearConv2d",
+    "BilinearLinear for each patch, whose numbers are in the order (kh, kw, C) with C fastest",
     inputs={
-        "x": (None, "in_channels", None, None),
-        "left": ("terms", None, None),
-        "right": ("terms", None, None),
+        "x": ("B", "in_channels", "h", "w"),
+        "left": ("terms", "d1", "u1"),
+        "right": ("terms", "d2", "u2"),
         "bias": ("out_channels",),
     },
     attributes={

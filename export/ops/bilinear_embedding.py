@@ -50,7 +50,8 @@ def compute(attributes: Attributes, x: Any, left: Array, right: Array) -> Array:
 
 OPERATOR = Operator(
     "BilinearEmbedding",
-    inputs={"x": None, "left": ("terms", None, None), "right": ("terms", None, None)},
+    "row v of the sum of Kronecker products",
+    inputs={"x": None, "left": ("terms", "d1", "u1"), "right": ("terms", "d2", "u2")},
     attributes={
         "num_embeddings": SIZE,
         "embedding_dim": SIZE,

@@ -101,15 +101,16 @@ def compute(
 
 OPERATOR = Operator(
     "BilinearLSTM",
+    "one layer of an LSTM; outputs y, h_n, c_n",
     inputs={
-        "x": (None, None, "input_size"),
-        "left": (None, "terms", None, None),
-        "right": (None, "terms", None, None),
-        "left_recurrent": (None, "terms", None, None),
-        "right_recurrent": (None, "terms", None, None),
-        "bias": (None, "hidden_size"),
-        "h0": (None, "hidden_size"),
-        "c0": (None, "hidden_size"),
+        "x": ("S", "B", "input_size"),
+        "left": ("4", "terms", "d1", "u1"),
+        "right": ("4", "terms", "d2", "u2"),
+        "left_recurrent": ("4", "terms", "u1", "u1"),
+        "right_recurrent": ("4", "terms", "u2", "u2"),
+        "bias": ("4", "hidden_size"),
+        "h0": ("B", "hidden_size"),
+        "c0": ("B", "hidden_size"),
     },
     attributes={
         "input_size": SIZE,

@@ -217,7 +217,8 @@ def compute(attributes: Attributes, x: Array, kernel: Array, bias: Array) -> Arr
 
 OPERATOR = Operator(
     "CirculantLinear",
-    inputs={"x": (..., "in_features"), "kernel": (None, None, "block"), "bias": ("out_features",)},
+    "the first m rows and n columns of p x q circulants of length b, after seeded signs",
+    inputs={"x": (..., "in_features"), "kernel": ("p", "q", "block"), "bias": ("out_features",)},
     attributes={
         "in_features": SIZE,
         "out_features": SIZE,

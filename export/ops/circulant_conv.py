@@ -4,7 +4,7 @@
     > Conv with one group a pair of frequencies, kh x kw, strides, pads, dilations
     > inverse real DFT (1x1 Conv, one group a block; the bias is its bias)
 
-or, where the lowering finds that cheaper (spectral = 0), Conv with the dense weight, folded when the runtime loads the
+or, where prepare() finds that cheaper (spectral = 0), Conv with the dense weight, folded when the runtime loads the
 file: speed and memory of a dense convolution, and a small file.
 
 A circulant is a product of spectra, at each position of the kernel, and zeros around the image are zeros around its
@@ -218,9 +218,10 @@ def compute(attributes: Attributes, x: Array, kernel: Array, bias: Array) -> Arr
 
 OPERATOR = Operator(
     "CirculantConv2d",
+    "CirculantLinear over the channels, at each position of the kernel",
     inputs={
-        "x": (None, "in_channels", None, None),
-        "kernel": (None, None, "block", None, None),
+        "x": ("B", "in_channels", "h", "w"),
+        "kernel": ("p", "q", "block", "kh", "kw"),
         "bias": ("out_channels",),
     },
     attributes={

@@ -175,13 +175,14 @@ def compute(
 
 OPERATOR = Operator(
     "CirculantLSTM",
+    "one layer of an LSTM, gates i, f, g, o; outputs y, h_n, c_n",
     inputs={
-        "x": (None, None, "input_size"),
-        "kernel": (None, None, None, "block"),
-        "recurrent_kernel": (None, None, None, "block"),
-        "bias": (None, "hidden_size"),
-        "h0": (None, "hidden_size"),
-        "c0": (None, "hidden_size"),
+        "x": ("S", "B", "input_size"),
+        "kernel": ("4", "p", "q", "block"),
+        "recurrent_kernel": ("4", "p", "p", "block"),
+        "bias": ("4", "hidden_size"),
+        "h0": ("B", "hidden_size"),
+        "c0": ("B", "hidden_size"),
     },
     attributes={
         "input_size": SIZE,

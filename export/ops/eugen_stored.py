@@ -12,10 +12,11 @@ def describe(attributes: Attributes) -> Described:
 
 OPERATOR = Operator(
     "EUGenStoredLinear",
+    "EUGenLinear with projections that are stored: orthogonal and trained ones",
     inputs={
         "x": (..., "in_features"),
-        "projection": ("features", None),
-        "weight": ("out_features", None),
+        "projection": ("P m", "d + e"),
+        "weight": ("out_features", "order * features"),
         "bias": ("out_features",),
     },
     attributes=SIZES,

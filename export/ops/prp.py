@@ -117,6 +117,7 @@ def compute(attributes: Attributes, x: Array, in_scale: Array, out_scale: Array,
 
 OPERATOR = Operator(
     "PRPLinear",
+    "`((x * in_scale) P^T) * out_scale + bias`, P from the seed, entries of variance 1/n",
     inputs={
         "x": (..., "in_features"),
         "in_scale": ("in_features",),

@@ -81,9 +81,10 @@ def compute(attributes: Attributes, x: Array, in_scale: Array, out_scale: Array,
 
 OPERATOR = Operator(
     "PRPConv2d",
+    "a convolution whose weight is P (m, C kh kw) from the seed, modulated",
     inputs={
-        "x": (None, None, None, None),
-        "in_scale": (None, None, None),
+        "x": ("B", "C", "h", "w"),
+        "in_scale": ("C", "kh", "kw"),
         "out_scale": ("out_features",),
         "bias": ("out_features",),
     },

@@ -94,6 +94,7 @@ def compute(attributes: Attributes, x: Array, in_scale: Array, out_scale: Array,
 
 OPERATOR = Operator(
     "PRPHadamardLinear",
+    "PRPLinear with a P that is part of two Walsh-Hadamard transforms and seeded signs",
     inputs={
         "x": (..., "in_features"),
         "in_scale": ("in_features",),

@@ -34,6 +34,7 @@ def compute(
 
 OPERATOR = Operator(
     "PRPStoredLinear",
+    "PRPLinear with a P that is stored: orthogonal ones",
     inputs={
         "x": (..., "in_features"),
         "projection": ("out_features", "in_features"),

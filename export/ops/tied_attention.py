@@ -34,7 +34,8 @@ def compute(attributes: Attributes, x: Array, weight: Array, bias: Array) -> Arr
 
 OPERATOR = Operator(
     "TiedProjection",
-    inputs={"x": (..., "in_features"), "weight": (None, None), "bias": ("out_features",)},
+    "x times a matrix, or its transpose, that another node names too: `TiedAttention`",
+    inputs={"x": (..., "in_features"), "weight": ("a", "b"), "bias": ("out_features",)},
     attributes={"in_features": SIZE, "out_features": SIZE, "transB": FLAG},
     bodies={"product": write},
     describe=describe,

@@ -65,11 +65,12 @@ def compute(attributes: Attributes, x: Array, weight: Array, *rest: Array) -> Ar
 _NORM = ("scale", "shift", "mean", "variance")
 OPERATOR = Operator(
     "TiedBottleneck",
+    "`W^T G(W x) + x`; blocks of a stage name the same weight",
     inputs={
-        "x": (None, "channels", None, None),
-        "weight": ("width", "channels", None),
+        "x": ("B", "channels", "h", "w"),
+        "weight": ("width", "channels", "1"),
         **{f"{name}_in": ("width",) for name in _NORM},
-        "kernel": ("width", "width", None, None),
+        "kernel": ("width", "width", "3", "3"),
         **{f"{name}_out": ("width",) for name in _NORM},
     },
     attributes={"channels": SIZE, "width": SIZE, "epsilon_in": EPSILON, "epsilon_out": EPSILON},

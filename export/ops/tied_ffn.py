@@ -43,6 +43,7 @@ def compute(attributes: Attributes, x: Array, weight: Array, bias_in: Array, bia
 
 OPERATOR = Operator(
     "TiedFFN",
+    "`W^T f(W x + b1) + b2`",
     inputs={
         "x": (..., "d_model"),
         "weight": ("d_hidden", "d_model"),

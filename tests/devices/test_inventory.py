@@ -76,7 +76,7 @@ def test_an_alias_is_no_option_and_no_program(alias: str, capsys: pytest.Capture
         ("command", "x" * 401),
     ],
 )
-def test_other_addresses(transport: inventory.Transport, address: str) -> None:
+def test_other_addresses(transport: str, address: str) -> None:
     with pytest.raises(UsageError, match=r"is not (a serial of adb devices|a command of plain words)|at most 400"):
         inventory.add("x", inventory.made(None, transport, address))
 

@@ -40,11 +40,9 @@ STORED = {
     store_models.trees: (9, 36),
 }
 
-LINEAR_LAYERS = ("BilinearLinear", "CirculantLinear", "EUGenLinear", "PRPLinear")
-CONVOLUTION_LAYERS = ("BilinearConv2d", "CirculantConv2d", "PRPConv2d")
-EMBEDDING_LAYERS = ("BilinearEmbedding", "PRPEmbedding")
-LSTM_LAYERS = ("BilinearLSTM", "CirculantLSTM")
-ATTENTION_LAYERS = ("StructuredAttention", "TiedAttention")
+LINEAR_LAYERS, CONVOLUTION_LAYERS, EMBEDDING_LAYERS, LSTM_LAYERS, ATTENTION_LAYERS = map(
+    candidates.layers_for, ("linear", "convolution", "embedding", "lstm", "attention")
+)
 
 
 def made(model: onnx.ModelProto, path: Path) -> Inspection:

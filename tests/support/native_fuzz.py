@@ -52,7 +52,7 @@ class Case:
         self.model = native_ops.model(self.op, n, m, kind, body=True)
         self.x = x = np.random.default_rng(number).standard_normal((self.pick(ROWS), n)).astype(np.float32)
         self.feeds: dict[str, Array] = {"x": x}
-        self.int8 = self.op == "PRPLinear" and self.pick((True, False, False))
+        self.int8 = OPS[self.op].int8 and self.pick((True, False, False))
         self.same_body = True  # no attribute is changed that only the body reads
         self.said = [
             f"case {number} of seed {seed}: {self.op} {n} -> {m}, kind {kind}{', int8' * self.int8}, x {x.shape}"

@@ -9,7 +9,7 @@ Reconstructions of ours, where the paper is silent or was not to be had: more ou
 zeros to the number of outputs; the initialisation; the signs and the frozen r, which come from a seed and are not
 stored.
 
-Letters used in this file and in its lowering:
+Letters used in this file and in export/ops/circulant.py:
     n   inputs          m   outputs
     b   block length    p   blocks down, ceil(m / b)    q   blocks across, ceil(n / b)
 """

@@ -26,6 +26,7 @@ def compute(attributes: Attributes, x: Array, left: Array, right: Array, bias: A
 
 OPERATOR = Operator(
     "ExampleRankOne",
+    "left (right . x) + bias",
     inputs={
         "x": (..., "in_features"),
         "left": ("out_features",),
