@@ -164,4 +164,5 @@ def _write(found: Mapping[str, Device]) -> None:
     try:
         write_text(path(), "\n".join(lines) + "\n")
     except UsageError as error:
-        raise error.retold(f"{error} XDG_CONFIG_HOME sets the folder.") from None
+        what = str(error).removesuffix("Choose a place that can be written.")
+        raise UsageError(f"{what.strip()} Set XDG_CONFIG_HOME to a folder that can be written.") from None

@@ -1,7 +1,8 @@
 """Run .onnx files with onnxruntime, and measure what they cost. Never needs torch.
 
-    session.py    Session: a checked, preset onnxruntime session. inputs.py, signature.py, presets.py, operators.py,
-                  graph.py and failures.py: what it is fed, what a file asks for, and what onnxruntime says
+    session.py    Session: a checked, preset onnxruntime session. options.py: how it runs, as one value. inputs.py,
+                  signature.py, presets.py, operators.py, graph.py and failures.py: what it is fed, what a file asks
+                  for, and what onnxruntime says
     probes/       measurements that run in a child process or on a board
     profiling/    profile(): request -> probes -> record -> table
     native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them

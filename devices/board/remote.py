@@ -92,7 +92,7 @@ class Remote:
         asked = models_of(list(models))
         with inputs_file(feeds) as (path, _):
             wanted = Wanted(batch, None if path is None else self.place(path))
-            placed = tuple(model.file(self.place(str(model.path)), options) for model in asked)
+            placed = tuple(model.to_run(self.place(str(model.path)), options) for model in asked)
             found = self.ask(RunQuestion(placed, wanted), about=", ".join(str(model.path) for model in asked))
         array = self.board.answers.array
         return [({each.name: array(each) for each in ran.outputs}, ran.used_native) for ran in found.models]

@@ -22,7 +22,7 @@ from edgefc.runtime.probes import child
 from edgefc.runtime.probes.contracts import (
     LoadQuestion,
     MemoryQuestion,
-    ModelFile,
+    ModelToRun,
     Plan,
     Question,
     RunAnswer,
@@ -88,7 +88,7 @@ class Browser:
             UsageError: the arrays do not fit the model.
             DeviceError: the browser does not load or run it.
         """
-        checked = check_feeds(arrays, self._signature(ModelFile(path, options), limit_s))
+        checked = check_feeds(arrays, self._signature(ModelToRun(path, options), limit_s))
         return self.run_all([(path, checked)], options=options, limit_s=limit_s)[0]
 
     def run_all(
@@ -98,7 +98,7 @@ class Browser:
         """The outputs of each model for its arrays, all in one worker, without a look at their inputs first."""
         fed = [{**self._offered(path), **self._packed(arrays, path)} for path, arrays in models]
         given = Wanted(path="arrays in memory")  # none is drawn
-        question = RunQuestion(tuple(ModelFile(path, options) for path, _ in models), given)
+        question = RunQuestion(tuple(ModelToRun(path, options) for path, _ in models), given)
         found: RunAnswer = self._put(question, options, fed, ", ".join(path for path, _ in models), limit_s)
         return [{output.name: _PAGE.array(output) for output in ran.outputs} for ran in found.models]
 
@@ -111,7 +111,7 @@ class Browser:
 
     def _answer(self, question: Question[Any], about: str, limit_s: float) -> Any:
         if isinstance(question, (LoadQuestion, MemoryQuestion)):
-            models: tuple[ModelFile, ...] = (question.model,)
+            models: tuple[ModelToRun, ...] = (question.model,)
         elif isinstance(question, (TrialQuestion, SteadyQuestion)):
             models = question.models
         else:
@@ -172,7 +172,7 @@ class Browser:
             self._models[path] = offer_model(self.opened.server, path)
         return self._models[path]
 
-    def _signature(self, model: ModelFile, limit_s: float) -> tuple[TensorInfo, ...]:
+    def _signature(self, model: ModelToRun, limit_s: float) -> tuple[TensorInfo, ...]:
         path = model.path
         if path not in self._ports:
             reply = self._reply("ports", replace(model.options, threads=1), [self._offered(path)], path, limit_s)
@@ -181,7 +181,7 @@ class Browser:
             self._ports[path] = tuple(port.tensor_info() for port in _PAGE.read(Ports, reply["answer"]).inputs)
         return self._ports[path]
 
-    def _fed(self, model: ModelFile, wanted: Wanted, limit_s: float) -> Plain:
+    def _fed(self, model: ModelToRun, wanted: Wanted, limit_s: float) -> Plain:
         """The model and its feeds as the page is told of them; drawn and packed once."""
         key = model.path, repr(wanted)
         if key not in self._feeds:

@@ -39,7 +39,7 @@ class Question(Generic[A]):
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class ModelToRun:
     """A model where the probe finds it, and how to run it."""
 
     path: str
@@ -76,7 +76,7 @@ class TrialQuestion(Question[TrialAnswer]):
 
     probe, answer = "trial", TrialAnswer
 
-    models: tuple[ModelFile, ...]
+    models: tuple[ModelToRun, ...]
     wanted: Wanted
     batches: tuple[Optional[int], ...]
 
@@ -98,7 +98,7 @@ class LoadAnswer:
 class LoadQuestion(Question[LoadAnswer]):
     probe, answer = "load", LoadAnswer
 
-    model: ModelFile
+    model: ModelToRun
     wanted: Wanted
 
 
@@ -154,7 +154,7 @@ class MemoryAnswer:
 class MemoryQuestion(Question[MemoryAnswer]):
     probe, answer = "memory", MemoryAnswer
 
-    model: ModelFile
+    model: ModelToRun
     wanted: Wanted
 
 
@@ -211,7 +211,7 @@ class SteadyAnswer:
 class SteadyQuestion(Question[SteadyAnswer]):
     probe, answer = "steady", SteadyAnswer
 
-    models: tuple[ModelFile, ...]
+    models: tuple[ModelToRun, ...]
     wanted: Wanted
     plan: Plan
 
@@ -243,7 +243,7 @@ class RunAnswer:
 class RunQuestion(Question[RunAnswer]):
     probe, answer = "run", RunAnswer
 
-    models: tuple[ModelFile, ...]
+    models: tuple[ModelToRun, ...]
     wanted: Wanted
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgefc.runtime.probes.contracts import ModelFile
+from edgefc.runtime.probes.contracts import ModelToRun
 from edgefc.runtime.session import Session
 
 
-def opened(model: ModelFile) -> Session:
+def opened(model: ModelToRun) -> Session:
     return Session(model.path, **vars(model.options))

@@ -200,7 +200,7 @@ class _Profiler:
         )  # fmt: skip
 
     def asks_for_kernels(self, index: int) -> bool:
-        return self.places.models[index].file.options.native != "off"
+        return self.places.models[index].to_run.options.native != "off"
 
     def steady(self, models: Sequence[Placed], wanted: Wanted, threads: int) -> list[Steady]:
         """One per model, each from all processes.

@@ -19,10 +19,9 @@ from edgefc.modelfile.weights import weight_files
 from edgefc.runtime.inputs import Ranges, Shapes, Wanted
 from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.presets import PRESETS
-from edgefc.runtime.probes.contracts import ModelFile
-from edgefc.runtime.profiling import parts
+from edgefc.runtime.probes.contracts import ModelToRun
 from edgefc.runtime.profiling.names import plain
-from edgefc.runtime.profiling.parts import Config, WeightsFile
+from edgefc.runtime.profiling.parts import Config, ModelFile, WeightsFile
 from edgefc.runtime.signature import Array, array_of
 
 
@@ -42,14 +41,14 @@ class Model:
         """What is set, by Session's names."""
         return {name: value for name, value in vars(self).items() if name != "path" and value is not None}
 
-    def file(self, place: str, options: SessionOptions) -> ModelFile:
+    def to_run(self, place: str, options: SessionOptions) -> ModelToRun:
         """As probes are told of it, the file being at `place`.
 
         Raises:
             UsageError: it has a setting that there is not.
         """
         own: dict[str, Any] = self.settings
-        return ModelFile(place, replace(options, **own))
+        return ModelToRun(place, replace(options, **own))
 
 
 OneModel = str | os.PathLike[str] | Model
@@ -86,7 +85,7 @@ def models_of(paths: Paths) -> tuple[Model, ...]:
     models = tuple(model if isinstance(model, Model) else Model(model) for model in several)
     for model in models:
         admit(Path(model.path))
-        model.file("", SessionOptions())
+        model.to_run("", SessionOptions())  # checks its settings
     return tuple(replace(model, path=os.fspath(model.path)) for model in models)
 
 
@@ -167,9 +166,9 @@ def config_of(request: Request, called: str, batches: Sequence[int]) -> Config:
     )  # fmt: skip
 
 
-def model_file(path: str, name: str) -> parts.ModelFile:
+def model_file(path: str, name: str) -> ModelFile:
     weights = tuple(WeightsFile(name=plain(file.name), **_digest(file)) for file in weight_files(Path(path)))
-    return parts.ModelFile(name=name, **_digest(Path(path)), weights=weights)
+    return ModelFile(name=name, **_digest(Path(path)), weights=weights)
 
 
 def _digest(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from edgefc import temporary
 from edgefc.runtime.inputs import Wanted
-from edgefc.runtime.probes.contracts import ModelFile, TrialQuestion, Tried
+from edgefc.runtime.probes.contracts import ModelToRun, TrialQuestion, Tried
 from edgefc.runtime.probes.null_model import null_model
 from edgefc.runtime.profiling.request import Model, Request
 from edgefc.runtime.profiling.runner import Runner
@@ -17,10 +17,10 @@ class Placed:
     """A model where the runner has it: its path here, for sentences, and what probes are told."""
 
     name: str
-    file: ModelFile
+    to_run: ModelToRun
 
-    def at(self, threads: int) -> ModelFile:
-        return replace(self.file, options=replace(self.file.options, threads=threads))
+    def at(self, threads: int) -> ModelToRun:
+        return replace(self.to_run, options=replace(self.to_run.options, threads=threads))
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Places:
 
 def placed(runner: Runner, request: Request, null: str) -> Places:
     options = request.options
-    models = [Placed(str(model.path), model.file(runner.place(str(model.path)), options)) for model in request.models]
+    models = [Placed(str(model.path), model.to_run(runner.place(str(model.path)), options)) for model in request.models]
     wanted = replace(request.wanted, path=None if request.wanted.path is None else runner.place(request.wanted.path))
-    return Places(models, Placed("the null model", Model(null).file(runner.place(null), options)), wanted)
+    return Places(models, Placed("the null model", Model(null).to_run(runner.place(null), options)), wanted)
 
 
 def checked(runner: Runner, request: Request, places: Places) -> tuple[tuple[Tried, ...], ...]:
     """For each batch asked for, what each model was fed with, once all have loaded and run."""
-    question = TrialQuestion(tuple(model.file for model in places.models), places.wanted, request.batches)
+    question = TrialQuestion(tuple(model.to_run for model in places.models), places.wanted, request.batches)
     return runner.ask(question, about=", ".join(model.name for model in places.models)).rows
 
 

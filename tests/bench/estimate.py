@@ -45,7 +45,9 @@ from edgefc.export import export
 from edgefc.files import write_text
 from edgefc.runtime import Session
 from edgefc.runtime.inputs import Wanted, feeds_for
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes.child import ask
+from edgefc.runtime.probes.contracts import MemoryQuestion, ModelToRun
 from edgefc.runtime.probes.machine import environment
 from edgefc.runtime.probes.null_model import null_model
 from edgefc.tables import print_table
@@ -128,10 +130,10 @@ def _seconds(path: Path, batch: int) -> float:
 
 
 def _peak(path: Path, batch: int) -> int:
-    found = ask(
-        "memory", {"model": {"path": str(path)}, "inputs": None, "batch": batch, "native": "off"}, about=path.name
-    )
-    return int(found["peak_bytes"] - sum(found["imported"].values()))
+    question = MemoryQuestion(ModelToRun(str(path), SessionOptions(native="off")), Wanted(batch))
+    found = ask(question, about=path.name).memory
+    assert found is not None
+    return found.peak_bytes - found.imported.held_bytes
 
 
 def work_from(told: dict[str, Any]) -> Work:

@@ -25,6 +25,7 @@ from edgefc.cli import main
 from edgefc.errors import CheckFailed, ShapeError, UsageError
 from edgefc.runtime import Session, native
 from edgefc.runtime.profiling import profiler
+from tests.support import onnx_models
 from tests.support.json_schema import assert_valid
 
 LAYERS = ["int8", "low rank", "prp rademacher"]
@@ -43,6 +44,18 @@ def record() -> BenchRecord:
         patch.setattr(measure, "PROCESSES", 1)
         patch.setattr(profiler, "NULL_LAUNCHES", 1)
         return bench([24], [2], m=[32], layers=LAYERS, time_s=0.02, progress=False)
+
+
+@pytest.mark.skipif(native.library_path() is None, reason="NOT TESTED: there are no native kernels")
+def test_an_operator_without_a_kernel_is_told_by_name(tmp_path: Path) -> None:
+    """By the class of the error. Any other reason is told as it is."""
+    node = onnx.helper.make_node("NopeLinear", ["x"], ["y"], domain="edgefc")
+    ports = {"x": (onnx_models.FLOAT, ["n", 3])}, {"y": (onnx_models.FLOAT, ["n", 3])}
+    path = onnx_models.write(tmp_path / "m.onnx", [node], *ports, {}, opsets={"": 20, "edgefc": 1})
+
+    assert models.missing_kernel(path) == "the native library has no kernel for NopeLinear"
+    newer = onnx_models.write(tmp_path / "newer.onnx", [], *ports, {}, ir_version=999)
+    assert "its IR version is 999" in (models.missing_kernel(newer) or "")
 
 
 def test_all_stand_in_one_run_beside_dense(record: BenchRecord) -> None:

@@ -12,6 +12,7 @@ import pytest
 from edgefc.cli import main
 from edgefc.errors import DeviceError, UsageError
 from edgefc.runtime import Record
+from edgefc.runtime.probes.contracts import Question, SteadyQuestion
 from tests.runtime.profiling.test_profile_turns import Recorded, recorded  # noqa: F401  a fixture
 from tests.support import onnx_models as models
 
@@ -97,10 +98,10 @@ def test_profile_that_fails_keeps_its_own_error(
 ) -> None:
     ask = recorded.ask
 
-    def lost(probe: str, question: dict[str, Any], **said: Any) -> Any:
-        if question.get("batch") == 3:
+    def lost(question: Question[Any], **said: Any) -> Any:
+        if isinstance(question, SteadyQuestion) and question.wanted.batch == 3:
             raise DeviceError("pi was lost.")
-        return ask(probe, question, **said)
+        return ask(question, **said)
 
     monkeypatch.setattr(recorded, "ask", lost)
 

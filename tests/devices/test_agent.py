@@ -24,7 +24,7 @@ from edgefc.errors import DeviceError, MissingPackage, ModelError, UnknownOperat
 from edgefc.runtime import Record, Session, profile
 from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.options import SessionOptions
-from edgefc.runtime.probes.contracts import ModelFile, Plan, SteadyQuestion
+from edgefc.runtime.probes.contracts import ModelToRun, Plan, SteadyQuestion
 from tests.support import links
 from tests.support import onnx_models as models
 from tests.support.sshd import children
@@ -262,7 +262,7 @@ def test_a_probe_ends_with_the_agent(transport: LocalTransport, tmp_path: Path, 
         {
             "protocol": 1, "id": 99, "do": "ask", "probe": "steady", "about": "m", "limit_s": 60,
             "question": SteadyQuestion(
-                (ModelFile(path, SessionOptions()),), Wanted(batch=1), Plan(time_ns=60 * 10**9, rounds=1, samples=9)
+                (ModelToRun(path, SessionOptions()),), Wanted(batch=1), Plan(time_ns=60 * 10**9, rounds=1, samples=9)
             ),
         }, b"", 5.0,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from edgefc.runtime.probes.contracts import (
     FactsQuestion,
     LoadQuestion,
     MemoryQuestion,
-    ModelFile,
+    ModelToRun,
     Output,
     Plan,
     Question,
@@ -53,7 +53,7 @@ MEMORY = {
     "imported": STAGE, "loaded": STAGE, "ran": STAGE, "peak_bytes": 70 << 20, "peak_reset": True, "swapped_bytes": 0,
 }  # fmt: skip
 FED = {"batch": 1, "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 8]}]}
-MODEL = ModelFile("/there/m.onnx", SessionOptions(native="off"))
+MODEL = ModelToRun("/there/m.onnx", SessionOptions(native="off"))
 ANY = Wanted()
 CASES: dict[str, tuple[Question[Any], Any]] = {
     "trial": (

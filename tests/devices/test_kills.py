@@ -23,7 +23,7 @@ from edgefc.errors import DeviceError, ModelError
 from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import ends
-from edgefc.runtime.probes.contracts import LoadQuestion, ModelFile
+from edgefc.runtime.probes.contracts import LoadQuestion, ModelToRun
 from tests.support import onnx_models, userland
 from tests.support.boards import endless, home, processes
 from tests.support.sshd import Sshd, children, clean
@@ -67,7 +67,7 @@ def test_an_endless_model_ends_at_its_limit(local: LocalTransport, tmp_path: Pat
     model, good = endless(tmp_path / "m.onnx"), onnx_models.matmul(tmp_path / "g.onnx")
     remote = Remote(local)
     try:
-        there = LoadQuestion(ModelFile(remote.place(str(model)), SessionOptions()), Wanted(batch=1))
+        there = LoadQuestion(ModelToRun(remote.place(str(model)), SessionOptions()), Wanted(batch=1))
         with pytest.raises(ModelError, match=r"m\.onnx was still running after 1\.5 s"):
             remote.ask(there, about=str(model), limit_s=1.5)
         assert not children(agent_of(remote.board))

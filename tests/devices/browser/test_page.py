@@ -20,7 +20,7 @@ from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes.contracts import (
     LoadQuestion,
     MemoryQuestion,
-    ModelFile,
+    ModelToRun,
     Plan,
     Question,
     SteadyQuestion,
@@ -101,7 +101,7 @@ def test_a_record_from_a_page(browse: Callable[..., Browser], tmp_path: Path) ->
 def test_drawn_inputs_are_those_of_every_device(browse: Callable[..., Browser], tmp_path: Path) -> None:
     """The page is given the bytes; it draws nothing itself."""
     browser = browse(honest)
-    model = ModelFile(str(onnx_models.matmul(tmp_path / "m.onnx", 4, 2)), SessionOptions())
+    model = ModelToRun(str(onnx_models.matmul(tmp_path / "m.onnx", 4, 2)), SessionOptions())
     browser.ask(LoadQuestion(model, Wanted(5)), about="m")
     told = browser._fed(model, Wanted(5), 9.0)
     status, content = fetch(f"{browser.opened.server.url()}file/{told['feeds']}")
@@ -180,7 +180,7 @@ def test_a_lying_page_gives_no_record(
 def asked_about(browser: Browser, verb: str, model: str) -> None:
     if verb == "run":
         browser.run(model, {"x": np.zeros((1, 4), np.float32)})
-    file = ModelFile(model, SessionOptions())
+    file = ModelToRun(model, SessionOptions())
     questions: dict[str, Question[Any]] = {
         "ports": TrialQuestion((file,), Wanted(), (None,)), "load": LoadQuestion(file, Wanted()),
         "memory": MemoryQuestion(file, Wanted()), "steady": SteadyQuestion((file,), Wanted(), Plan(9, 1, 9)),
@@ -220,7 +220,7 @@ JSON = st.recursive(
 @given(JSON)
 @settings(max_examples=40, deadline=None)
 def test_any_json_is_told_in_one_sentence(value: Any) -> None:
-    page, file = answers.page_answers(), ModelFile("m.onnx", SessionOptions())
+    page, file = answers.page_answers(), ModelToRun("m.onnx", SessionOptions())
     checks: list[Callable[[], Any]] = [
         lambda: page.answer(LoadQuestion(file, Wanted()), value, 1),
         lambda: page.answer(MemoryQuestion(file, Wanted()), value, 1),

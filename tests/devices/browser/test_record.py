@@ -22,7 +22,7 @@ from edgefc.errors import DeviceError, ModelError
 from edgefc.export.verifying.measures import nmse
 from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.options import SessionOptions
-from edgefc.runtime.probes.contracts import MemoryQuestion, ModelFile, Plan, SteadyQuestion, TrialQuestion
+from edgefc.runtime.probes.contracts import MemoryQuestion, ModelToRun, Plan, SteadyQuestion, TrialQuestion
 from edgefc.runtime.profiling.record import Record
 from tests.support import onnx_models
 from tests.support.json_schema import assert_valid
@@ -60,7 +60,7 @@ def test_profile_in_a_headless_browser(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_heap_grows_with_the_model(browser: Browser, tmp_path: Path) -> None:
     """64 MiB of weights do not fit into the 16 MiB that it starts with."""
-    model = ModelFile(str(onnx_models.matmul(tmp_path / "m.onnx", 4096, 4096)), SessionOptions())
+    model = ModelToRun(str(onnx_models.matmul(tmp_path / "m.onnx", 4096, 4096)), SessionOptions())
     heap = browser.ask(MemoryQuestion(model, Wanted(1)), about="m").heap
     assert heap is not None
     assert heap.imported.heap_bytes == 16 << 20
@@ -159,7 +159,7 @@ def test_a_browser_that_is_killed(tmp_path: Path, word: str, said: str) -> None:
     made.opened.link.silent_s = 5.0
     assert made.opened._chromium is not None
     keeper = made.opened._chromium._keeper.pid
-    models, wanted = (ModelFile(model, SessionOptions()),), Wanted(1)
+    models, wanted = (ModelToRun(model, SessionOptions()),), Wanted(1)
     made.ask(TrialQuestion(models, wanted, (1,)), about="m")
     victims = [pid for pid in descendants(keeper, word) if pid != keeper]
     assert victims

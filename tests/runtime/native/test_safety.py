@@ -13,8 +13,11 @@ import torch
 
 from edgefc.errors import ModelError
 from edgefc.runtime import Session, native
+from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.native import build
+from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes.child import ask
+from edgefc.runtime.probes.contracts import MemoryQuestion, ModelToRun
 from edgefc.runtime.probes.null_model import null_model
 from edgefc.testing import assert_close, layer_model, run_onnxruntime
 from tests.support import native_models, native_ops
@@ -127,9 +130,10 @@ def test_a_seeded_matrix_is_never_in_memory(distribution: str, library: str, tmp
     held = {}
     for name in ("null", "prp"):
         path = str(tmp_path / f"{name}.onnx")
-        asked = {"model": {"path": path}, "inputs": None, "batch": 1, "preset": "latency", "threads": 1, "native": "on"}
-        found: Any = ask("memory", asked, about=path)
-        held[name] = sum(found["ran"].values()), found["peak_bytes"]
+        question = MemoryQuestion(ModelToRun(path, SessionOptions(native="on")), Wanted(1))
+        found = ask(question, about=path).memory
+        assert found is not None
+        held[name] = found.ran.held_bytes, found.peak_bytes
 
     assert max(b - a for a, b in zip(held["null"], held["prp"], strict=True)) < 4 << 20, held
 

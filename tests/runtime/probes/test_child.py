@@ -15,7 +15,7 @@ from edgefc.errors import ModelError, UsageError
 from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import child, ends
-from edgefc.runtime.probes.contracts import ModelFile, TrialQuestion
+from edgefc.runtime.probes.contracts import ModelToRun, TrialQuestion
 from tests.support import endless
 from tests.support import onnx_models as models
 
@@ -59,7 +59,7 @@ def test_the_import_check_can_fail() -> None:
 
 
 def question(path: Path | str) -> TrialQuestion:
-    return TrialQuestion((ModelFile(str(path), SessionOptions()),), Wanted(), (None,))
+    return TrialQuestion((ModelToRun(str(path), SessionOptions()),), Wanted(), (None,))
 
 
 def test_an_error_in_the_child_is_raised_again(tmp_path: Path) -> None:

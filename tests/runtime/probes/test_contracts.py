@@ -28,7 +28,7 @@ from edgefc.runtime.probes.contracts import (
     Memory,
     MemoryAnswer,
     MemoryQuestion,
-    ModelFile,
+    ModelToRun,
     Output,
     Plan,
     Question,
@@ -50,7 +50,7 @@ from edgefc.runtime.probes.contracts import (
 from edgefc.runtime.probes.plain import Failure, Unfit, encode, read
 from tests.support import onnx_models
 
-MODEL = ModelFile("a \n\udc80 path.onnx", SessionOptions("memory", "off", 2, "float32"))
+MODEL = ModelToRun("a \n\udc80 path.onnx", SessionOptions("memory", "off", 2, "float32"))
 WANTED = Wanted(3, None, {"x": (None, 4)}, {"x": (0, 2**60 + 1), "y": (-0.5, 1.5)})
 STAGE, HELD = Stage(1, 2), Held(1, None)
 BLOCK = Block(samples_ns=(5, 0, 7), runs=4, wall_ns=20, cpu_ns=None)
@@ -211,7 +211,7 @@ def test_a_code_that_nobody_has_is_refused() -> None:
 
 def test_the_class_of_an_error_survives_a_child(tmp_path: Path) -> None:
     path = onnx_models.unknown_operator(tmp_path / "m.onnx")
-    question = TrialQuestion((ModelFile(str(path), SessionOptions()),), Wanted(), (1,))
+    question = TrialQuestion((ModelToRun(str(path), SessionOptions()),), Wanted(), (1,))
 
     with pytest.raises(UnknownOperator, match=r"nor the file defines mine:Nope") as caught:
         child.ask(question, about="m.onnx")

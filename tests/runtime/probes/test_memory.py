@@ -11,7 +11,7 @@ from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import memory
 from edgefc.runtime.probes.child import ask
-from edgefc.runtime.probes.contracts import Memory, MemoryAnswer, MemoryQuestion, ModelFile, Stage
+from edgefc.runtime.probes.contracts import Memory, MemoryAnswer, MemoryQuestion, ModelToRun, Stage
 from edgefc.runtime.probes.null_model import null_model
 from tests.support import onnx_models as models
 
@@ -21,7 +21,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from 
 
 
 def question(path: Path) -> MemoryQuestion:
-    return MemoryQuestion(ModelFile(str(path), SessionOptions()), Wanted(batch=1))
+    return MemoryQuestion(ModelToRun(str(path), SessionOptions()), Wanted(batch=1))
 
 
 def measure(path: Path) -> Memory:

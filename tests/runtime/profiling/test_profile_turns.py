@@ -13,7 +13,7 @@ from edgefc.runtime.probes.contracts import (
     LoadQuestion,
     MemoryAnswer,
     MemoryQuestion,
-    ModelFile,
+    ModelToRun,
     Question,
     SteadyAnswer,
     SteadyQuestion,
@@ -51,7 +51,7 @@ class Recorded:
         self.orders.append("".join(name[0] for name in names))
         return SteadyAnswer(tuple(self.timed(TIMES_NS[name]) for name in names), 1, 10**9, None)
 
-    def fed(self, model: ModelFile, batch: int) -> Tried:
+    def fed(self, model: ModelToRun, batch: int) -> Tried:
         inputs = self.inputs.get(Path(model.path).name, [("x", "float32", [8])])
         return Tried(batch, tuple(Fed(name, dtype, (batch, *shape)) for name, dtype, shape in inputs))
 
