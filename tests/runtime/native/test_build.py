@@ -148,6 +148,15 @@ def test_only_the_arithmetic_takes_the_highest_level(tmp_path: Path) -> None:
         assert unit.flags[0] == ("-O3" if arithmetic else "-O2"), name
 
 
+def test_every_source_is_in_the_sdist() -> None:
+    root = build.HERE.parents[1]
+    patterns = (root / "MANIFEST.in").read_text().removeprefix("include ").split()
+
+    listed = {path for pattern in patterns for path in root.glob(pattern)}
+
+    assert listed == {path for end in ("cc", "h") for path in build.HERE.rglob(f"*.{end}")} >= set(build.sources())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cxx", ["g++", "clang++"])
 def test_no_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cxx: str) -> None:
