@@ -224,12 +224,10 @@ def renamed(old: str, given: T | None, new: str, value: T) -> T:
     """The value of an argument that has a new name: `given` under its old one, with a warning, or `value`."""
     if given is None:
         return value
-    warn_renamed(f"{old}=", f"{new}=", stacklevel=4)
+    warnings.warn(f"{old}= is now called {new}=. The old name goes with the next release.", FutureWarning, stacklevel=3)
     return given
 
 
-def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Warn that a public name has a new one. By default the warning points at the caller of the caller."""
-    warnings.warn(
-        f"{old} is now called {new}. The old name goes with the next release.", FutureWarning, stacklevel=stacklevel
-    )
+def superseded(old: str, new: str, *, stacklevel: int) -> None:
+    """Warn of an old way of asking that has a new one. `stacklevel` is that of the caller to name, as in warnings."""
+    warnings.warn(f"{old} is now {new}. The old form goes with the next release.", FutureWarning, stacklevel=stacklevel)

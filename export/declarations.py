@@ -3,7 +3,7 @@
     edgefc/declarations.json   for what runs without this package, on boards too
                                operators: the axes of their inputs and the rules of their attributes
                                layers: the module of each public name, and what it replaces
-    edgefc/__init__.pyi and edgefc/layers/__init__.pyi   the public names for type checkers
+    edgefc/__init__.pyi        the public names for type checkers
     export/ops/README.md       the table of the operators
 
 Run it after a new operator or layer. A test compares the files with the declarations. Needs torch.
@@ -37,8 +37,7 @@ def files() -> dict[Path, str]:
     layers = public()
     return {
         HERE / "declarations.json": _data(layers, built_in()),
-        HERE / "__init__.pyi": _stub(layers, "__version__"),
-        HERE / "layers/__init__.pyi": _stub(layers),
+        HERE / "__init__.pyi": _stub(layers),
         Path(ops.__path__[0]) / "README.md": _page(built_in().values()),
     }
 
@@ -81,15 +80,14 @@ def _shape(axes: Axes | None) -> str:
     return f" ({', '.join('...' if axis is ... else axis for axis in axes)}{',' * (len(axes) == 1)})"
 
 
-def _stub(layers: Mapping[str, Mapping[str, str]], *texts: str) -> str:
-    """The layers, and names of text."""
-    names = sorted({*layers, *texts})
+def _stub(layers: Mapping[str, Mapping[str, str]]) -> str:
+    names = sorted({*layers, "__version__"})
     imports = sorted(f"from {layer['module']} import {name} as {name}" for name, layer in layers.items())
     return "\n".join([
         "# Written by python -m edgefc.export.declarations.",
         *imports,
         "",
-        *(f"{name}: str" for name in texts),
+        "__version__: str",
         "__all__ = [",
         *(f'    "{name}",' for name in names),
         "]",

@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 from torch import nn
 
-from edgefc.errors import UsageError, shortened, warn_renamed
+from edgefc.errors import UsageError, shortened, superseded
 from edgefc.export import passes
 from edgefc.export.bodies import BodyChoice, check_bodies, choose_bodies
 from edgefc.export.model.state import as_given
@@ -81,7 +81,7 @@ class ExportReport:
         return self._old("prp_reason", "PRPLinear", "reason")
 
     def _old(self, old: str, op: str, field: str) -> str | None:
-        warn_renamed(f"ExportReport.{old}", f"ExportReport.bodies[{op!r}].{field}", stacklevel=4)
+        superseded(f"ExportReport.{old}", f"ExportReport.bodies[{op!r}].{field}", stacklevel=4)
         choice = self.bodies.get(op)
         return None if choice is None else str(getattr(choice, field))
 
@@ -200,7 +200,7 @@ def _asked(bodies: Mapping[str, str] | None, old: Mapping[str, tuple[str, str | 
     asked = dict(bodies or {})
     for op, (argument, body) in old.items():
         if body is not None:
-            warn_renamed(f"export({argument}={body!r})", f"export(bodies={{{op!r}: {body!r}}})", stacklevel=4)
+            superseded(f"export({argument}={body!r})", f"export(bodies={{{op!r}: {body!r}}})", stacklevel=4)
             asked.setdefault(op, body)
     return asked
 

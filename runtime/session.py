@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import onnxruntime as ort
 
-from edgefc.errors import ModelError, UsageError, renamed, shortened, warn_renamed
+from edgefc.errors import ModelError, UsageError, renamed, shortened, superseded
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.attributes import check_attributes
 from edgefc.runtime import failures
@@ -106,7 +106,7 @@ class Session:
     @property
     def native(self) -> str | None:
         """The old name of native_variant, until the next release."""
-        warn_renamed("Session.native", "Session.native_variant")
+        superseded("Session.native", "Session.native_variant", stacklevel=3)
         return self.native_variant
 
     @overload
@@ -145,7 +145,7 @@ class Session:
         if given is None:
             raise UsageError(f"run() was given no feeds. {_CALLS}")
         if outputs is not None:
-            warn_renamed("run(feeds, outputs=names)", "run(names, feeds), which returns a list")
+            superseded("run(feeds, outputs=names)", "run(names, feeds), which returns a list", stacklevel=3)
         names = self._wanted(outputs)
         return dict(zip(names, self.bound(given, names)()))
 

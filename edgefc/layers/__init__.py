@@ -10,23 +10,25 @@
     common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as
 
 README.md describes how to add a layer. A family imports common/ and not another family. Only attention/ and
-tied/attention.py work together. Layers do not import ONNX packages, export/ or runtime/.
-
-The layers have their names here too, as in edgefc: edgefc.layers.CirculantLinear. They are imported on first use.
+tied/attention.py work together. Layers do not import ONNX packages, export/ or runtime/. The layers have their names here as in `edgefc`, which imports
+them on first use.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import edgefc
 
+if TYPE_CHECKING:
+    from edgefc import *  # noqa: F403
+else:
 
-def __getattr__(name: str) -> Any:
-    if name == "__all__":
-        return __dir__()
-    if not name[:1].isupper():
-        raise AttributeError(f"module 'edgefc.layers' has no attribute {name!r}")
-    return getattr(edgefc, name)
+    def __getattr__(name: str) -> Any:
+        """A layer by its name, which `edgefc` has too, or the list of their names."""
+        if name == "__all__":
+            return [each for each in edgefc.__all__ if each[0].isupper()]
+        if name.startswith("_") or name not in __getattr__("__all__"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(edgefc, name)
 
-
-def __dir__() -> list[str]:
-    return [name for name in dir(edgefc) if name[:1].isupper()]
+    def __dir__() -> list[str]:
+        return sorted(__getattr__("__all__"))

@@ -103,9 +103,9 @@ def test_arguments_of_run_that_do_not_fit(tmp_path: Path, arguments: Any, said: 
 def test_old_names_warn(tmp_path: Path) -> None:
     session = Session(models.two_in_two_out(tmp_path / "m.onnx"))
 
-    with pytest.warns(FutureWarning, match=r"run\(feeds, outputs=names\) is now called run\(names, feeds\)") as heard:
+    with pytest.warns(FutureWarning, match=r"run\(feeds, outputs=names\) is now run\(names, feeds\)") as heard:
         assert list(session.run(FEEDS, outputs=["flipped"])) == ["flipped"]
-    with pytest.warns(FutureWarning, match=r"Session\.native is now called Session\.native_variant\.") as heard_too:
+    with pytest.warns(FutureWarning, match=r"Session\.native is now Session\.native_variant\.") as heard_too:
         assert session.native == session.native_variant
     assert {each.filename for each in (*heard, *heard_too)} == {__file__}
 
