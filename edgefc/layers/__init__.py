@@ -10,8 +10,8 @@
     common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as
 
 README.md describes how to add a layer. A family imports common/ and not another family. Only attention/ and
-tied/attention.py work together. Layers do not import ONNX packages, export/ or runtime/. The layers have their names here as in `edgefc`, which imports
-them on first use.
+tied/attention.py work together. Layers do not import ONNX packages, export/ or runtime/. The layers have their names
+here as in `edgefc`, which imports them on first use.
 """
 
 from typing import TYPE_CHECKING, Any
