@@ -40,7 +40,7 @@ def test_one_command_leaves_everything_and_the_last_line_works(
     assert [arm.name for arm in results.arms] == ["dense", "circulant", "prp"]
     assert [model.name for model in record.models] == [f"{file.name}.onnx" for file in run.FILES]
     assert [(cell.batch, cell.threads) for cell in record.cells] == [(1, 1)] * 4 + [(64, 1)] * 4
-    assert {cell.native for cell in record.cells} == {None}
+    assert {cell.native_variant for cell in record.cells} == {None}
     assert all(model.file_bytes == (folder / model.name).stat().st_size for model in record.models)
     costs = (folder / "costs.md").read_text()
     assert all(f"- {model.name} against dense.onnx: " in costs for model in record.models[1:])
