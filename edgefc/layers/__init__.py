@@ -1,4 +1,4 @@
-"""The structured layers: one folder per family, and common/ for what several families use. Needs torch.
+"""The structured layers. Each family has a folder, and common/ holds the code that several families use. Needs torch.
 
     circulant/   linear, conv, lstm: blocks of circulant matrices behind seeded sign flips
     prp/         linear, conv, embedding: a random matrix from a seed, scaled on both sides
@@ -6,8 +6,8 @@
     bilinear/    linear, conv, embedding, lstm: Kronecker products
     tied/        ffn, bottleneck, attention: one matrix used as W and as its transpose
     attention/   multi-head attention whose projections are structured layers
-    common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as
+    common/      seeds, input checks, state dicts, LSTM recurrence, the ONNX node that a layer is exported as
 
-A family imports common/ and not another family. Only attention/ and tied/attention.py work together.
+A family imports common/ and no other family. The one exception: tied/attention.py imports attention/.
 Layers do not import ONNX packages, export/ or runtime/.
 """

@@ -1,1 +1,4 @@
-"""Bilinear layers: linear, conv, embedding and lstm. kronecker.py has their products, factors.py their sizes."""
+"""Bilinear layers: linear.py, conv.py, embedding.py and lstm.py.
+
+kronecker.py applies and fits sums of Kronecker products. factors.py chooses the sizes of the factors.
+"""

@@ -1,1 +1,1 @@
-"""Circulant layers: linear.py, conv.py and lstm.py on the block-circulant matrices of blocks.py."""
+"""Circulant layers: linear.py, conv.py and lstm.py. All use the block-circulant matrices of blocks.py."""

@@ -1,1 +1,4 @@
-"""EUGen layers: linear.py. projections.py makes the random features, start.py and fit.py the weight behind them."""
+"""EUGen layers: linear.py.
+
+projections.py computes the random features, start.py initialises the weight after them, and fit.py fits it to data.
+"""

@@ -1,1 +1,4 @@
-"""PRP layers: linear.py, conv.py and embedding.py. matrices.py has the kinds of fixed matrices, scales.py the fits."""
+"""PRP layers: linear.py, conv.py and embedding.py.
+
+matrices.py has the kinds of fixed random matrices, hadamard.py the fast transform, and scales.py the fits.
+"""

@@ -1,1 +1,1 @@
-"""Layers that use one matrix as W and as its transpose: ffn.py, bottleneck.py and attention.py."""
+"""Layers that use one matrix both as W and as W^T: ffn.py, bottleneck.py and attention.py."""

@@ -74,7 +74,7 @@ def test_conv1d_of_transformers() -> None:
 
 @every_way
 def test_others_of_that_name_are_refused(make: Callable[[Any], Any]) -> None:
-    with pytest.raises(UsageError, match=r"was given a Conv1D\. Give the trained layer itself\.$"):
+    with pytest.raises(UsageError, match=r"got Conv1D\. Pass the trained layer itself\.$"):
         make(Conv1D(7, 6))
 
 
@@ -114,10 +114,10 @@ def patched() -> nn.Linear:
 
 
 REFUSED = {
-    "own forward": (Lora(6, 7), "with a forward of its own. Merge it into a torch.nn.Linear first."),
-    "patched": (patched(), "with a forward of its own. Merge it into a torch.nn.Linear first."),
-    "meta": (nn.Linear(6, 7, device="meta"), "on the meta device, which holds no numbers. Load its weights first."),
-    "lazy": (nn.LazyLinear(7), "without a weight. Run it once, so that torch makes one."),
+    "own forward": (Lora(6, 7), "with an overridden forward. Merge it into a torch.nn.Linear first."),
+    "patched": (patched(), "with an overridden forward. Merge it into a torch.nn.Linear first."),
+    "meta": (nn.Linear(6, 7, device="meta"), "on the meta device, which stores no values. Load its weights first."),
+    "lazy": (nn.LazyLinear(7), "without a weight. Run it once, so that torch creates the weight."),
 }
 
 
