@@ -13,7 +13,7 @@ from edgefc.export import export, verify
 
 @pytest.mark.parametrize("layer", [edgefc.CirculantLinear(8, 8), edgefc.PRPLinear(8, 8)])
 def test_whole_numbers_are_refused_and_not_truncated(layer) -> None:
-    with pytest.raises(UsageError, match=r"takes floating-point inputs .*x\.float\(\)"):
+    with pytest.raises(UsageError, match=r"expects floating-point inputs .*x\.float\(\)"):
         layer(torch.arange(8))
 
 
@@ -172,4 +172,4 @@ def test_an_error_over_the_bound_that_passes_is_explained(tmp_path) -> None:
 
     x = torch.randn(4, 8)
     export(Tiny(1e-42), x, tmp_path / "m.onnx", verify=False)
-    assert "over it by no more than rounding" in verify(tmp_path / "m.onnx", Tiny(-1e-42), x).sentence()
+    assert "exceeded by no more than rounding" in verify(tmp_path / "m.onnx", Tiny(-1e-42), x).sentence()

@@ -1,4 +1,4 @@
-"""Which structured layers fit in the place of a dense weight, by the operator that computes with it."""
+"""Finds the structured layers that can replace a dense weight, by the operator that uses it."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,7 +12,7 @@ EMBEDDING: Layers = ("PRPEmbedding", "BilinearEmbedding")
 LSTM: Layers = ("CirculantLSTM", "BilinearLSTM")
 ATTENTION: Layers = ("StructuredAttention", "TiedAttention")
 PAIR = "TiedFFN"
-"""Stands in for two linear layers, the second of which has the sizes of the first the other way round."""
+"""Replaces two linear layers, where the second has the sizes of the first in reverse."""
 
 _FITS: dict[str, Layers] = {
     **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat",
@@ -24,18 +24,18 @@ _FITS: dict[str, Layers] = {
 
 
 def fits(node: NodeProto, shape: Sequence[int], pairs: Collection[tuple[int, ...]]) -> Layers:
-    """The layers that fit in the place of a weight of this shape; `pairs` are the shapes of the model's linear weights.
+    """Returns the layers that can replace a weight of this shape. `pairs` are the shapes of all linear weights.
 
-    None for vectors, and for convolutions that are grouped or not over images.
+    Returns none for vectors, for convolutions with groups, and for convolutions that are not 2-D.
     """
-    found: Layers = _FITS.get(node.op_type, ())
+    layers: Layers = _FITS.get(node.op_type, ())
     if len(shape) < 2 or min(shape[:2]) < 2:
         return ()
-    if found is CONVOLUTION and (len(shape) != 4 or _groups(node) != 1):
+    if layers is CONVOLUTION and (len(shape) != 4 or _groups(node) != 1):
         return ()
-    if found is LINEAR and is_pair(shape) and tuple(reversed(shape)) in pairs:
-        return (*found, PAIR)
-    return found
+    if layers is LINEAR and is_pair(shape) and tuple(reversed(shape)) in pairs:
+        return (*layers, PAIR)
+    return layers
 
 
 def is_linear(node: NodeProto) -> bool:

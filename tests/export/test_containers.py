@@ -160,10 +160,10 @@ def test_output_names(tmp_path: Path) -> None:
     assert ports(path) == (["x"], ["plain", "twice"])
     assert verify(path, model, X).holds and report.verified is not None
     for given, said in (
-        (["a"], "output_names has 'a' for 2 outputs: output_0, output_1. Give one name for each, all different"),
+        (["a"], "output_names has 'a' for 2 outputs: output_0, output_1. Give one name for each output, all different"),
         (["x", "a"], "output_names has 'x', 'a' for 2 outputs: output_0, output_1. Give one name for each"),
         (["a", "a"], "output_names has 'a', 'a' for 2 outputs"),
-        ("ab", "output_names is 'ab'. Give a list of names."),
+        ("ab", "output_names must be a list of names, got 'ab'."),
         (["a" * 999, "a" * 999], " ... for 2 outputs"),
     ):
         with pytest.raises(UsageError, match=re.escape(said)):

@@ -143,7 +143,7 @@ def test_a_cache_is_left_out_and_told(tmp_path: Path) -> None:
     report = export(gpt2(), tokens(2, 5), tmp_path / "m.onnx", verify=False)
 
     assert [info.name for info in report.outputs] == ["logits"]
-    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache: the file is without it.")
+    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache, which the file does not contain.")
 
 
 @pytest.mark.slow
@@ -265,7 +265,7 @@ def test_a_cache_is_offered_only_where_it_can_be_exported() -> None:
     both = transformers.EncoderDecoderCache(growing, transformers.DynamicCache())
 
     assert why_no_tensors({"logits": torch.ones(1), "past_key_values": growing}) is None
-    assert why_no_tensors((torch.ones(1), both)) == "its EncoderDecoderCache does not become tensors"
+    assert why_no_tensors((torch.ones(1), both)) == "its EncoderDecoderCache cannot be converted to tensors"
 
 
 @pytest.mark.slow

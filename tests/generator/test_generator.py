@@ -203,7 +203,7 @@ def test_golden_hashes(case: dict[str, Any]) -> None:
 
 def test_readme_code_is_the_generator() -> None:
     """The README's listing, run as it stands, reproduces golden.json."""
-    (listing,) = re.findall(r"```python\n(.*?)```", section("The whole of it"), re.DOTALL)
+    (listing,) = re.findall(r"```python\n(.*?)```", section("The algorithm"), re.DOTALL)
     scope: dict[str, Any] = {}
     exec(listing, scope)
     for case in GOLDEN["words"]:
@@ -447,8 +447,8 @@ MAKES = pytest.mark.parametrize("make", [generator.matrix, torch_matrix], ids=["
 )
 @MAKES
 def test_a_bad_seed_is_one_sentence(make: Any, seed: Any, size: tuple[int, int]) -> None:
-    """Also where no word would be made."""
-    message = rf"^seed={re.escape(repr(seed))} is not an integer from 0 to 2\*\*64 - 1\. Choose one that is\.$"
+    """Also if the matrix is empty."""
+    message = rf"^seed must be an integer from 0 to 2\*\*64 - 1, got {re.escape(repr(seed))}\.$"
     with pytest.raises(UsageError, match=message):
         make(seed, *size, "gaussian")
 

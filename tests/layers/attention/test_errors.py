@@ -90,8 +90,8 @@ def test_tensors_that_do_not_fit_are_named(shapes: list[tuple[int, ...]], told: 
 @pytest.mark.parametrize(
     ("masks", "error", "told"),
     [
-        ({"key_padding_mask": torch.zeros(2, 4)}, ShapeError, "a key_padding_mask of (2, 5) here, got (2, 4)"),
-        ({"attn_mask": torch.zeros(5, 4)}, ShapeError, "attn_mask of (4, 5) or (6, 4, 5) here, got (5, 4)"),
+        ({"key_padding_mask": torch.zeros(2, 4)}, ShapeError, "a key_padding_mask of shape (2, 5) here, got (2, 4)"),
+        ({"attn_mask": torch.zeros(5, 4)}, ShapeError, "attn_mask of shape (4, 5) or (6, 4, 5) here, got (5, 4)"),
         ({"attn_mask": CAUSAL.long()}, UsageError, "a bool or floating-point attn_mask, got torch.int64."),
         ({"is_causal": True}, UsageError, "is_causal=True only as a hint about attn_mask. Pass attn_mask as well."),
     ],

@@ -373,7 +373,8 @@ def test_multiply_adds_are_those_of_the_projections() -> None:
     layer = make(embed=12, kdim=7, vdim=5)
     assert layer.multiply_adds() == sum(projection.multiply_adds() for projection in layer.projections())
     plain = StructuredAttention(4, 2, lambda n, m, bias, seed: nn.Linear(n, m, bias))
-    with pytest.raises(UsageError, match=re.escape("cannot count q_proj: a Linear has no multiply_adds().")):
+    said = "cannot count the multiply-adds of q_proj: Linear has no multiply_adds()."
+    with pytest.raises(UsageError, match=re.escape(said)):
         plain.multiply_adds()
 
 

@@ -223,7 +223,8 @@ def test_from_bottlenecks_returns_tied_ones_as_they_were() -> None:
 
 def test_blocks_that_cannot_share_are_refused() -> None:
     said = (
-        "TiedBottleneck cannot share one matrix among convolutions of [(4, 8, 1, 1), (4, 4, 3, 3), (8, 4, 1, 1)] with"
+        "TiedBottleneck cannot share one matrix among convolutions of shapes "
+        "[(4, 8, 1, 1), (4, 4, 3, 3), (8, 4, 1, 1)] with strides [(1, 1)]"
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedBottleneck.from_bottlenecks(Bottleneck(6, 4), Bottleneck(8, 4))
