@@ -50,12 +50,12 @@ class Axis:
     """One dynamic axis.
 
     name       the name of its size, such as "batch" or "past + tokens", or None
-    asked      whether the caller requested it. An axis that is dynamic only by default is fixed if the model needs that
+    requested  whether the caller requested it. An axis that is dynamic only by default is fixed if the model needs it
     low, high  the smallest and largest size that the caller requires
     """
 
     name: str | None
-    asked: bool = False
+    requested: bool = False
     low: int | None = None
     high: int | None = None
 
@@ -75,7 +75,7 @@ def default_plan(names: Sequence[str], tensors: Sequence[Tensor]) -> Plan:
     plan: list[dict[int, Axis]] = []
     first: dict[str, int] = {}
     for name, tensor in zip(names, tensors, strict=True):
-        axes = {0: Axis(BATCH, asked=True)} if tensor.ndim else {}
+        axes = {0: Axis(BATCH, requested=True)} if tensor.ndim else {}
         known = _known(name)
         if known is not None and tensor.ndim == _RANKS.get(known, 2):
             prefix = name.removesuffix(known)

@@ -48,11 +48,11 @@ class CachedAdapter(Adapter):
         """Returns the plan in which batch, new tokens and past are dynamic."""
         plan: list[Mapping[int, Axis]] = []
         for name, tensor in zip(self.inputs.names[: self._plain], self.inputs.tensors, strict=False):
-            axes = {0: Axis(BATCH, asked=True)} if tensor.ndim else {}
+            axes = {0: Axis(BATCH, requested=True)} if tensor.ndim else {}
             if tensor.ndim > 1:
-                axes[1] = Axis(ALL_TOKENS if name == _MASK else TOKENS, asked=True)
+                axes[1] = Axis(ALL_TOKENS if name == _MASK else TOKENS, requested=True)
             plan.append(axes)
-        past = {0: Axis(BATCH, asked=True), 2: Axis(PAST, asked=True, low=0)}
+        past = {0: Axis(BATCH, requested=True), 2: Axis(PAST, requested=True, low=0)}
         return (*plan, *[past] * (len(self.inputs.names) - self._plain))
 
 

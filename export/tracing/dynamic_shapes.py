@@ -143,7 +143,7 @@ def _axis(name: str, axis: int, tensor: Tensor, given: Any) -> Axis | None:
     if given is None or given == Dim.STATIC:
         return None
     if isinstance(given, str) and given.isidentifier():
-        return Axis(given, asked=True)
+        return Axis(given, requested=True)
     if isinstance(given, int) and not isinstance(given, bool):
         if given != tensor.shape[axis]:
             raise UsageError(
@@ -152,9 +152,9 @@ def _axis(name: str, axis: int, tensor: Tensor, given: Any) -> Axis | None:
             )
         return None
     if isinstance(given, Dim):
-        return Axis(given.__name__, asked=True, low=given.min or None, high=_bound(given.max))  # 0 is the default
+        return Axis(given.__name__, requested=True, low=given.min or None, high=_bound(given.max))  # 0 is the default
     if isinstance(given, type(Dim.AUTO)):
-        return Axis(None, asked=given.type == Dim.DYNAMIC.type, low=given.min, high=_bound(given.max))
+        return Axis(None, requested=given.type == Dim.DYNAMIC.type, low=given.min, high=_bound(given.max))
     raise UsageError(f"dynamic_shapes has {given!r} for axis {axis} of {name!r}. {_FORM}.")
 
 

@@ -113,15 +113,15 @@ def _bounds(
         raise _one_size(model, names[index], axis, name, f"the graph is correct only if {error}") from None
 
 
-def _within(label: str, axis: int, asked: Axis, low: int, high: int | None) -> Axis:
-    below = asked.low is not None and low > max(asked.low, 2)
-    above = asked.high is not None and high is not None and high < asked.high
+def _within(label: str, axis: int, requested: Axis, low: int, high: int | None) -> Axis:
+    below = requested.low is not None and low > max(requested.low, 2)
+    above = requested.high is not None and high is not None and high < requested.high
     if below or above:
         raise ExportError(
-            f"axis {axis} of {label} should accept sizes from {asked.low or 0} to {asked.high or 'any'}, but the graph "
-            f"is correct only from {low} to {high or 'any'}. Use a Dim with these bounds."
+            f"axis {axis} of {label} should accept sizes from {requested.low or 0} to {requested.high or 'any'}, "
+            f"but the graph is correct only from {low} to {high or 'any'}. Use a Dim with these bounds."
         )
-    return replace(asked, low=low if low > 2 else asked.low, high=high)
+    return replace(requested, low=low if low > 2 else requested.low, high=high)
 
 
 def rename(model: ir.Model, plan: Plan) -> None:

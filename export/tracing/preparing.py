@@ -167,7 +167,7 @@ def _possible(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, in
         if failure is None:
             continue
         text = f"{type(adapter.model).__name__} cannot run with {name} = {size + 1} instead of {size}: {failure}"
-        if any(each.asked for open_axes in plan for each in open_axes.values() if each.name == name):
+        if any(each.requested for open_axes in plan for each in open_axes.values() if each.name == name):
             hint = FIX_BATCH if name == axes.BATCH else "Omit this axis from dynamic_shapes (--dynamic)."
             raise ExportError(f"{text}. {hint}")
         notes.append(f"{text}, so this axis is fixed")

@@ -54,7 +54,7 @@ def trace(prepared: Prepared, given: Given, *, opset: int) -> Traced:
         try:
             traced = _trace(prepared, given, plan, opset)
         except Specialised as error:
-            default = {each.name for open_axes in plan for each in open_axes.values() if not each.asked}
+            default = {each.name for open_axes in plan for each in open_axes.values() if not each.requested}
             if not default:
                 raise ExportError(str(error)) from error
             fixed = {error.size} & default or default

@@ -58,7 +58,7 @@ class Seeded(nn.Module):
         if tensor.is_meta:
             return self._first_seed
         if is_stand_in(tensor):
-            original = self._reading.behind_stand_in()
+            original = self._reading.original_seed()
             return self._first_seed if original is None else original
         seed = self._reading.of(tensor)
         if seed != self._known_seed:

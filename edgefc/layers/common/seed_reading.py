@@ -55,7 +55,7 @@ class Reading:
         self._tensor, self._mark, self._value = weakref.ref(tensor), mark, value
         return value
 
-    def behind_stand_in(self) -> int | None:
+    def original_seed(self) -> int | None:
         """Returns the seed in the tensor that a tracer replaced, or None if the layer was built within a tracer.
 
         Raises:
