@@ -36,7 +36,7 @@ class Session:
     Attributes:
         inputs, outputs   TensorInfo: name, dtype, shape
         settings          the options that the preset and the thread count set, by onnxruntime's names
-        native            the variant of the native kernels that was loaded ("avx512", ...), None for the bodies alone
+        native            the loaded variant of the native kernels ("avx512", ...), or None for the portable bodies
 
     With native="auto" the native kernels are loaded if they are installed and support the types of the model. For each
     operator, onnxruntime uses either the kernel library or the file, for all nodes. Therefore one float64 layer makes

@@ -14,7 +14,7 @@ from edgefc.errors import UsageError, first_line
 
 Array = npt.NDArray[Any]
 
-# onnxruntime's type names for tensors that numpy can hold.
+# Names of onnxruntime's tensor types, and the numpy dtypes for them.
 _DTYPES = {
     "float16": "float16", "float": "float32", "double": "float64", "bool": "bool", "string": "str",
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},

@@ -109,7 +109,7 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
             plain_weights(adapter.model), quiet(), without_autocast_regions(),
             gathered_experts(adapter.model) as routing, _one_capture() as captured,
         ):  # fmt: skip
-            program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
+            program = torch.onnx.export(  # the last argument is the dict of keyword arguments
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
             )  # fmt: skip

@@ -46,10 +46,10 @@ _SUMS = {
     "upsample_linear1d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
     "linalg_inv_ex", "linalg_solve_ex", "_linalg_solve_ex", "linalg_lu_factor_ex",
 }  # fmt: skip
-"""Operations that add products: their first operand is changed too, which is what errors of partial sums amount to."""
+"""Operators that sum products. Their first operand is changed as well, to model the errors of partial sums."""
 
 _SECOND = {"addmm", "baddbmm", "addbmm", "addmv"}
-"""Those whose first argument is the addend."""
+"""Operators whose first argument is the addend."""
 
 _FUNCTIONS = {
     "sigmoid", "tanh", "erf", "erfc", "erfinv", "expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",

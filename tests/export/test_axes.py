@@ -100,12 +100,12 @@ def assert_same(path: Path, model: nn.Module, feeds: Mapping[str, Tensor]) -> No
     """onnxruntime on the file against torch in float64, by the names of the outputs."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(None, {k: v.numpy() for k, v in feeds.items()}), strict=True))
+    result = dict(zip(names, session.run(None, {k: v.numpy() for k, v in feeds.items()}), strict=True))
     with torch.no_grad():
         told = model.eval()(**feeds)
     expected = {names[0]: told} if isinstance(told, Tensor) else told
-    assert found.keys() == expected.keys()
-    for name, array in found.items():
+    assert result.keys() == expected.keys()
+    for name, array in result.items():
         wanted = expected[name].double().numpy()
         assert array.shape == wanted.shape
         assert np.square(array - wanted).sum() <= NMSE * np.square(wanted).sum()
@@ -263,7 +263,7 @@ def test_scalars_have_no_axis_to_open(tmp_path: Path) -> None:
 def test_names_of_axes_that_are_open_by_default(sizes: Mapping[str, int], wanted: list[str]) -> None:
     plan = axes.default_plan(list(sizes), [torch.zeros(2, size, dtype=torch.int64) for size in sizes.values()])
 
-    assert [found[1].name for found in plan] == wanted
+    assert [axes[1].name for axes in plan] == wanted
 
 
 class Translator(nn.Module):
@@ -289,10 +289,10 @@ def test_an_encoder_and_a_decoder_have_lengths_of_their_own(tmp_path: Path) -> N
     for rows, length, other in ((1, 1, 3), (3, 4, 20)):
         sizes = {"input_ids": length, "decoder_input_ids": other}
         feeds = {name: torch.randint(50, (rows, size)) for name, size in sizes.items()}
-        (found,) = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})
+        (result,) = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})
         with torch.no_grad():
             wanted = model(**feeds).double().numpy()
-        assert np.square(found - wanted).sum() < NMSE * np.square(wanted).sum()
+        assert np.square(result - wanted).sum() < NMSE * np.square(wanted).sum()
 
 
 def test_values_of_sizes() -> None:
@@ -316,9 +316,9 @@ def test_a_row_that_attends_to_nothing_is_zero(tmp_path: Path) -> None:
     export(Masked(), (x, mask), tmp_path / "m.onnx", verify=False)
 
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    found = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})[0]
-    assert not found[0, :, 1].any()
-    np.testing.assert_allclose(found, Masked()(x, mask), rtol=1e-4, atol=1e-6)
+    result = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})[0]
+    assert not result[0, :, 1].any()
+    np.testing.assert_allclose(result, Masked()(x, mask), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -340,13 +340,13 @@ def test_bounds_by_guards(guards: list[str], expected: Any) -> None:
     """Around a size of 8; what cannot be evaluated is taken to hold nowhere else."""
     texts = [guard.replace("SIZE", "L['tensors'][0].size()[1]") for guard in guards]
     plan: axes.Plan = ({0: axes.Axis("batch"), 1: axes.Axis("steps")},)
-    found = Guards(texts, ["x"], plan, [(2, 8, 3)])
+    guards = Guards(texts, ["x"], plan, [(2, 8, 3)])
 
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=re.escape(expected)):
-            found.bounds("steps", {"batch": 2, "steps": 8})
+            guards.bounds("steps", {"batch": 2, "steps": 8})
     else:
-        assert found.bounds("steps", {"batch": 2, "steps": 8}) == expected
+        assert guards.bounds("steps", {"batch": 2, "steps": 8}) == expected
 
 
 class Difference(nn.Module):

@@ -108,8 +108,8 @@ def test_containers_of_inputs(tmp_path: Path, batch: Any, dynamic_batch: bool) -
     assert report.verified is not None and report.verified.holds
     assert ports(path) == (["batch_x", "batch_mask"], ["output"])
     x = torch.randn(3 if dynamic_batch else 2, 8)
-    (found,) = run(path, batch_x=x, batch_mask=torch.full((len(x), 1), 2.0))
-    np.testing.assert_allclose(found, (x.double() @ model.layer.dense().double().T).numpy() * 2, rtol=1e-4, atol=1e-5)
+    (result,) = run(path, batch_x=x, batch_mask=torch.full((len(x), 1), 2.0))
+    np.testing.assert_allclose(result, (x.double() @ model.layer.dense().double().T).numpy() * 2, rtol=1e-4, atol=1e-5)
     assert verify(path, model, (batch,)).holds
 
 

@@ -40,22 +40,22 @@ VALUES = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) % 5 - 2.0
 @pytest.fixture(scope="module")
 def sessions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
     """For each dtype a model that turns its input of (ROWS, COLUMNS) upside down: a wrong layout shows."""
-    folder, found = tmp_path_factory.mktemp("models"), {}
+    folder, result = tmp_path_factory.mktemp("models"), {}
     for dtype in (*DTYPES, "str"):
         kind = TensorProto.STRING if dtype == "str" else helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         node = helper.make_node("Transpose", ["x"], ["y"])
         ports = {"x": (kind, [ROWS, COLUMNS])}, {"y": (kind, [COLUMNS, ROWS])}
-        found[dtype] = Session(onnx_models.write(folder / f"{dtype}.onnx", [node], *ports, {}))
-    return found
+        result[dtype] = Session(onnx_models.write(folder / f"{dtype}.onnx", [node], *ports, {}))
+    return result
 
 
 def values(dtype: str) -> NDArray[Any]:
     """Of the dtype, with -2 to 2 where there are signs; halves and NaN where there are fractions."""
-    found: NDArray[Any] = np.abs(VALUES) if dtype.startswith("u") else VALUES.copy()
+    result: NDArray[Any] = np.abs(VALUES) if dtype.startswith("u") else VALUES.copy()
     if dtype.startswith("float"):
-        found = found / 2
-        found[0, 0] = np.nan
-    return found.astype(dtype)
+        result = result / 2
+        result[0, 0] = np.nan
+    return result.astype(dtype)
 
 
 LAYOUTS = {

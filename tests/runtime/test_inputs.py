@@ -162,9 +162,9 @@ def test_whole_numbers_of_a_range_include_its_ends(dtype: str, low: int, high: i
     value = feeds_for(
         [TensorInfo("attention_mask", dtype, ("n", 5000))], Wanted(2, ranges={"attention_mask": (low, high)})
     )
-    found = value[0]["attention_mask"]
+    result = value[0]["attention_mask"]
 
-    assert (int(found.min()), int(found.max())) == (low, high) and found.dtype == dtype
+    assert (int(result.min()), int(result.max())) == (low, high) and result.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -27,7 +27,7 @@ _FACTORS = ("left", "right", "left_recurrent", "right_recurrent")
 
 
 class BilinearLSTM(_LSTM):
-    """torch.nn.LSTM with the two matrices of every gate as sums of `terms` Kronecker products.
+    """torch.nn.LSTM in which both matrices of every gate are sums of `terms` Kronecker products.
 
     For n = h = 256 = 16 x 16 and one term, a layer stores 4 (d1 u1 + d2 u2 + u1^2 + u2^2 + h) = 5,120 parameters and
     needs 65,536 multiply-adds per step; torch.nn.LSTM stores 526,336 and needs 524,288. factors.py splits the sizes by

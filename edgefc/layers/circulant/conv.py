@@ -152,7 +152,7 @@ class CirculantConv2d(Seeded):
         return self
 
     def _spectral(self, x: Tensor) -> Tensor:
-        """One complex convolution per frequency, from q channels to p."""
+        """Computes one complex convolution from q to p channels for each frequency."""
         p, q, b, *_ = self.kernel.shape
         u = x.to(fft_dtype(x.dtype))
         u = self._padded(u * self._signs(u), q * b - self.in_channels)

@@ -32,7 +32,7 @@ from edgefc.layers.common.seed_reading import drawn
 
 
 class CirculantLSTM(_LSTM):
-    """torch.nn.LSTM with the two matrices of every gate as blocks of b x b circulants.
+    """torch.nn.LSTM in which both matrices of every gate consist of b x b circulant blocks.
 
     block=None is b = h, one circulant for each square of h x h. For n = h = 256 a layer stores 3,072 parameters, with
     block=16 it stores 33,792, and torch.nn.LSTM stores 526,336. In ONNX, block lengths b with divisors near sqrt(b) are
@@ -90,7 +90,7 @@ class CirculantLSTM(_LSTM):
 
     @property
     def seed(self) -> int:
-        """The seed of the first layer."""
+        """The seed of the signs of the first layer."""
         seed: int = self.layers[0].seed
         return seed
 

@@ -163,7 +163,7 @@ class Seeded(nn.Module):
         if rounded or damaged:
             raise UsageError(
                 f"{SEED} and {CONFIGURATION} of a {name} were averaged or rounded: the seed {known} became {seed}. "
-                "Average the parameters only and copy the buffers, as AveragedModel(use_buffers=False) does."
+                "Average only the parameters and copy the buffers, as AveragedModel(use_buffers=False) does."
             )
 
     def _keep_seed(self, where: str) -> None:

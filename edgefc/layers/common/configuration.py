@@ -56,7 +56,7 @@ def check(where: str, own: Configuration, stored: Any) -> None:
     ]
     settings = ", ".join(f"{name}={loaded[name]!r}" for name in names if name in loaded)
     raise UsageError(
-        f"the checkpoint does not fit {where}: {'; '.join(differences)}. "
+        f"the checkpoint does not match {where}: {'; '.join(differences)}. "
         f"Build the layer with {settings or 'the settings of the checkpoint'}, or load another checkpoint."
     )
 

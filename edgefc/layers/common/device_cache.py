@@ -16,15 +16,15 @@ class DeviceCache:
 
         If the seed is a tensor, it comes from a tracer (Seeded.traceable_seed), and the result is not cached.
         """
-        wanted, kept = (seed, like.dtype, like.device), self._held
+        key, kept = (seed, like.dtype, like.device), self._held
         if isinstance(seed, Tensor):
             return make()
-        if kept is not None and kept[0] == wanted:
+        if kept is not None and kept[0] == key:
             return kept[1]
         with torch.inference_mode(False), torch.no_grad():  # training may use the cached tensors later
             made = make()
         if all(type(tensor) is Tensor for tensor in made):  # later calls cannot use a tracer's fake tensors
-            self._held = wanted, made
+            self._held = key, made
         return made
 
     def __getstate__(self) -> dict[str, object]:

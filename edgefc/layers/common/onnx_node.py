@@ -87,7 +87,7 @@ def check_floating(layer: nn.Module, x: Tensor) -> None:
         UsageError: another type or dtype.
     """
     check_tensor(layer, x)
-    if x.is_nested:  # nn.TransformerEncoder makes them for the fused kernels of its layers
+    if x.is_nested:  # nn.TransformerEncoder creates them for the fused kernels of its layers
         raise UsageError(
             f"{type(layer).__name__} does not accept nested tensors. nn.TransformerEncoder creates nested tensors from "
             "padded batches in eval mode: build it with enable_nested_tensor=False, or set "
@@ -188,7 +188,7 @@ def check_share(name: str, dropout: float) -> float:
     """Returns the dropout probability as a float from 0 to 1.
 
     Raises:
-        UsageError: anything else.
+        UsageError: any other value.
     """
     if isinstance(dropout, int | float) and not isinstance(dropout, bool) and 0 <= dropout <= 1:
         return float(dropout)

@@ -66,9 +66,9 @@ def trained_linear(layer: type[nn.Module], given: nn.Module) -> TrainedLinear:
         raise UsageError(f"{problem} on the meta device, which stores no values. Load its weights first.")
     if not weight.is_floating_point():
         raise UsageError(f"{problem} with a weight of {weight.dtype}. Convert it to floating point first.")
-    turned = weight if kind is nn.Linear else weight.T
+    oriented = weight if kind is nn.Linear else weight.T
     return TrainedLinear(
-        weight=turned.detach(),
+        weight=oriented.detach(),
         bias=None if bias is None else bias.detach(),
         weight_takes_gradients=weight.requires_grad,
         bias_takes_gradients=bias is not None and bias.requires_grad,

@@ -157,7 +157,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x, weight)
-        kernel = weight[..., None]  # (w, C, 1, 1), which conv_transpose2d reads as inputs, outputs
+        kernel = weight[..., None]  # (w, C, 1, 1); conv_transpose2d reads the axes as (inputs, outputs)
         inner = nn.functional.relu(self.norm_in(nn.functional.conv2d(x, kernel)))
         inner = nn.functional.relu(self.norm_out(self.conv(inner)))
         return nn.functional.conv_transpose2d(inner, kernel) + x
@@ -184,7 +184,7 @@ class _Block(nn.Module):
 
 
 class _Residual(nn.Sequential):
-    """x and what the modules make of it."""
+    """Adds the input x to the result of the modules."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x

@@ -127,8 +127,8 @@ def _kernels(path: Path, level: str, size: int) -> list[tuple[list[Any], list[st
     options.optimized_model_filepath = str(path.with_suffix(".optimised.onnx"))
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     values = ir.load(path.with_suffix(".optimised.onnx")).graph.initializers.values()
-    found = [value for value in values if value.const_value is not None and value.const_value.size == size]
-    return [(list(value.shape or ()), [node.op_type for node, _ in value.uses()]) for value in found]
+    matches = [value for value in values if value.const_value is not None and value.const_value.size == size]
+    return [(list(value.shape or ()), [node.op_type for node, _ in value.uses()]) for value in matches]
 
 
 # ---- operators

@@ -223,7 +223,7 @@ def test_convolutions_compare_their_windows(family: Any) -> None:
 def test_sizes_that_the_shapes_do_not_show() -> None:
     """Without a bias one block of 8 serves 7 outputs and 8; the weight of an EUGen layer does not show its inputs."""
     layer, other = (edgefc.CirculantLinear(8, m, False) for m in (7, 8))
-    with pytest.raises(UsageError, match=r"^the checkpoint does not fit CirculantLinear: out_features is 7 in "):
+    with pytest.raises(UsageError, match=r"^the checkpoint does not match CirculantLinear: out_features is 7 in "):
         layer.load_state_dict(other.state_dict())
     with pytest.raises(UsageError, match="in_features is 9 in the layer and 8 in the checkpoint"):
         edgefc.EUGenLinear(9, 6).load_state_dict(edgefc.EUGenLinear(8, 6).state_dict())
@@ -231,7 +231,7 @@ def test_sizes_that_the_shapes_do_not_show() -> None:
 
 def test_another_layer() -> None:
     said = "layer is 'PRPEmbedding' in the layer and 'PRPLinear' in the checkpoint"
-    with pytest.raises(UsageError, match=f"^the checkpoint does not fit PRPEmbedding: {said}"):
+    with pytest.raises(UsageError, match=f"^the checkpoint does not match PRPEmbedding: {said}"):
         edgefc.PRPEmbedding(8, 6).load_state_dict(edgefc.PRPLinear(8, 6).state_dict())
 
 

@@ -39,10 +39,10 @@ def test_torchs_encoder_runs_in_eval_mode(family: Callable[..., nn.Module]) -> N
 
     with torch.no_grad():
         wanted = by_hand(model.layers[1], by_hand(model.layers[0], x))
-        found = [model(x), model(x, src_key_padding_mask=padding)[:1]]
+        result = [model(x), model(x, src_key_padding_mask=padding)[:1]]
 
-    torch.testing.assert_close(found[0], wanted)
-    torch.testing.assert_close(found[1], wanted[:1])
+    torch.testing.assert_close(result[0], wanted)
+    torch.testing.assert_close(result[1], wanted[:1])
     torch.testing.assert_close(model(x), wanted)
 
 
@@ -59,9 +59,9 @@ def test_nested_tensors_are_refused(family: Callable[..., nn.Module]) -> None:
         model(x, src_key_padding_mask=padding)
     model.use_nested_tensor = False
     with torch.no_grad():
-        found = model(x, src_key_padding_mask=padding)
+        result = model(x, src_key_padding_mask=padding)
 
-    torch.testing.assert_close(found[:1], model(x[:1]))
+    torch.testing.assert_close(result[:1], model(x[:1]))
 
 
 def test_torchs_encoder_exports(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_torchs_encoder_exports(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = by_hand(model.layers[1], by_hand(model.layers[0], x)).double().numpy()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"src": x.numpy()})[0]
-    assert np.square(found - wanted).sum() < 1e-10 * np.square(wanted).sum()
+    result = session.run(None, {"src": x.numpy()})[0]
+    assert np.square(result - wanted).sum() < 1e-10 * np.square(wanted).sum()
 
 
 @pytest.mark.parametrize("family", [CirculantLinear, PRPLinear, BilinearLinear])

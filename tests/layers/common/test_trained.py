@@ -46,9 +46,9 @@ def copied(conv: nn.Module) -> nn.Linear:
     return linear
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    assert type(found) is type(expected)
-    for (name, value), other in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+def assert_same(result: Any, expected: Any) -> None:
+    assert type(result) is type(expected)
+    for (name, value), other in zip(result.state_dict().items(), expected.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
 
 
@@ -91,11 +91,11 @@ def test_computed_weights_count_as_they_are_now(make: Callable[[Any], Any]) -> N
         with torch.no_grad():
             next(p for name, p in given.named_parameters() if name != "bias").mul_(3)
         plain = nn.Linear(6, 7)
-        found = make(given)
+        result = make(given)
         given(torch.zeros(1, 6))  # which refreshes what hooks compute
         plain.load_state_dict({"weight": given.weight.detach(), "bias": given.bias.detach()})
-        assert_same(found, make(plain))
-        assert all(parameter.requires_grad for parameter in found.parameters())
+        assert_same(result, make(plain))
+        assert all(parameter.requires_grad for parameter in result.parameters())
 
 
 class Lora(nn.Linear):
