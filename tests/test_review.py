@@ -85,7 +85,7 @@ def test_a_name_that_is_too_long_is_one_sentence(capsys) -> None:
 
 
 def test_a_model_is_called_onnx(tmp_path) -> None:
-    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+    with pytest.raises(UsageError, match=r"must end in \.onnx"):
         export(nn.Linear(4, 4), torch.randn(2, 4), tmp_path / "m.json")
 
 
@@ -140,7 +140,7 @@ def test_an_output_without_a_name_gets_one(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda x: torch.complex(x, x), r"'input' is torch\.complex64, which onnxruntime does not take"),
+        (lambda x: torch.complex(x, x), r"'input' is torch\.complex64, which onnxruntime does not support as an input"),
         (lambda x: x.to_sparse(), r"'input' is torch\.sparse_coo"),
         (lambda x: x.to("meta"), "'input' is on the meta device"),
     ],

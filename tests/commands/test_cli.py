@@ -238,7 +238,7 @@ def test_what_was_done_to_weights_is_printed(folder: Path, capfd: pytest.Capture
     out, err = capfd.readouterr()
     assert exact == 1 and out == ""  # half precision is another model
     assert err.splitlines()[:2] == [
-        "wrapped.pt: read the state dict under 'state_dict'",
+        "wrapped.pt: read the state dict under the key 'state_dict'",
         "wrapped.pt: removed the prefix 'net.' from every name",
     ]
     assert " from float16 to float32" in err.splitlines()[2]

@@ -202,7 +202,7 @@ def test_dynamic_shapes_as_torch_takes_them(
 @pytest.mark.parametrize(
     ("dynamic_shapes", "said"),
     [
-        ({"y": {0: "batch"}}, "names 'y', which is no input of the model. Its inputs: x."),
+        ({"y": {0: "batch"}}, "contains 'y', which is not an input of the model. Inputs: x."),
         ({"inputs": None, "xx": {1: "n"}}, "Did you mean 'x'?"),
         ({"x": {3: "n"}}, "contains axis 3 of 'x', whose shape is (2, 5, 8). Choose an axis from 0 to 2."),
         ({"x": {1: 4}}, "fixes axis 1 of 'x' at 4, but its size in the example is 5."),
@@ -223,7 +223,7 @@ def test_dynamic_shapes_that_cannot_be_used(tmp_path: Path, dynamic_shapes: Any,
 
 
 def test_two_batches(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"axis 0 of a and axis 0 of b are both 'batch', .* sizes 2 and 1"):
+    with pytest.raises(UsageError, match=r"axis 0 of a and axis 0 of b are both named 'batch', .* are 2 and 1"):
         export(Adds(), (torch.zeros(2, 3), torch.zeros(1, 3)), tmp_path / "m.onnx")
 
 

@@ -187,4 +187,4 @@ def test_what_is_no_tensor_is_left_out_and_told(tmp_path: Path) -> None:
     report = export(Returns(lambda y, x: {"y": y, "count": 3}), X, tmp_path / "m.onnx")
 
     assert ports(tmp_path / "m.onnx")[1] == ["y"]
-    assert report.notes == ("output count is the int 3, not a tensor: the file does not have it",)
+    assert report.notes == ("output count is the int 3, not a tensor: the file does not contain it",)

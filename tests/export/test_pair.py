@@ -228,7 +228,7 @@ def test_a_link_and_a_folder_by_the_name_of_weights(m: Path) -> None:
 
     (note,) = save(m, 2)
 
-    assert note.endswith("m.onnx.data stays: it is not a regular file")
+    assert note.endswith("m.onnx.data was kept: it is not a regular file")
     assert (m.parent / "m.onnx.data").is_symlink() and (m.parent / "train.py").read_text() == "of the user"
     (m.parent / "m.onnx.data").unlink()
     (m.parent / "m.onnx.data").mkdir()
@@ -593,7 +593,7 @@ def test_links_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     before = files(tmp_path)
     monkeypatch.setattr(os, "symlink", lambda *_, **__: refuse())
 
-    with pytest.raises(UsageError, match=r"which needs a link to its weights beside .*: Operation not permitted\."):
+    with pytest.raises(UsageError, match=r"which needs a link to its weights next to .*: Operation not permitted\."):
         save(link, 2)
 
     assert files(tmp_path) == before and value(link) == 1

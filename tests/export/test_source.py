@@ -155,8 +155,8 @@ class Bomb:
     [
         pytest.param(models.tiny(), "cannot read weights from", id="whole-module"),
         pytest.param(Bomb(), "Pickled models are not loaded, because they can run code", id="code"),
-        pytest.param([torch.zeros(2)], "holds a list, not a state dict", id="list"),
-        pytest.param({"0.kernel": 3}, "holds int for 0.kernel, not a tensor", id="numbers"),
+        pytest.param([torch.zeros(2)], "contains a list, not a state dict", id="list"),
+        pytest.param({"0.kernel": 3}, "contains int for 0.kernel, not a tensor", id="numbers"),
         pytest.param({7: torch.zeros(1), "x": torch.zeros(1)}, "lacks", id="other-keys"),
     ],
 )

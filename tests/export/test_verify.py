@@ -177,7 +177,7 @@ def test_a_file_of_other_inputs_or_outputs(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"has 2 inputs \(x, scale\), got 1 tensors"):
         verify(path, nn.Identity(), torch.ones(2, 3))
-    with pytest.raises(UsageError, match=r"m\.onnx has 1 outputs and the model 2"):
+    with pytest.raises(UsageError, match=r"m\.onnx has 1 outputs, but the model has 2"):
         verify(path, lambda_module(lambda x, scale: (x, scale)), (torch.ones(2, 3), torch.ones(2, 3)))
     with pytest.raises(ModelError, match=r"onnxruntime cannot run m\.onnx on inputs of shapes"):
         verify(path, Scaled(), (torch.ones(2, 4), torch.ones(2, 4)))

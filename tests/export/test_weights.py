@@ -108,12 +108,12 @@ WRAPPED: dict[str, tuple[Callable[[nn.Module], Any], list[str]]] = {
     ),
     "lightning": (
         lambda m: {"epoch": 3, "state_dict": {f"model.{name}": tensor for name, tensor in m.state_dict().items()}},
-        ["read the state dict under 'state_dict'", "removed the prefix 'model.' from every name"],
+        ["read the state dict under the key 'state_dict'", "removed the prefix 'model.' from every name"],
     ),
-    "timm": (lambda m: {"model": m.state_dict(), "arch": "net"}, ["read the state dict under 'model'"]),
+    "timm": (lambda m: {"model": m.state_dict(), "arch": "net"}, ["read the state dict under the key 'model'"]),
     "tutorial": (
         lambda m: {"model_state_dict": m.state_dict(), "optimizer_state_dict": {"state": {}}},
-        ["read the state dict under 'model_state_dict'"],
+        ["read the state dict under the key 'model_state_dict'"],
     ),
     "plain": (lambda m: m.state_dict(), []),
 }
@@ -231,7 +231,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Any], str]] = {
     "quantised": (
         "3.bias", lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "Save tensor.dequantize()",
     ),
-    "list": ("3.bias", lambda: [0.0, 0.0, 0.0], "holds list for 3.bias, not a tensor"),
+    "list": ("3.bias", lambda: [0.0, 0.0, 0.0], "contains list for 3.bias, not a tensor"),
     "shape": ("3.bias", lambda: torch.zeros(4), "it has other shapes for 3.bias (4, not 3)"),
 }  # fmt: skip
 

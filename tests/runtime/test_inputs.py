@@ -178,9 +178,9 @@ def test_floats_of_a_range(dtype: str) -> None:
     ("dtype", "pair", "said"),
     [
         ("int8", (0, 200), "--range x=0:200 does not match input x int8.* Use integers from -128 to 127"),
-        ("uint8", (-1, 2), "Give whole numbers from 0 to 255"),
-        ("int64", (0.5, 2), "Give whole numbers from"),
-        ("bool", (0, 2), "Give whole numbers from 0 to 1"),
+        ("uint8", (-1, 2), "Use integers from 0 to 255"),
+        ("int64", (0.5, 2), "Use integers from"),
+        ("bool", (0, 2), "Use integers from 0 to 1"),
         ("float16", (0, 1e6), "exceeds the range of float16. Use values up to 65504"),
     ],
 )
@@ -237,5 +237,5 @@ def test_a_member_that_is_no_array(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
         archive.writestr("readme.txt", "text")
 
-    with pytest.raises(UsageError, match=r"x\.npz: its member 'readme\.txt' is no array"):
+    with pytest.raises(UsageError, match=r"x\.npz: its member 'readme\.txt' is not an array"):
         read_npz(str(tmp_path / "x.npz"))

@@ -308,7 +308,7 @@ def test_from_conv_refuses_what_it_cannot_stand_for(options: Any) -> None:
     conv = nn.Conv2d(4, 4, 3, **options)
     said = (
         f"CirculantConv2d cannot replace a Conv2d with groups={conv.groups}, "
-        f"padding_mode={conv.padding_mode!r}. Give one with groups=1 and padding_mode='zeros'."
+        f"padding_mode={conv.padding_mode!r}. Use one with groups=1 and padding_mode='zeros'."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         CirculantConv2d.from_conv(conv)

@@ -238,7 +238,11 @@ def test_another_layer() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"format": 2}, "the configuration of 0 in the checkpoint has format 2, and this edgefc reads up to 1. Update"),
+        (
+            {"format": 2},
+            "the configuration of 0 in the checkpoint has format 2, but this version of edgefc reads "
+            "formats up to 1. Update",
+        ),
         (
             {"format": 1, "layer": "CirculantLinear", "twist": 3},
             "twist is not set in the layer and 3 in the checkpoint",

@@ -200,7 +200,7 @@ def test_from_conv_keeps_dtype_and_the_lack_of_a_bias(dtype: torch.dtype) -> Non
     ],
 )
 def test_convolutions_of_another_kind_are_refused(options: dict[str, Any], told: str) -> None:
-    said = f"PRPConv2d cannot replace a Conv2d with {told}. Give one with groups=1 and padding_mode='zeros'."
+    said = f"PRPConv2d cannot replace a Conv2d with {told}. Use one with groups=1 and padding_mode='zeros'."
     with pytest.raises(UsageError, match=re.escape(said)):
         PRPConv2d.from_conv(nn.Conv2d(4, 4, 3, **options))
 

@@ -36,8 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("fixed.onnx --batch 8", "fixed.onnx: batch 8 does not match input x float32[4, 8]"),
         ("open.onnx --shape ids=2", "--shape ids=2 has 1 axes, but input ids int64['n', 'words'] has 2"),
         ("good.onnx --shape x=2x9", "--shape x=2x9 does not match input x float32['batch', 8]: axis 1 is fixed. Use 8"),
-        ("good.onnx --shape y=2x8", "--shape names 'y', and there is no such input. Inputs: x float32['batch', 8]"),
-        ("good.onnx --range y=0:1", "--range names 'y', and there is no such input"),
+        ("good.onnx --shape y=2x8", "--shape names 'y', but there is no such input. Inputs: x float32['batch', 8]"),
+        ("good.onnx --range y=0:1", "--range names 'y', but there is no such input"),
         ("good.onnx --shape x=2x8 --batch 3", "batch 3 does not match a given shape, whose first size is 2"),
         ("good.onnx --shape x=2x8 --shape x=3x8", "--shape names an input twice"),
         ("good.onnx --inputs bad.npz --shape x=2x8", "inputs were given, and shapes are of drawn ones"),
@@ -71,7 +71,7 @@ def test_counts_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str], 
         main(["profile", "good.onnx", f"{option}={value}"])
 
     assert caught.value.code == 2
-    assert f"{value!r} is no list of counts. Give whole numbers from 1" in capsys.readouterr().err
+    assert f"{value!r} is no list of counts. Use integers from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
