@@ -257,7 +257,7 @@ _GATE: dict[str, Product] = {"torch": torch.sigmoid, "keras": _sigmoid_of_keras}
 def _check_plain(name: str, bidirectional: bool, proj_size: int) -> None:
     if bidirectional:
         raise UsageError(
-            f"{name} cannot be bidirectional. Use two of them, one on the reversed sequence, input.flip(0)."
+            f"{name} does not support bidirectional=True. Use two of them, one on the reversed sequence, input.flip(0)."
         )
     if proj_size:
         raise UsageError(f"{name} does not support proj_size={proj_size!r}. Add a linear layer after it.")

@@ -191,7 +191,12 @@ def test_repr_says_how_to_make_it() -> None:
             "BilinearLSTM does not support gates='relu'. Choose 'torch' or 'keras'.",
         ),
         ((6, 8), {"dropout": 2}, UsageError, "does not support dropout=2. Choose a probability from 0 to 1."),
-        ((6, 8), {"bidirectional": True}, UsageError, "BilinearLSTM cannot be bidirectional. Use two of them, one"),
+        (
+            (6, 8),
+            {"bidirectional": True},
+            UsageError,
+            "BilinearLSTM does not support bidirectional=True. Use two of them, one",
+        ),
         ((6, 8), {"proj_size": 2}, UsageError, "does not support proj_size=2. Add a linear layer"),
     ],
 )
@@ -236,7 +241,7 @@ def test_first_states_of_another_shape() -> None:
 
 @pytest.mark.parametrize("options", [{"bidirectional": True}, {"proj_size": 2}])
 def test_from_lstm_refuses_what_it_has_not(options: Any) -> None:
-    with pytest.raises(UsageError, match="BilinearLSTM cannot"):
+    with pytest.raises(UsageError, match="BilinearLSTM does not support"):
         BilinearLSTM.from_lstm(nn.LSTM(6, 8, **options))
 
 

@@ -163,7 +163,7 @@ def test_seeds_that_are_not_of_64_bits_are_refused(seed: Any) -> None:
 
 @pytest.mark.parametrize("options", [{"bidirectional": True}, {"proj_size": 2}])
 def test_from_lstm_refuses_what_it_has_not(options: Any) -> None:
-    with pytest.raises(UsageError, match="CirculantLSTM cannot"):
+    with pytest.raises(UsageError, match="CirculantLSTM does not support"):
         CirculantLSTM.from_lstm(nn.LSTM(6, 8, **options))
 
 

@@ -234,7 +234,7 @@ def test_blocks_that_cannot_share_are_refused() -> None:
         "TiedBottleneck expects blocks with conv1, bn1, conv2, bn2, conv3, in which convolutions have no bias and "
         "norms are nn.BatchNorm2d, got "
     )
-    for blocks, told in (((nn.ReLU(),), "ReLU"), ((), "none")):
+    for blocks, told in (((nn.ReLU(),), "ReLU"), ((), "no blocks")):
         with pytest.raises(UsageError, match=re.escape(f"{said}{told}. Pass blocks of a ResNet.")):
             TiedBottleneck.from_bottlenecks(*blocks)
 
