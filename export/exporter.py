@@ -1,4 +1,4 @@
-"""export(): one torch model -> one .onnx file."""
+"""export(): exports a torch model to an .onnx file."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ from edgefc.progress import elapsed
 
 OPSETS = range(18, 24)
 EXTERNAL_FROM_BYTES = 32 << 20
-"""Weights together at least this large go into a file of their own, which the runtime maps instead of reading."""
+"""Weights of at least this total size go to an external data file, which the runtime maps into memory."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a file: its dtype by numpy's name, and for each axis a size or the name of one."""
+    """One input or output of a file: name, dtype as a numpy name, and a size or the name of a size for each axis."""
 
     name: str
     dtype: str
@@ -40,10 +40,10 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written.
+    """The result of export().
 
-    file_bytes, data_bytes  sizes of the graph and of the weights beside it
-    data                    the file of those weights, `<stem>-<hash>.onnx.data`; None where they are in the graph
+    file_bytes, data_bytes  sizes of the .onnx file and of the external data file
+    data                    the external data file, `<stem>-<hash>.onnx.data`; None if the graph contains all weights
     layers                  names of the structured layers
     inputs, outputs         their names, types and shapes; an open axis has a name in place of a size
     fixed                   a sentence for each axis of an input whose size the file fixes
@@ -103,22 +103,22 @@ def export(
     circulant: str | None = None,
     prp: str | None = None,
 ) -> ExportReport:
-    """Write `model` as ONNX, its structured layers as edgefc:: nodes with portable bodies, and check the file.
+    """Exports `model` to ONNX, with structured layers as edgefc:: nodes with portable bodies, and verifies the file.
 
     Args:
-        model: any module that torch.export can trace; it is run and exported in eval mode, and put back into its mode.
-        args: example inputs: a tensor, a sequence of positional ones, or a mapping of keyword ones.
-        path: the .onnx file; large weights go into a file beside it, whose name has a hash of them.
-            A symbolic link stays, and the file that it leads to is written.
-        dynamic_batch: True keeps open the first axis of every input, which must be one size for all, and the token
-            axes of inputs that have the names of transformers models (axes.KNOWN_AXES). False fixes them. Without it
-            they are open unless dynamic_shapes says which axes are.
-        dynamic_shapes: which axes stay open, as torch.export takes it: {"ids": {0: "batch", 1: "tokens"}}. Axes of
-            one name have one size. With dynamic_batch=True it adds to the axes that are open by default.
-        output_names: names for the outputs, in order. Without them outputs have the names of the fields of what the
-            model returns ("logits"), or "output", or output_0, output_1, ...
-        cache: for decoders of the transformers package: past keys and values become inputs, and the longer ones
-            outputs; see edgefc/export/tracing/caches.py. Without it such a model is exported without its cache.
+        model: any module that torch.export can trace. It is run and exported in eval mode, and its mode is restored.
+        args: example inputs: a tensor, a sequence of positional arguments, or a mapping of keyword arguments.
+        path: the .onnx file. Large weights go to an external data file in the same folder, with a hash in its name.
+            If the path is a symbolic link, its target is written.
+        dynamic_batch: True makes these axes dynamic: the first axis of every input, which must have the same size in
+            all inputs, and the token axes of inputs with names of transformers models (axes.KNOWN_AXES). False fixes
+            them. By default they are dynamic unless dynamic_shapes is given.
+        dynamic_shapes: the dynamic axes, in the format of torch.export: {"ids": {0: "batch", 1: "tokens"}}. Axes with
+            the same name have the same size. With dynamic_batch=True they are added to the default axes.
+        output_names: names for the outputs, in order. The default names are the fields of the model's result
+            ("logits"), or "output", or output_0, output_1, ...
+        cache: for decoders of the transformers package: past keys and values become inputs, and the extended ones
+            become outputs; see edgefc/export/tracing/caches.py. By default such a model is exported without its cache.
         opset: 18 to 23.
         bodies: the body of an operator by its name, for operators that have several; the first is the default.
             "CirculantLinear": "matmul", the FFT as matrix products; "dft", the DFT operator, slower in onnxruntime.
@@ -131,9 +131,9 @@ def export(
             release.
 
     Raises:
-        UsageError: an argument or a path that cannot be used.
-        ExportError: a model that has no ONNX form.
-        CheckFailed: the file was made and does not compute what the model computes.
+        UsageError: an invalid argument or path.
+        ExportError: the model has no ONNX form.
+        CheckFailed: the exported file does not compute what the model computes.
     """
     started = time.perf_counter()
     asked = _asked(bodies, {"CirculantLinear": ("circulant", circulant), "PRPLinear": ("prp", prp)})
@@ -141,8 +141,8 @@ def export(
         raise UsageError(f"cannot export opset={opset!r}. Choose one from {OPSETS[0]} to {OPSETS[-1]}.")
     check_bodies(asked)
     if Path(path).suffix != ".onnx":
-        raise UsageError(f"cannot write {path}: the name of a model ends in .onnx. Choose one that does.")
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        raise UsageError(f"cannot write {path}: the name of a model must end in .onnx.")
+    model = getattr(model, "_orig_mod", model)  # unwraps the result of torch.compile
     check_model(model)
     dynamic_shapes = without_collection(dynamic_shapes, model, args)
     positional, keyword = example_inputs(args)
@@ -209,12 +209,12 @@ def _output_names(own: tuple[str, ...], given: Sequence[str] | None, inputs: Seq
     if given is None:
         return tuple(f"{name}_out" if name in inputs else name for name in own)
     if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
-        raise UsageError(f"output_names is {shortened(repr(given))}. Give a list of names.")
+        raise UsageError(f"output_names must be a list of names, got {shortened(repr(given))}.")
     if len(given) != len(own) or len({*given, *inputs}) != len(own) + len(inputs):
         raise UsageError(
             f"output_names has {shortened(', '.join(map(repr, given)))} for {len(own)} outputs: "
             f"{shortened(', '.join(own))}. "
-            f"Give one name for each, all different and none of an input ({', '.join(inputs)})."
+            f"Give one name for each output, all different, and different from the inputs ({', '.join(inputs)})."
         )
     return tuple(given)
 

@@ -1,4 +1,4 @@
-"""What the exporter does to the graph that torch hands over; each pass changes the model in place."""
+"""The passes of the exporter over the traced graph. Each pass changes the model in place."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,15 +25,15 @@ IR_VERSION = 10
 
 
 def structured_nodes(model: ir.Model) -> list[ir.Node]:
-    """The edgefc:: nodes of the main graph, in order."""
+    """Returns the edgefc:: nodes of the main graph, in order."""
     return [node for node in model.graph if node.domain == DOMAIN]
 
 
 def name_layers(model: ir.Model) -> None:
-    """Keep on every node the name of its torch layer and drop torch's metadata: it holds paths and stack traces.
+    """Stores the name of the torch layer on every node, and removes torch's metadata, which has paths and stack traces.
 
-    The layer is the innermost torch module, "" for the model itself. Structured nodes take the name of their layer,
-    with a number behind it where a layer is called again.
+    The layer is the innermost torch module, "" for the model itself. A structured node gets the name of its layer. From
+    the second call of a layer on, a number is appended.
     """
     layers = _layers(model)
     ClearMetadataAndDocStringPass()(model)
@@ -43,16 +43,16 @@ def name_layers(model: ir.Model) -> None:
         node.metadata_props[LAYER_KEY] = layer
         if node.domain == DOMAIN:
             calls[layer] = calls.get(layer, 0) + 1
-            name = layer or node.op_type  # the model is the layer
+            name = layer or node.op_type  # the model itself is the layer
             node.name = name if calls[layer] == 1 else f"{name}#{calls[layer]}"
             for index, value in enumerate(node.outputs):
                 value.name = f"{node.name}.y{index or ''}"
 
 
 def name_values(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Give inputs and outputs their names, and weights the names that the torch model has for them.
+    """Names the inputs and outputs, and gives weights their names in the torch model.
 
-    An output that is also an input, a weight or another output becomes a copy.
+    If an output is also an input, a weight or another output, it is copied.
     """
     graph = model.graph
     _separate_outputs(graph)
@@ -99,7 +99,7 @@ def prepare_nodes(model: ir.Model) -> None:
         if node.op_type not in operators():
             raise ExportError(
                 f"layer {node.name!r} is a {node.op_type}, which has no ONNX form. "
-                f"Layers that have one: {', '.join(sorted(operators()))}."
+                f"Supported layers: {', '.join(sorted(operators()))}."
             )
         for name, value in operators()[node.op_type].prepare(attributes_of(node)).items():
             node.attributes[name] = ir.convenience.convert_attribute(name, value)
@@ -124,8 +124,8 @@ def attach_functions(model: ir.Model, opset: int, bodies: Mapping[str, str]) -> 
 
 
 def merge_equal_weights(model: ir.Model) -> None:
-    """Store each weight once, however many layers share it."""
-    for value in model.graph.initializers.values():  # the pass reads memory in order, and cannot read views
+    """Merges equal weights, so that a weight shared by several layers is stored once."""
+    for value in model.graph.initializers.values():  # the pass reads contiguous memory and does not support views
         tensor = value.const_value
         if tensor is not None and not (array := tensor.numpy()).flags.c_contiguous:
             value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=value.name)
@@ -134,7 +134,7 @@ def merge_equal_weights(model: ir.Model) -> None:
 
 
 def inline(model: ir.Model) -> None:
-    """Write out every function at its call, for tools that do not look into functions; nodes keep their layer."""
+    """Inlines every function, for tools that do not support functions. Nodes keep the name of their layer."""
     InlinePass()(model)
     model.functions.clear()
     for node in model.graph.all_nodes():
@@ -145,7 +145,7 @@ def inline(model: ir.Model) -> None:
 
 
 def _cast_plainly(node: ir.Node) -> None:
-    """CastLike -> Cast: outside functions onnxruntime does not fold CastLike, nor anything behind it."""
+    """Replaces CastLike by Cast. Outside functions onnxruntime does not fold CastLike, nor the nodes after it."""
     like = node.inputs[1]
     if like is not None and like.dtype is not None:
         node.op_type = "Cast"
@@ -154,7 +154,7 @@ def _cast_plainly(node: ir.Node) -> None:
 
 
 def stamp(model: ir.Model) -> None:
-    """Say what wrote the file, and by which generator its seeds are to be read; keep no metadata but ours."""
+    """Records the version of edgefc and of the generator for its seeds, and removes all other metadata."""
     for holder in _holders(model):
         for key in [key for key in holder.metadata_props if not key.startswith("edgefc.")]:
             del holder.metadata_props[key]
@@ -166,7 +166,7 @@ def stamp(model: ir.Model) -> None:
 
 
 def _holders(model: ir.Model) -> Iterator[ir.Model | ir.Graph | ir.Function | ir.Node | ir.Value]:
-    """Whatever can carry metadata."""
+    """Iterates over all objects that can have metadata."""
     yield model
     graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     for graph in graphs:
@@ -179,7 +179,7 @@ def _holders(model: ir.Model) -> Iterator[ir.Model | ir.Graph | ir.Function | ir
 
 
 def _layers(model: ir.Model) -> dict[ir.Node, str]:
-    """The innermost torch module around each node; where torch names none, that of the node's inputs or outputs."""
+    """Returns the innermost torch module of each node. If torch names none, uses that of a predecessor or successor."""
     nodes = list(model.graph.all_nodes())
     found = {node: _layer(node) for node in nodes}
     for node in nodes:

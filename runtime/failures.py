@@ -1,7 +1,7 @@
-"""onnxruntime's exceptions as one sentence each.
+"""Converts exceptions of onnxruntime to one sentence each.
 
-Texts that are known become sentences of ours. They change between releases, so an unknown one is shown as it is,
-without the places in onnxruntime's sources (edgefc/onnxruntime_text.py).
+Known texts are replaced by our own sentences. The texts change between releases. Unknown texts are shown unchanged,
+except for locations in onnxruntime's sources (edgefc/onnxruntime_text.py).
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         r"Type Error: Type 'tensor\((?P<type>\w+)\)' of input parameter .* of operator \((?P<op>\w+)\)",
-        lambda m: f"its operator {m['op']} has an input of type {m['type']}, which {_HERE} or the native kernels lack",
+        lambda m: (
+            f"its operator {m['op']} has an input of type {m['type']}, which is not supported by {_HERE} "
+            "or the native kernels"
+        ),
     ),
     (
-        r"Could not find an implementation for (?P<op>\w+)\(\d+\) node",  # uint32 arithmetic before 1.20, say
-        lambda m: f"{_HERE} does not compute its operator {m['op']} on these types. {_OTHER_RUNTIME}",
+        r"Could not find an implementation for (?P<op>\w+)\(\d+\) node",  # such as uint32 arithmetic before 1.20
+        lambda m: f"{_HERE} does not support its operator {m['op']} on these types. {_OTHER_RUNTIME}",
     ),
     (
         r"No Op registered for (?P<op>\S+) with domain_version of (?P<version>\d+)",
@@ -55,11 +58,11 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         r"Unsupported model IR version: (?P<ir>\d+), max supported IR version: (?P<max>\d+)",
-        lambda m: f"its IR version is {m['ir']} and {_HERE} reads up to {m['max']}. {_NEWER}",
+        lambda m: f"its IR version is {m['ir']}, but {_HERE} reads versions up to {m['max']}. {_NEWER}",
     ),
     (
         r"Opset (?P<opset>\d+) is under development.*domain (?P<domain>\S+) is till opset (?P<max>\d+)",
-        lambda m: f"it needs opset {m['opset']} of {m['domain']} and {_HERE} has up to {m['max']}. {_NEWER}",
+        lambda m: f"it needs opset {m['opset']} of {m['domain']}, but {_HERE} supports up to {m['max']}. {_NEWER}",
     ),
 )
 
@@ -77,16 +80,16 @@ def load_error(path: Path, error: Exception, others: str | None = None) -> Edgef
 
 
 def is_of_another_type(error: Exception) -> bool:
-    """Did a model not load because an operator has no such type? So ends a float64 layer with the native kernels."""
+    """Whether loading failed because of an unsupported type, as for a float64 layer with the native kernels."""
     return bool(re.search(r"Type Error: Type 'tensor\(\w+\)' of input parameter", text_of(error)))
 
 
 def run_error(path: Path, error: Exception, empty: str | None = None) -> EdgefcError:
-    """`empty` names an input without elements and its shape."""
+    """Converts an exception during a run. `empty` names an input without elements and its shape."""
     if empty is not None:
         return ModelError(
             f"cannot run {path}: input {empty}, which has no elements, and {_sentence(path, error)}. "
-            "Give at least one element along every axis."
+            "Pass at least one element along every axis."
         )
     return ModelError(f"cannot run {path}: {_sentence(path, error)}.")
 

@@ -1,18 +1,18 @@
-"""Feeds to run a model with: drawn from its signature, or read from an .npz file.
+"""Feeds for a model: drawn from its signature, or read from an .npz file.
 
-Sizes. An open first axis is the batch, 1 by default. Any other open axis has OPEN elements. Axes of one name have one
-size, and a name such as "past + tokens" is computed from the sizes of its parts. `shapes` sets the axes of an input.
+Sizes. A dynamic first axis is the batch, 1 by default. Any other dynamic axis has OPEN elements. Axes with the same
+name have the same size. A name such as "past + tokens" is computed from its parts. `shapes` sets the axes of an input.
 
 Values, from a fixed seed:
 
     floats       standard normal
     integers     0 and 1, valid indices into almost any table
     booleans     both
-    *mask*       ones, so that nothing is masked; False for a boolean *padding_mask*, as torch.nn means it
+    *mask*       ones, so that nothing is masked; False for a boolean *padding_mask*, as in torch.nn
     *position*   0, 1, 2, ... along the last axis (integers)
-    *token_type*, *segment*    zeros (integers): a model may have one type only
+    *token_type*, *segment*    zeros (integers), since a model may have only one type
 
-`ranges` sets the lowest and the highest value of an input, both included.
+`ranges` sets the lowest and the highest value of an input, inclusive.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from edgefc.errors import EdgefcError, UsageError, first_line, reason_of, shorte
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds, listed, near
 
 SEED = 0
-OPEN = 128  # elements of an open axis that is not the batch
-MOST_BYTES = 1 << 40  # of one input: beyond it no machine has the memory
+OPEN = 128  # elements of a dynamic axis that is not the batch
+MOST_BYTES = 1 << 40  # the largest size of one input; no machine has more memory
 _ELSE = "Choose their sizes with --shape, their values with --range, or give arrays: --inputs FILE.npz"
 
 Shapes = Mapping[str, Sequence[Optional[int]]]  # noqa: UP045  Python 3.9 evaluates it
 Ranges = Mapping[str, Sequence[float]]
 
-# What numpy and zipfile raise for bytes that are no archive, a cut one, or one that lies about its sizes.
+# Exceptions of numpy and zipfile for bytes that are not an archive, and for truncated or inconsistent archives.
 BROKEN = (
     ValueError, TypeError, EOFError, KeyError, SyntaxError, MemoryError, OverflowError, AttributeError,
     NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, UnicodeError, tokenize.TokenError,
@@ -49,11 +49,11 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a model is to be fed with.
+    """The requested feeds of a model.
 
-    batch    size of open first axes, 1 when None
-    path     an .npz file with all inputs; then nothing is drawn
-    shapes   by input name, one size per axis; None leaves an axis to the batch or the default
+    batch    size of dynamic first axes; None is 1
+    path     an .npz file with all inputs; then no inputs are drawn
+    shapes   by input name, one size per axis; None uses the batch size or the default
     ranges   by input name, the lowest and the highest drawn value
     """
 
@@ -64,35 +64,35 @@ class Wanted:
 
 
 def feeds_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> tuple[dict[str, Array], int]:
-    """Feeds that fit the inputs, and their batch size. Names in `shapes` and `ranges` that are no inputs are ignored.
+    """Returns feeds for the inputs, and their batch size. Ignores unknown names in `shapes` and `ranges`.
 
     Raises:
-        UsageError: the file, a shape or a range does not fit, or values of a type cannot be drawn.
+        UsageError: the file, a shape or a range does not match, or values of a type cannot be drawn.
     """
     if wanted.path is None:
-        found = shapes_for(inputs, wanted)
+        shapes = shapes_for(inputs, wanted)
         ranges = wanted.ranges or {}
-        feeds = {port.name: _drawn(port, shape, ranges.get(port.name)) for port, shape in zip(inputs, found)}
+        feeds = {port.name: _drawn(port, shape, ranges.get(port.name)) for port, shape in zip(inputs, shapes)}
     else:
         feeds = check_feeds(read_npz(wanted.path), inputs)
     return feeds, _batch_of(inputs, feeds)
 
 
 def check_named(wanted: Wanted, inputs: Sequence[TensorInfo]) -> None:
-    """Raise UsageError when `shapes` or `ranges` name what is no input, `inputs` being those of all models."""
+    """Raises a UsageError if `shapes` or `ranges` contain a name that is not in `inputs`, the inputs of all models."""
     known = {port.name: port for port in inputs}
     for option, given in (("--shape", wanted.shapes), ("--range", wanted.ranges)):
         for name in given or {}:
             if name not in known:
                 hint = f"{near(name, known)}. Inputs: {listed(known.values())}."
-                raise UsageError(f"{option} names {name!r}, and there is no such input{hint}")
+                raise UsageError(f"{option} names {name!r}, but there is no such input{hint}")
 
 
 def shapes_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> list[list[int]]:
-    """The shape of each input, as the head of this module says.
+    """Returns the shape of each input, by the rules in the docstring of this module.
 
     Raises:
-        UsageError: a size does not fit a fixed axis, or two axes of one name have two sizes.
+        UsageError: a size differs from a fixed axis, or axes with the same name have different sizes.
     """
     given = wanted.shapes or {}
     sizes: dict[str, int] = {}
@@ -106,11 +106,11 @@ def shapes_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> list[list[int]]:
 
 
 def _bind(port: TensorInfo, shape: Sequence[int | None], sizes: dict[str, int]) -> None:
-    """Note what a given shape says of named axes."""
+    """Records the sizes of named axes in a given shape."""
     shown = "x".join("?" if size is None else str(size) for size in shape)
     if len(shape) != len(port.shape):
         raise UsageError(
-            f"--shape {port.name}={shown} has {len(shape)} axes, and input {port} has {len(port.shape)}. "
+            f"--shape {port.name}={shown} has {len(shape)} axes, but input {port} has {len(port.shape)}. "
             "Give one size per axis."
         )
     for axis, (size, own) in enumerate(zip(shape, port.shape)):
@@ -119,28 +119,30 @@ def _bind(port: TensorInfo, shape: Sequence[int | None], sizes: dict[str, int]) 
         if isinstance(own, int):
             if own != size:
                 raise UsageError(
-                    f"--shape {port.name}={shown} does not fit input {port}: axis {axis} is fixed. Give {own} there."
+                    f"--shape {port.name}={shown} does not match input {port}: axis {axis} is fixed. Use {own} there."
                 )
         elif sizes.setdefault(own, size) != size:
             raise UsageError(
-                f"--shape {port.name}={shown} gives the axis {own!r} {size} elements, and another axis of that name "
-                f"was given {sizes[own]}. Give both the same size."
+                f"--shape {port.name}={shown} gives the axis {own!r} {size} elements, but another axis with this name "
+                f"has {sizes[own]}. Give both the same size."
             )
 
 
 def _batch(inputs: Sequence[TensorInfo], given: Shapes, sizes: dict[str, int], batch: int | None) -> int:
-    """The size of open first axes, noted for those that have a name."""
+    """Returns the size of dynamic first axes, and records it for those with a name."""
     ranked = [port for port in inputs if port.shape]
     free = [port for port in ranked if isinstance(port.shape[0], str)]
     if batch is not None and not free and ranked and ranked[0].shape[0] != batch:
         raise UsageError(
-            f"batch {batch} does not fit: the model's input is {ranked[0]}, with its first dimension fixed. "
-            f"Leave the batch out or give {ranked[0].shape[0]}."
+            f"batch {batch} does not match input {ranked[0]}, whose first dimension is fixed. "
+            f"Omit the batch or use {ranked[0].shape[0]}."
         )
-    said = [size for port in free if (size := (given.get(port.name) or [None])[0]) is not None]
-    if batch is not None and any(size != batch for size in said):
-        raise UsageError(f"batch {batch} does not fit a shape that was given, with {said[0]} first. Leave one out.")
-    chosen = batch if batch is not None else said[0] if said else 1
+    first_sizes = [size for port in free if (size := (given.get(port.name) or [None])[0]) is not None]
+    if batch is not None and any(size != batch for size in first_sizes):
+        raise UsageError(
+            f"batch {batch} does not match a given shape, whose first size is {first_sizes[0]}. Omit one of them."
+        )
+    chosen = batch if batch is not None else first_sizes[0] if first_sizes else 1
     for port in free:
         if _plain(port.shape[0]):
             sizes.setdefault(str(port.shape[0]), chosen)
@@ -148,30 +150,30 @@ def _batch(inputs: Sequence[TensorInfo], given: Shapes, sizes: dict[str, int], b
 
 
 def _size(port: TensorInfo, axis: int, given: Sequence[int | None] | None, sizes: Mapping[str, int], batch: int) -> int:
-    own, said = port.shape[axis], None if given is None else given[axis]
+    own, requested = port.shape[axis], None if given is None else given[axis]
     if isinstance(own, int):
         return own
     if not _plain(own):
         computed = _computed(own, sizes)
         if computed is not None:
-            if said not in (None, computed):
+            if requested not in (None, computed):
                 raise UsageError(
-                    f"--shape gives axis {axis} of input {port} {said} elements, and its parts make {computed}. "
-                    "Give the shapes of the inputs that the parts are axes of."
+                    f"--shape gives axis {axis} of input {port} {requested} elements, but its parts add up to "
+                    f"{computed}. Give the shapes of the inputs that have the parts as axes."
                 )
             return computed
-    if said is not None:
-        return said
+    if requested is not None:
+        return requested
     return sizes.get(own, batch if axis == 0 else OPEN)
 
 
 def _plain(name: int | str) -> bool:
-    """A name that is one word, and no sum of others."""
+    """Whether a name is a single identifier, and not an expression."""
     return isinstance(name, str) and name.isidentifier()
 
 
 def _computed(name: str, sizes: Mapping[str, int]) -> int | None:
-    """The size that "past + tokens" or "2*tokens - 1" stands for; None for a name that is no such expression."""
+    """Evaluates an expression such as "past + tokens" or "2*tokens - 1". Returns None for other names."""
     try:
         size = _evaluated(ast.parse(name.strip(), mode="eval").body, sizes)
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
@@ -194,24 +196,24 @@ def _evaluated(node: ast.AST, sizes: Mapping[str, int]) -> int:
             return left * right
         if isinstance(node.op, ast.FloorDiv):
             return left // right
-    raise ValueError("no sum, difference, product or quotient of sizes")
+    raise ValueError("not a sum, difference, product or quotient of sizes")
 
 
 def _drawn(port: TensorInfo, shape: list[int], between: Sequence[float] | None) -> Array:
     if not _drawable(port):
-        raise UsageError(f"there is no way to draw values for input {port}. Give them: --inputs FILE.npz.")
+        raise UsageError(f"cannot draw values for input {port}. Give the values: --inputs FILE.npz.")
     dtype, called = np.dtype(port.dtype), f"input {shortened(port, 100)} of shape {shortened(shape, 100)}"
     if math.prod(shape) * dtype.itemsize > MOST_BYTES:
         raise UsageError(f"{called} takes more than {MOST_BYTES} bytes. Give a smaller shape.")
     try:
         return _values(port, shape, dtype, between)
     except MemoryError:
-        raise UsageError(f"there is no memory for {called}. Give a smaller shape.") from None
+        raise UsageError(f"not enough memory for {called}. Give a smaller shape.") from None
     except UsageError:
         raise
-    except ValueError as error:  # too many axes, or sizes whose product has no 64 bits beside an axis of 0
+    except ValueError as error:  # too many axes, or an axis of 0 and a product of the others beyond 64 bits
         raise UsageError(
-            f"numpy makes no array for {called}: {first_line(error)}. Export it with fewer axes."
+            f"numpy cannot create an array for {called}: {first_line(error)}. Export the model with fewer axes."
         ) from None
 
 
@@ -244,12 +246,14 @@ def _between(
     if dtype.kind == "f":
         limit = float(np.finfo(dtype).max)
         if max(abs(low), abs(high)) > limit:
-            raise UsageError(f"--range {port.name}={low}:{high} is beyond {port.dtype}. Give values up to {limit:g}.")
+            raise UsageError(
+                f"--range {port.name}={low}:{high} exceeds the range of {port.dtype}. Use values up to {limit:g}."
+            )
         return rng.uniform(low, high, shape).astype(dtype)
     least, most = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
     if not (low == int(low) and high == int(high) and least <= low and high <= most):
         raise UsageError(
-            f"--range {port.name}={low}:{high} does not fit input {port}. Give whole numbers from {least} to {most}."
+            f"--range {port.name}={low}:{high} does not match input {port}. Use integers from {least} to {most}."
         )
     if dtype.kind == "b":
         return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)
@@ -267,34 +271,37 @@ def dtype_name(value: Array) -> str:
 
 
 def _batch_of(inputs: Sequence[TensorInfo], feeds: Mapping[str, Array]) -> int:
-    """The size of the first open first dimension, else of the first dimension there is, else 1."""
+    """Returns the size of the first dynamic first dimension, or else of the first dimension of any input, or else 1."""
     ranked = [port for port in inputs if port.shape]
     ranked.sort(key=lambda port: isinstance(port.shape[0], int))
     return int(feeds[ranked[0].name].shape[0]) if ranked else 1
 
 
 def read_npz(path: str) -> dict[str, Array]:
-    """The arrays of an .npz file.
+    """Reads the arrays of an .npz file.
 
     Raises:
-        UsageError: it cannot be read, is no .npz of plain arrays, has two arrays of one name, or is larger than memory.
+        UsageError: the file cannot be read, is not an .npz of plain arrays, has two arrays with the same name, or is
+            larger than memory.
     """
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-            raise UsageError(f"cannot read {path}: it is not a regular file. Name an .npz file.")
-        with open(path, "rb") as file:  # numpy does not close what it opened when the archive is broken
+        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would block
+            raise UsageError(f"cannot read {path}: it is not a regular file. Give an .npz file.")
+        with open(path, "rb") as file:  # numpy does not close a broken archive that it opened itself
             _check_archive(path, file)
             loaded = np.load(file, allow_pickle=False)
             arrays = {name: loaded[name] for name in loaded.files}
         for name, array in arrays.items():
-            if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is no .npy
-                raise UsageError(f"cannot read {path}: its member {name!r} is no array. Write it with numpy.savez.")
+            if not isinstance(array, np.ndarray):  # numpy returns bytes for a member that is not an .npy file
+                raise UsageError(f"cannot read {path}: its member {name!r} is not an array. Write it with numpy.savez.")
     except UsageError:
         raise
     except OSError as error:
         raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     except BROKEN:
-        raise UsageError(f"cannot read {path}: it is no .npz of plain arrays. Write it with numpy.savez.") from None
+        raise UsageError(
+            f"cannot read {path}: it is not an .npz file of plain arrays. Write it with numpy.savez."
+        ) from None
     return arrays
 
 
@@ -305,17 +312,17 @@ def _check_archive(path: str, file: BinaryIO) -> None:
     names = [entry.filename.removesuffix(".npy") for entry in entries]
     double = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if double is not None:
-        raise UsageError(f"cannot read {path}: it has two arrays of the name {double!r}. Write it with numpy.savez.")
+        raise UsageError(f"cannot read {path}: it has two arrays named {double!r}. Write it with numpy.savez.")
     size, memory = sum(entry.file_size for entry in entries), _memory()
     if size > memory:
         raise UsageError(
-            f"cannot read {path}: its arrays have {size} bytes, and this machine has {memory} of memory. "
-            "Give smaller arrays."
+            f"cannot read {path}: its arrays have {size} bytes, but this machine has {memory} bytes of memory. "
+            "Use smaller arrays."
         )
 
 
 def _memory() -> int:
-    """Bytes of this machine, MOST_BYTES where it does not say."""
+    """Returns the memory of this machine in bytes, or MOST_BYTES if it is not known."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):

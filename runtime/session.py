@@ -1,4 +1,4 @@
-"""Session: an .onnx file ready to run on the CPU, with feeds checked and failures told in one sentence."""
+"""Session: runs an .onnx file on the CPU, checks the feeds, and reports failures in one sentence."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from edgefc.runtime.presets import CPU_ONLY, session_options
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds, listed, near, tensor_info_of
 
 _NO_INT8 = (
-    "activation_dtype is 'int8', and without native kernels, which alone have them, this model cannot run so. "
-    "Leave activation_dtype at float32, or see what native='on' says."
+    "activation_dtype='int8' requires native kernels, which are not available for this model. "
+    "Use activation_dtype='float32', or pass native='on' to see the reason."
 )
 _CALLS = "Call run(feeds), which returns a dict, or run(output_names, feeds), which returns a list."
 _NOT_GIVEN: Any = object()
 
 
 class Session:
-    """One model in onnxruntime's CPU provider.
+    """A model in the CPU execution provider of onnxruntime.
 
         session = Session("model.onnx", preset="memory")
         y = session.run({"x": x})["y"]
@@ -42,22 +42,23 @@ class Session:
         settings          what the preset and the thread count set, by onnxruntime's names
         native_variant    the variant of the native kernels that was loaded ("avx512", ...), None for the bodies alone
 
-    With native="auto" the kernels are loaded where there are any and the model's types are theirs: onnxruntime takes an
-    operator from a library or from the file, for all its nodes, so one layer of float64 makes all run by their bodies.
-    The kernels compute version 1 of the domain edgefc. A file whose edgefc nodes are of another version runs by its own
-    functions, with a warning; it does not load where it has no functions for them.
+    With native="auto" the native kernels are loaded if they are installed and support the types of the model. For each
+    operator, onnxruntime uses either the kernel library or the file, for all nodes. Therefore one float64 layer makes
+    all layers run the portable bodies in the file. The kernels implement version 1 of the domain edgefc. If the edgefc
+    nodes of a file have another version, the file's own functions run, with a warning. If it has no functions for them,
+    it cannot be loaded.
 
-    With activation_dtype="int8" the native PRPLinear rounds its inputs u, after in_scale, to 255 multiples of a step of
-    each row's own, max|u| / 127; other layers are not changed. It saves time with AVX-512 where codes have 1 bit.
-    activations is the old name of this argument.
-    The nmse of the outputs against float64, inputs Gaussian: 3.4e-5 at n = 64, 5.3e-5 at 384, 6.5e-5 at 1024, 7.4e-5
-    at 4096, 8.8e-5 at 16384. A row that holds NaN or infinity gives NaN.
+    With activation_dtype="int8" the native PRPLinear rounds its inputs u, after in_scale, to 255 multiples of the step
+    max|u| / 127, with one step per row. Other layers do not change. This saves time with AVX-512 if codes have 1 bit.
+    activations is the old name of this argument. The normalised mean squared error of the outputs against float64 for
+    Gaussian inputs is 3.4e-5 at n = 64, 5.3e-5 at 384, 6.5e-5 at 1024, 7.4e-5 at 4096, 8.8e-5 at 16384. A row with NaN
+    or infinity gives NaN.
 
     Raises:
         UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
             native="on" or activation_dtype="int8" for a file with another version of the domain edgefc.
-        ModelError: the file is no model that onnxruntime loads, or edgefc.modelfile refuses it: an edgefc node has an
-            attribute that no layer has, say.
+        ModelError: onnxruntime cannot load the file, or edgefc.modelfile rejects it, for example because an edgefc node
+            has an invalid attribute.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Session:
         others = check_nodes(self.path)
         if others and (native == "on" or options.rounds_activations):
             asked = "native is 'on'" if native == "on" else "activation_dtype is 'int8'"
-            raise UsageError(f"{asked}, and {self.path} {others}. Leave both at their defaults.")
+            raise UsageError(f"{asked}, but {self.path} {others}. Use the default of both.")
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
             try:
@@ -97,9 +98,9 @@ class Session:
         try:
             self.inputs: tuple[TensorInfo, ...] = tuple(map(tensor_info_of, self._session.get_inputs()))
             self.outputs: tuple[TensorInfo, ...] = tuple(map(tensor_info_of, self._session.get_outputs()))
-        except UnicodeDecodeError:  # of an .ort file, which admit() does not read
+        except UnicodeDecodeError:  # possible for an .ort file, which admit() does not read
             raise ModelError(f"cannot load {self.path}: the name of an input or output is not UTF-8.") from None
-        self._ends: str | None = None  # what ends the process on an empty input, "" for nothing; read when it matters
+        self._ends: str | None = None  # the operator that ends the process on an empty input, or ""; determined lazily
         self._quiet = ort.RunOptions()
         self._quiet.log_severity_level = session_options({}).log_severity_level
 
@@ -172,8 +173,8 @@ class Session:
             self._ends = ends_when_empty(self.path, domain) or ""
         if self._ends:
             raise UsageError(
-                f"cannot run {self.path}: input {empty}, which has no elements, and the model has {self._ends}, with "
-                "which onnxruntime then ends the process. Give at least one element along every axis."
+                f"cannot run {self.path}: input {empty}, which has no elements, and the model has {self._ends}, for "
+                "which onnxruntime would end the process. Pass at least one element along every axis."
             )
 
     def _load(self, chosen: tuple[str, str] | None) -> Any:
@@ -216,18 +217,18 @@ def _are_names(given: Any) -> bool:
 
 
 def _empty(feeds: Mapping[str, Array]) -> str | None:
-    """The first input without elements, and its shape."""
+    """Returns the first input without elements, and its shape."""
     for name, value in feeds.items():
         if not value.size:
-            return f"{name!r} was given the shape {list(value.shape)}"
+            return f"{name!r} has the shape {list(value.shape)}"
     return None
 
 
 def check_nodes(path: Path) -> str | None:
-    """Check the attributes of edgefc nodes; what other_versions() says of a file whose nodes have another meaning.
+    """Checks the attributes of edgefc nodes. If they have another version, returns the result of other_versions().
 
     Raises:
-        ModelError: a node has an attribute that no layer has.
+        ModelError: a node has an invalid attribute.
     """
     others = other_versions(path)
     if others is None:
@@ -236,19 +237,19 @@ def check_nodes(path: Path) -> str | None:
 
 
 def other_versions(path: Path) -> str | None:
-    """What is to be said of a file with nodes of another version of the domain than the kernels compute, or None."""
+    """Describes edgefc nodes whose domain version is not that of the kernels. Returns None if there are none."""
     others = sorted(versions_of(path, kernels.DOMAIN) - {kernels.VERSION})
     if not others:
         return None
     shown = " and ".join("none" if version == 0 else str(version) for version in others)
     return (
-        f"has nodes of the domain {kernels.DOMAIN} whose version is {shown}, and the native kernels compute version "
+        f"has nodes of the domain {kernels.DOMAIN} whose version is {shown}, but the native kernels implement version "
         f"{kernels.VERSION}"
     )
 
 
 def _give_back() -> None:
-    """Return what loading needed and freed to the system: glibc keeps it, often more than the model itself."""
+    """Returns memory that was freed after loading to the system. glibc keeps it, often more than the model's size."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

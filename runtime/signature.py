@@ -1,4 +1,4 @@
-"""What goes into a model and what comes out: names, dtypes and shapes, and the check of feeds against them."""
+"""The inputs and outputs of a model: names, dtypes and shapes. Checks feeds against them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgefc.errors import UsageError, first_line
 
 Array = npt.NDArray[Any]
 
-# onnxruntime's type names for tensors that numpy can hold.
+# Names of onnxruntime's tensor types, and the numpy dtypes for them.
 _DTYPES = {
     "float16": "float16", "float": "float32", "double": "float64", "bool": "bool", "string": "str",
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
@@ -26,7 +26,7 @@ NUMBERS = frozenset(_DTYPES.values()) - {"str"}
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output. A size that the model leaves open is a string: its name, or "?" when it has none."""
+    """One input or output. The size of a dynamic axis is a string: its name, or "?" if it has none."""
 
     name: str
     dtype: str
@@ -37,7 +37,7 @@ class TensorInfo:
 
 
 def tensor_info_of(node: Any) -> TensorInfo:
-    """From an onnxruntime NodeArg. A type that is no numpy tensor keeps onnxruntime's name, such as "seq(...)"."""
+    """Converts an onnxruntime NodeArg. A type that numpy lacks keeps onnxruntime's name, such as "seq(...)"."""
     kind = str(node.type)
     dtype = _DTYPES.get(kind[len("tensor(") : -1], kind) if kind.startswith("tensor(") else kind
     shape = tuple(size if isinstance(size, int) else size or "?" for size in node.shape or ())
@@ -45,49 +45,49 @@ def tensor_info_of(node: Any) -> TensorInfo:
 
 
 def check_feeds(feeds: Mapping[str, Any], inputs: Iterable[TensorInfo]) -> dict[str, Array]:
-    """The feeds as arrays, when names, dtypes, ranks and sizes are the model's.
+    """Returns the feeds as arrays, after checking names, dtypes, ranks and sizes.
 
-    Arrays of any byte order, memory layout or subclass are taken, tensors of torch, and what else numpy
-    makes an array of. Lists and numbers of Python become the dtype of the model when it holds them.
+    Accepts arrays of any byte order, memory layout or subclass, torch tensors, and other objects that numpy converts to
+    arrays. Python lists and numbers are converted to the dtype of the model if it can represent them.
 
     Raises:
-        UsageError: one does not fit; the sentence names both sides and what would work.
+        UsageError: a feed does not match. The message names the expected and the given value, and what would work.
     """
     if not isinstance(feeds, Mapping):
-        raise UsageError(f"the feeds are a {type(feeds).__name__}. Give a dict of one array for each input, by name.")
-    ports = {port.name: port for port in inputs}
+        raise UsageError(f"feeds must be a dict with one array for each input name, got {type(feeds).__name__}.")
+    infos = {info.name: info for info in inputs}
     for name in feeds:
-        if name not in ports:
-            hint = f"{near(name, ports)}. Its inputs: {listed(ports.values())}."
+        if name not in infos:
+            hint = f"{near(name, infos)}. Its inputs: {listed(infos.values())}."
             raise UsageError(f"the model has no input {name!r}{hint}")
-    missing = [port for name, port in ports.items() if name not in feeds]
+    missing = [info for name, info in infos.items() if name not in feeds]
     if missing:
-        raise UsageError(f"no value was given for input {missing[0].name!r}. Give all of: {listed(ports.values())}.")
-    return {name: _checked(_given(feeds[name], port), port) for name, port in ports.items()}
+        raise UsageError(f"missing input {missing[0].name!r}. Pass all of: {listed(infos.values())}.")
+    return {name: _checked(_given(feeds[name], info), info) for name, info in infos.items()}
 
 
 def array_of(name: str, value: Any) -> Array:
-    """What was given for an input as a plain array of this machine's byte order.
+    """Converts the value for an input to a contiguous array in native byte order.
 
     Raises:
-        UsageError: numpy makes no array of it, or parts of it are masked.
+        UsageError: numpy cannot convert it to an array, or it is a masked array.
     """
     if type(value) is np.ndarray and value.dtype.isnative and value.flags.c_contiguous:
         return value
     if isinstance(value, np.ma.MaskedArray):
-        raise UsageError(f"input {name!r} is a masked array, and a model has no masks. Fill it: {name}.filled(0).")
+        raise UsageError(f"input {name!r} is a masked array, which is not supported. Fill it: {name}.filled(0).")
     try:
         array = np.asarray(_unwrapped(value))
         return np.asarray(array, array.dtype.newbyteorder("="), order="C")
-    except Exception as error:  # of other code: __array__, torch
+    except Exception as error:  # __array__ and torch may raise anything
         raise UsageError(
-            f"input {name!r} is a {type(value).__name__} of which numpy makes no array: {first_line(error)}. "
-            "Give a numpy array."
+            f"input {name!r} is a {type(value).__name__}, which numpy cannot convert to an array: {first_line(error)}. "
+            "Pass a numpy array."
         ) from None
 
 
 def _unwrapped(value: Any) -> Any:
-    """A tensor of torch as numpy takes it: on the CPU, without a gradient, its values written out."""
+    """Converts a torch tensor to numpy: on the CPU, without a gradient, without lazy conjugation or negation."""
     if type(value).__module__.partition(".")[0] != "torch" and not hasattr(value, "resolve_neg"):
         return value
     return value.detach().cpu().resolve_conj().resolve_neg().numpy()
@@ -105,14 +105,14 @@ def _given(value: Any, port: TensorInfo) -> Array:
 
 
 def _is_rounded(value: Any, array: Array) -> bool:
-    """Whether numpy made floats of whole numbers that floats do not hold: those beyond one type of 64 bits."""
+    """Whether numpy converted integers to floats that cannot represent them, which happens beyond 64 bits."""
     if array.dtype.kind != "f":
         return False
     return any(isinstance(each, int) and int(float(each)) != each for each in np.array(value, dtype=object).flat)
 
 
 def _of_large(value: Any, array: Array, dtype: np.dtype[Any]) -> Array:
-    """Whole numbers of Python in an integer type that holds them; otherwise as they were, which is refused."""
+    """Converts Python integers to an integer type that can represent them. Otherwise keeps them, for an error later."""
     given = np.array(value, dtype=object)
     bounds = np.iinfo(dtype) if dtype.kind in "iu" else None
     if bounds is None or not all(isinstance(each, int) and bounds.min <= each <= bounds.max for each in given.flat):
@@ -121,9 +121,9 @@ def _of_large(value: Any, array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _of_python(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Numbers of Python, which have no dtype of their own, in one that holds them; otherwise as they were.
+    """Converts Python numbers to a dtype that can represent them. Otherwise returns the array unchanged.
 
-    Whole numbers are kept exactly; fractions are rounded, and never to infinity.
+    Integers must be represented exactly. Fractions are rounded, but never to infinity.
     """
     if array.size and (array.dtype.kind not in "biuf" or (array.dtype.kind == "b") != (dtype.kind == "b")):
         return array
@@ -136,52 +136,52 @@ def _of_python(array: Array, dtype: np.dtype[Any]) -> Array:
     return cast if held or not array.size else array
 
 
-def _strings(array: Array, port: TensorInfo) -> Array:
-    if array.dtype.kind == "T":  # numpy's strings of any length, which onnxruntime does not know
+def _strings(array: Array, info: TensorInfo) -> Array:
+    if array.dtype.kind == "T":  # numpy's variable-length strings, which onnxruntime does not support
         return array.astype(object)
     if array.dtype.kind == "O":
         odd = [each for each in array.flat if not isinstance(each, str)]
         if odd:
             kind = type(odd[0]).__name__
-            raise UsageError(f"input {port.name!r} holds an object of type {kind}; the model takes str. Give only str.")
+            raise UsageError(f"input {info.name!r} must contain only str, got an object of type {kind}.")
     return array
 
 
-def _checked(value: Array, port: TensorInfo) -> Array:
-    if not _is(value.dtype, port):
-        raise UsageError(_dtype_error(value, port))
+def _checked(value: Array, info: TensorInfo) -> Array:
+    if not _is(value.dtype, info):
+        raise UsageError(_dtype_error(value, info))
     given = list(value.shape)
-    if value.ndim != len(port.shape):
+    if value.ndim != len(info.shape):
         raise UsageError(
-            f"input {port.name!r} was given {value.ndim} dimensions, {given}; the model takes {len(port.shape)}. "
-            f"Give an array of shape {list(port.shape)}."
+            f"input {info.name!r} must have {len(info.shape)} dimensions, shape {list(info.shape)}, got "
+            f"{value.ndim} dimensions, shape {given}."
         )
-    if any(isinstance(want, int) and want != got for want, got in zip(port.shape, given)):
-        raise UsageError(f"input {port.name!r} was given the shape {given}. Give an array of shape {list(port.shape)}.")
+    if any(isinstance(expected, int) and expected != actual for expected, actual in zip(info.shape, given)):
+        raise UsageError(f"input {info.name!r} must have shape {list(info.shape)}, got {given}.")
     return value
 
 
-def _is(dtype: np.dtype[Any], port: TensorInfo) -> bool:
-    return dtype.kind in "UO" if port.dtype == "str" else dtype.name == port.dtype
+def _is(dtype: np.dtype[Any], info: TensorInfo) -> bool:
+    return dtype.kind in "UO" if info.dtype == "str" else dtype.name == info.dtype
 
 
-def _dtype_error(value: Array, port: TensorInfo) -> str:
-    if port.dtype not in _DTYPES.values():
-        return f"input {port.name!r} is a {port.dtype}, which has no numpy array. Use a model with tensor inputs."
-    hint = f"Cast it: {port.name}.astype({port.dtype!r})" if _casts(value.dtype) else f"Give an array of {port.dtype}"
-    return f"input {port.name!r} was given {value.dtype.name}; the model takes {port.dtype}. {hint}."
+def _dtype_error(value: Array, info: TensorInfo) -> str:
+    if info.dtype not in _DTYPES.values():
+        return f"input {info.name!r} is a {info.dtype}, which is not supported. Use a model with tensor inputs."
+    hint = f"Cast it: {info.name}.astype({info.dtype!r})" if _casts(value.dtype) else f"Pass an array of {info.dtype}"
+    return f"input {info.name!r} must have dtype {info.dtype}, got {value.dtype.name}. {hint}."
 
 
 def _casts(dtype: np.dtype[Any]) -> bool:
-    """Whether a cast keeps what the values say: not of complex numbers, dates, records and objects."""
+    """Whether a cast is meaningful. It is not for complex numbers, dates, records and objects."""
     return dtype.kind in "biufSU" or dtype.name.startswith(("bfloat", "float"))
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """A did-you-mean in brackets when a known name is close, else nothing."""
+    """Returns a suggestion in parentheses if a known name is similar, otherwise ""."""
     match = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def listed(ports: Iterable[TensorInfo]) -> str:
-    return ", ".join(map(str, ports)) or "none"
+def listed(infos: Iterable[TensorInfo]) -> str:
+    return ", ".join(map(str, infos)) or "none"

@@ -13,7 +13,7 @@ from edgefc.export import export, verify
 
 @pytest.mark.parametrize("layer", [edgefc.CirculantLinear(8, 8), edgefc.PRPLinear(8, 8)])
 def test_whole_numbers_are_refused_and_not_truncated(layer) -> None:
-    with pytest.raises(UsageError, match=r"takes floating-point inputs .*x\.float\(\)"):
+    with pytest.raises(UsageError, match=r"expects floating-point inputs .*x\.float\(\)"):
         layer(torch.arange(8))
 
 
@@ -85,7 +85,7 @@ def test_a_name_that_is_too_long_is_one_sentence(capsys) -> None:
 
 
 def test_a_model_is_called_onnx(tmp_path) -> None:
-    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+    with pytest.raises(UsageError, match=r"must end in \.onnx"):
         export(nn.Linear(4, 4), torch.randn(2, 4), tmp_path / "m.json")
 
 
@@ -140,7 +140,7 @@ def test_an_output_without_a_name_gets_one(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda x: torch.complex(x, x), r"'input' is torch\.complex64, which onnxruntime does not take"),
+        (lambda x: torch.complex(x, x), r"'input' is torch\.complex64, which onnxruntime does not support as an input"),
         (lambda x: x.to_sparse(), r"'input' is torch\.sparse_coo"),
         (lambda x: x.to("meta"), "'input' is on the meta device"),
     ],
@@ -172,4 +172,4 @@ def test_an_error_over_the_bound_that_passes_is_explained(tmp_path) -> None:
 
     x = torch.randn(4, 8)
     export(Tiny(1e-42), x, tmp_path / "m.onnx", verify=False)
-    assert "over it by no more than rounding" in verify(tmp_path / "m.onnx", Tiny(-1e-42), x).sentence()
+    assert "exceeded by no more than rounding" in verify(tmp_path / "m.onnx", Tiny(-1e-42), x).sentence()

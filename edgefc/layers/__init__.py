@@ -1,10 +1,10 @@
-"""The structured layers: one folder per family, and common/ for what several families use. Needs torch.
+"""The structured layers. Each family has a folder, and common/ holds the code that several families use. Needs torch.
 
-    circulant/   linear, conv, lstm: blocks of circulant matrices behind seeded sign flips
+    circulant/   linear, conv, lstm: block-circulant matrices after seeded sign flips
     prp/         linear, conv, embedding: a random matrix from a seed, scaled on both sides
-    eugen/       linear: random features and one small matrix
+    eugen/       linear: random features followed by one small matrix
     bilinear/    linear, conv, embedding, lstm: Kronecker products
-    tied/        ffn, bottleneck, attention: one matrix used as W and as its transpose
+    tied/        ffn, bottleneck, attention: one matrix used both as W and as W^T
     attention/   multi-head attention whose projections are structured layers
     registry.py  finds the layers: every file of a family that has ENTRIES
     common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as

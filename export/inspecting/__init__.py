@@ -1,5 +1,5 @@
-"""inspect(): what a file holds. Needs onnx, not torch.
+"""inspect(): reports the content of a file. Needs onnx, not torch.
 
-inspector.py    the report              stored.py       every stored tensor
-attributes.py   attributes of nodes     candidates.py   which structured layers fit a dense weight
+inspector.py    the report                        stored.py       reads every stored tensor
+attributes.py   checks the attributes of nodes    candidates.py   structured layers that can replace a dense weight
 """

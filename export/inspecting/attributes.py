@@ -1,4 +1,4 @@
-"""The attributes of edgefc nodes in a file that is read: checked by the rules of edgefc/attributes.py."""
+"""Reads the attributes of edgefc nodes and checks them by the rules of edgefc/attributes.py."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,22 +14,22 @@ _FIELDS = {_TYPES.FLOAT: "f", _TYPES.INT: "i", _TYPES.STRING: "s", _TYPES.FLOATS
 
 
 def values(node: onnx.NodeProto) -> dict[str, Any]:
-    """The attributes by name: int, float, str or a list of numbers; None for a value of any other type."""
+    """Returns the attributes by name: int, float, str or a list of numbers. Other types become None."""
     return {_text(each.name): _value(each) for each in node.attribute if not each.ref_attr_name}
 
 
 def check(node: onnx.NodeProto, shapes: Mapping[int, Sequence[int | None]] | None = None) -> None:
-    """Check one node.
+    """Checks the attributes of one node.
 
     Args:
-        shapes: of the inputs whose shapes the file gives, by their place; None for an axis that it leaves open.
+        shapes: the shapes of inputs, by index, as far as the file contains them. None is a dynamic axis.
 
     Raises:
-        ModelError: an attribute is not what a layer has. The sentence names the node, the attribute and its value.
+        ModelError: an attribute is invalid. The message names the node, the attribute and its value.
     """
-    said = repeated(_text(each.name) for each in node.attribute) or fault(node.op_type, values(node), shapes or {})
-    if said is not None:
-        raise ModelError(f"node {node.name!r}, an {_DOMAIN}::{node.op_type}, {said}. Export the model again.")
+    problem = repeated(_text(each.name) for each in node.attribute) or fault(node.op_type, values(node), shapes or {})
+    if problem is not None:
+        raise ModelError(f"node {node.name!r}, an {_DOMAIN}::{node.op_type}, {problem}. Export the model again.")
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:

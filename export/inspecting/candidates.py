@@ -1,4 +1,4 @@
-"""Which structured layers fit in the place of a dense weight, by the operator that computes with it."""
+"""Finds the structured layers that can replace a dense weight, by the operator that uses it."""
 
 from collections.abc import Collection, Sequence
 
@@ -28,9 +28,9 @@ def layers_for(kind: str) -> Layers:
 
 
 def fits(node: NodeProto, shape: Sequence[int], pairs: Collection[tuple[int, ...]]) -> Layers:
-    """The layers that fit in the place of a weight of this shape; `pairs` are the shapes of the model's linear weights.
+    """Returns the layers that can replace a weight of this shape. `pairs` are the shapes of all linear weights.
 
-    None for vectors, and for convolutions that are grouped or not over images.
+    Returns none for vectors, for convolutions with groups, and for convolutions that are not 2-D.
     """
     kind = _KINDS.get(node.op_type)
     if kind is None or len(shape) < 2 or min(shape[:2]) < 2:

@@ -1,4 +1,4 @@
-"""inspect(): what the layers of an .onnx file hold, and what its structured ones save. Needs onnx, not torch."""
+"""inspect(): reports what the layers of an .onnx file store, and what its structured layers save. Needs no torch."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from edgefc.scopes import FLAT_KEY, layer_of
 
 @dataclass(frozen=True)
 class Layer:
-    """One structured layer. stored counts the numbers in the file, shared ones at their first layer only."""
+    """One structured layer. `stored` counts its parameters in the file; shared ones count only at their first layer."""
 
     name: str
     op: str
@@ -32,13 +32,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Part:
-    """What one torch layer stores, structured or not: numbers, and bytes in the file and beside it.
+    """The weights of one torch layer, structured or not.
 
     layer    its name: "" for the model itself; "domain::name" for a local function
-    op       the operator that computes with its largest weight
-    shape    of that weight, as it is stored
-    share    of all bytes of the file and of the weights beside it, 0 to 1
-    fits     structured layers that fit in the place of that weight
+    op       the operator that uses its largest weight
+    shape    the stored shape of that weight
+    numbers  the number of stored values
+    bytes    their size, in the .onnx file and the external data file
+    share    the fraction of all bytes of the .onnx file and the external data file, 0 to 1
+    fits     structured layers that can replace that weight
     """
 
     layer: str
@@ -52,12 +54,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The layers of one file, and its sizes in bytes. Every number that is stored belongs to one of the parts.
+    """The layers of one file, and its sizes in bytes. Every stored value belongs to one of the parts.
 
     layers             the structured layers, in the order of the file
-    parts              every layer that stores numbers, the one with the most bytes first
-    other_numbers      stored outside of structured layers and of local functions
-    function_numbers   stored in local functions: the constants of edgefc's own bodies, or weights of others
+    parts              every layer that stores values, the one with the most bytes first
+    other_numbers      the number of values stored outside of structured layers and local functions
+    function_numbers   the number of values stored in local functions: constants of edgefc's bodies, or other weights
     """
 
     file: str
@@ -72,25 +74,25 @@ class Inspection:
 
     @property
     def numbers(self) -> int:
-        """All numbers that are stored."""
+        """The number of all stored values."""
         return sum(part.numbers for part in self.parts)
 
     @property
     def why_none(self) -> str:
-        return " that can be told apart, since its functions were written out (--flat)" if self.flat else ""
+        return " that can be identified, since its functions were inlined (--flat)" if self.flat else ""
 
 
 def inspect(path: str | Path) -> Inspection:
-    """Read what a file stores without running it.
+    """Reads the content of a file without running it.
 
     Raises:
-        UsageError: no such file.
-        ModelError: not an ONNX file, a broken one, or one that edgefc.modelfile.admission refuses.
-        MissingExtra: the file has structured layers, and onnx-ir, which knows of them, is not installed.
+        UsageError: the file does not exist.
+        ModelError: the file is not a valid ONNX file, or edgefc.modelfile.admission rejects it.
+        MissingExtra: the file has structured layers, and onnx-ir, which is needed to describe them, is not installed.
     """
     file = Path(path)
     if not (exists(file) and file.is_file()):
-        raise UsageError(f"no file {file}. Name an .onnx file that exists.")
+        raise UsageError(f"no file {file}. Give the path of an existing .onnx file.")
     admit(file)
     model, read = _read(file)
     file_bytes = file.stat().st_size
@@ -116,16 +118,16 @@ def _read(file: Path) -> tuple[onnx.ModelProto, Reader]:
         model = onnx.load(str(file), load_external_data=False)
         if not (model.HasField("graph") and model.ir_version and model.opset_import):
             raise ValueError("it has no graph, no IR version or no opset")
-        found = Reader(model, file)
-        for weight in found.weights:
+        read = Reader(model, file)
+        for weight in read.weights:
             _count_packed(weight)
     except Exception as error:  # protobuf and onnx raise errors of many classes
-        raise ModelError(f"{file} is not a whole ONNX model: {first_line(error)}. Export it again.") from None
-    return model, found
+        raise ModelError(f"{file} is not a valid ONNX model: {first_line(error)}. Export it again.") from None
+    return model, read
 
 
 def _count_packed(weight: Weight) -> None:
-    """Where bytes hold several numbers each, as in MatMulNBits, count the numbers."""
+    """Corrects shape and numbers of weights that pack several values per byte, as in MatMulNBits."""
     for use in weight.uses:
         sizes = {attribute.name: attribute.i for attribute in use.node.attribute}
         if weight.dtype != onnx.TensorProto.UINT8:
@@ -170,19 +172,19 @@ def _layer(node: onnx.NodeProto, given: Sequence[Weight], counted: set[int]) -> 
 def _described(node: onnx.NodeProto) -> Described:
     with needs_extra("torch", "edgefc inspect"):
         from edgefc.export.registry import operators
-    told = f"node {node.name!r}, an edgefc::{node.op_type},"
+    subject = f"node {node.name!r}, an edgefc::{node.op_type},"
     if node.op_type not in operators():
-        raise ModelError(f"{told} is of no layer that this version knows. Known are: {', '.join(sorted(operators()))}.")
-    attributes.check(node)
-    found = attributes.values(node)
-    try:
-        return operators()[node.op_type].describe(found)
-    except KeyError as error:
-        raise ModelError(f"{told} has no {error.args[0]}. Export the model again.") from None
-    except (TypeError, ValueError, ArithmeticError, LookupError):
         raise ModelError(
-            f"{told} has attributes that no layer has: {shortened(found)}. Export the model again."
-        ) from None
+            f"{subject} is not supported by this version. Supported layers: {', '.join(sorted(operators()))}."
+        )
+    attributes.check(node)
+    values = attributes.values(node)
+    try:
+        return operators()[node.op_type].describe(values)
+    except KeyError as error:
+        raise ModelError(f"{subject} has no {error.args[0]}. Export the model again.") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError):
+        raise ModelError(f"{subject} has invalid attributes: {shortened(values)}. Export the model again.") from None
 
 
 def _parts(weights: Sequence[Weight], total: int) -> tuple[Part, ...]:
@@ -209,7 +211,7 @@ def _part(name: str, group: Sequence[Weight], total: int, pairs: set[tuple[int, 
 
 
 def _use(weight: Weight) -> Use | None:
-    """The first node that computes with a weight; where none does, the first that takes it."""
+    """Returns the first node that computes with a weight, or else the first node that has it as an input."""
     computing = (use for use in weight.uses if not passes_on(use.node))
     return next(computing, weight.uses[0] if weight.uses else None)
 
@@ -220,14 +222,14 @@ def _function(weight: Weight) -> str:
 
 
 def _name(weight: Weight) -> str:
-    """The layer of a weight: as its node says, or the scope in its own name, or the node itself."""
+    """Returns the layer of a weight: from the metadata of its node, the scope in its name, or the node itself."""
     use = _use(weight)
     if use is None:
         return weight.name
     if use.function:
         return use.function
-    found = layer_of(use.node.name, metadata(use.node))
-    if found is not None:
-        return found
+    layer = layer_of(use.node.name, metadata(use.node))
+    if layer is not None:
+        return layer
     scope = weight.name.rpartition(".")[0]
     return scope or use.node.name or text(next(iter(use.node.output), "")) or use.node.op_type

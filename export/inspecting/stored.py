@@ -1,7 +1,7 @@
-"""What an .onnx file stores: every tensor of every graph and function, its numbers and bytes, and the nodes with it.
+"""Collects every tensor that an .onnx file stores, with its number of values, its bytes and the nodes that use it.
 
-Weights are initializers, dense or sparse, tensors in the attributes of nodes, and the lists of floats in which
-ai.onnx.ml keeps them; at any depth, for the bodies of an If, a Loop or a local function hold weights as well.
+Weights are dense and sparse initializers, tensors in attributes of nodes, and the lists of floats of ai.onnx.ml. They
+are collected at any depth, since the bodies of If, Loop and local functions also contain weights.
 """
 
 import math
@@ -16,26 +16,26 @@ from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, Tenso
 from edgefc.errors import shortened
 from edgefc.modelfile.places import BITS, Folder
 
-# What passes a weight on to the node that computes with it: the same numbers in another form.
+# Operators that pass a weight on in another form, without computing with it.
 _PASSING = {"DequantizeLinear", "QuantizeLinear", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
             "CastLike", "Identity", "Slice", "Split", "Concat"}  # fmt: skip
-_LONGEST_SHAPE = 255  # sizes; numpy takes 64
-_MOST_USES = 2_000_000  # of weights by nodes: through nodes that pass them on, a small file can have any number
+_LONGEST_SHAPE = 255  # axes; numpy supports 64
+_MOST_USES = 2_000_000  # uses of weights by nodes; a small malicious file can have any number through _PASSING nodes
 
 
 @dataclass(frozen=True)
 class Use:
-    """One input of a node that a weight reaches. `function` names the local function that the node is in."""
+    """One input of a node that receives a weight. `function` is the name of the local function with the node."""
 
     node: NodeProto
     index: int
     function: str
-    as_data: bool  # not as the scale or the shape of another weight
+    as_data: bool  # False if it is the scale or the shape of another weight
 
 
 @dataclass
 class Weight:
-    """One tensor. `bytes` are those that it takes in the file or beside it."""
+    """One tensor. `numbers` counts its values. `bytes` is its size in the .onnx file or the external data file."""
 
     name: str
     dtype: int
@@ -45,14 +45,14 @@ class Weight:
     uses: list[Use] = field(default_factory=list)
 
 
-Scope = ChainMap[str, list[tuple[Weight, bool]]]  # what a name stands for; whether as data
+Scope = ChainMap[str, list[tuple[Weight, bool]]]  # the weights behind a name, and whether they are data
 
 
 class Reader:
     """Collects the weights of one model.
 
     Raises:
-        ValueError: weights that onnxruntime would not read from where they lie, or of another size than their shape.
+        ValueError: onnxruntime would not read a weight from its location, or its size does not match its shape.
     """
 
     def __init__(self, model: onnx.ModelProto, file: Path) -> None:
@@ -99,13 +99,13 @@ class Reader:
                 weight.uses.append(Use(node, index, self._function, as_data))
                 self._uses += 1
                 if self._uses > _MOST_USES:
-                    raise ValueError(f"its nodes pass its weights on more than {_MOST_USES:,} times")
+                    raise ValueError(f"its nodes use its weights more than {_MOST_USES:,} times")
         if passing:
             passed_on = list(reached.values())
             scope.update((name, passed_on) for name in node.output)
 
     def _attribute(self, attribute: AttributeProto, node: NodeProto | None, constant: bool = False) -> list[Weight]:
-        """The weights that an attribute holds."""
+        """Returns the weights in an attribute."""
         made = [self._dense(tensor) for tensor in _tensors(attribute)]
         made += [self._sparse(sparse) for sparse in _sparse(attribute)]
         if constant or (node is not None and node.domain == "ai.onnx.ml"):
@@ -124,7 +124,7 @@ class Reader:
         return self._add(Weight(text(tensor.name), tensor.data_type, shape, numbers, stored))
 
     def _sparse(self, sparse: SparseTensorProto) -> Weight:
-        """Its numbers are the values that are stored; its bytes those of values and indices."""
+        """Adds a sparse weight. `numbers` counts the stored values, and `bytes` includes values and indices."""
         name = sparse.values.name
         shape, _ = _shape(sparse.dims, name)
         (_, values), (_, indices) = _shape(sparse.values.dims, name), _shape(sparse.indices.dims, name)
@@ -137,7 +137,7 @@ class Reader:
 
 
 def text(value: str | bytes) -> str:
-    """A string of a file. protobuf gives those that are not UTF-8 as bytes."""
+    """Decodes a string of the file. protobuf returns strings that are not UTF-8 as bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
@@ -146,20 +146,20 @@ def metadata(node: NodeProto) -> Mapping[str, str]:
 
 
 def passes_on(node: NodeProto) -> bool:
-    """Whether a node computes nothing with a weight but hands it on."""
+    """Whether a node only passes a weight on."""
     return node.op_type in _PASSING and not node.domain
 
 
 def _shape(dims: Iterable[int], name: str | bytes) -> tuple[tuple[int, ...], int]:
-    """A shape and its numbers."""
+    """Returns a shape and its number of elements."""
     shape = tuple(dims)
     if len(shape) > _LONGEST_SHAPE or any(size < 0 for size in shape):
-        raise ValueError(f"tensor {text(name)!r} has the shape {shortened(list(shape), 80)}")
+        raise ValueError(f"tensor {text(name)!r} has the invalid shape {shortened(list(shape), 80)}")
     return shape, math.prod(shape)
 
 
 def _beside(folder: Folder, tensor: TensorProto, numbers: int) -> int:
-    """How many bytes a tensor has in another file."""
+    """Returns the number of bytes of a tensor in an external file."""
     entries = [(_bytes(entry.key), _bytes(entry.value)) for entry in tensor.external_data]
     return folder.place(text(tensor.name), entries, _nominal(tensor, numbers)).length or 0
 
@@ -169,10 +169,10 @@ def _bytes(value: str | bytes) -> bytes:
 
 
 def _stored(tensor: TensorProto, numbers: int) -> int:
-    """The bytes of a tensor inside the file; whole numbers that are not raw take as many as they need."""
+    """Returns the bytes of a tensor inside the file. Integers outside of raw_data have a variable length."""
     if tensor.HasField("raw_data"):
         if tensor.data_type == TensorProto.STRING:
-            raise ValueError(f"tensor {tensor.name!r} holds texts as raw bytes, which ONNX forbids")
+            raise ValueError(f"tensor {tensor.name!r} stores strings as raw bytes, which ONNX forbids")
         if len(tensor.raw_data) != (expected := _nominal(tensor, numbers)):
             raise ValueError(
                 f"tensor {tensor.name!r} of shape {list(tensor.dims)} has {len(tensor.raw_data)} bytes "
@@ -192,7 +192,10 @@ def _stored(tensor: TensorProto, numbers: int) -> int:
 
 
 def _entries(tensor: TensorProto, numbers: int) -> int:
-    """Of a tensor that is not raw: a complex number takes two, and numbers of few bits share one."""
+    """Returns the number of entries of a tensor outside of raw_data.
+
+    A complex value takes two entries, and several values of less than 8 bits share one.
+    """
     each = max(8 // (_bits(tensor) or 8), 1)
     is_complex = tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
     return 2 * numbers if is_complex else -(-numbers // each)
@@ -203,7 +206,7 @@ def _nominal(tensor: TensorProto, numbers: int) -> int:
 
 
 def _bits(tensor: TensorProto) -> int:
-    """Of one number. Strings have none, and numbers below 8 bits are packed."""
+    """Returns the bits of one value, 0 for strings. Values below 8 bits are packed."""
     if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
         return 0
     if tensor.data_type not in BITS:
@@ -216,7 +219,7 @@ def _varint_bytes(value: int) -> int:
 
 
 def _listed(attribute: AttributeProto, constant: bool) -> Iterator[Weight]:
-    """Numbers outside of tensors: those of a Constant, and the coefficients and trees of ai.onnx.ml."""
+    """Yields values outside of tensors: those of a Constant, and the coefficients and trees of ai.onnx.ml."""
     floats, integers = list(attribute.floats), list(attribute.ints) if constant else []
     if attribute.type == AttributeProto.FLOAT and constant:
         floats.append(attribute.f)

@@ -1,6 +1,6 @@
-"""The torch model: made from a SOURCE, loaded with weights, and put back as it was.
+"""The torch model: creates it from a SOURCE, loads weights, and restores its state after use.
 
-source.py, weights.py      SOURCE and weights file of the command line
-isolation.py               what the user's code may change of the process
-state.py, snapshot.py, writes.py   eval mode for as long as a model is examined, then everything as before
+source.py, weights.py              SOURCE and weights file of the command line
+isolation.py                       undoes changes that the user's code makes to the process
+state.py, snapshot.py, writes.py   eval mode while a model is examined, then the original state
 """

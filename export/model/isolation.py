@@ -1,7 +1,7 @@
-"""What code of the user's may change of the process, put back: commands go on as they were started.
+"""Undoes changes that the user's code makes to the process.
 
-with unchanged_folder():    the current folder: a model's forward may change it
-with unchanged_process():   the folder, and what else a file of the user's may change when it is imported
+with unchanged_folder():    restores the current folder, which a model's forward may change
+with unchanged_process():   restores the folder and other state that a user's file may change on import
 """
 
 import contextlib
@@ -20,10 +20,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def unchanged_folder() -> Iterator[None]:
-    """Relative paths mean after the block what they meant before it. A folder that is gone by then stays left."""
+    """Restores the current folder after the block, unless that folder no longer exists."""
     try:
         before = os.getcwd()
-    except OSError:  # it was removed under us
+    except OSError:  # the current folder was removed
         yield
         return
     try:
@@ -35,12 +35,12 @@ def unchanged_folder() -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged_process() -> Iterator[None]:
-    """Put back after the block what the rest of the command needs.
+    """Restores after the block the process state that the rest of the command needs.
 
-    The folder, sys.argv, stdout and stderr (also where they were closed), filters of warnings, handlers of SIGINT and
-    SIGTERM, the locale, a recursion limit that was lowered. Within the block os._exit() raises SystemExit, because
-    nothing could tell otherwise that the command has not finished, and threads start as daemons, because the command
-    would wait for them at its end.
+    This covers the folder, sys.argv, stdout and stderr (even if they were closed), warning filters, handlers of SIGINT
+    and SIGTERM, the locale, and a lowered recursion limit. Within the block os._exit() raises SystemExit, so that the
+    command can report that it did not finish. Threads start as daemons, so that the command does not wait for them when
+    it ends.
     """
     with (
         unchanged_folder(), _streams(), _handlers(), warnings.catch_warnings(), exit_raises(), _daemons(),
@@ -57,7 +57,7 @@ def unchanged_process() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Within the block stdout and stderr are duplicates, which may be closed."""
+    """Replaces stdout and stderr within the block by duplicates, which may be closed."""
     before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
     copies = {name: _duplicate(stream) for name, stream in before.items()}
     for name, copy in copies.items():
@@ -71,7 +71,7 @@ def _streams() -> Iterator[None]:
 
 
 def _duplicate(stream: Any) -> TextIO | None:
-    """A stream to the same place; None for one without a descriptor, that of a notebook, say."""
+    """Returns a stream to the same destination, or None if `stream` has no descriptor, as in a notebook."""
     try:
         stream.flush()
         number = os.dup(stream.fileno())
@@ -81,10 +81,10 @@ def _duplicate(stream: Any) -> TextIO | None:
 
 
 def _put_back(stream: TextIO, copy: TextIO | None) -> None:
-    """Open the descriptor of `stream` again where it was closed, and close the duplicate."""
+    """Reopens the descriptor of `stream` if it was closed, and closes the duplicate."""
     if copy is None or copy.closed:
         return
-    with contextlib.suppress(OSError):  # a disk that is full
+    with contextlib.suppress(OSError):  # the disk may be full
         copy.flush()
     try:
         os.fstat(stream.fileno())
@@ -97,7 +97,7 @@ def _put_back(stream: TextIO, copy: TextIO | None) -> None:
 
 @contextlib.contextmanager
 def _handlers() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # where none can be set
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set handlers
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -111,15 +111,15 @@ def _handlers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def exit_raises() -> Iterator[None]:
-    """Within the block os._exit() raises SystemExit in this process; in children that it forks it ends them."""
-    here, leave = os.getpid(), os._exit
+    """Makes os._exit() raise SystemExit within the block. In forked children it still ends the process."""
+    own_pid, original_exit = os.getpid(), os._exit
 
-    def refuse(code: int) -> NoReturn:
-        if os.getpid() != here:  # a child that multiprocessing started
-            leave(code)
+    def raise_exit(code: int) -> NoReturn:
+        if os.getpid() != own_pid:  # a child that multiprocessing forked
+            original_exit(code)
         raise SystemExit(code)
 
-    with mock.patch.object(os, "_exit", refuse):
+    with mock.patch.object(os, "_exit", raise_exit):
         yield
 
 
@@ -128,7 +128,7 @@ def _daemons() -> Iterator[None]:
     start = threading.Thread.start
 
     def start_as_daemon(self: threading.Thread) -> None:
-        if not self.is_alive():  # of a thread that was started already, start() says so
+        if not self.is_alive():  # for a running thread, start() raises an error
             self.daemon = True
         start(self)
 

@@ -1,4 +1,4 @@
-"""What a model holds, recorded so that it can be put back bit for bit."""
+"""Records the state of a model so that it can be restored bit for bit."""
 
 import contextlib
 import sys
@@ -21,13 +21,12 @@ _MISSING = object()
 class Snapshot:
     """The state of a model at one moment.
 
-    Recorded are, by identity, the attributes of every module and of every object in them, and the items of lists,
-    dicts, sets and deques, to any depth; of tensors also the values, shapes, requires_grad and grad. Objects of the
-    standard library, torch and numpy are not entered, nor are slots.
+    A snapshot records by identity the attributes of every module and of every object in them, and the items of lists,
+    dicts, sets and deques, at any depth. For tensors it also records values, shapes, requires_grad and grad. It does
+    not record the attributes of objects from the standard library, torch and numpy, and no slots.
 
-    Values are copied when they are first written, which `watch` notices: a snapshot of a model that nothing writes to
-    costs no memory for its tensors, and otherwise what is written, once. Writes that do not pass through torch's
-    dispatcher (through numpy or a pointer) are not noticed.
+    Values are copied on the first write, which `watch` detects (copy on write). So a snapshot needs memory only for
+    tensors that are written. Writes that bypass torch's dispatcher (through numpy or a pointer) are not detected.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,16 +40,16 @@ class Snapshot:
 
     @contextlib.contextmanager
     def watch(self, *others: "Snapshot") -> Iterator[None]:
-        """Within the block, whatever is about to be written is copied first, into this snapshot and the others.
+        """Copies tensors before they are written within the block, for this snapshot and the others.
 
-        Functions that torch.compile made run uncompiled: their kernels write unseen, and a dispatch mode would make
-        torch.compile give up on them for good.
+        Functions compiled by torch.compile run uncompiled: writes of their kernels cannot be detected, and a dispatch
+        mode would make torch.compile disable them permanently.
         """
         with torch.compiler.set_stance("force_eager"), Writes(snapshot._copies for snapshot in (self, *others)):
             yield
 
     def restore(self) -> None:
-        """Put everything back. Copies are kept, so that it can be done again."""
+        """Restores the recorded state. Keeps the copies, so that it can be called again."""
         for item, content in self._contents.values():
             if not _same_content(item, content):
                 _refill(item, content)
@@ -62,15 +61,17 @@ class Snapshot:
         written = self._copies.restore()
         for record in self._tensors.values():
             if not record.tensor.is_inference() and any(s._cdata in written for s in storages(record.tensor)):
-                torch.autograd.graph.increment_version(record.tensor)  # caches keyed by it must not match
+                torch.autograd.graph.increment_version(
+                    record.tensor
+                )  # invalidates caches that use the version as a key
 
     def restore_generators(self) -> None:
-        """Put the torch.Generator objects of the model back to where they were."""
+        """Restores the states of the torch.Generator objects of the model."""
         for generator, state in self._generators.values():
             generator.set_state(state)
 
     def adopt_meta(self) -> None:
-        """Take tensors without values, which a run gave values, as the run left them."""
+        """Updates the record for meta tensors that a run has replaced by tensors with values."""
         for item, content in self._contents.values():
             if isinstance(content, dict):
                 for key, value in content.items():
@@ -88,22 +89,22 @@ class Snapshot:
         )
 
     def changed_tensors(self) -> list[str]:
-        """Names of the parameters and buffers whose values differ from this snapshot; new ones are not among them."""
+        """Names of the recorded parameters and buffers whose values differ from this snapshot."""
         return [name for name, before in self._changed("_parameters", "_buffers") if isinstance(before, Tensor)]
 
     def changed_attributes(self) -> list[str]:
-        """Names of all that differs from this snapshot in the attributes of modules."""
+        """Names of all attributes of modules that differ from this snapshot."""
         return [name for name, _ in self._changed("_parameters", "_buffers", None)]
 
     def will_stay(self, tensor: Tensor) -> bool:
-        """Whether restore() leaves the values that `tensor` has now."""
+        """Whether restore() keeps the current values of `tensor`."""
         record = self._tensors.get(id(tensor))
         moved = record is not None and record.is_moved()
         return not moved and all(self._copies.lacks(storage) for storage in storages(tensor))
 
     def _record(self) -> None:
         waiting: list[Any] = [self.model]
-        seen: dict[int, Any] = {}  # the objects too: the id of one that is gone may be given to another
+        seen: dict[int, Any] = {}  # keeps the objects alive, because ids of deleted objects are reused
         while waiting:
             item = waiting.pop()
             if type(item) in _ATOMS or id(item) in seen:
@@ -123,18 +124,21 @@ class Snapshot:
                 waiting += [record.grad, vars(item)]
             elif isinstance(item, nn.Module) or _has_state(item):
                 waiting.append(vars(item))
-                if isinstance(item, torch.jit.ScriptModule):  # keeps its tensors elsewhere
+                if isinstance(item, torch.jit.ScriptModule):  # its tensors are not in vars()
                     held = (*item.named_parameters(recurse=False), *item.named_buffers(recurse=False))
                     self._scripted += [(item, name, tensor) for name, tensor in held]
                     waiting += [tensor for _, tensor in held]
 
     def _changed(self, *groups: str | None) -> list[tuple[str, Any]]:
-        """Names and earlier values of what differs in these dicts of each module, None for its other attributes."""
+        """Returns names and recorded values of changed entries in these dicts of each module.
+
+        The group None stands for the other attributes of the module.
+        """
         changed = []
         for prefix, module in self.model.named_modules():
             for group in groups:
                 now = vars(module) if group is None else vars(module).get(group, {})
-                if id(now) not in self._contents:  # a scripted module's
+                if id(now) not in self._contents:  # belongs to a scripted module
                     continue
                 before = self._contents[id(now)][1]
                 changed += [
@@ -154,7 +158,7 @@ class Snapshot:
 
 
 class _TensorRecord:
-    """One tensor object: where its values lie, and what autograd knows of it."""
+    """One tensor object: the location of its values, and its autograd state."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -197,7 +201,7 @@ def _refill(item: Any, content: Any) -> None:
 
 
 def _has_state(item: Any) -> bool:
-    """Whether an object's attributes belong to the model: those of classes of the user's, or of a model library's."""
+    """Whether the attributes of an object belong to the model: its class is from the user or from a model library."""
     if isinstance(item, type) or str(type(item).__module__).partition(".")[0] in _LIBRARIES:
         return False
     return type(getattr(item, "__dict__", None)) is dict
@@ -211,7 +215,7 @@ def _place(tensor: Tensor) -> Any:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Bit for bit, so that NaNs are equal to themselves."""
+    """Compares bits, so that NaNs are equal to themselves."""
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return False
     if a.layout != torch.strided or a.is_meta or not (has_memory(a) and has_memory(b)):

@@ -1,4 +1,4 @@
-"""SOURCE on the command line: a factory that makes a model, and the weights to put into it."""
+"""SOURCE on the command line: a factory that creates a model, and weights to load into it."""
 
 import contextlib
 import importlib
@@ -28,17 +28,17 @@ _DTYPES = {name: getattr(torch, name) for name in ("float16", "float32", "float6
 def load_model(
     source: str, weights: Path | None, inputs: Sequence[str], *, allow_nonfinite: bool = False
 ) -> tuple[nn.Module, Any]:
-    """The model that SOURCE makes, with weights loaded, and example inputs for it.
+    """Returns the model of SOURCE, with weights loaded, and its example inputs.
 
-    What was done to make the weights fit, such as a prefix that was removed, goes to stderr, a line each.
+    Prints each adaptation of the weights, such as a removed prefix, to stderr.
 
     Raises:
-        UsageError: a source that cannot be imported, a factory that raises or returns something else, weights that
-            do not fit, or no example inputs.
+        UsageError: the source cannot be imported, the factory raises or returns another type, the weights do not match,
+            or there are no example inputs.
     """
     made = _call(_factory(source), source)
     if inspect.iscoroutine(made):
-        made.close()  # or Python warns that nobody waited for it
+        made.close()  # otherwise Python warns that it was never awaited
     model, args = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module):
         raise UsageError(
@@ -51,24 +51,24 @@ def load_model(
         args = tuple(parse_input(text) for text in inputs)
     if args is None:
         raise UsageError(
-            f"no example inputs for {source}. Let the factory return (model, args), or give --input SHAPE for each "
+            f"no example inputs for {source}. Return (model, args) from the factory, or give --input SHAPE for each "
             "input, such as --input 1x64."
         )
     return model, args
 
 
 def parse_input(text: str) -> torch.Tensor:
-    """A seeded example from SHAPE[:DTYPE]: 2x64 is normal float32, 2x16:int64 is zeros.
+    """Returns a seeded example for SHAPE[:DTYPE]: normal float32 for 2x64, zeros for 2x16:int64.
 
     Raises:
-        UsageError: not of that form.
+        UsageError: the text has another form.
     """
     shape_text, _, dtype_text = text.partition(":")
     dtype = _DTYPES.get(dtype_text or "float32")
     sizes = shape_text.split("x")
     if dtype is None or not all(size.isascii() and size.isdigit() for size in sizes):
         raise UsageError(
-            f"--input {shortened(text, 80)!r} is not SHAPE[:DTYPE]. Write 1x64 or 1x16:int64; dtypes: "
+            f"--input {shortened(text, 80)!r} is not SHAPE[:DTYPE]. Write 1x64 or 1x16:int64. The dtypes are "
             f"{', '.join(_DTYPES)}."
         )
     try:
@@ -76,14 +76,14 @@ def parse_input(text: str) -> torch.Tensor:
         if dtype.is_floating_point:
             return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
         return torch.zeros(shape, dtype=dtype)
-    except (RuntimeError, OverflowError, TypeError, ValueError):  # beyond memory, 64 bits, or what int() reads
+    except (RuntimeError, OverflowError, TypeError, ValueError):  # exceeds memory, 64 bits, or the limit of int()
         raise UsageError(f"--input {shortened(text, 80)!r} is larger than memory. Give a smaller shape.") from None
 
 
 def _factory(source: str) -> Callable[[], Any]:
     place, colon, name = source.rpartition(":")
     if not colon or not place or not name:
-        raise UsageError(f"{source!r} names no factory. {_FORM}.")
+        raise UsageError(f"{source!r} does not name a factory. {_FORM}.")
     module = _module_from_file(Path(place)) if place.endswith(".py") else _module_by_name(place)
     factory = getattr(module, name, None)
     if not callable(factory):
@@ -100,7 +100,7 @@ def _module_from_file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.append(str(path.parent.resolve()))  # as `python file.py` does, so that it finds its neighbours
+    sys.path.append(str(path.parent.resolve()))  # like `python file.py`, so that it can import modules in its folder
     with _no_bytecode():
         _run(lambda: spec.loader.exec_module(module), f"{path} cannot be imported")  # type: ignore[union-attr]
     return module
@@ -108,7 +108,7 @@ def _module_from_file(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _no_bytecode() -> Iterator[None]:
-    """Within the block, imports leave no __pycache__ in the user's folder."""
+    """Disables __pycache__ within the block, so that imports do not write to the user's folder."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
@@ -118,7 +118,7 @@ def _no_bytecode() -> Iterator[None]:
 
 def _module_by_name(name: str) -> Any:
     if not re.fullmatch(r"[\w.-]+", name):
-        raise UsageError(f"{shortened(name, 80)!r} cannot be the name of a module. {_FORM}.")
+        raise UsageError(f"{shortened(name, 80)!r} is not a valid module name. {_FORM}.")
     sys.path.insert(0, "")
     return _run(lambda: importlib.import_module(name), f"{name} cannot be imported")
 
@@ -127,10 +127,11 @@ def _call(factory: Callable[[], Any], source: str) -> Any:
     return _run(factory, f"{source} raised")
 
 
-def _run(action: Callable[[], Any], said: str) -> Any:
-    """Run the user's code, and leave the process as it was.
+def _run(action: Callable[[], Any], failure: str) -> Any:
+    """Runs the user's code, and restores the process state.
 
-    Whatever the code raises becomes one sentence, with the line it came from.
+    Raises:
+        UsageError: the code raised an exception. The message contains its text and line.
     """
     try:
         with unchanged_process():
@@ -138,11 +139,11 @@ def _run(action: Callable[[], Any], said: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise UsageError(f"{said}: {describe_error(error)}{_place(error)}. Correct it and run this again.") from error
+        raise UsageError(f"{failure}: {describe_error(error)}{_place(error)}. Correct it and try again.") from error
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised, unless that is here: a call without the arguments that the factory needs, say."""
+    """Returns the file and line that raised, or "" if it was raised here, as for missing arguments of the factory."""
     places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     own = (__file__, isolation.__file__)
     others = [place for place in places if place[0] not in own and not place[0].startswith("<frozen")]

@@ -1,4 +1,4 @@
-"""A model in eval mode for as long as it is examined, and afterwards exactly as it was."""
+"""Puts a model into eval mode while it is examined, and restores it exactly afterwards."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ from edgefc.export.tracing.examples import tensors
 
 
 class Given:
-    """A model in eval mode. Whatever runs it does so within run(), so that every run starts from the same state."""
+    """A model in eval mode. All code that runs it must use run(), so that every run starts from the same state."""
 
     def __init__(self, before: Snapshot) -> None:
         self._before, self._ready = before, Snapshot(before.model)
 
     @contextlib.contextmanager
     def run(self) -> Iterator[Snapshot]:
-        """The block may run the model; then its state is what eval() left. Yields that state, to compare with."""
+        """Lets the block run the model, and then restores the state after eval(). Yields a snapshot of that state."""
         try:
             with unchanged_folder(), self._before.watch(self._ready):
                 yield self._ready
@@ -33,24 +33,24 @@ class Given:
             self._ready.restore()
 
     def will_stay(self, tensor: Tensor) -> bool:
-        """Whether a tensor of the model keeps its values when the model is put back."""
+        """Whether a tensor of the model keeps its values when the model is restored."""
         return self._before.will_stay(tensor)
 
 
 @contextlib.contextmanager
 def as_given(model: nn.Module) -> Iterator[Given]:
-    """Within the block the model is in eval mode, without gradients and autocast; after it the model is as it was.
+    """Puts the model into eval mode within the block, without gradients and autocast, and restores it afterwards.
 
     The modes are set by eval() and train(), which models override to merge weights or to drop caches. Then everything
-    that Snapshot records is put back: modes, attributes, parameters and buffers are the same objects with the same
-    bits. So are torch's random generators, the grad mode, autocast and the current folder, also where the block raises.
-    May be nested.
+    that Snapshot records is restored: modes, attributes, parameters and buffers are the same objects with the same
+    bits. torch's random generators, the grad mode, autocast and the current folder are restored as well, even if the
+    block raises. Blocks can be nested.
 
-    Memory: a copy of the tensors that eval(), train() or a run within Given.run() write to, and no more.
+    Memory: a copy of the tensors that eval(), train() or a run within Given.run() write to.
 
     Raises:
-        UsageError: the model has lazy parameters that no run has given a shape, or there is no folder for temporary
-            files, which torch cannot trace without.
+        UsageError: the model has uninitialised lazy parameters, or there is no folder for temporary files, which torch
+            needs for tracing.
         ExportError: eval() or train() of the model raises.
     """
     _check_initialised(model)
@@ -66,10 +66,10 @@ def as_given(model: nn.Module) -> Iterator[Given]:
                 _set_mode(model, False)
             yield Given(before)
             with before.watch():
-                _put_modes_back(modes)
+                _restore_modes(modes)
         except BaseException:
             with before.watch(), contextlib.suppress(Exception):
-                _put_modes_back(modes)
+                _restore_modes(modes)
             raise
         finally:
             before.restore()
@@ -77,10 +77,10 @@ def as_given(model: nn.Module) -> Iterator[Given]:
 
 
 def note_on_state(before: Snapshot, run: Callable[[], Any]) -> str | None:
-    """Run the model, and once more where that changed it: what of its state does a file not carry over?
+    """Runs the model, and runs it again if it changed. Returns a note about state that the file does not keep.
 
-    Parameters and buffers that the first run changes are named in any case, other attributes where the second run
-    gives other outputs.
+    The note names parameters and buffers that the first run changes. It names other attributes only if the second run
+    gives different outputs.
     """
     with torch.random.fork_rng(devices=_cuda_devices(before.model)):
         first = [tensor.clone() for tensor in tensors(run())]
@@ -89,18 +89,18 @@ def note_on_state(before: Snapshot, run: Callable[[], Any]) -> str | None:
     names, all_names = before.changed_tensors(), before.changed_attributes()
     second = tensors(run())
     if len(first) != len(second) or not all(map(_close, first, second)):
-        names = all_names or ["objects that it holds"]
+        names = all_names or ["objects in its attributes"]
     if not names:
         return None
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return (
         f"forward of {type(before.model).__name__} changes {', '.join(names[:4])}{more}: the file keeps no state "
-        "between runs, and each of its runs starts from the values that the model had at export."
+        "between runs, and each run starts from the values that the model had at export."
     )
 
 
 def _close(first: Tensor, second: Tensor) -> bool:
-    """Whether two runs differ by no more than rounding, which caches may change."""
+    """Whether two runs are equal except for rounding, which caches may change."""
     if first.shape != second.shape or not (first.is_floating_point() or first.is_complex()):
         return torch.equal(first, second)
     if not first.numel():
@@ -110,10 +110,10 @@ def _close(first: Tensor, second: Tensor) -> bool:
 
 
 def check_has_values(model: nn.Module) -> None:
-    """Refuse a model with parameters on the meta device.
+    """Checks that no parameter of the model is on the meta device.
 
     Raises:
-        UsageError: with the name of the first.
+        UsageError: a parameter is on the meta device. The message names the first.
     """
     for name, tensor in model.named_parameters():
         if tensor.is_meta:
@@ -140,12 +140,12 @@ def _set_mode(module: nn.Module, training: bool) -> None:
     except BaseException as error:
         call = "train()" if training else "eval()"
         raise ExportError(
-            f"{type(module).__name__}.{call} raised {describe_error(error)}. Give a model that can change its mode."
+            f"{type(module).__name__}.{call} raised {describe_error(error)}. Export a model whose mode can be changed."
         ) from error
 
 
-def _put_modes_back(modes: list[tuple[nn.Module, bool]]) -> None:
-    """By train() and eval() from the root down; what the modules make of that does not matter, see as_given()."""
+def _restore_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Calls train() and eval() from the root down. as_given() restores everything else that they change."""
     for index, (module, training) in enumerate(modes):
         if index == 0 or module.training != training:
             _set_mode(module, training)

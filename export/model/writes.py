@@ -1,4 +1,4 @@
-"""Copies of memory, made at the moment when an operator is about to write to it."""
+"""Copy on write: copies memory just before an operator writes to it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
 _WRITTEN_UNDECLARED = ("running_mean", "running_var")
-"""Arguments of torch's batch norms that are written without a mark in the operator's schema."""
+"""Arguments of torch's batch norms that are written although the operator's schema does not mark them."""
 
 
 class Copies:
-    """Storages, and the bytes of those that were written since."""
+    """A set of storages, and copies of those that were written."""
 
     def __init__(self) -> None:
         self._storages: dict[int, torch.UntypedStorage] = {}
@@ -22,25 +22,25 @@ class Copies:
         self._storages.update((storage._cdata, storage) for storage in storages)
 
     def lacks(self, storage: torch.UntypedStorage) -> bool:
-        """Whether this storage is one of them and was not written: restore() leaves it as it is."""
+        """Whether this storage is in the set and was not written, so that restore() does not change it."""
         return storage._cdata in self._storages and storage._cdata not in self._copies
 
     def take(self, storage: torch.UntypedStorage, copy: torch.UntypedStorage) -> None:
         self._copies[storage._cdata] = copy
 
     def is_written(self, storage: torch.UntypedStorage) -> bool:
-        """Whether its bytes differ from those at the start."""
+        """Whether its bytes differ from the copy."""
         copy = self._copies.get(storage._cdata)
         if copy is None:
             return False
         return storage.nbytes() != copy.nbytes() or not torch.equal(_bytes(storage), _bytes(copy))
 
     def written(self) -> set[int]:
-        """Which storages differ, as their _cdata."""
+        """Returns the _cdata of the storages that differ from their copies."""
         return {key for key in self._copies if self.is_written(self._storages[key])}
 
     def restore(self) -> set[int]:
-        """Put the bytes back; returns which storages differed, as their _cdata. Copies are kept."""
+        """Restores the bytes and keeps the copies. Returns the _cdata of the storages that differed."""
         written = self.written()
         for key in written:
             storage, copy = self._storages[key], self._copies[key]
@@ -51,7 +51,7 @@ class Copies:
 
 
 class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within the block, what an operator is about to write is copied; one copy serves all that lack it."""
+    """Copies storages within the block before an operator writes to them. All `into` share one copy."""
 
     supports_higher_order_operators = True
 
@@ -78,7 +78,7 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def storages(tensor: Tensor) -> tuple[torch.UntypedStorage, ...]:
-    """Where the values of a tensor lie; none for those without values, and for layouts other than strided."""
+    """Returns the storages of a tensor. Returns none for tensors without values or with a non-strided layout."""
     wrapper: Any = tensor
     if is_traceable_wrapper_subclass(wrapper):
         inner = [getattr(wrapper, name) for name in wrapper.__tensor_flatten__()[0]]
@@ -89,7 +89,7 @@ def storages(tensor: Tensor) -> tuple[torch.UntypedStorage, ...]:
 
 
 def has_memory(tensor: Tensor) -> bool:
-    """Whether a tensor is more than a stand-in of torch.export."""
+    """Whether a tensor has memory, unlike the fake tensors of torch.export."""
     return not (torch._is_functional_tensor(tensor) or isinstance(tensor, torch._subclasses.FakeTensor))
 
 
@@ -97,7 +97,7 @@ _written_arguments: dict[Any, tuple[tuple[int, str], ...]] = {}
 
 
 def _written(func: Any) -> tuple[tuple[int, str], ...]:
-    """Places and names of the arguments that an operator writes; none for operators that call functions."""
+    """Returns indices and names of the arguments that an operator writes. None for higher-order operators."""
     if func not in _written_arguments:
         arguments = func._schema.arguments if isinstance(func, torch._ops.OpOverload) else ()
         _written_arguments[func] = tuple(

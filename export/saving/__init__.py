@@ -1,1 +1,4 @@
-"""A graph -> files: write.py stages and renames them, weights_file.py names and removes the weights beside a graph."""
+"""Saves a graph to files.
+
+write.py stages the files and moves them to their place. weights_file.py names and removes external data files.
+"""

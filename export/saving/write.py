@@ -1,7 +1,8 @@
-"""A model as files: the graph, and large weights in a file beside it. Both take their places as one.
+"""Writes a model as files: the graph, and large weights in an external data file. Both are replaced atomically.
 
-The weights are moved first and the graph last. Until then the old graph is there, and the weights that it names:
-other weights have another name (beside.py). So a reader finds the old model whole or the new one, also after a kill.
+The weights are moved first and the graph last. Until then the old graph and its weights exist, because different
+weights have a different name (weights_file.py). A reader finds either the complete old model or the complete new one,
+even if the process is killed.
 """
 
 import os
@@ -24,19 +25,20 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Written:
-    """A model in a temporary folder. data is None where all weights are in the graph's file."""
+    """A model in a temporary folder. `data` is None if all weights are in the file of the graph."""
 
     graph: Path
     data: Path | None
 
 
 def write(model: ir.Model, folder: Path, place: Place, *, external_from_bytes: int) -> Written:
-    """Write a model into a temporary folder, with the names that it has at `place`.
+    """Writes a model into a temporary folder, with the file names for `place`.
 
-    Weights that are together so large go into a file of their own. The initializers of `model` are that file's then.
+    Weights with a total of at least `external_from_bytes` go to an external data file. Then the initializers of `model`
+    refer to that file.
 
     Raises:
-        ExportError: onnx finds the graph invalid.
+        ExportError: the graph is invalid according to onnx.
         UsageError: the files cannot be written.
     """
     graph, data = folder / place.path.name, None
@@ -49,17 +51,17 @@ def write(model: ir.Model, folder: Path, place: Place, *, external_from_bytes: i
     try:
         onnx.checker.check_model(str(graph), full_check=total < _LARGEST_PROTOBUF)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"torch's graph is no valid ONNX: {describe_error(error)}. Try another opset.") from error
+        raise ExportError(f"torch's graph is not valid ONNX: {describe_error(error)}. Try another opset.") from error
     return Written(graph, data)
 
 
 def _write_data(model: ir.Model, folder: Path, target: Path) -> Path | None:
-    """The name is known once the file is written: until then it is `weights`. None where every tensor is small."""
+    """Writes the external data file and renames it once its hash is known. Returns None if no tensor is large."""
     values = [value for graph in model.graphs() for value in graph.initializers.values()]
     try:
         ir.external_data.unload_from_model(model, folder, "weights", size_threshold_bytes=1024, alignment=4096)
     except OSError as error:
-        if error.errno is None:  # numpy says how many bytes were not written, and not why
+        if error.errno is None:  # numpy reports how many bytes were not written, but not the reason
             _fill(folder / "zeros", sum(value.const_value.nbytes for value in values if value.const_value is not None))
         raise
     if not any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
@@ -77,22 +79,22 @@ def _write_data(model: ir.Model, folder: Path, target: Path) -> Path | None:
 
 
 def _fill(file: Path, size: int) -> None:
-    """Write so many zeros: the system refuses them for the reason for which it refused the weights."""
+    """Writes `size` zeros, which raises the OSError that prevented the weights from being written."""
     with file.open("wb") as out:
         for start in range(0, size, _PIECE):
             out.write(bytes(min(_PIECE, size - start)))
 
 
 def publish(written: Written, place: Place) -> tuple[str, ...]:
-    """Move a model to its place, and remove the weights that nothing names any more.
+    """Moves a model to its place, and removes external data files that no model refers to any more.
 
-    Beside each link that leads to the model from another folder goes a link to its weights.
+    For each link to the model in another folder, creates a link to the weights in that folder.
 
     Returns:
-        A sentence for each weights file of the replaced model that stays.
+        A note for each external data file of the replaced model that is kept.
 
     Raises:
-        UsageError: it cannot be moved. Then everything is as it was.
+        UsageError: the model cannot be moved. Then all changes are undone.
     """
     target, folder = place.target, place.target.parent
     with writing(place), alone(folder / f"{TEMPORARY}lock"):
@@ -106,7 +108,7 @@ def publish(written: Written, place: Place) -> tuple[str, ...]:
                 _put(written.data, folder / written.data.name, place, made)
             os.replace(written.graph, target)
         except BaseException:
-            if written.graph.exists():  # else it was moved, and the interrupt came right after
+            if written.graph.exists():  # otherwise the interrupt came after the move
                 for path in made:
                     with suppress(OSError):
                         _unmake(path, target)
@@ -117,7 +119,7 @@ def publish(written: Written, place: Place) -> tuple[str, ...]:
 
 
 def _unmake(path: Path, target: Path) -> None:
-    if os.path.realpath(path) == str(target.parent / path.name):  # else somebody else was faster
+    if os.path.realpath(path) == str(target.parent / path.name):  # otherwise another process has replaced it
         path.unlink()
 
 
@@ -125,11 +127,11 @@ def _link(name: str, place: Place, made: list[Path]) -> None:
     folder = place.target.parent
     for link in place.links:
         at = link.parent / name
-        if os.path.realpath(at) == str(folder / name):  # it is the folder of the model, or such a link is there
+        if os.path.realpath(at) == str(folder / name):  # the same folder, or the link exists
             continue
         if os.path.lexists(at):
             raise UsageError(f"cannot write {place}: {at} exists and is not a link to its weights. Remove {at.name}.")
-        with writing(f"{place}, which needs a link to its weights beside {link}"):
+        with writing(f"{place}, which needs a link to its weights next to {link}"):
             made.append(at)
             at.symlink_to(os.path.relpath(folder / name, link.parent))
 
@@ -139,4 +141,4 @@ def _put(data: Path, to: Path, place: Place, made: list[Path]) -> None:
         made.append(to)
         os.replace(data, to)
     elif not to.is_file() or not cmp(data, to, shallow=False):
-        raise UsageError(f"cannot write {place}: {to} exists and holds something else than its weights. Remove it.")
+        raise UsageError(f"cannot write {place}: {to} exists with other content than its weights. Remove it.")

@@ -1,6 +1,6 @@
-"""A torch model and example inputs -> the graph that torch.export traces, with its open axes checked.
+"""Traces a torch model on example inputs with torch.export, and checks the dynamic axes of the graph.
 
 examples.py > adapter.py > preparing.py > trace.py      the steps
-axes.py, dynamic_shapes.py, graph_axes.py, guards.py    open axes: planned, named, checked
-caches.py, experts.py, plain.py, autocast.py, masks.py  models that torch.onnx does not export as they are
+axes.py, dynamic_shapes.py, graph_axes.py, guards.py    dynamic axes: plan, names, checks
+caches.py, experts.py, plain.py, autocast.py, masks.py  adaptations for models that torch.onnx cannot export directly
 """

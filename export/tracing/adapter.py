@@ -1,10 +1,10 @@
-"""A torch model as a function of named tensors: what the exporter traces, and what the verifier runs.
+"""Presents a torch model as a function of named tensors, which the exporter traces and the verifier runs.
 
     arguments of forward()  ->  Inputs: named tensors, in the order of the file's inputs
-    what forward() returns  ->  named tensors, in the order of the file's outputs
+    result of forward()     ->  named tensors, in the order of the file's outputs
 
-Any container that torch's pytree knows may hold the inputs: tuples, named tuples, dicts, registered dataclasses.
-Outputs may also stand in mappings and dataclasses that nobody registered.
+Inputs can be in any container that torch's pytree supports: tuples, named tuples, dicts, registered dataclasses.
+Outputs can also be in mappings and dataclasses that are not registered.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from edgefc.errors import ExportError, UsageError
 
 PREFIX = "model."
-"""What torch puts before the names of the adapted model's layers and weights."""
+"""The prefix that torch adds to the names of layers and weights of the adapted model."""
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, enum.Enum,
               range, slice, torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
@@ -34,11 +34,11 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class Inputs:
     """The arguments of one call of a model.
 
-    names      of the tensors, unique, in the order in which they were given: the file's inputs
-    tensors    the example of each
-    arguments  each argument as it was given, by the name of its parameter
-    constants  arguments that are no tensors, by name: the file holds their values
-    rebuild    the arguments again, from copies of other tensors in the same order: a model may write to its inputs
+    names      unique names of the tensors in the order of the arguments: the file's inputs
+    tensors    the example tensors
+    arguments  each argument as given, with the name of its parameter
+    constants  arguments that are not tensors, by name: the file stores their values
+    rebuild    returns the arguments for other tensors in the same order. Copies them: a model may write to its inputs
     """
 
     names: tuple[str, ...]
@@ -49,9 +49,9 @@ class Inputs:
 
 
 class Adapter(nn.Module):
-    """The model behind a forward() that takes the tensors of `inputs` in order and returns named tensors.
+    """Wraps a model: forward() takes the tensors of `inputs` in order and returns named tensors.
 
-    extra holds keyword arguments that every call gets beside the inputs.
+    extra contains additional keyword arguments for every call.
     """
 
     def __init__(self, model: nn.Module, inputs: Inputs, extra: Mapping[str, Any] | None = None) -> None:
@@ -63,67 +63,67 @@ class Adapter(nn.Module):
         return self.named(self.call(*tensors))
 
     def call(self, *tensors: Tensor) -> Any:
-        """What the model itself returns."""
+        """Returns the result of the wrapped model."""
         args, kwargs = self.inputs.rebuild(tensors)
         return self.model(*args, **kwargs, **self.extra)
 
     def named(self, result: Any) -> dict[str, Tensor]:
-        """The tensors in what the model returned, by the names of the file's outputs.
+        """Returns the tensors in the result of the model, by the names of the file's outputs.
 
         Raises:
-            ExportError: there is no tensor in it, or a complex one.
+            ExportError: the result contains no tensor, or a complex one.
         """
-        found = named_outputs(result)
-        if not found:
+        outputs = named_outputs(result)
+        if not outputs:
             raise ExportError(
-                f"{type(self.model).__name__} returns no tensor but a {type(result).__name__}. "
+                f"{type(self.model).__name__} must return tensors, got {type(result).__name__}. "
                 "Export a model that returns tensors, or containers of them."
             )
-        for name, tensor in found.items():
+        for name, tensor in outputs.items():
             if tensor.is_complex():
                 raise ExportError(
-                    f"output {name!r} is {tensor.dtype}, which onnxruntime does not give. Return "
+                    f"output {name!r} is {tensor.dtype}, which onnxruntime does not support as an output. Return "
                     "torch.view_as_real(y), or y.real and y.imag."
                 )
-        return found
+        return outputs
 
 
 def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
-    """The tensors of a call by the names of forward's parameters: x, batch_mask, several_0.
+    """Names the tensors of a call after the parameters of forward: x, batch_mask, several_0.
 
     Raises:
-        UsageError: no tensor, one that a file cannot take, or an argument of a type that may hold tensors and that
-            torch's pytree does not know.
+        UsageError: no tensor, an unsupported tensor, or an argument whose type could contain tensors and is not
+            supported by torch's pytree.
     """
     parameters = _parameters(model)
-    found, spec = pytree.tree_flatten_with_path((args, dict(kwargs)))
-    leaves = [leaf for _, leaf in found]
-    names = _unique([_input_name(path, parameters) for path, _ in found])
-    places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    constants = {names[index]: leaf for index, leaf in enumerate(leaves) if index not in places}
+    entries, spec = pytree.tree_flatten_with_path((args, dict(kwargs)))
+    leaves = [leaf for _, leaf in entries]
+    names = _unique([_input_name(path, parameters) for path, _ in entries])
+    tensor_indices = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    constants = {names[index]: leaf for index, leaf in enumerate(leaves) if index not in tensor_indices}
     for name, value in constants.items():
         if not isinstance(value, _CONSTANTS):
             raise UsageError(
-                f"argument {name!r} is a {type(value).__name__}, whose tensors torch's pytree cannot find. "
-                "Give tensors, numbers or containers of them; register a dataclass of your own with "
+                f"argument {name!r} is a {type(value).__name__}, a type that torch's pytree does not support. "
+                "Pass tensors, numbers or containers of them. Register your own dataclasses with "
                 "torch.export.register_dataclass."
             )
-    if not places:
-        raise UsageError("args hold no tensor. Give the model's example inputs, such as (torch.randn(2, 64),).")
+    if not tensor_indices:
+        raise UsageError("args contain no tensor. Pass example inputs of the model, such as (torch.randn(2, 64),).")
 
-    for index in places:
+    for index in tensor_indices:
         _check_plain(names[index], leaves[index])
 
     def rebuild(tensors: Sequence[Tensor]) -> Arguments:
         values = list(leaves)
-        for index, tensor in zip(places, tensors, strict=True):
+        for index, tensor in zip(tensor_indices, tensors, strict=True):
             values[index] = tensor if torch.compiler.is_exporting() else tensor.clone()
         rebuilt: Arguments = pytree.tree_unflatten(values, spec)
         return rebuilt
 
     return Inputs(
-        names=tuple(names[index] for index in places),
-        tensors=tuple(leaves[index] for index in places),
+        names=tuple(names[index] for index in tensor_indices),
+        tensors=tuple(leaves[index] for index in tensor_indices),
         arguments=_arguments(args, kwargs, parameters),
         constants=constants,
         rebuild=rebuild,
@@ -131,47 +131,47 @@ def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
 
 
 def _check_plain(name: str, tensor: Tensor) -> None:
-    """Refuse an input that onnxruntime has no type for, or that has no values."""
+    """Raises a UsageError for an input whose type onnxruntime does not support, or that has no values."""
     if tensor.is_complex():
         raise UsageError(
-            f"input {name!r} is {tensor.dtype}, which onnxruntime does not take. Give the model real numbers, such as "
-            "torch.view_as_real(x), and let forward make complex ones of them."
+            f"input {name!r} is {tensor.dtype}, which onnxruntime does not support as an input. Pass real numbers, "
+            "such as torch.view_as_real(x), and convert them to complex numbers in forward."
         )
     if tensor.layout != torch.strided or tensor.is_quantized:
         kind = "quantized" if tensor.is_quantized else str(tensor.layout)
-        raise UsageError(f"input {name!r} is {kind}, and a file takes ordinary tensors. Give a dense one.")
+        raise UsageError(f"input {name!r} is {kind}, which is not supported. Pass a dense tensor.")
     if tensor.is_meta:
-        raise UsageError(f"input {name!r} is on the meta device and has no values. Give one with values.")
+        raise UsageError(f"input {name!r} is on the meta device and has no values. Pass a tensor with values.")
 
 
 def named_outputs(result: Any) -> dict[str, Tensor]:
-    """Every tensor in what a model returned, in order.
+    """Returns every tensor in the result of a model, in order.
 
-    Fields of mappings, dataclasses and named tuples give the name: logits, hidden_states.0. A lone tensor is
-    "output"; tensors without a field are output_0, output_1, ...
+    Names come from the fields of mappings, dataclasses and named tuples: logits, hidden_states.0. A single tensor is
+    "output". Several tensors without a field are output_0, output_1, ...
     """
-    found = [(path, leaf) for path, leaf in _walk(result, ()) if isinstance(leaf, Tensor)]
-    names = [_output_name(path, index, len(found)) for index, (path, _) in enumerate(found)]
-    return dict(zip(_unique(names), (leaf for _, leaf in found), strict=True))
+    outputs = [(path, leaf) for path, leaf in _walk(result, ()) if isinstance(leaf, Tensor)]
+    names = [_output_name(path, index, len(outputs)) for index, (path, _) in enumerate(outputs)]
+    return dict(zip(_unique(names), (leaf for _, leaf in outputs), strict=True))
 
 
 def left_out(result: Any) -> list[str]:
-    """A sentence for each value in what a model returned that is no tensor and that the file will not hold."""
+    """Returns a note for each value in the result of a model that is not a tensor. The file does not contain it."""
     return [
         f"output {'.'.join(map(str, path)) or 'of the model'} is the {type(leaf).__name__} {leaf!r}, not a tensor: "
-        "the file does not have it"
+        "the file does not contain it"
         for path, leaf in _walk(result, ())
         if isinstance(leaf, bool | int | float | str)
     ]
 
 
 def own_name(name: str) -> str:
-    """The name that the model itself has for what the adapter calls `name`."""
+    """Converts a module name of the adapter to the name within the wrapped model."""
     return "" if name == PREFIX[:-1] else name.removeprefix(PREFIX)
 
 
 def cache_layers(value: object) -> list[Any] | None:
-    """The layers of a cache of keys and values as transformers makes them, or None where it is no such cache."""
+    """Returns the layers of a key-value cache of transformers, or None if `value` is not such a cache."""
     if not any(
         kind.__module__ == "transformers.cache_utils" and kind.__name__ == "Cache" for kind in type(value).__mro__
     ):
@@ -181,7 +181,7 @@ def cache_layers(value: object) -> list[Any] | None:
 
 
 def _walk(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """The leaves of nested containers and where they stand: fields by name, items by number."""
+    """Iterates over the leaves of nested containers with their paths: names of fields and indices of items."""
     layers = cache_layers(value)
     if layers is not None:
         for index, layer in enumerate(layers):
@@ -207,7 +207,7 @@ def _walk(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str |
 
 
 def _part(key: Any) -> str | int:
-    """One step of a pytree's path: a field's name, a key, or a number."""
+    """Returns one step of a pytree path: the name of a field, a key, or an index."""
     for attribute in ("idx", "key", "name"):
         if hasattr(key, attribute):
             part = getattr(key, attribute)
@@ -241,7 +241,7 @@ def _arguments(
 
 
 def _positional(parameters: list[inspect.Parameter]) -> tuple[list[str], str]:
-    """The names of the parameters that take one positional argument, and of the one that takes all others."""
+    """Returns the names of the parameters for single positional arguments, and the name of *args."""
     plain = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
     return plain, next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), "input")
 
@@ -249,12 +249,12 @@ def _positional(parameters: list[inspect.Parameter]) -> tuple[list[str], str]:
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(model.forward).parameters.values())
-    except (TypeError, ValueError):  # built in, or compiled
+    except (TypeError, ValueError):  # a built-in or compiled function
         return []
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """The same names, with a number behind those that stand there already."""
+    """Makes names unique by appending numbers to repeated ones."""
     taken: set[str] = set()
     result = []
     for name in names:

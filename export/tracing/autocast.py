@@ -1,4 +1,4 @@
-"""torch.autocast around an export and in forward: a file keeps the precision of its weights."""
+"""Handles torch.autocast around an export and within forward: a file keeps the precision of its weights."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def without_autocast(model: nn.Module) -> Iterator[None]:
-    """A file holds one precision: an autocast around export must not get into it."""
+    """Disables autocast within the block, so that an autocast around export() does not affect the file."""
     with contextlib.ExitStack() as stack:
         for kind in _device_kinds(model) | {"cuda"}:
             if torch.is_autocast_enabled(kind):
@@ -21,11 +21,11 @@ def without_autocast(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def entered_autocasts(model: nn.Module) -> Iterator[set[str]]:
-    """Yields a set that is filled with the autocasts of the model's devices that code in the block enters."""
+    """Yields a set that collects the autocast contexts for the devices of the model that are entered in the block."""
     kinds, enter = _device_kinds(model), torch.autocast.__enter__
     seen: set[str] = set()
 
-    def noting(autocast: torch.autocast) -> Any:
+    def record(autocast: torch.autocast) -> Any:
         result = enter(autocast)  # type: ignore[no-untyped-call]
         seen.update(
             f"torch.autocast({kind!r}, {torch.get_autocast_dtype(kind)})"
@@ -34,14 +34,16 @@ def entered_autocasts(model: nn.Module) -> Iterator[set[str]]:
         )
         return result
 
-    with mock.patch.object(torch.autocast, "__enter__", noting):
+    with mock.patch.object(torch.autocast, "__enter__", record):
         yield seen
 
 
 @contextlib.contextmanager
 def without_autocast_regions() -> Iterator[None]:
-    """Within the block entering an autocast does nothing: torch.export makes a function of what lies inside one, and
-    the layers in it lose their names."""
+    """Makes autocast contexts no-ops within the block.
+
+    torch.export turns the content of an autocast context into a function, and layers in it lose their names.
+    """
     with (
         mock.patch.object(torch.autocast, "__enter__", lambda autocast: autocast),
         mock.patch.object(torch.autocast, "__exit__", mock.Mock(return_value=None)),

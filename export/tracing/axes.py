@@ -1,7 +1,7 @@
-"""Which axes of a model's inputs stay open, by what names, and what is fixed.
+"""Plans which axes of the inputs are dynamic, and their names.
 
-A plan has one mapping per input: axis -> Axis. Names say which axes have one size; a name may be a sum of others,
-such as "past + tokens".
+A plan has one mapping per input: axis -> Axis. All other axes are fixed. Axes with the same name have the same size. A
+name can be a sum of others, such as "past + tokens".
 """
 
 import ast
@@ -34,9 +34,9 @@ KNOWN_AXES: Mapping[str, Mapping[int, str]] = {
     "encoder_attention_mask": {1: "encoder_tokens"},
     "input_values": {1: "samples"},
 }
-"""Axes that are open by default, beside the batch, in inputs of these names (as in the transformers package).
+"""Axes that are dynamic by default, in addition to the batch, for these input names of the transformers package.
 
-Images (pixel_values) and spectrograms (input_features) keep their sizes: most models compute on one size only.
+The sizes of images (pixel_values) and spectrograms (input_features) are fixed: most models support only one size.
 """
 
 _RANKS = {"inputs_embeds": 3, "decoder_inputs_embeds": 3, "encoder_hidden_states": 3}
@@ -47,15 +47,15 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 
 @dataclass(frozen=True)
 class Axis:
-    """One open axis.
+    """One dynamic axis.
 
-    name       its size, by name: "batch", "past + tokens"; None where it has no name
-    asked      whether the caller asked for it; an axis that is open by default is fixed where the model needs that
-    low, high  sizes that the caller wants it to take, both included
+    name       the name of its size, such as "batch" or "past + tokens", or None
+    requested  whether the caller requested it. An axis that is dynamic only by default is fixed if the model needs it
+    low, high  the smallest and largest size that the caller requires
     """
 
     name: str | None
-    asked: bool = False
+    requested: bool = False
     low: int | None = None
     high: int | None = None
 
@@ -65,16 +65,17 @@ Sizes = Mapping[str, int]
 
 
 def default_plan(names: Sequence[str], tensors: Sequence[Tensor]) -> Plan:
-    """The first axis of every input, and the axes of KNOWN_AXES.
+    """Returns the default plan: the first axis of every input, and the axes of KNOWN_AXES.
 
-    Inputs of one kind share their axes' names, as input_ids and attention_mask do, unless the examples' sizes differ.
-    Where several inputs hold tokens (query_input_ids, passage_input_ids), each has names of its own: query_tokens.
+    Inputs of one kind, such as input_ids and attention_mask, share the names of their axes, unless the sizes of the
+    examples differ. If several inputs contain tokens (query_input_ids, passage_input_ids), each has its own names, such
+    as query_tokens.
     """
     streams = _streams(names)
     plan: list[dict[int, Axis]] = []
     first: dict[str, int] = {}
     for name, tensor in zip(names, tensors, strict=True):
-        axes = {0: Axis(BATCH, asked=True)} if tensor.ndim else {}
+        axes = {0: Axis(BATCH, requested=True)} if tensor.ndim else {}
         known = _known(name)
         if known is not None and tensor.ndim == _RANKS.get(known, 2):
             prefix = name.removesuffix(known)
@@ -88,39 +89,40 @@ def default_plan(names: Sequence[str], tensors: Sequence[Tensor]) -> Plan:
 
 
 def _known(name: str) -> str | None:
-    """The longest name of KNOWN_AXES that an input's name ends with, as a word: "input_ids" of "query_input_ids"."""
+    """Returns the longest name in KNOWN_AXES that `name` ends with: "input_ids" for "query_input_ids"."""
     return max((key for key in KNOWN_AXES if name == key or name.endswith(f"_{key}")), key=len, default=None)
 
 
 def _streams(names: Sequence[str]) -> set[str]:
-    """The prefixes of inputs that are tokens of their own: "query_" and "passage_" of a model with two encoders."""
+    """Returns the prefixes of the token inputs, such as "query_" and "passage_" of a model with two encoders."""
     return {name.removesuffix(known) for name in names if (known := _known(name)) in ("input_ids", "inputs_embeds")}
 
 
 def merged(plan: Plan, other: Plan) -> Plan:
-    """Both plans' axes; those of `other` win."""
+    """Merges two plans. The axes of `other` override those of `plan`."""
     return tuple({**axes, **more} for axes, more in zip(plan, other, strict=True))
 
 
 def without(plan: Plan, names: Iterable[str | None]) -> Plan:
-    """The plan with the axes of these names fixed."""
-    gone = set(names)
-    return tuple({axis: each for axis, each in axes.items() if each.name not in gone} for axes in plan)
+    """Returns the plan with the axes of these names fixed."""
+    fixed = set(names)
+    return tuple({axis: each for axis, each in axes.items() if each.name not in fixed} for axes in plan)
 
 
 def torch_shapes(plan: Plan) -> Any:
-    """The plan as torch.export takes it, for a forward(*tensors).
+    """Converts the plan to dynamic_shapes of torch.export, for a forward(*tensors).
 
-    Always Dim.DYNAMIC: a Dim with a name refuses bounds and sums that models have, and torch does not take both kinds.
+    Uses only Dim.DYNAMIC: named Dims do not support some bounds and sums of real models, and torch does not allow both
+    kinds together.
     """
     return (tuple(dict.fromkeys(axes, Dim.DYNAMIC) or None for axes in plan),)
 
 
 def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, int]:
-    """The size that the examples have for each plain name of the plan, also for t where an axis is called "2*t".
+    """Returns the size of each simple name in the plan, from the examples. Solves for t in an axis named "2*t".
 
     Raises:
-        UsageError: an axis that an input lacks, or one name for two sizes.
+        UsageError: an axis that an input does not have, or one name for two sizes.
     """
     sizes: dict[str, int] = {}
     first: dict[str, str] = {}
@@ -129,10 +131,10 @@ def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dic
             if not 0 <= axis < tensor.ndim:
                 raise UsageError(
                     f"input {label!r} has no axis {axis}: its shape is {tuple(tensor.shape)}. "
-                    f"Name one from 0 to {tensor.ndim - 1}."
+                    f"Choose an axis from 0 to {tensor.ndim - 1}."
                 )
             if axis == 0 and not tensor.shape[0]:
-                raise UsageError(f"example input {label!r} has a batch of 0. Give examples of at least one row.")
+                raise UsageError(f"example input {label!r} has batch size 0. Pass examples with at least one row.")
             if each.name is None or not each.name.isidentifier():
                 continue
             size, place = tensor.shape[axis], f"axis {axis} of {label}"
@@ -146,7 +148,7 @@ def sizes_of(plan: Plan, names: Sequence[str], tensors: Sequence[Tensor]) -> dic
 
 
 def _solved(expression: str, value: int, sizes: Sizes) -> dict[str, int]:
-    """The size of the one name in a linear `expression` that has none yet: {"t": 4} for "2*t" and 8; else nothing."""
+    """Solves a linear `expression` with one unknown name: {"t": 4} for "2*t" and 8. Returns {} if it cannot."""
     unknown = set(re.findall(r"[A-Za-z_]\w*", expression)) - set(sizes)
     if len(unknown) != 1:
         return {}
@@ -159,19 +161,19 @@ def _solved(expression: str, value: int, sizes: Sizes) -> dict[str, int]:
 
 
 def _two_sizes(name: str, place: str, size: int, other: str, other_size: int) -> str:
-    text = f"{place} and {other} are both {name!r}, and the examples have sizes {size} and {other_size} there."
+    text = f"{place} and {other} are both named {name!r}, but their sizes in the examples are {size} and {other_size}."
     if name == BATCH:
         return (
-            f"{text} Give examples with one batch size, or fix it with dynamic_batch=False (--fixed-batch); with that, "
-            "dynamic_shapes (--dynamic) names the axes that stay open."
+            f"{text} Pass examples with the same batch size, or fix the batch with dynamic_batch=False (--fixed-batch) "
+            "and name the dynamic axes in dynamic_shapes (--dynamic)."
         )
-    return f"{text} Give examples of one size, or two names."
+    return f"{text} Pass examples of the same size, or use two names."
 
 
 def resized(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor, ...]:
-    """The tensors with their open axes at these sizes: entries repeat from the first as needed.
+    """Resizes the dynamic axes of the tensors to these sizes. Entries are repeated from the first if necessary.
 
-    Axes whose name cannot be computed from `sizes` stay as they are.
+    Does not change axes whose size cannot be computed from `sizes`.
     """
     result = []
     for tensor, axes in zip(tensors, plan, strict=True):
@@ -184,18 +186,18 @@ def resized(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor
 
 
 def other_sizes(plan: Plan, sizes: Sizes) -> list[dict[str, int]]:
-    """Sizes to try a file at beside the examples': the smallest ones, then 3 for first axes and all else 3 longer."""
-    bounds = {name: Axis(name) for name in sizes}  # also for names that stand within expressions only
+    """Returns two further sets of sizes for tests: the smallest ones; and 3 for first axes, size + 3 for the others."""
+    bounds = {name: Axis(name) for name in sizes}  # also for names that occur only in expressions
     bounds |= {each.name: each for open_axes in plan for each in open_axes.values() if each.name}
     small = {name: 1 if bounds[name].low is None else bounds[name].low or 0 for name in sizes}
     rows = {open_axes[0].name for open_axes in plan if 0 in open_axes}
-    wanted = {name: 3 if name in rows else size + 3 for name, size in sizes.items()}
-    large = {name: min(size, bounds[name].high or size) for name, size in wanted.items()}
+    grown = {name: 3 if name in rows else size + 3 for name, size in sizes.items()}
+    large = {name: min(size, bounds[name].high or size) for name, size in grown.items()}
     return [small, large]
 
 
 def at_least_two(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[Tensor, ...]:
-    """The examples with open axes of size 0 or 1 made 2 long: torch.export takes those sizes for constants."""
+    """Resizes dynamic axes of size 0 or 1 to 2, because torch.export treats these sizes as constants."""
     grown = resized(plan, tensors, {name: max(size, 2) for name, size in sizes.items()})
     result = []
     for tensor, axes in zip(grown, plan, strict=True):
@@ -207,8 +209,8 @@ def at_least_two(plan: Plan, tensors: Sequence[Tensor], sizes: Sizes) -> tuple[T
 
 
 def value_of(expression: str, sizes: Sizes) -> int | None:
-    """The value of a size such as "batch" or "past + tokens"; None where it needs a name that has no size."""
-    if expression in sizes:  # also where it is a keyword of Python
+    """Evaluates a size such as "batch" or "past + tokens". Returns None if a name has no size."""
+    if expression in sizes:  # also if the name is a Python keyword
         return sizes[expression]
     try:
         return _value(ast.parse(expression, mode="eval").body, sizes)
@@ -234,7 +236,7 @@ def _resize(tensor: Tensor, axis: int, size: int) -> Tensor:
 
 
 def named(plan: Plan, names: Sequence[str]) -> Plan:
-    """The plan with a name for every axis: x_axis1 where none was given."""
+    """Returns the plan with a name for every axis. The default name is x_axis1 for axis 1 of x."""
     return tuple(
         {axis: each if each.name else replace(each, name=f"{label}_axis{axis}") for axis, each in axes.items()}
         for label, axes in zip(names, plan, strict=True)
@@ -242,7 +244,7 @@ def named(plan: Plan, names: Sequence[str]) -> Plan:
 
 
 def fixed_axes(names: Sequence[str], shapes: Sequence[Sequence[int | str]]) -> tuple[str, ...]:
-    """A sentence for every axis of an input whose size the file fixes."""
+    """Returns a note for every fixed axis of the inputs."""
     return tuple(
         f"axis {axis} of {name} is fixed at {size}"
         for name, shape in zip(names, shapes, strict=True)

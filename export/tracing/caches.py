@@ -1,8 +1,8 @@
-"""Decoders of the transformers package: exported without their cache of keys and values, or with it as tensors.
+"""Exports decoders of the transformers package without their key-value cache, or with the cache as tensors.
 
-With a cache the file takes past_key_values.0.key, past_key_values.0.value, ... of shape (batch, heads, past, head size)
-and returns present.0.key, ... of (batch, heads, past + tokens, head size), which are the next run's past. A first run
-has a past of length 0.
+With a cache, the file has the inputs past_key_values.0.key, past_key_values.0.value, ... of shape (batch, heads, past,
+head size). It has the outputs present.0.key, ... of shape (batch, heads, past + tokens, head size), which are the past
+of the next run. The first run uses a past of length 0.
 """
 
 import importlib
@@ -24,7 +24,7 @@ _MASK = "attention_mask"
 
 
 class CachedAdapter(Adapter):
-    """An Adapter whose last inputs are the keys and values of each layer, and which returns the longer ones."""
+    """An Adapter whose last inputs are the keys and values of each layer. It also returns the extended ones."""
 
     def __init__(self, model: nn.Module, inputs: Inputs, past: Sequence[Tensor], parameter: str) -> None:
         plain = len(inputs.names)
@@ -45,32 +45,34 @@ class CachedAdapter(Adapter):
         return self.model(*args, **kwargs, **self.extra, **{self._parameter: cache})
 
     def plan(self) -> Plan:
-        """Batch, new tokens and past are open, whatever their sizes."""
+        """Returns the plan in which batch, new tokens and past are dynamic."""
         plan: list[Mapping[int, Axis]] = []
         for name, tensor in zip(self.inputs.names[: self._plain], self.inputs.tensors, strict=False):
-            axes = {0: Axis(BATCH, asked=True)} if tensor.ndim else {}
+            axes = {0: Axis(BATCH, requested=True)} if tensor.ndim else {}
             if tensor.ndim > 1:
-                axes[1] = Axis(ALL_TOKENS if name == _MASK else TOKENS, asked=True)
+                axes[1] = Axis(ALL_TOKENS if name == _MASK else TOKENS, requested=True)
             plan.append(axes)
-        past = {0: Axis(BATCH, asked=True), 2: Axis(PAST, asked=True, low=0)}
+        past = {0: Axis(BATCH, requested=True), 2: Axis(PAST, requested=True, low=0)}
         return (*plan, *[past] * (len(self.inputs.names) - self._plain))
 
 
 def with_cache(model: nn.Module, inputs: Inputs) -> CachedAdapter:
-    """The model with its cache as inputs and outputs. The example's past is what the model makes of the inputs.
+    """Returns the model with its cache as inputs and outputs. The example past is the cache after one run.
 
     Raises:
-        UsageError: the model has no cache, or one of another kind than keys and values that grow.
+        UsageError: the model has no cache, or a cache whose layers are not DynamicLayer.
     """
     name = type(model).__name__
     parameter = next((each for each in _PARAMETERS if each in inspect.signature(model.forward).parameters), None)
     if parameter is None or not takes(model, "use_cache"):
         raise UsageError(
-            f"{name} has no cache to export: its forward takes no past_key_values and use_cache. "
-            "Give a decoder of the transformers package, or leave out cache=True (--cache)."
+            f"{name} has no cache to export: its forward does not accept past_key_values and use_cache. "
+            "Pass a decoder of the transformers package, or omit cache=True (--cache)."
         )
     if parameter in dict(inputs.arguments):
-        raise UsageError(f"{name} was given {parameter} beside cache=True (--cache), which makes it. Leave it out.")
+        raise UsageError(
+            f"args of {name} contain {parameter}, which cache=True (--cache) creates itself. Omit {parameter}."
+        )
     args, kwargs = inputs.rebuild(inputs.tensors)
     result = model(*args, **{**kwargs, "use_cache": True})
     if (why := why_no_tensors(result)) is not None:
@@ -81,25 +83,27 @@ def with_cache(model: nn.Module, inputs: Inputs) -> CachedAdapter:
 
 
 def takes(model: nn.Module, keyword: str) -> bool:
-    """Whether forward has a parameter of that name."""
+    """Whether forward has a parameter of this name."""
     return keyword in inspect.signature(model.forward).parameters
 
 
 def returns_cache(result: Any) -> bool:
-    """Whether there is a cache in what a model returned."""
+    """Whether the result of a model contains a cache."""
     return _cache(result) is not None
 
 
 def why_no_tensors(result: Any) -> str | None:
-    """Why the cache in what a model returned cannot become inputs and outputs; None where it can."""
+    """Returns why the cache in the result of a model cannot become inputs and outputs, or None if it can."""
     cache = _cache(result)
     layers = cache_layers(cache)
     if not layers:
-        return "the model returned no cache" if cache is None else f"its {type(cache).__name__} does not become tensors"
+        if cache is None:
+            return "the model returned no cache"
+        return f"its {type(cache).__name__} cannot be converted to tensors"
     kinds = sorted({type(layer).__name__ for layer in layers})
     if kinds == ["DynamicLayer"]:
         return None
-    return f"its layers are {', '.join(kinds)}, and only DynamicLayer, keys and values that grow, becomes tensors"
+    return f"its layers are {', '.join(kinds)}, and only DynamicLayer can be converted to tensors"
 
 
 def _cache(result: Any) -> Any:
@@ -113,25 +117,28 @@ def _leaves(result: Any) -> list[Any]:
 
 
 def _new_cache(model: nn.Module) -> Any:
-    """An empty cache for the model's configuration."""
-    cache_utils = importlib.import_module("transformers.cache_utils")  # the model's own package: it is there
+    """Returns an empty cache for the configuration of the model."""
+    cache_utils = importlib.import_module("transformers.cache_utils")  # installed, since the model comes from it
     return cache_utils.DynamicCache(config=model.config)
 
 
 def _filled(cache: Any, past: Sequence[Tensor]) -> Any:
     if len(cache.layers) * 2 != len(past):
         raise ExportError(
-            f"the cache has {len(cache.layers)} layers by the model's configuration and {len(past) // 2} after a run. "
+            f"the cache has {len(cache.layers)} layers in the model's configuration, but {len(past) // 2} after a run. "
             "Export the model without cache=True (--cache)."
         )
     for layer, keys, values in zip(cache.layers, past[::2], past[1::2], strict=True):
         layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys, values  # set, not appended: torch.cat with what is empty would be traced
+        layer.keys, layer.values = (
+            keys,
+            values,
+        )  # assigned, not appended: appending would trace a torch.cat with an empty tensor
     return cache
 
 
 def _with_longer_mask(inputs: Inputs, past: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The examples, with an attention mask that also covers the past, all of which is attended to."""
+    """Returns the examples with the attention mask extended by ones for the past."""
     return tuple(
         torch.cat([tensor.new_ones(len(tensor), past[0].shape[2]), tensor], 1)
         if name == _MASK and tensor.ndim == 2

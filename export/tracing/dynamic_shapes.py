@@ -1,4 +1,4 @@
-"""dynamic_shapes=, as torch.export takes it, turned into a plan of axes.py."""
+"""Converts dynamic_shapes=, in the format of torch.export, to a plan of axes.py."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from edgefc.export.tracing.axes import Axis, Plan
 from edgefc.export.tracing.examples import Args, arguments
 
 _FORM = (
-    'Write one entry per argument, such as {"input_ids": {0: "batch", 1: "tokens"}}: a name, a torch.export.Dim, '
+    'Write one entry per argument, such as {"input_ids": {0: "batch", 1: "tokens"}}, with a name, a torch.export.Dim, '
     "Dim.DYNAMIC or None for each axis"
 )
 
 
 def without_collection(dynamic_shapes: Any, model: nn.Module, args: Args) -> Any:
-    """dynamic_shapes as nested containers where it is a ShapesCollection, which knows tensors by identity.
+    """Converts a ShapesCollection, which identifies tensors by identity, to nested containers.
 
     Raises:
-        UsageError: the collection has a tensor that is not among `args`.
+        UsageError: the collection contains a tensor that is not in `args`.
     """
     if not isinstance(dynamic_shapes, ShapesCollection):
         return dynamic_shapes
@@ -32,42 +32,42 @@ def without_collection(dynamic_shapes: Any, model: nn.Module, args: Args) -> Any
         return dynamic_shapes.dynamic_shapes(model, positional, keyword)  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise UsageError(
-            f"the ShapesCollection in dynamic_shapes does not fit args: {describe_error(error)} Give it the "
-            "tensors that are in args, not copies."
+            f"the ShapesCollection in dynamic_shapes does not match args: {describe_error(error)} Use the same tensor "
+            "objects as in args, not copies."
         ) from error
 
 
 def plan_of(dynamic_shapes: Any, inputs: Inputs) -> Plan:
-    """One mapping of open axes per input.
+    """Returns one mapping of dynamic axes per input.
 
-    Entries are found by the names of the file's inputs, by forward's parameters, or by position, nested as the
-    arguments are.
+    The keys of `dynamic_shapes` are names of the file's inputs, names of forward's parameters, or positions. Entries
+    are nested like the arguments.
 
     Raises:
-        UsageError: an entry for no argument, or of no form that torch.export takes.
+        UsageError: an entry for an unknown argument, or an entry that torch.export does not accept.
     """
     by_name = _by_argument(inputs)
     given = _keyed(dynamic_shapes, list(by_name))
-    found: dict[str, Mapping[int, Axis]] = {}
+    dynamic: dict[str, Mapping[int, Axis]] = {}
     for name, spec in given.items():
         if name in inputs.names:
-            found[name] = _axes(name, inputs.tensors[inputs.names.index(name)], spec)
+            dynamic[name] = _axes(name, inputs.tensors[inputs.names.index(name)], spec)
         elif name in by_name:
             value, labels = by_name[name]
             for label, (tensor, part) in zip(labels, _matched(name, value, spec), strict=True):
-                found[label] = _axes(label, tensor, part)
+                dynamic[label] = _axes(label, tensor, part)
         elif spec is not None:
             known = sorted({*by_name, *inputs.names})
             near = difflib.get_close_matches(name, known, 1)
             raise UsageError(
-                f"dynamic_shapes names {name!r}, which is no input of the model."
-                f"{f' Did you mean {near[0]!r}?' if near else ''} Its inputs: {', '.join(known)}."
+                f"dynamic_shapes contains {name!r}, which is not an input of the model."
+                f"{f' Did you mean {near[0]!r}?' if near else ''} Inputs: {', '.join(known)}."
             )
-    return tuple(found.get(name, {}) for name in inputs.names)
+    return tuple(dynamic.get(name, {}) for name in inputs.names)
 
 
 def _by_argument(inputs: Inputs) -> dict[str, tuple[Any, list[str]]]:
-    """Each argument by the name of its parameter: its value, and the names of the inputs in it."""
+    """Returns, by parameter name, the value of each argument and the names of the inputs in it."""
     labels = iter(inputs.names)
     return {
         name: (value, [next(labels) for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)])
@@ -78,7 +78,7 @@ def _by_argument(inputs: Inputs) -> dict[str, tuple[Any, list[str]]]:
 def _keyed(dynamic_shapes: Any, arguments: list[str]) -> dict[str, Any]:
     if isinstance(dynamic_shapes, Mapping):
         given: dict[str, Any] = {}
-        for name, spec in dynamic_shapes.items():  # torch puts what **kwargs takes one level down
+        for name, spec in dynamic_shapes.items():  # torch nests the entries of **kwargs one level deeper
             if name not in arguments and isinstance(spec, Mapping) and set(spec) & set(arguments):
                 given |= spec
             else:
@@ -87,15 +87,15 @@ def _keyed(dynamic_shapes: Any, arguments: list[str]) -> dict[str, Any]:
     if isinstance(dynamic_shapes, list | tuple):
         if len(dynamic_shapes) != len(arguments):
             raise UsageError(
-                f"dynamic_shapes has {len(dynamic_shapes)} entries and the model was given {len(arguments)} "
-                f"arguments ({', '.join(arguments)}). Give one for each, None where nothing is open."
+                f"dynamic_shapes has {len(dynamic_shapes)} entries, but args has {len(arguments)} "
+                f"arguments ({', '.join(arguments)}). Give one entry per argument, or None if all its axes are fixed."
             )
         return dict(zip(arguments, dynamic_shapes, strict=True))
     raise UsageError(f"dynamic_shapes is {dynamic_shapes!r}. {_FORM}.")
 
 
 def _matched(name: str, value: Any, spec: Any) -> list[tuple[Tensor, Any]]:
-    """Each tensor of a nested argument with its part of the entry."""
+    """Returns each tensor of a nested argument with its part of the entry."""
     if isinstance(value, Tensor):
         return [(value, spec)]
     if spec is None:
@@ -112,7 +112,7 @@ def _matched(name: str, value: Any, spec: Any) -> list[tuple[Tensor, Any]]:
     else:
         raise UsageError(
             f"dynamic_shapes has {spec!r} for {name!r}, which is a {type(value).__name__}. "
-            "Nest the entry as the argument is nested."
+            "Nest the entry like the argument."
         )
     return [pair for item, part in parts for pair in _matched(name, item, part)]
 
@@ -130,8 +130,8 @@ def _axes(name: str, tensor: Tensor, spec: Any) -> dict[int, Axis]:
     for axis, given in items:
         if isinstance(axis, bool) or not isinstance(axis, int) or not -tensor.ndim <= axis < tensor.ndim:
             raise UsageError(
-                f"dynamic_shapes names axis {axis!r} of {name!r}, whose shape is {tuple(tensor.shape)}. "
-                f"Name one from 0 to {tensor.ndim - 1}."
+                f"dynamic_shapes contains axis {axis!r} of {name!r}, whose shape is {tuple(tensor.shape)}. "
+                f"Choose an axis from 0 to {tensor.ndim - 1}."
             )
         open_axis = _axis(name, axis % tensor.ndim, tensor, given)
         if open_axis is not None:
@@ -143,21 +143,21 @@ def _axis(name: str, axis: int, tensor: Tensor, given: Any) -> Axis | None:
     if given is None or given == Dim.STATIC:
         return None
     if isinstance(given, str) and given.isidentifier():
-        return Axis(given, asked=True)
+        return Axis(given, requested=True)
     if isinstance(given, int) and not isinstance(given, bool):
         if given != tensor.shape[axis]:
             raise UsageError(
-                f"dynamic_shapes fixes axis {axis} of {name!r} at {given}, and the example has {tensor.shape[axis]} "
-                "there. Give an example of that size."
+                f"dynamic_shapes fixes axis {axis} of {name!r} at {given}, but its size in the example is "
+                f"{tensor.shape[axis]}. Pass an example of size {given}."
             )
         return None
     if isinstance(given, Dim):
-        return Axis(given.__name__, asked=True, low=given.min or None, high=_bound(given.max))  # 0 where nobody said
+        return Axis(given.__name__, requested=True, low=given.min or None, high=_bound(given.max))  # 0 is the default
     if isinstance(given, type(Dim.AUTO)):
-        return Axis(None, asked=given.type == Dim.DYNAMIC.type, low=given.min, high=_bound(given.max))
+        return Axis(None, requested=given.type == Dim.DYNAMIC.type, low=given.min, high=_bound(given.max))
     raise UsageError(f"dynamic_shapes has {given!r} for axis {axis} of {name!r}. {_FORM}.")
 
 
 def _bound(value: Any) -> int | None:
-    """A largest size; torch writes none as infinity."""
+    """Returns the upper bound, or None for the infinity that torch uses."""
     return value if isinstance(value, int) else None

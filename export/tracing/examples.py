@@ -1,4 +1,4 @@
-"""Example inputs: what export and verify are given to run a model on."""
+"""Example inputs, on which export() and verify() run a model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def example_inputs(args: Args) -> Inputs:
-    """Positional and keyword arguments from a tensor, a sequence, or a mapping, with copies of the tensors.
+    """Returns positional and keyword arguments for a tensor, a sequence or a mapping. Copies the tensors.
 
     Raises:
-        UsageError: anything else.
+        UsageError: any other type.
     """
     copied: Inputs = pytree.tree_map(
         lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, arguments(args)
@@ -25,10 +25,10 @@ def example_inputs(args: Args) -> Inputs:
 
 
 def arguments(args: Args) -> Inputs:
-    """Positional and keyword arguments from a tensor, a sequence, or a mapping.
+    """Returns positional and keyword arguments for a tensor, a sequence or a mapping.
 
     Raises:
-        UsageError: anything else.
+        UsageError: any other type.
     """
     if isinstance(args, Tensor):
         result: Inputs = ((args,), {})
@@ -38,12 +38,12 @@ def arguments(args: Args) -> Inputs:
         result = (tuple(args), {})
     else:
         raise UsageError(
-            f"cannot run a model on args of type {type(args).__name__}. "
-            "Give a tensor, a tuple of positional arguments or a dict of keyword arguments."
+            f"args must be a tensor, a tuple of positional arguments or a dict of keyword arguments, got "
+            f"{type(args).__name__}."
         )
     return result
 
 
 def tensors(inputs: Any) -> list[Tensor]:
-    """Every tensor in nested tuples, lists and dicts, in order."""
+    """Returns every tensor in nested tuples, lists and dicts, in order."""
     return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]

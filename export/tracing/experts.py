@@ -1,4 +1,4 @@
-"""Mixtures of experts of the transformers package, in the form that ONNX has operators for."""
+"""Switches mixture-of-experts models of the transformers package to a form that ONNX supports."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ _FORM, _FIELD = "batched_mm", "_experts_implementation_internal"
 
 @contextlib.contextmanager
 def gathered_experts(model: nn.Module) -> Iterator[list[str]]:
-    """Within the block experts multiply by the gathered weights of each token's experts.
+    """Makes experts multiply by the gathered weights of each token's experts within the block.
 
-    The grouped product, which is the default, has no ONNX form, and the loop over experts depends on data.
-    Yields a sentence for the user where the model has such experts.
+    The default, a grouped product, has no ONNX form, and the loop over experts depends on the data.
+    Yields a note for the user if the model has such experts.
     """
-    found = [module for module in model.modules() if hasattr(module, "_apply_gate")]
-    configs = {id(config): config for module in found if hasattr(config := getattr(module, "config", None), _FIELD)}
+    gated = [module for module in model.modules() if hasattr(module, "_apply_gate")]
+    configs = {id(config): config for module in gated if hasattr(config := getattr(module, "config", None), _FIELD)}
     with contextlib.ExitStack() as restore:
         for config in configs.values():
             restore.enter_context(mock.patch.object(config, _FIELD, _FORM))

@@ -1,4 +1,4 @@
-"""The open axes of a traced graph: whether they are open, within what bounds, and their names."""
+"""Checks the dynamic axes of a traced graph, finds their bounds and names them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from edgefc.export.tracing.preparing import FIX_BATCH
 
 
 class Specialised(ExportError):
-    """The graph would be right for some sizes of an open axis only.
+    """The graph would be correct only for some sizes of a dynamic axis.
 
-    why   the part of the sentence that says so
-    size  the name that the plan has for that axis
+    why   the reason, a part of the message
+    size  the name of the axis in the plan
     """
 
     def __init__(self, why: str, size: str | None, sentence: str) -> None:
@@ -25,7 +25,7 @@ class Specialised(ExportError):
 
 
 def unified(names: Sequence[str], plan: Plan, graph: ir.Model) -> tuple[Plan, list[str]]:
-    """The plan with one name for axes whose sizes the model makes equal, and a sentence for each name that is gone."""
+    """Gives the same name to axes whose sizes the model requires to be equal. Returns a note for each replaced name."""
     first: dict[str, str] = {}
     renamed: dict[str, str] = {}
     for open_axes, value in zip(plan, graph.graph.inputs, strict=True):
@@ -36,7 +36,7 @@ def unified(names: Sequence[str], plan: Plan, graph: ir.Model) -> tuple[Plan, li
                 one = first.setdefault(symbol.value, each.name)
                 if one != each.name:
                     renamed[each.name] = one
-    notes = [f"{other} is called {one}: the model needs one size for both" for other, one in renamed.items()]
+    notes = [f"{other} is renamed {one}: the model requires the same size for both" for other, one in renamed.items()]
     return tuple(
         {axis: replace(each, name=renamed.get(each.name or "", each.name)) for axis, each in open_axes.items()}
         for open_axes in plan
@@ -44,57 +44,57 @@ def unified(names: Sequence[str], plan: Plan, graph: ir.Model) -> tuple[Plan, li
 
 
 def check_open(model: str, names: Sequence[str], plan: Plan, graph: ir.Model) -> None:
-    """Refuse a graph with one size where the plan has an open axis.
+    """Checks that all dynamic axes of the plan are dynamic in the graph.
 
     Raises:
-        Specialised: with the input, the axis and the size.
+        Specialised: an axis has a fixed size in the graph.
     """
     for name, open_axes, value in zip(names, plan, graph.graph.inputs, strict=True):
         for axis in open_axes:
             assert value.shape is not None
             if isinstance(value.shape[axis], int):
                 raise _one_size(
-                    model, name, axis, open_axes[axis].name, f"it computes on size {value.shape[axis]} only"
+                    model, name, axis, open_axes[axis].name, f"the model supports only size {value.shape[axis]}"
                 )
 
 
 def violation(model: str, names: Sequence[str], plan: Plan, text: str) -> Specialised | None:
-    """The error for what torch says of a size that the model fixes, or None where it says something else."""
-    found = SIZE.search(text)
-    if found is None or "onstraints violated" not in text:
+    """Converts torch's message `text` about a size that the model fixes to an error. None for any other message."""
+    match = SIZE.search(text)
+    if match is None or "onstraints violated" not in text:
         return None
-    index, axis = int(found[1]), int(found[2])
+    index, axis = int(match[1]), int(match[2])
     size = plan[index][axis].name if axis in plan[index] else None
-    return _one_size(model, names[index], axis, size, "it computes on one size only")
+    return _one_size(model, names[index], axis, size, "the model supports only one size")
 
 
 def _one_size(model: str, name: str, axis: int, size: str | None, why: str) -> Specialised:
-    hint = FIX_BATCH if axis == 0 else "Leave that axis out of dynamic_shapes (--dynamic)."
-    return Specialised(why, size, f"cannot export {model} with axis {axis} of {name} open: {why}. {hint}")
+    hint = FIX_BATCH if axis == 0 else "Omit this axis from dynamic_shapes (--dynamic)."
+    return Specialised(why, size, f"cannot export {model} with a dynamic axis {axis} of {name}: {why}. {hint}")
 
 
 def limited(model: str, names: Sequence[str], plan: Plan, guards: Guards, sizes: Sizes) -> tuple[Plan, list[str]]:
-    """The plan with the bounds that the graph has for its open axes, and a sentence for each bound.
+    """Returns the plan with the bounds of the dynamic axes in the graph, and a note for each bound.
 
-    Guards against a size of 0 or 1 are ignored: most are about broadcasting and speed, and verify tries these sizes.
+    Ignores guards against sizes 0 and 1: most concern broadcasting and speed, and verify() tests these sizes.
 
     Raises:
-        Specialised: the graph is right only where a size has some property, such as being divisible by 4.
-        ExportError: the bounds are narrower than the caller's.
+        Specialised: the graph is correct only for sizes with some property, such as being divisible by 4.
+        ExportError: the bounds are narrower than those that the caller requires.
     """
     bounds = {name: _bounds(model, names, plan, guards, name, sizes) for name in sizes}
     notes = list(guards.together(bounds, sizes))
     for name, (low, high) in bounds.items():
         if low > 2:
-            notes.append(f"{name} is at least {low}: the file is not right for less")
+            notes.append(f"{name} is at least {low}: the file is incorrect for smaller sizes")
         if high is not None:
             notes.append(f"{name} is at most {high}")
     return tuple(
         {
             axis: _within(names[index], axis, each, *bounds.get(each.name or "", (0, None)))
-            for axis, each in found.items()
+            for axis, each in open_axes.items()
         }
-        for index, found in enumerate(plan)
+        for index, open_axes in enumerate(plan)
     ), notes
 
 
@@ -106,26 +106,26 @@ def _bounds(
     except ValueError as error:
         index, axis = next(
             (i, axis)
-            for i, found in enumerate(plan)
-            for axis in found
-            if name in re.split(r"\W+", found[axis].name or "")
+            for i, open_axes in enumerate(plan)
+            for axis in open_axes
+            if name in re.split(r"\W+", open_axes[axis].name or "")
         )
-        raise _one_size(model, names[index], axis, name, f"the graph is right only where {error}") from None
+        raise _one_size(model, names[index], axis, name, f"the graph is correct only if {error}") from None
 
 
-def _within(label: str, axis: int, asked: Axis, low: int, high: int | None) -> Axis:
-    below = asked.low is not None and low > max(asked.low, 2)
-    above = asked.high is not None and high is not None and high < asked.high
+def _within(label: str, axis: int, requested: Axis, low: int, high: int | None) -> Axis:
+    below = requested.low is not None and low > max(requested.low, 2)
+    above = requested.high is not None and high is not None and high < requested.high
     if below or above:
         raise ExportError(
-            f"axis {axis} of {label} was to take sizes from {asked.low or 0} to {asked.high or 'any'}, and the model "
-            f"computes this way only from {low} to {high or 'any'}. Give a Dim with these bounds."
+            f"axis {axis} of {label} should accept sizes from {requested.low or 0} to {requested.high or 'any'}, "
+            f"but the graph is correct only from {low} to {high or 'any'}. Use a Dim with these bounds."
         )
-    return replace(asked, low=low if low > 2 else asked.low, high=high)
+    return replace(requested, low=low if low > 2 else requested.low, high=high)
 
 
 def rename(model: ir.Model, plan: Plan) -> None:
-    """Give the axes their names, in the inputs and in every shape that is computed from them."""
+    """Names the axes of the plan, in the inputs and in every shape computed from them."""
     names: dict[str, str] = {}
     for value, open_axes in zip(model.graph.inputs, plan, strict=True):
         for axis, each in open_axes.items():
@@ -146,11 +146,11 @@ def _renamed(dim: int | ir.SymbolicDim, names: Mapping[str, str], plain: Mapping
         return dim
     if dim.value in names:
         return ir.SymbolicDim(names[dim.value])
-    text = re.sub(r"[A-Za-z_]\w*", lambda found: _part(plain.get(found[0], found[0])), dim.value)
+    text = re.sub(r"[A-Za-z_]\w*", lambda match: _part(plain.get(match[0], match[0])), dim.value)
     terms = text.split(" + ")
     return ir.SymbolicDim(" + ".join(sorted(terms)) if all(term.isidentifier() for term in terms) else text)
 
 
 def _part(name: str) -> str:
-    """The name of a size within a longer expression."""
+    """Formats the name of a size for use in a longer expression."""
     return name if name.isidentifier() else f"({name})"

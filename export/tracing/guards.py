@@ -1,7 +1,8 @@
-"""What torch.export assumed of sizes while it traced a model: its guards, tried at other sizes of the open axes.
+"""Evaluates guards, the assumptions of torch.export about sizes, at other sizes of the dynamic axes.
 
-A graph is silently wrong where a guard does not hold. Guards are expressions of any form, such as
-"L['tensors'][0].size()[1] == min(512, L['tensors'][0].size()[1])", so they are evaluated, not read.
+If a guard does not hold, the graph is silently wrong. Guards are arbitrary expressions, such as
+"L['tensors'][0].size()[1] == min(512, L['tensors'][0].size()[1])". Therefore they are evaluated at many sizes, and not
+solved symbolically.
 """
 
 import itertools
@@ -20,19 +21,19 @@ Shape = Sequence[int]
 
 
 class Guards:
-    """The guards of one traced graph. `shapes` are those that its inputs were traced with."""
+    """The guards of one traced graph. `shapes` are the input shapes during tracing."""
 
     def __init__(self, texts: Sequence[str], names: Sequence[str], plan: Plan, shapes: Sequence[Shape]) -> None:
         self._texts, self._names, self._plan, self._shapes = texts, names, plan, shapes
 
     def bounds(self, name: str, sizes: Sizes) -> tuple[int, int | None]:
-        """The smallest and the largest valid size of that name, with other names as in `sizes`; None is no upper limit.
+        """Returns the smallest and the largest valid size of `name`, with the other names as in `sizes`.
 
-        Sizes of 0 and 1 are left out, because torch treats them as special cases, mostly of broadcasting. The least is
-        therefore 2.
+        A largest size of None means no limit. Sizes 0 and 1 are not tested, because torch treats them as special cases,
+        mostly for broadcasting. The smallest result is therefore 2.
 
         Raises:
-            ValueError: the guards allow one size, or sizes with gaps; the message is the guard that does it.
+            ValueError: the guards allow only one size, or sizes with gaps. The message is the guard that fails.
         """
         here = sizes[name]
 
@@ -50,20 +51,20 @@ class Guards:
         return low, high if high < _FAR else None
 
     def together(self, bounds: Mapping[str, tuple[int, int | None]], sizes: Sizes) -> Iterator[str]:
-        """A sentence for each pair of names whose bounds, as those of bounds(), depend on each other."""
+        """Yields a note for each pair of names whose bounds depend on each other. `bounds` are results of bounds()."""
         for one, other in itertools.combinations(bounds, 2):
             ends = [self._ends(*bounds[name], sizes[name]) for name in (one, other)]
-            found = (self.broken({**sizes, one: a, other: b}) for a, b in itertools.product(*ends))
-            guard = next(filter(None, found), None)
+            failures = (self.broken({**sizes, one: a, other: b}) for a, b in itertools.product(*ends))
+            guard = next(filter(None, failures), None)
             if guard:
-                yield f"{one} and {other} depend on each other: the file is right only where {guard}"
+                yield f"{one} and {other} depend on each other: the file is correct only if {guard}"
 
     @staticmethod
     def _ends(low: int, high: int | None, here: int) -> tuple[int, int]:
         return low, here + _NEAR if high is None else high
 
     def broken(self, sizes: Sizes) -> str | None:
-        """The first guard that does not hold at these sizes, in words of the model's inputs; None if all hold."""
+        """Returns the first guard that fails at these sizes, with the names of the model's inputs, or None."""
         shapes = [list(shape) for shape in self._shapes]
         for shape, open_axes in zip(shapes, self._plan, strict=True):
             for axis, each in open_axes.items():
@@ -71,24 +72,24 @@ class Guards:
                 shape[axis] = shape[axis] if size is None else size
         for text in self._texts:
             if not _holds(text, shapes):
-                return SIZE.sub(lambda found: f"{self._names[int(found[1])]}.shape[{found[2]}]", text)
+                return SIZE.sub(lambda match: f"{self._names[int(match[1])]}.shape[{match[2]}]", text)
         return None
 
 
 def _holds(guard: str, shapes: Sequence[Shape]) -> bool:
-    """Whether a guard holds: True for one that does not mention sizes, False for one that cannot be evaluated."""
+    """Whether a guard holds. True if it does not depend on sizes, False if it cannot be evaluated."""
     if not SIZE.search(guard):
         return True
-    text = SIZE.sub(lambda found: str(shapes[int(found[1])][int(found[2])]), guard)
+    text = SIZE.sub(lambda match: str(shapes[int(match[1])][int(match[2])]), guard)
     values: Mapping[str, Any] = {"__builtins__": {}, **_MODULES}
     try:
-        return bool(eval(text, dict(values)))  # noqa: S307  torch wrote it, from sizes alone
+        return bool(eval(text, dict(values)))  # noqa: S307  the text comes from torch and contains only sizes
     except (NameError, SyntaxError, TypeError, AttributeError, ZeroDivisionError):
         return False
 
 
 def _edge(broken: Callable[[int], str | None], here: int, near: int, far: int) -> int:
-    """The last size without a broken guard on the way from `here` to `far`: one by one to `near`, then by halves."""
+    """Returns the last size from `here` to `far` before a guard fails. Tests each size up to `near`, then bisects."""
     step = 1 if far > here else -1
     last = here
     for size in range(here + step, near + step, step):

@@ -1,7 +1,7 @@
-"""Attention masks: rows that attend to nothing give zeros, as in torch.
+"""Corrects attention masks so that fully masked rows give zeros, as in torch.
 
-torch's exporter masks with the lowest finite number, and then a row without any key is the mean of all values. It also
-writes IsNaN behind the Softmax, to put zeros into such rows, which takes a mask of minus infinity to work.
+The exporter of torch masks with the lowest finite number, so a fully masked row becomes the mean of all values. The
+exporter also adds an IsNaN after the Softmax to set such rows to zero. This requires a mask of minus infinity.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 
 def mask_with_infinity(model: ir.Model) -> None:
-    """Turn the lowest number into minus infinity where a mask is added before a Softmax that IsNaN looks at."""
+    """Replaces the lowest finite number by minus infinity in masks added before a Softmax that feeds an IsNaN."""
     for softmax in [node for node in model.graph.all_nodes() if node.op_type == "Softmax"]:
         added = softmax.inputs[0].producer() if softmax.inputs[0] is not None else None
         guarded = any(use.node.op_type == "IsNaN" for use in softmax.outputs[0].uses())

@@ -1,7 +1,7 @@
-"""Weights that torch computes before each use, as ordinary ones: what export() traces.
+"""Replaces weights that torch computes before each use by ordinary parameters, for tracing.
 
-A file then stores the effective weight once, whatever made it: parametrizations (weight and spectral norm, orthogonal
-matrices), pruning masks. Traced as they are, some have no ONNX form, and others leave both factors in the file.
+The file then stores the effective weight once. This covers parametrizations (weight and spectral norm, orthogonal
+matrices) and pruning masks. Without the replacement, some have no ONNX form, and others store both factors in the file.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from edgefc.layers.common.effective import effective_tensors, make_plain
 
 @contextlib.contextmanager
 def plain_weights(model: nn.Module) -> Iterator[None]:
-    """Within the block every computed tensor of `model` is an ordinary one. Afterwards the model is as it was."""
+    """Replaces every computed tensor of `model` by a parameter within the block. Restores the model afterwards."""
     with contextlib.ExitStack() as restore, torch.no_grad():
         for module in list(model.modules()):
-            if found := effective_tensors(module):
+            if tensors := effective_tensors(module):
                 restore.callback(_restorer(module))
-                make_plain(module, found)
+                make_plain(module, tensors)
         yield
 
 
@@ -28,7 +28,7 @@ _CONTAINERS = ("_forward_pre_hooks", "_modules", "_parameters", "_buffers", "_no
 
 
 def _restorer(module: nn.Module) -> Callable[[], None]:
-    """What brings a module back, with the same containers: handles of hooks refer to them."""
+    """Returns a function that restores the module. Keeps the container objects, because hook handles refer to them."""
     kind, attributes = type(module), vars(module).copy()
     held = [(attributes[name], attributes[name].copy()) for name in _CONTAINERS]
 

@@ -1,4 +1,4 @@
-"""Before tracing: the model as a function of named tensors, and the axes along which it can run on other sizes."""
+"""Prepares tracing: adapts the model to named tensors, and tests which axes accept other sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from edgefc.export.tracing.axes import Plan
 from edgefc.export.tracing.dynamic_shapes import plan_of
 from edgefc.layers.common.checkpoint import Seeded
 
-FIX_BATCH = "If the model needs its batch size fixed, pass dynamic_batch=False (--fixed-batch)."
+FIX_BATCH = "If the model requires a fixed batch size, pass dynamic_batch=False (--fixed-batch)."
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model that is ready to be traced: `outputs` are the names of what it returns."""
+    """A model that is ready for tracing. `outputs` are the names of its outputs."""
 
     adapter: Adapter
     plan: Plan
@@ -29,7 +29,7 @@ class Prepared:
 
 
 def refresh(model: nn.Module) -> None:
-    """Let layers make what they keep of their seeds, where a seed has changed since their last run."""
+    """Calls refresh() of all seeded layers, which regenerates cached tensors if a seed has changed."""
     for module in model.modules():
         if isinstance(module, Seeded):
             module.refresh()
@@ -45,13 +45,13 @@ def prepare(
     dynamic_shapes: Any = None,
     cache: bool = False,
 ) -> Prepared:
-    """Run the model on its examples, and on larger ones along each axis that is to stay open.
+    """Runs the model on its examples, and on larger inputs along each dynamic axis.
 
     Every run starts from the state in `given`.
 
     Raises:
-        UsageError: inputs or dynamic_shapes of a form that cannot be used.
-        ExportError: the model cannot run on the examples, or on larger ones along an axis that was asked for.
+        UsageError: unsupported inputs or dynamic_shapes.
+        ExportError: the model cannot run on the examples, or on larger inputs along an axis that the caller requested.
     """
     adapter, result, notes = adapt(given, model, args, kwargs, cache=cache)
     notes += [f"argument {name} is fixed at {value!r}" for name, value in adapter.inputs.constants.items()]
@@ -66,9 +66,9 @@ def prepare(
 def adapt(
     given: Given, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, cache: bool = False
 ) -> tuple[Adapter, Any, list[str]]:
-    """The model behind named tensors, what it returns for the examples, and what the user should know.
+    """Returns the adapted model, its result for the examples, and notes for the user.
 
-    A model that returns a cache of keys and values is told to return none, unless cache=True.
+    If the model returns a key-value cache, it is run with use_cache=False, unless cache=True.
     """
     inputs = named_inputs(model, args, kwargs)
     adapter, notes = Adapter(model, inputs), []
@@ -82,10 +82,10 @@ def adapt(
         why = caches.why_no_tensors(result)
         adapter, result = _without_cache(given, adapter)
         notes.append(
-            f"{type(model).__name__} returns a cache: the file is without it. "
+            f"{type(model).__name__} returns a cache, which the file does not contain. "
             + (
-                "Pass cache=True (--cache) to have its keys and values as inputs and outputs, so that text can be "
-                "generated"
+                "Pass cache=True (--cache) to export its keys and values as inputs and outputs, which text generation "
+                "needs"
                 if why is None
                 else f"It cannot be exported: {why}"
             )
@@ -96,7 +96,7 @@ def adapt(
 def _without_cache(given: Given, adapter: Adapter) -> tuple[Adapter, Any]:
     if not caches.takes(adapter.model, "use_cache"):
         raise ExportError(
-            f"{type(adapter.model).__name__} returns a cache, and its forward takes no use_cache that turns it off. "
+            f"{type(adapter.model).__name__} returns a cache, and its forward has no use_cache to disable it. "
             "Export a model that returns tensors."
         )
     without = Adapter(adapter.model, adapter.inputs, {"use_cache": False})
@@ -105,10 +105,10 @@ def _without_cache(given: Given, adapter: Adapter) -> tuple[Adapter, Any]:
 
 
 def _first_run(given: Given, adapter: Adapter) -> tuple[Any, str | None]:
-    """What the model returns for the examples, and a sentence about state that it keeps between runs, if it does.
+    """Runs the model on the examples. Returns the result, and a note if the model keeps state between runs.
 
     Raises:
-        ExportError: it cannot run on them; what torch.export says of a failure is pages.
+        ExportError: the model cannot run on the examples. (The message of torch.export would have several pages.)
     """
     model, results = adapter.model, list[Any]()
 
@@ -126,13 +126,13 @@ def _first_run(given: Given, adapter: Adapter) -> tuple[Any, str | None]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in adapter.inputs.tensors)
         raise ExportError(
             f"{type(model).__name__} cannot run on inputs of shapes {shapes}: {describe_error(error)}. "
-            "Give example inputs that it can run on."
+            "Pass example inputs that it accepts."
         ) from error
     if seen:
         raise ExportError(
-            f"forward of {type(model).__name__} computes under {min(seen)}, and a file keeps the precision of its "
-            "weights. Leave autocast out of forward, or pass it enabled=False for the export; model.half() makes "
-            "a float16 file."
+            f"forward of {type(model).__name__} enters {min(seen)}, which a file cannot represent: it uses the "
+            "precision of its weights. Remove autocast from forward, or pass it enabled=False for the export. For a "
+            "float16 file use model.half()."
         )
     check_has_values(model)
     return results[0], note
@@ -154,10 +154,10 @@ def _plan(adapter: Adapter, dynamic_batch: bool | None, dynamic_shapes: Any) -> 
 
 
 def _possible(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, int]) -> tuple[Plan, list[str]]:
-    """The plan less the axes open by default along which the model cannot grow, with a sentence for each.
+    """Removes axes from the plan that the model cannot run at a larger size, and returns a note for each.
 
     Raises:
-        ExportError: it cannot grow along an axis that was asked for.
+        ExportError: the caller requested such an axis.
     """
     if not sizes or _failure(given, adapter, plan, {name: size + 1 for name, size in sizes.items()}) is None:
         return plan, []
@@ -166,17 +166,17 @@ def _possible(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, in
         failure = _failure(given, adapter, plan, {**sizes, name: size + 1})
         if failure is None:
             continue
-        text = f"{type(adapter.model).__name__} cannot run with {name} {size + 1} in place of {size}: {failure}"
-        if any(each.asked for open_axes in plan for each in open_axes.values() if each.name == name):
-            hint = FIX_BATCH if name == axes.BATCH else "Leave that axis out of dynamic_shapes (--dynamic)."
+        text = f"{type(adapter.model).__name__} cannot run with {name} = {size + 1} instead of {size}: {failure}"
+        if any(each.requested for open_axes in plan for each in open_axes.values() if each.name == name):
+            hint = FIX_BATCH if name == axes.BATCH else "Omit this axis from dynamic_shapes (--dynamic)."
             raise ExportError(f"{text}. {hint}")
-        notes.append(f"{text}, so that axis is fixed")
+        notes.append(f"{text}, so this axis is fixed")
         plan = axes.without(plan, [name])
     return plan, notes
 
 
 def _failure(given: Given, adapter: Adapter, plan: Plan, sizes: Mapping[str, int]) -> str | None:
-    """What the model says of examples of these sizes, or None where it runs on them."""
+    """Returns the error of the model on examples of these sizes, or None if it runs."""
     try:
         with given.run():
             adapter.call(*axes.resized(plan, adapter.inputs.tensors, sizes))

@@ -1,4 +1,4 @@
-"""The graph of a torch model, as torch.onnx writes it; its failures told in one sentence."""
+"""Traces a torch model with torch.onnx, and reports failures in one sentence."""
 
 import contextlib
 import functools
@@ -32,10 +32,10 @@ from edgefc.export.tracing.preparing import Prepared
 
 @dataclass(frozen=True)
 class Traced:
-    """The graph that torch made of a model, with structured layers as edgefc:: nodes that have no body yet.
+    """The traced graph of a model, with structured layers as edgefc:: nodes without a body.
 
-    plan   the axes that are open, with the sizes that the graph is right for
-    notes  what the user should know
+    plan   the dynamic axes, with the sizes for which the graph is correct
+    notes  notes for the user
     """
 
     graph: ir.Model
@@ -44,17 +44,17 @@ class Traced:
 
 
 def trace(prepared: Prepared, given: Given, *, opset: int) -> Traced:
-    """The graph of a model in the mode it is in. Axes that are open by default are fixed where torch needs that.
+    """Returns the graph of a model in its current mode. Fixes axes that are dynamic only by default if torch needs it.
 
     Raises:
-        ExportError: the model has no ONNX form, or computes on one size of an axis that was asked for.
+        ExportError: the model has no ONNX form, or an axis that the caller requested supports only one size.
     """
     plan, notes = prepared.plan, list[str]()
     while True:
         try:
             traced = _trace(prepared, given, plan, opset)
         except Specialised as error:
-            default = {each.name for open_axes in plan for each in open_axes.values() if not each.asked}
+            default = {each.name for open_axes in plan for each in open_axes.values() if not each.requested}
             if not default:
                 raise ExportError(str(error)) from error
             fixed = {error.size} & default or default
@@ -66,26 +66,26 @@ def trace(prepared: Prepared, given: Given, *, opset: int) -> Traced:
 
 def check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
-        raise UsageError(f"cannot export a {type(model).__name__}. Give a torch.nn.Module.")
+        raise UsageError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     if isinstance(model, torch.jit.ScriptModule):
-        raise UsageError("cannot export a TorchScript model. Give the torch.nn.Module that it was made from.")
+        raise UsageError("cannot export a TorchScript model. Pass the torch.nn.Module that it was made from.")
     for name, module in model.named_modules():
         attends = isinstance(module, nn.MultiheadAttention) and type(module).forward is nn.MultiheadAttention.forward
         if attends and not isinstance(module.out_proj, nn.Linear):
             raise ExportError(
-                f"{name or 'the model'} is a torch.nn.MultiheadAttention, and its out_proj a "
-                f"{type(module.out_proj).__name__}: torch reads the weight of out_proj and does not call the layer. "
+                f"{name or 'the model'} is a torch.nn.MultiheadAttention whose out_proj is a "
+                f"{type(module.out_proj).__name__}. torch reads the weight of out_proj and does not call the layer. "
                 "Use edgefc.StructuredAttention."
             )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.dtype == torch.bfloat16:
             raise ExportError(
-                f"{name} is bfloat16, which onnxruntime cannot compute on CPUs. Convert the model first: model.float()."
+                f"{name} is bfloat16, which onnxruntime does not support on CPUs. Convert the model: model.float()."
             )
 
 
 def _keep_weights(traced: ir.Model, given: Given) -> None:
-    """Copy the weights that hold other values once the model is put back: those that eval() merged, for one."""
+    """Copies weights that will change when the model is restored, such as weights that eval() merged."""
     for value in traced.graph.initializers.values():
         constant = value.const_value
         tensor = getattr(constant, "raw", None)
@@ -96,20 +96,20 @@ def _keep_weights(traced: ir.Model, given: Given) -> None:
 
 
 def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
-    """The graph as torch.onnx writes it, with its inputs' open axes named.
+    """Returns the graph of torch.onnx, with names for the dynamic axes of its inputs.
 
     Raises:
-        ExportError: with the first sentence of what torch says, which runs to pages.
+        ExportError: tracing failed. The message contains the first sentence of torch's message.
     """
     adapter = prepared.adapter
     names, tensors = adapter.inputs.names, adapter.inputs.tensors
     examples = axes.at_least_two(plan, tensors, axes.sizes_of(plan, names, tensors))
     try:
         with (
-            plain_weights(adapter.model), quiet(), without_autocast_regions(), gathered_experts(adapter.model) as said,
-            _one_capture() as captured,
+            plain_weights(adapter.model), quiet(), without_autocast_regions(),
+            gathered_experts(adapter.model) as routing, _one_capture() as captured,
         ):  # fmt: skip
-            program = torch.onnx.export(  # the last argument, a dict, holds the keyword ones
+            program = torch.onnx.export(  # the last argument is the dict of keyword arguments
                 adapter, (*examples, {}), dynamo=True, opset_version=opset, verbose=False,
                 dynamic_shapes=axes.torch_shapes(plan),
             )  # fmt: skip
@@ -126,7 +126,7 @@ def _trace(prepared: Prepared, given: Given, plan: Plan, opset: int) -> Traced:
     plan, more = graph_axes.limited(kind, names, plan, guards, axes.sizes_of(plan, names, examples))
     graph_axes.rename(graph, plan)
     _keep_weights(graph, given)
-    return Traced(graph, plan, (*said, *notes, *more))
+    return Traced(graph, plan, (*routing, *notes, *more))
 
 
 _parse_torchlib = _registration.ONNXRegistry.from_torchlib
@@ -134,18 +134,19 @@ _parse_torchlib = _registration.ONNXRegistry.from_torchlib
 
 @functools.cache
 def _torchlib(opset_version: int) -> _registration.ONNXRegistry:
-    """torch's translations to ONNX for one opset. torch.onnx.export parses them each time, half a second's work."""
+    """Caches torch's ONNX translations for one opset. torch.onnx.export parses them each time, which takes 0.5 s."""
     return _parse_torchlib(opset_version)
 
 
 @contextlib.contextmanager
 def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
-    """Within the block torch.onnx.export has only the way to capture a model that runs the model's own code.
+    """Restricts torch.onnx.export within the block to the capture strategy that runs the model's own code.
 
-    Yields a list that gets what was captured: its guards and ranges are gone from the program that torch.onnx returns.
+    Without the restriction, torch.onnx.export would fall back to torch._dynamo, in which torch.onnx.is_in_onnx_export()
+    is False. Structured layers would then silently become standard operators, and seeded matrices dense ones.
 
-    Where that fails it would go on to torch._dynamo, which takes torch.onnx.is_in_onnx_export() for false: structured
-    layers would be written out as ordinary operators, seeded matrices as dense ones, without a word.
+    Yields a list that receives the captured program. Its guards and ranges are not part of the program that torch.onnx
+    returns.
     """
     captured: list[torch.export.ExportedProgram] = []
 
@@ -157,23 +158,25 @@ def _one_capture() -> Iterator[list[torch.export.ExportedProgram]]:
     with (
         mock.patch.object(_capture_strategies, "CAPTURE_STRATEGIES", (Recording,)),
         mock.patch.object(_registration.ONNXRegistry, "from_torchlib", staticmethod(_torchlib)),
-        mock.patch.object(_flags, "PREFER_DEFERRED_RUNTIME_ASSERTS_OVER_GUARDS", False),  # or there are no guards
+        mock.patch.object(
+            _flags, "PREFER_DEFERRED_RUNTIME_ASSERTS_OVER_GUARDS", False
+        ),  # otherwise there are no guards
     ):
         yield captured
 
 
 def _why(adapter: Adapter, plan: Plan, error: BaseException) -> ExportError:
-    """One sentence from torch's pages: the innermost cause, and what to try."""
+    """Reduces a long message of torch to one sentence: the innermost cause, and what to try."""
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
     name = type(adapter.model).__name__
-    text = f"cannot export {name}: torch says {describe_error(root)}."
+    text = f"cannot export {name}: torch reports {describe_error(root)}."
     scripted = [name for name, module in adapter.model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         return ExportError(
             f"{text} Its submodule {scripted[0]} is compiled by torch.jit.script, which torch.export cannot trace. "
-            "Put the Python module that it was made from in its place."
+            "Replace it by the Python module that it was made from."
         )
     text += " torch.export.export(model, args) shows the full traceback."
     return graph_axes.violation(name, adapter.inputs.names, plan, str(error)) or ExportError(text)
@@ -181,7 +184,7 @@ def _why(adapter: Adapter, plan: Plan, error: BaseException) -> ExportError:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence torch's exporter: its progress, warnings and printed graphs. Errors are still raised."""
+    """Suppresses the progress, warnings and printed graphs of torch's exporter. Errors are still raised."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

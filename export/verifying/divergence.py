@@ -1,4 +1,4 @@
-"""The first layer whose output differs between torch and onnxruntime."""
+"""Finds the first layer whose output differs between torch and onnxruntime."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,16 +19,16 @@ from edgefc.export.verifying.running import feeds_of, open_session, run_session,
 
 
 def first_layer_off(file: Path, given: Given, adapter: Adapter, inputs: Sequence[Tensor], bound: float) -> str | None:
-    """The first layer, in the order of the graph, whose output differs between torch and onnxruntime."""
+    """Returns the first layer, in the order of the graph, whose output differs between torch and onnxruntime."""
     calls = _record_calls(given, adapter, inputs)
-    exposed = ir.load(file)
+    probed = ir.load(file)
     leaves = {name for name, part in adapter.model.named_modules() if not [*part.children()]}
-    probes = _probes(exposed, calls, leaves)
+    probes = _probes(probed, calls, leaves)
     for value, _expected, _name in probes:
         if not value.is_graph_output():
-            exposed.graph.outputs.append(value)
+            probed.graph.outputs.append(value)
     with temporary.folder("edgefc-verify-") as folder:
-        ir.save(exposed, folder / "probe.onnx", external_data="probe.data")
+        ir.save(probed, folder / "probe.onnx", external_data="probe.data")
         session = open_session(folder / "probe.onnx")
         names = [output.name for output in session.get_outputs()]
         values = dict(
@@ -42,7 +42,7 @@ def first_layer_off(file: Path, given: Given, adapter: Adapter, inputs: Sequence
 
 
 def _is_off(actual: NDArray[Any], expected: NDArray[Any], bound: float) -> bool:
-    """As a whole; or in a column, by more than a hundred times the rounding of the largest value."""
+    """Whether the outputs differ as a whole, or in a column by over 100 times the rounding of the largest value."""
     if expected.dtype.kind != "f":
         return not np.array_equal(actual, expected)
     if nmse(actual, expected) > max(bound, NMSE_BOUND_HALF if expected.dtype == np.float16 else 0.0):
@@ -60,7 +60,7 @@ Calls = dict[str, list[NDArray[Any]]]
 
 
 def _record_calls(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> Calls:
-    """What each submodule returned, call by call. Names of one shared module share one list."""
+    """Returns the results of each submodule, in the order of the calls. The names of a shared module share one list."""
     by_module: dict[int, list[NDArray[Any]]] = {}
     calls: Calls = {}
     hooks = []
@@ -80,20 +80,23 @@ def _record_calls(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> C
 def _recorder(calls: list[NDArray[Any]]) -> Any:
     def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            calls.append(to_numpy(output).copy())  # an in-place layer behind it may change it
+            calls.append(to_numpy(output).copy())  # a later in-place layer may change it
 
     return record
 
 
 def _probes(model: ir.Model, calls: Calls, leaves: set[str]) -> list[tuple[ir.Value, NDArray[Any], str]]:
-    """Values of the graph that torch's layers also returned, in order: structured nodes call by call, and the
-    last node of any other layer that was called once and holds no layers, whose results it could return."""
+    """Returns the graph values that correspond to results of torch layers, in the order of the graph.
+
+    These are the outputs of structured nodes, call by call, and the last node of each other layer that has no
+    submodules and was called once.
+    """
     taken: dict[int, int] = {}
     last = {node.metadata_props.get(LAYER_KEY): node for node in model.graph}
     probes = []
     for node in model.graph:
         name = node.metadata_props.get(LAYER_KEY, "")
-        returned = calls.get(name, []) if name or node.domain == DOMAIN else []  # "": the model is the layer
+        returned = calls.get(name, []) if name or node.domain == DOMAIN else []  # "": the model itself is the layer
         turn = taken.get(id(returned), 0)
         if node.domain == DOMAIN and turn < len(returned):
             taken[id(returned)] = turn + 1

@@ -1,4 +1,4 @@
-"""Inputs other than the examples, of the same shapes and the same kind of values."""
+"""Draws inputs with the shapes and the kinds of values of the examples."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def drawn_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
-    """Inputs drawn from a fixed seed, or None where no tensor could be changed.
+    """Returns inputs drawn from a fixed seed, or None if no tensor can be changed.
 
-    Floating-point tensors are drawn uniformly between the smallest and the largest value of the example; a constant
-    tensor c becomes c times a number between 0.5 and 1.5, and a tensor of zeros becomes normal numbers. Integers are
-    drawn between the smallest and the largest value of the example, so that tokens stay within the vocabulary. Integers
-    and floating-point numbers of 0 and 1 only are masks, and constant integers are kinds or lengths: both stay.
+    Floating-point tensors are drawn uniformly between the smallest and the largest value of the example. A constant
+    tensor c becomes c times a number between 0.5 and 1.5, and a tensor of zeros becomes standard normal. Integers are
+    drawn between the smallest and the largest value of the example, so that tokens stay within the vocabulary. Tensors
+    with only 0 and 1 are treated as masks, and constant integers as types or lengths. Both are not changed.
     """
     generator = torch.Generator().manual_seed(0)
     result = tuple(_drawn(tensor, generator) if tensor.numel() else tensor for tensor in inputs)

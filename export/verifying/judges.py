@@ -1,19 +1,20 @@
-"""Whether one output of onnxruntime is what torch computes: correct runtimes pass, and wrong numbers fail.
+"""Decides whether an output of onnxruntime equals that of torch: correct runtimes pass, and wrong values fail.
 
 Floating-point outputs are compared as a whole, per column (each index of the last axis) and per row (each vector along
-the last axis). One norm over a whole output would hide a column of small values that are all wrong beside large ones.
-A part passes when its normalised mean squared error is within the bound, or when its mean squared error is no larger
-than what rounding does to the same part of torch's own output: see rounding.py, which measures it. The
-measurement is made only when a part is over the bound. For a whole output it counts only while it is a hundred times
-smaller than the output, or than what other inputs do to it: an output that rounding decides cannot be verified.
+the last axis). One norm over the whole output would hide a column of small wrong values next to large values. A part
+passes if its normalised mean squared error is within the bound. It also passes if its mean squared error is at most
+that which rounding causes in the same part of torch's output. rounding.py measures this, only if a part is over the
+bound. For a whole output the measurement counts only while it is a hundred times smaller than the output, or than the
+change of the output for other inputs: an output that is dominated by rounding cannot be verified.
 
-Integers, booleans, and floating-point numbers that are all whole, are judged by count: rounding can turn a difference
-in the last digit into another pixel value, label or mask. At most one entry in 1,000 may differ, or one in all, and
-each such entry must have a value that torch itself gives at that place in a run with magnified rounding.
+Integers, booleans, and floating-point outputs with only integral values are compared by count, because rounding can
+turn a difference in the last digit into another pixel value, label or mask. At most one entry in 1,000 may differ, and
+at least one entry is always allowed. Each such entry must have a value that torch gives at the same position in a run
+with magnified rounding.
 
-NaN is no number that could agree. An output of which more than half is NaN or infinite, or of which a whole column is
-NaN, is refused unless the caller allows it. Other values that are not finite, such as the -inf of a mask, must be the
-same at the same places.
+NaN cannot be compared. If more than half of an output is NaN or infinite, or a whole column is NaN, the comparison
+fails unless the caller allows it. Other values that are not finite, such as the -inf of a mask, must be equal at the
+same positions.
 """
 
 import abc
@@ -27,42 +28,42 @@ from numpy.typing import NDArray
 from edgefc.export.verifying.measures import NMSE_BOUND_HALF, Comparison, largest_difference, nmse, same_not_finite
 
 SHARE = 1e-3
-"""The largest share of entries that may differ in an output that is judged by count."""
+"""The largest fraction of entries that may differ in an output that is compared by count."""
 
 ACTUAL = 8.0
-"""Rounding is at least so many times smaller than magnified rounding."""
+"""The smallest ratio of magnified rounding to actual rounding."""
 
 HOPELESS = 100.0
-"""A part that is so many times over what four runs with magnified rounding explain is not looked at again."""
+"""A part fails after four runs if its error is this many times larger than magnified rounding explains."""
 
 CLEAR = 1e-2
-"""Rounding may move a whole output by this much of its size."""
+"""The largest relative change of a whole output that rounding may cause."""
 
 _SMALLEST = {"float16": 2.0**-22, "float32": 2.0**-126, "float64": 2.0**-1022}
-"""Differences that are never counted: those of numbers below the smallest normal one, which runtimes set to zero."""
+"""Differences that are ignored: values below the smallest normal number, which runtimes may set to zero."""
 
 
 class Judge(abc.ABC):
-    """Compares one output. While it is not settled, it takes further outputs of torch, run with magnified rounding."""
+    """Compares one output. Until it is settled, it needs more outputs of torch with magnified rounding."""
 
     @property
     @abc.abstractmethod
     def settled(self) -> bool:
-        """No further output of torch is needed."""
+        """Whether no further output of torch is needed."""
 
     @abc.abstractmethod
     def observe(self, sample: NDArray[Any]) -> None:
-        """Take what torch gives for the same inputs with magnified rounding."""
+        """Adds an output of torch for the same inputs, computed with magnified rounding."""
 
     @abc.abstractmethod
     def comparison(self) -> Comparison:
-        """The verdict on what was seen so far."""
+        """Returns the result for all outputs observed so far."""
 
 
 def judge(
     draft: Comparison, actual: NDArray[Any], expected: NDArray[Any], *, allow_nonfinite: bool, moved: float = 0.0
 ) -> Judge:
-    """The judge for one output; moved: the mean square of what other inputs change in torch's output."""
+    """Returns the judge for one output. `moved` is the mean square of the change of torch's output for other inputs."""
     floats = expected.dtype.kind == "f"
     bound = max(draft.bound, NMSE_BOUND_HALF if expected.dtype == np.float16 else 0.0) if floats else 0.0
     draft = replace(
@@ -73,16 +74,16 @@ def judge(
         bound=bound,
     )
     if actual.shape != expected.shape:
-        said = f"has shape {actual.shape} in onnxruntime and {expected.shape} in torch"
-        return _Settled(replace(draft, failure=said, differs=True, excess=np.inf))
+        problem = f"has shape {actual.shape} in onnxruntime and {expected.shape} in torch"
+        return _Settled(replace(draft, failure=problem, differs=True, excess=np.inf))
     if actual.dtype != expected.dtype:
-        said = f"is {actual.dtype} in onnxruntime and {expected.dtype} in torch"
-        return _Settled(replace(draft, failure=said, differs=True, excess=np.inf))
+        problem = f"is {actual.dtype} in onnxruntime and {expected.dtype} in torch"
+        return _Settled(replace(draft, failure=problem, differs=True, excess=np.inf))
     if not floats:
         return _ByCount(draft, actual, expected)
     if not same_not_finite(actual, expected):
-        said = "has NaN or infinities in other places, or others, in onnxruntime than in torch"
-        return _Settled(replace(draft, failure=said, differs=True, excess=np.inf))
+        problem = "has NaN or infinities in onnxruntime that differ from those in torch, or are in other positions"
+        return _Settled(replace(draft, failure=problem, differs=True, excess=np.inf))
     draft = replace(draft, not_finite=int((~np.isfinite(expected)).sum()))
     refusal = None if allow_nonfinite else _nothing_compared(expected)
     if refusal:
@@ -92,14 +93,14 @@ def judge(
 
 
 def _nothing_compared(expected: NDArray[Any]) -> str | None:
-    """Why an output with values that are not finite cannot be compared; None where it can."""
+    """Returns why an output with values that are not finite cannot be compared, or None if it can."""
     missing, nan = ~np.isfinite(expected), _table(np.isnan(expected))
     if 2 * missing.sum() > expected.size:
         count = f"{missing.sum():,} of {expected.size:,} entries"
-        return f"is NaN or infinite in {count}, in torch as in onnxruntime, so little or nothing was compared"
+        return f"is NaN or infinite in {count}, in both torch and onnxruntime, so little or nothing was compared"
     columns = np.flatnonzero(nan.all(0))
     if nan.size and len(columns):
-        return f"is NaN in the whole of column {columns[0]}, in torch as in onnxruntime, so nothing was compared there"
+        return f"is NaN in all of column {columns[0]}, in both torch and onnxruntime, so the column was not compared"
     return None
 
 
@@ -108,7 +109,7 @@ def _whole(*arrays: NDArray[Any]) -> bool:
 
 
 def _table(array: NDArray[Any]) -> NDArray[Any]:
-    """As (rows, columns): the last axis, and all others."""
+    """Reshapes to (rows, columns): the columns are the last axis, the rows are all others."""
     return array.reshape(-1, array.shape[-1]) if array.ndim and array.size else array.reshape(1, -1)
 
 
@@ -129,7 +130,7 @@ _AXES = {"": None, "column": 0, "row": 1}
 
 
 class _BySize(Judge):
-    """Squared differences of the whole, of each column and of each row, beside those that rounding makes."""
+    """Compares the squared differences of the whole, each column and each row with those that rounding causes."""
 
     def __init__(self, draft: Comparison, actual: NDArray[Any], expected: NDArray[Any], moved: float) -> None:
         self._draft = draft
@@ -145,7 +146,7 @@ class _BySize(Judge):
         self._runs = 0
 
     def _square(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Squared differences to torch's output; 0 where it is not finite, or where only these values are not."""
+        """Returns squared differences from torch's output. They are 0 if either value is not finite."""
         with np.errstate(invalid="ignore", over="ignore"):
             gap = (np.where(self._finite, values, 0).astype(np.float64) - self._expected) / self._scale
             return _table(np.where(np.isfinite(gap), np.square(gap), 0.0))
@@ -173,16 +174,16 @@ class _BySize(Judge):
         return np.zeros_like(mean)
 
     def _excesses(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Of each part: the difference over the largest one allowed, as a ratio of amplitudes."""
+        """Yields for each part the ratio of the error to the largest allowed error, as a ratio of amplitudes."""
         for kind, error in self._error.items():
             allowed = np.maximum(self._draft.bound * self._power[kind], self._mean_rounding(kind)) + self._least[kind]
             with np.errstate(divide="ignore", invalid="ignore"):
                 yield kind, np.sqrt(np.where(error > 0, error / allowed, 0.0))
 
     def _worst(self) -> tuple[float, str, int]:
-        """The largest excess, and the kind and the number of the part: the smallest part where several are over."""
-        found = [(float(e.max(initial=0.0)), kind, int(e.argmax()) if e.size else 0) for kind, e in self._excesses()]
-        return max(found, key=lambda part: part[0])
+        """Returns the largest excess, and the kind and the index of its part."""
+        worst = [(float(e.max(initial=0.0)), kind, int(e.argmax()) if e.size else 0) for kind, e in self._excesses()]
+        return max(worst, key=lambda part: part[0])
 
     def _noise_columns(self) -> int:
         error, power = self._error["column"], self._power["column"]
@@ -200,14 +201,14 @@ class _BySize(Judge):
         if excess <= 1:
             return result
         where = f" in {part}" if part else ""
-        said = f"has a normalised mean squared error of {part_nmse:.1e}{where}, over the bound of {result.bound:.0e}"
+        problem = f"has a normalised mean squared error of {part_nmse:.1e}{where}, over the bound of {result.bound:.0e}"
         if self._runs:
-            said += f" and {excess:.3g} times what rounding can explain" if part else self._said_of_noise(excess)
-        return replace(result, failure=said, differs=True)
+            problem += f" and {excess:.3g} times what rounding can explain" if part else self._noise_clause(excess)
+        return replace(result, failure=problem, differs=True)
 
-    def _said_of_noise(self, excess: float) -> str:
+    def _noise_clause(self, excess: float) -> str:
         if (self._rounding[""] > 0).any() and not self._mean_rounding("").any():
-            return " (rounding alone moves this output so far that it cannot be verified)"
+            return " (rounding alone changes this output so much that it cannot be verified)"
         return f" and {excess:.3g} times what rounding can explain"
 
     def _name(self, kind: str, index: int) -> str:
@@ -217,7 +218,7 @@ class _BySize(Judge):
 
 
 class _ByCount(Judge):
-    """How many entries differ, and whether torch itself gives these values when its rounding is magnified."""
+    """Counts the entries that differ, and checks whether torch gives these values with magnified rounding."""
 
     def __init__(self, draft: Comparison, actual: NDArray[Any], expected: NDArray[Any]) -> None:
         self._at = actual != expected
@@ -238,9 +239,9 @@ class _ByCount(Judge):
         count, unexplained = len(self._values), int((~self._explained).sum())
         if not unexplained and count <= self._allowed:
             return replace(self._draft, excess=min(1.0, count / self._allowed))
-        said = f"differs in {count:,} of {self._at.size:,} entries, by at most {self._draft.largest_difference:g}"
+        problem = f"differs in {count:,} of {self._at.size:,} entries, by at most {self._draft.largest_difference:g}"
         if count > self._allowed:
-            said += f"; rounding can explain {self._allowed:,}"
+            problem += f"; rounding can explain {self._allowed:,}"
         else:
-            said += f"; rounding does not explain {unexplained:,} of them"
-        return replace(self._draft, excess=np.inf, failure=said, differs=True)
+            problem += f"; rounding does not explain {unexplained:,} of them"
+        return replace(self._draft, excess=np.inf, failure=problem, differs=True)

@@ -1,4 +1,4 @@
-"""How far two arrays are apart: one scale-free number, and the bounds it is held to."""
+"""Measures the difference of two arrays by one scale-free number, and defines its bounds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,35 +11,38 @@ from numpy.typing import NDArray
 from edgefc.errors import ModelError, first_line
 
 NMSE_BOUND = 1e-9
-"""Largest normalised mean squared error that passes: |onnx - torch|^2 / |torch|^2, a relative error of 3e-5."""
+"""The largest normalised mean squared error that passes: |onnx - torch|^2 / |torch|^2, a relative error of 3e-5."""
 
 NMSE_BOUND_DFT = 1e-6
-"""The same for files with a DFT operator, which onnxruntime computes less accurately off powers of two."""
+"""The bound for files with a DFT operator, which onnxruntime computes less accurately at other lengths than powers of
+two."""
 
 NMSE_BOUND_HALF = 1e-4
-"""The same for files that compute in float16, and for float16 outputs: a relative error of 1e-2."""
+"""The bound for files that compute in float16, and for float16 outputs: a relative error of 1e-2."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One output of torch and of onnxruntime on one set of inputs.
+    """The comparison of one output of torch and onnxruntime on one set of inputs.
 
     Attributes:
-        name: the output's name in the file.
+        name: the name of the output in the file.
         rows: the size of the first axis of the inputs.
         inputs: the shape of each input.
-        drawn: the inputs were drawn, and not given as the example.
-        shape: the output's shape.
-        nmse: |onnx - torch|^2 / |torch|^2 over the whole output; infinite where it cannot be computed.
+        drawn: whether the inputs were drawn. Otherwise they are the example.
+        shape: the shape of the output.
+        nmse: |onnx - torch|^2 / |torch|^2 over the whole output; infinite if it cannot be computed.
         largest_difference: the largest |onnx - torch| of one entry.
-        bound: the largest nmse that passes; 0 for outputs that are judged by count.
-        part: the column, the row or the entry that is furthest off for what it is allowed; "" for the whole output.
+        bound: the largest nmse that passes; 0 for outputs that are compared by count.
+        excess: the error of the worst part relative to the largest allowed error; above 1 the comparison fails.
+        part: the column or row with the largest excess; "" for the whole output.
         part_nmse: the nmse of that part.
-        differing: how many entries differ, where the output is judged by count; else 0.
-        not_finite: how many entries are NaN or infinite, the same in torch and in onnxruntime.
-        noise_columns: how many columns are over the bound and no larger than what rounding does to them.
-        failure: why the comparison does not hold, as the end of a sentence; None where it holds.
-        differs: torch and onnxruntime gave different numbers. A comparison can also fail because it says nothing.
+        differing: the number of entries that differ if the output is compared by count, otherwise 0.
+        not_finite: the number of entries that are NaN or infinite, equal in torch and onnxruntime.
+        noise_columns: the number of columns over the bound whose values are no larger than their rounding errors.
+        failure: why the comparison failed, as the end of a sentence, or None if it passed.
+        differs: whether torch and onnxruntime gave different values. A comparison also fails if too little can be
+            compared.
     """
 
     name: str
@@ -69,15 +72,15 @@ class Comparison:
 
 
 def nmse(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """|actual - expected|^2 / |expected|^2 in float64; infinite where one is not finite and the other is.
+    """Returns |actual - expected|^2 / |expected|^2 in float64, or infinity if values that are not finite differ.
 
-    Equal arrays, empty ones and two that are all zero give 0.
+    Returns 0 for equal arrays, empty arrays and two arrays of zeros.
     """
     if not same_not_finite(actual, expected):
         return float("inf")
     finite = np.isfinite(expected)
     a, b = actual[finite].astype(np.float64), expected[finite].astype(np.float64)
-    scale = np.abs(b).max(initial=0.0) or 1.0  # no square is beyond float64
+    scale = np.abs(b).max(initial=0.0) or 1.0  # avoids overflow of the squares
     error, power = np.square(a / scale - b / scale).sum(), np.square(b / scale).sum()
     if error == 0:
         return 0.0
@@ -85,7 +88,7 @@ def nmse(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def same_not_finite(actual: NDArray[Any], expected: NDArray[Any]) -> bool:
-    """Both have one shape, and the same NaN and infinities at the same places."""
+    """Whether both have the same shape, and the same NaN and infinities at the same positions."""
     if actual.shape != expected.shape:
         return False
     finite = np.isfinite(expected)
@@ -95,7 +98,7 @@ def same_not_finite(actual: NDArray[Any], expected: NDArray[Any]) -> bool:
 
 
 def largest_difference(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The largest |actual - expected| of one entry that is finite in both; 0 for arrays of different shapes."""
+    """Returns the largest |actual - expected| of entries that are finite in both, or 0 for different shapes."""
     if actual.shape != expected.shape:
         return 0.0
     with np.errstate(invalid="ignore", over="ignore"):
@@ -104,15 +107,15 @@ def largest_difference(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def float_bound(file: Path) -> float:
-    """The bound for float outputs: wider where the file computes in float16, or has a DFT operator.
+    """Returns the bound for float outputs. It is larger if the file computes in float16 or has a DFT operator.
 
     Raises:
-        ModelError: a file that onnx-ir does not read, which checks more than onnxruntime.
+        ModelError: onnx-ir cannot read the file. It checks more than onnxruntime.
     """
     try:
         model = ir.load(file)
     except Exception as error:  # protobuf and onnx-ir raise errors of many classes
-        raise ModelError(f"{file.name} is no valid ONNX model: {first_line(error)}. Export it again.") from None
+        raise ModelError(f"{file.name} is not a valid ONNX model: {first_line(error)}. Export it again.") from None
     graphs = [model.graph, *(function.graph for function in model.functions.values())]
     nodes = [node for graph in graphs for node in graph.all_nodes()]
     computed = [value for node in nodes if node.op_type not in ("Cast", "Constant") for value in node.outputs]

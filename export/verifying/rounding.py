@@ -1,13 +1,14 @@
-"""How far rounding alone can move what a torch model computes: the model is run with magnified rounding errors.
+"""Measures the effect of rounding errors on a torch model, by running it with magnified rounding errors.
 
-Two correct runtimes round differently: they add in other orders and evaluate functions by other polynomials. How far
-that moves an output depends on what happens inside of the model. A column that is nearly zero because two large numbers
-cancel has an error in proportion to the large numbers, which the output does not show. `magnified_rounding` changes the
-result of every floating-point operation of a torch model by a random error of the size that rounding has in the
-operation's own precision, times `MAGNIFY`. The change that it makes to the outputs is what rounding can do to them.
+Two correct runtimes round differently: they add in different orders and evaluate functions by different polynomials.
+The effect on an output depends on the computation inside the model. For example, a column that is nearly zero because
+two large numbers cancel has an error proportional to the large numbers, which the output does not show.
+`magnified_rounding` changes the result of every floating-point operation of a torch model by a random error. Its size
+is the rounding error of the operation in its own precision, times `MAGNIFY`. The resulting change of the outputs
+measures the effect of rounding.
 
-Operations that only move or select numbers are exact and stay so, and so do results that are whole numbers of less
-than half the precision, such as positions, masks and counts.
+Operations that only move or select values are exact and are not changed. Integral results of less than half the
+precision, such as positions, masks and counts, are not changed either.
 """
 
 import contextlib
@@ -22,13 +23,13 @@ MAGNIFY = {torch.float16: 4.0, torch.bfloat16: 4.0, torch.float32: 32.0, torch.f
 """Magnification of the rounding errors.
 
 With 32, the changes are about 15 times as large as the differences between torch and onnxruntime, on MLPs,
-convolutions, encoders, recurrent and structured layers; of 50,000 single entries, the closest differ by as much as they
-are changed. Half precision is computed in float32 by both and rounded at the end of each operation, so that its errors
-hardly add up.
+convolutions, encoders, recurrent and structured layers. Among 50,000 single entries, the largest difference was as
+large as the change of that entry. Both compute half precision in float32 and round at the end of each operation, so its
+errors hardly accumulate.
 """
 
 _TERMS_PER_SUM = 64
-"""An error grows with the number of terms that one accumulator adds; runtimes have this many or so in flight."""
+"""The error of a sum grows with the terms per accumulator. Runtimes use about this many accumulators in parallel."""
 
 _SUMS = {
     "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linear", "mkldnn_linear",
@@ -45,30 +46,30 @@ _SUMS = {
     "upsample_linear1d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
     "linalg_inv_ex", "linalg_solve_ex", "_linalg_solve_ex", "linalg_lu_factor_ex",
 }  # fmt: skip
-"""Operations that add products: their first operand is changed too, which is what errors of partial sums amount to."""
+"""Operators that sum products. Their first operand is changed as well, to model the errors of partial sums."""
 
 _SECOND = {"addmm", "baddbmm", "addbmm", "addmv"}
-"""Those whose first argument is the addend."""
+"""Operators whose first argument is the addend."""
 
 _FUNCTIONS = {
     "sigmoid", "tanh", "erf", "erfc", "erfinv", "expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
     "elu", "softplus", "log_sigmoid_forward",
 }  # fmt: skip
-"""Functions that runtimes evaluate with an error relative to 1, not to their result."""
+"""Functions that runtimes evaluate with an error relative to 1, not relative to their result."""
 
 _GATES = {"gelu", "silu", "mish"}
-"""x times such a function: the error is relative to x."""
+"""Functions of the form x times such a function. Their error is relative to x."""
 
 _ROUNDED = {
     "add", "sub", "rsub", "mul", "div", "exp", "exp2", "log", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "pow",
     "square", "sinh", "cosh", "lerp", "addcmul", "addcdiv", "native_dropout",
 }  # fmt: skip
-"""Operations of one rounding, relative to their result."""
+"""Operations with one rounding, relative to their result."""
 
 
 @contextlib.contextmanager
 def magnified_rounding(seed: int, factor: float = 1.0) -> Iterator[None]:
-    """Within the block, torch's operations err by MAGNIFY * factor times their rounding, as drawn from seed."""
+    """Adds errors of MAGNIFY * factor times the rounding error, drawn from seed, to torch's operations in the block."""
     with _Rounding(torch.Generator().manual_seed(seed), factor):
         yield
 
@@ -88,9 +89,9 @@ class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _ROUNDED:
             return self._changed(result, lambda y: self._relative(y, keep_whole=True), func)
         if name in _FUNCTIONS:
-            return self._changed(result, lambda y: self._beside(y, torch.ones_like(y)), func)
+            return self._changed(result, lambda y: self._absolute(y, torch.ones_like(y)), func)
         if name in _GATES:
-            return self._changed(result, lambda y: self._beside(y, args[0].to(y.dtype)), func)
+            return self._changed(result, lambda y: self._absolute(y, args[0].to(y.dtype)), func)
         return result
 
     def _sum(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -120,7 +121,7 @@ class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         changed = y + y * self._draw(y, by)
         return torch.where(_exact(y) if keep_whole else ~y.isfinite(), y, _finite(changed, y))
 
-    def _beside(self, y: Tensor, scale: Tensor) -> Tensor:
+    def _absolute(self, y: Tensor, scale: Tensor) -> Tensor:
         return torch.where((y == 0) | ~y.isfinite(), y, _finite(y + scale * self._draw(y, 1.0), y))
 
     def _draw(self, like: Tensor, by: float) -> Tensor:
@@ -138,11 +139,11 @@ def _is_whole(tensor: Tensor) -> bool:
 
 
 def _exact(y: Tensor) -> Tensor:
-    """Whole numbers of less than half the precision, on which arithmetic is exact; and what is not finite."""
+    """Whether values are exact: integers of less than half the precision, or values that are not finite."""
     exact: Tensor = ((y == y.round()) & (y.abs() < torch.finfo(y.dtype).eps ** -0.5)) | ~y.isfinite()
     return exact
 
 
 def _finite(changed: Tensor, y: Tensor) -> Tensor:
-    """The largest numbers stand for infinity in masks: they are not pushed over the edge."""
+    """Keeps values whose change would overflow: masks use the largest finite numbers in place of infinity."""
     return torch.where(changed.isfinite(), changed, y)

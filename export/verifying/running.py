@@ -1,4 +1,4 @@
-"""One model run twice on the same inputs: by torch, and from its file by onnxruntime."""
+"""Runs a model in torch and its file in onnxruntime on the same inputs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ from edgefc.onnxruntime_text import reason
 
 
 def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
-    """Every tensor that the model returns for these inputs, when it starts from the state in `given`.
+    """Returns every output tensor of the model for these inputs, starting from the state in `given`.
 
     Raises:
-        UsageError: the model raises, or ends the process, on these inputs.
+        UsageError: the model raises an exception, or ends the process.
     """
     try:
         with given.run():
@@ -34,41 +34,41 @@ def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> l
     except BaseException as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise UsageError(
-            f"the torch model cannot run on inputs of shapes {shapes}: {describe_error(error)}. Give the "
-            "example inputs that the file was exported with."
+            f"the torch model cannot run on inputs of shapes {shapes}: {describe_error(error)}. Pass the example "
+            "inputs that the file was exported with."
         ) from error
 
 
 def open_session(file: Path) -> Any:
     if not (exists(file) and file.is_file()):
-        raise UsageError(f"no file {file}. Name an .onnx file that exists.")
+        raise UsageError(f"no file {file}. Give the path of an existing .onnx file.")
     admit(file)
     check_attributes(file, DOMAIN, DOMAIN_VERSION)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    try:  # the fallback would load it a second time, and print a banner
+    try:  # the fallback would load the file a second time and print a banner
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         raise ModelError(f"onnxruntime cannot load {file.name}: {reason(error, file)}.") from None
 
 
 def feeds_of(session: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
-    """Tensors for the file's inputs: by name where the names are the file's, otherwise in order."""
+    """Returns the feeds of the file: by name if the names match those of the file, otherwise in order."""
     order = file_order(session, names)
     return {name: to_numpy(tensors[index]) for name, index in order.items()}
 
 
 def file_order(session: Any, names: Sequence[str]) -> dict[str, int]:
-    """For each input of the file, which of the model's inputs it is.
+    """Returns, for each input of the file, the index of the model's input.
 
     Raises:
-        UsageError: there are more of one than of the other.
+        UsageError: the numbers of inputs differ.
     """
     own = [entry.name for entry in session.get_inputs()]
     if len(own) != len(names):
         raise UsageError(
-            f"the file takes {len(own)} inputs ({', '.join(own)}) and {len(names)} tensors were given. "
-            "Give one for each."
+            f"the file has {len(own)} inputs ({', '.join(own)}), got {len(names)} tensors. "
+            "Pass one tensor for each input."
         )
     if set(own) == set(names):
         return {name: list(names).index(name) for name in own}
@@ -87,7 +87,7 @@ def run_session(session: Any, file: Path, feeds: dict[str, NDArray[Any]]) -> lis
 
 
 def to_numpy(tensor: Tensor) -> NDArray[Any]:
-    if tensor.dtype == torch.bfloat16:  # which numpy lacks
+    if tensor.dtype == torch.bfloat16:  # not supported by numpy
         tensor = tensor.float()
     result: NDArray[Any] = tensor.detach().cpu().numpy()
     return result

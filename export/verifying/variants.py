@@ -1,4 +1,4 @@
-"""Inputs of other sizes than the examples', for comparing a file with its model where its axes are open."""
+"""Creates inputs of other sizes, to compare a file with its model along dynamic axes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,26 +15,26 @@ from edgefc.export.verifying.running import file_order
 
 
 def variants(given: Given, adapter: Adapter, plan: Plan) -> list[tuple[Tensor, ...]]:
-    """The examples of `adapter` at the smallest sizes, and at larger ones, as far as the model runs on them.
+    """Returns the examples of `adapter` resized to the smallest sizes and to larger ones.
 
-    Where it does not, the batch alone changes.
+    If the model does not run on a set of sizes, only its batch size is changed.
     """
     tensors = adapter.inputs.tensors
     sizes = axes.sizes_of(plan, adapter.inputs.names, tensors)
-    found = []
+    result = []
     for other in axes.other_sizes(plan, sizes):
         first = {open_axes[0].name for open_axes in plan if 0 in open_axes}
         batch_only = {name: other[name] if name in first else size for name, size in sizes.items()}
         for choice in (other, batch_only):
             candidate = axes.resized(plan, tensors, choice)
             if choice != sizes and _runs(given, adapter, candidate):
-                found.append(candidate)
+                result.append(candidate)
                 break
-    return found
+    return result
 
 
 def plan_of_file(session: Any, inputs: Inputs) -> Plan:
-    """The open axes of a file, by the shapes of its inputs, in the order of the model's inputs."""
+    """Returns the dynamic axes in the input shapes of a file, in the order of the model's inputs."""
     shapes = {entry.name: entry.shape for entry in session.get_inputs()}
     by_place = {index: shapes[name] for name, index in file_order(session, inputs.names).items()}
     return tuple(
@@ -55,7 +55,7 @@ def _runs(given: Given, adapter: Adapter, tensors: Sequence[Tensor]) -> bool:
         raise UsageError(
             f"{type(adapter.model).__name__} ends the process on inputs of shapes "
             f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}: {describe_error(error)}. "
-            "Give a model that returns."
+            "Use a model that returns."
         ) from error
     except Exception:
         return False

@@ -1,4 +1,4 @@
-"""verify(): does an .onnx file compute what the torch model computes? If not, from which layer on?"""
+"""verify(): checks that an .onnx file computes the same as the torch model, or finds the first layer that differs."""
 
 import dataclasses
 import math
@@ -29,22 +29,22 @@ from edgefc.files import writing
 from edgefc.progress import elapsed
 
 _ROUNDING_RUNS = (4, 8, 16)
-"""Runs of torch with magnified rounding after which the outputs that are not settled are looked at again."""
+"""Numbers of torch runs with magnified rounding after which the judges are checked for being settled."""
 
 _DFT_FACTOR = 100.0
-"""onnxruntime's DFT operator errs so many times more than rounding, off powers of two."""
+"""The error of onnxruntime's DFT operator relative to rounding, for lengths that are not powers of two."""
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """Every comparison that was made, and what they do not show.
+    """All comparisons of verify(), and their limitations.
 
     Attributes:
         outputs: one Comparison for each output on each set of inputs.
-        parts_at: the first layer whose output differs, where one was found.
-        constant: outputs that were the same for the example and for drawn inputs, bit for bit.
-        not_varied: why no drawn inputs were tried; None where they were.
-        not_searched: why the first layer that differs was not searched for; None where it was, or where none differs.
+        parts_at: the first layer whose output differs, or None.
+        constant: outputs that were bit-identical for the example and for drawn inputs.
+        not_varied: why no drawn inputs were tested, or None if they were.
+        not_searched: why the first layer that differs was not searched for, or None if it was or all outputs agree.
     """
 
     outputs: tuple[Comparison, ...]
@@ -55,59 +55,59 @@ class VerifyReport:
 
     @property
     def holds(self) -> bool:
-        """Every output passed on all inputs, and there was at least one."""
+        """Whether there is at least one output, and all outputs passed on all inputs."""
         return bool(self.outputs) and all(output.holds for output in self.outputs)
 
     @property
     def worst(self) -> Comparison:
-        """The comparison that is furthest from what it is allowed."""
+        """The comparison with the largest excess, failed ones first."""
         return max(self.outputs, key=lambda output: (not output.holds, output.excess))
 
     @property
     def shapes(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """The shapes of the inputs, set by set."""
+        """The shapes of the inputs, for each set of inputs."""
         return tuple(dict.fromkeys(output.inputs for output in self.outputs))
 
     def sentence(self) -> str:
-        """The verdict, what was compared and how far apart it was, for people."""
+        """Returns the result as a sentence: what was compared, and the largest difference."""
         if not self.outputs:
             return "torch and onnxruntime were not compared: the file has no outputs"
         worst = self.worst
         if not self.holds:
             verdict = "do not agree" if worst.differs else "were not compared"
             return f"torch and onnxruntime {verdict}: {self._failure()}"
-        said = f"normalised mean squared error {worst.nmse:.1e}, bound {worst.bound:.0e}"
+        measure = f"normalised mean squared error {worst.nmse:.1e}, bound {worst.bound:.0e}"
         if worst.nmse > worst.bound:
-            said += ", over it by no more than rounding"
+            measure += ", exceeded by no more than rounding errors"
         if not worst.bound:
-            said = f"{worst.differing:,} of {worst.size:,} entries differ"
-        agree = f"torch and onnxruntime agree at {self._places()}: worst output {_quoted(worst.name)}, {said}"
+            measure = f"{worst.differing:,} of {worst.size:,} entries differ"
+        agree = f"torch and onnxruntime agree at {self._places()}: worst output {_quoted(worst.name)}, {measure}"
         return "; ".join((agree, *self.remarks()))
 
     def remarks(self) -> list[str]:
-        """What the comparison does not show, and where it was not exact, one clause each."""
-        said = []
+        """Returns the limitations of the comparison and its inexact parts, one clause each."""
+        clauses = []
         for name in dict.fromkeys(output.name for output in self.outputs):
             of_name = [output for output in self.outputs if output.name == name]
             differing = max(of_name, key=lambda output: output.differing)
             missing = max(of_name, key=lambda output: output.not_finite)
             noise = max(of_name, key=lambda output: output.noise_columns)
             if differing.differing and differing is not self.worst:
-                said.append(f"{differing.differing:,} of {differing.size:,} entries of {_quoted(name)} differ")
+                clauses.append(f"{differing.differing:,} of {differing.size:,} entries of {_quoted(name)} differ")
             if missing.not_finite:
-                said.append(
+                clauses.append(
                     f"{missing.not_finite:,} of {missing.size:,} entries of {_quoted(name)} are NaN or infinite in both"
                 )
             if noise.noise_columns:
-                said.append(
+                clauses.append(
                     f"{noise.noise_columns:,} of {noise.shape[-1]:,} columns of {_quoted(name)} "
                     "are rounding errors only"
                 )
-        said += [f"output {_quoted(name)} did not change with the input" for name in self.constant]
-        return said + ([f"no other inputs were tried: {self.not_varied}"] if self.not_varied else [])
+        clauses += [f"output {_quoted(name)} did not change with the input" for name in self.constant]
+        return clauses + ([f"no other inputs were tested: {self.not_varied}"] if self.not_varied else [])
 
     def record(self) -> dict[str, Any]:
-        """The report as JSON can hold it: numbers that are not finite are null."""
+        """Returns the report for JSON. Numbers that are not finite become null."""
         outputs = [{**dataclasses.asdict(output), "holds": output.holds} for output in self.outputs]
         record: dict[str, Any] = _finite_or_none(
             {**dataclasses.asdict(self), "outputs": outputs, "holds": self.holds, "sentence": self.sentence()}
@@ -115,20 +115,20 @@ class VerifyReport:
         return record
 
     def raise_if_failed(self, file: str) -> None:
-        """Raise CheckFailed with the worst output and the first layer that differs, unless the report holds."""
+        """Raises CheckFailed with the worst output and the first layer that differs, if the check failed."""
         if self.holds:
             return
         if not self.outputs:
             raise CheckFailed(f"{file} cannot be verified: it has no outputs.")
         if self.worst.differs:
-            found = f"is {_quoted(self.parts_at)}" if self.parts_at else "was not found: no layer could be compared"
-            where = f"was not searched for: {self.not_searched}" if self.not_searched else found
+            layer = f"is {_quoted(self.parts_at)}" if self.parts_at else "is unknown: no layer could be compared"
+            where = f"was not searched for: {self.not_searched}" if self.not_searched else layer
             raise CheckFailed(
                 f"{file} does not compute what the torch model computes: {self._failure()}; "
                 f"the first layer that differs {where}."
             )
         raise CheckFailed(
-            f"{file} cannot be verified: {self._failure()}. If the model is meant to give this, pass "
+            f"{file} cannot be verified: {self._failure()}. If these outputs are intended, pass "
             "allow_nonfinite=True (--allow-nonfinite)."
         )
 
@@ -139,7 +139,7 @@ class VerifyReport:
         return f"output {_quoted(worst.name)} {worst.failure}, on {inputs} of shapes {shapes}"
 
     def _places(self) -> str:
-        """The batch sizes where nothing else changes, or the shapes."""
+        """Returns the batch sizes if only the batch changes, otherwise the shapes."""
         first = [tuple(shape[:1] for shape in shapes) for shapes in self.shapes]
         rest = {tuple(shape[1:] for shape in shapes) for shapes in self.shapes}
         if len(rest) == 1 and all(len({size for size in sizes if size}) == 1 for sizes in first):
@@ -157,20 +157,20 @@ def _finite_or_none(value: Any) -> Any:
 
 
 def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: bool = False) -> VerifyReport:
-    """Run the file and the model on the same inputs, on drawn ones, and at other sizes of the file's open axes.
+    """Runs the file and the model on the example inputs, on drawn inputs, and at other sizes of the dynamic axes.
 
-    See edgefc.export.verifying.judges for what passes.
+    edgefc.export.verifying.judges defines the criteria.
 
     Args:
         path: the .onnx file.
-        model: the torch model; it is run in eval mode, and put back into its mode.
-        args: example inputs: a tensor, a sequence of positional ones, or a mapping of keyword ones.
-        allow_nonfinite: accept outputs of which most are NaN or infinite, if they are the same in both.
+        model: the torch model. It is run in eval mode, and its mode is restored.
+        args: example inputs: a tensor, a sequence of positional arguments, or a mapping of keyword arguments.
+        allow_nonfinite: accept outputs that are mostly NaN or infinite if they are equal in both.
 
     Raises:
-        UsageError: no such file, inputs that the file does not take, or a model that raises on them.
-        ModelError: a file that onnxruntime cannot load.
-        CheckFailed: the torch model gives other outputs each time it runs.
+        UsageError: the file does not exist, its inputs do not match, or the model raises an exception.
+        ModelError: onnxruntime cannot load the file.
+        CheckFailed: the torch model is random: two runs give different outputs.
     """
     positional, keyword = example_inputs(args)
     refresh(model)
@@ -186,13 +186,13 @@ def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: b
 
 
 def compare(file: Path, given: Given, adapter: Adapter, plan: Plan, *, allow_nonfinite: bool = False) -> VerifyReport:
-    """verify() of a model whose inputs are named: on the examples, at other sizes of the plan's axes, on drawn inputs.
+    """verify() for an adapted model: compares on the examples, at other sizes of the plan's axes, and on drawn inputs.
 
     Every run of the model starts from the state in `given`.
     """
     run, inputs = _Run(file, given, adapter, allow_nonfinite), adapter.inputs.tensors
-    feeds_of(run.session, adapter.inputs.names, inputs)  # raises where the file takes other inputs
-    axes.sizes_of(plan, adapter.inputs.names, inputs)  # raises where inputs differ in axes that have one size
+    feeds_of(run.session, adapter.inputs.names, inputs)  # raises if the file has other inputs
+    axes.sizes_of(plan, adapter.inputs.names, inputs)  # raises if axes of the same name have different sizes
     example = torch_outputs(given, adapter, inputs)
     run.check_repeats(example, torch_outputs(given, adapter, inputs))
     drawn, not_varied = _drawn(given, adapter, example)
@@ -209,13 +209,13 @@ def compare(file: Path, given: Given, adapter: Adapter, plan: Plan, *, allow_non
     try:
         with writing("temporary files"):
             parts_at, not_searched = first_layer_off(file, given, adapter, shown, run.bound), None
-    except UsageError as error:  # the verdict is more than the place
+    except UsageError as error:  # report the failed check even if the search is not possible
         parts_at, not_searched = None, str(error).rstrip(".")
     return dataclasses.replace(report, parts_at=parts_at, not_searched=not_searched)
 
 
 class _Run:
-    """The file in onnxruntime beside the torch model."""
+    """Runs and compares the file in onnxruntime and the torch model."""
 
     def __init__(self, file: Path, given: Given, adapter: Adapter, allow_nonfinite: bool) -> None:
         self.session, self.bound = open_session(file), float_bound(file)
@@ -223,17 +223,23 @@ class _Run:
         self._file, self._given, self._adapter, self._allow_nonfinite = file, given, adapter, allow_nonfinite
 
     def check_repeats(self, first: list[NDArray[Any]], second: list[NDArray[Any]]) -> None:
-        """Raise UsageError where file and model have not as many outputs; CheckFailed where torch gives others."""
+        """Checks the number of outputs, and that two runs of torch agree.
+
+        Raises:
+            UsageError: file and model have different numbers of outputs.
+            CheckFailed: the two runs of torch differ.
+        """
         if len(self.names) != len(first):
             raise UsageError(
-                f"{self._file.name} has {len(self.names)} outputs and the model {len(first)}: not one model."
+                f"{self._file.name} has {len(self.names)} outputs, but the model has {len(first)}. "
+                "Pass the model that was exported."
             )
         for index, one in enumerate(first):
             if len(second) != len(first) or _differs(second[index], one, self.bound):
                 raise CheckFailed(
-                    f"{type(self._adapter.model).__name__} itself is random: two runs of torch on the same inputs "
-                    f"differ in output {self.names[index]!r}, so that no file can be compared with it. Make forward "
-                    "deterministic (look for dropout that stays on in eval mode, torch.rand, or state kept between "
+                    f"{type(self._adapter.model).__name__} is random: two runs of torch on the same inputs "
+                    f"differ in output {self.names[index]!r}, so no file can be compared with it. Make forward "
+                    "deterministic (look for dropout that is active in eval mode, torch.rand, or state kept between "
                     "calls), or export without the check (verify=False, --no-verify)."
                 )
 
@@ -245,7 +251,7 @@ class _Run:
         expected: list[NDArray[Any]] | None = None,
         drawn: bool = False,
     ) -> list[Comparison]:
-        """Compare every output on these inputs."""
+        """Compares every output on these inputs."""
         feeds = {
             name: array.copy() for name, array in feeds_of(self.session, self._adapter.inputs.names, inputs).items()
         }
@@ -255,19 +261,19 @@ class _Run:
         actual = run_session(self.session, self._file, feeds)
         judges = [
             judge(
-                Comparison(name, rows, shapes, drawn, wanted.shape, 0.0, 0.0, self.bound),
-                got,
-                wanted,
+                Comparison(name, rows, shapes, drawn, by_torch.shape, 0.0, 0.0, self.bound),
+                by_onnxruntime,
+                by_torch,
                 allow_nonfinite=self._allow_nonfinite,
-                moved=far,
+                moved=change,
             )
-            for name, got, wanted, far in zip(self.names, actual, expected, moved, strict=True)
+            for name, by_onnxruntime, by_torch, change in zip(self.names, actual, expected, moved, strict=True)
         ]
         self._show_rounding(judges, inputs)
         return [each.comparison() for each in judges]
 
     def _show_rounding(self, judges: list[Judge], inputs: Sequence[Tensor]) -> None:
-        """Show judges that are not settled what magnified rounding does to torch's outputs."""
+        """Runs torch with magnified rounding, and passes the outputs to the judges until all are settled."""
         factor = _DFT_FACTOR if self.bound == NMSE_BOUND_DFT else 1.0
         for seed in range(_ROUNDING_RUNS[-1]):
             if seed in (0, *_ROUNDING_RUNS) and all(each.settled for each in judges):
@@ -275,7 +281,7 @@ class _Run:
             try:
                 with magnified_rounding(seed, factor):
                     sample = torch_outputs(self._given, self._adapter, inputs)
-            except UsageError:  # the errors led the model to inputs that one of its operations refuses
+            except UsageError:  # with the errors, an operation of the model got invalid inputs
                 continue
             for each, values in zip(judges, sample, strict=False):
                 each.observe(values)
@@ -292,7 +298,7 @@ def _differs(one: NDArray[Any], other: NDArray[Any], bound: float) -> bool:
 def _drawn(
     given: Given, adapter: Adapter, example: list[NDArray[Any]]
 ) -> tuple[tuple[tuple[Tensor, ...], list[NDArray[Any]]] | None, str | None]:
-    """Drawn inputs and the outputs of torch for them, or the reason why no inputs were drawn."""
+    """Returns drawn inputs and torch's outputs for them, or the reason why no inputs were drawn."""
     inputs = drawn_inputs(adapter.inputs.tensors)
     if inputs is None:
         return None, "they are only masks and constant integers"
@@ -312,7 +318,7 @@ def _less_finite(drawn: NDArray[Any], example: NDArray[Any]) -> bool:
 def _moved(
     names: list[str], example: list[NDArray[Any]], drawn: list[NDArray[Any]] | None
 ) -> tuple[list[float], tuple[str, ...]]:
-    """The mean square of what drawn inputs change in each output; and the outputs that they do not change."""
+    """Returns the mean square of the change of each output for drawn inputs, and the names of unchanged outputs."""
     if drawn is None:
         return [0.0] * len(example), ()
     moved, constant = [], []
@@ -327,5 +333,5 @@ def _moved(
 
 
 def _quoted(name: str) -> str:
-    """As sentences quote it: names have any length."""
+    """Quotes and shortens a name for messages, since names can have any length."""
     return repr(shortened(name, 80))

@@ -57,12 +57,12 @@ BAD = [  # arguments, exit code, what the line says
     ("export tests.support.cli_models:text -o new.onnx", 2, "returned a str"),
     ("export tests.support.cli_models:tiny -o new.onnx", 2, "no example inputs"),
     ("export tests.support.cli_models:tiny -o new/deep/model.onnx", 2, "no example inputs"),
-    ("export tests.support.cli_models:tiny --input 2x9 -o new.onnx", 2, "takes inputs of 8 features and was given"),
+    ("export tests.support.cli_models:tiny --input 2x9 -o new.onnx", 2, "expects inputs of shape (..., 8), got"),
     ("export tests.support.cli_models:tiny --input 2x8 --input 2x8 -o new.onnx", 2,
      "on inputs of shapes (2, 8), (2, 8)"),
-    ("export tests.support.cli_models:tiny --input 0x8 -o new.onnx", 2, "a batch of 0"),
+    ("export tests.support.cli_models:tiny --input 0x8 -o new.onnx", 2, "batch size 0"),
     ("export tests.support.cli_models:tiny --input 2,8 -o new.onnx", 2, "'2,8' is not SHAPE[:DTYPE]"),
-    ("export tests.support.cli_models:looks_at_numbers -o new.onnx", 2, "torch says GuardOnDataDependentSymNode"),
+    ("export tests.support.cli_models:looks_at_numbers -o new.onnx", 2, "torch reports GuardOnDataDependentSymNode"),
     ("export tests.support.cli_models:two_rows_only -o new.onnx", 2, "--fixed-batch"),
     ("export tests.support.cli_models:other_in_the_file -o tiny.onnx --force", 1, "tiny.onnx does not compute"),
     (f"export {TINY} -o tiny.onnx", 2, "tiny.onnx exists. Choose another name, or replace it with --force"),
@@ -73,13 +73,13 @@ BAD = [  # arguments, exit code, what the line says
     (f"export {TINY} -o new.onnx --opset 12", 2, "opset=12. Choose one from 18 to 23"),
     (f"export {TINY} -o new.onnx --weights absent.pt", 2, "no file absent.pt"),
     (f"export {TINY} -o new.onnx --weights text.onnx", 2, "cannot read weights from text.onnx"),
-    (f"export {TINY} -o new.onnx --weights module.pt", 2, "whole pickled models are not loaded"),
+    (f"export {TINY} -o new.onnx --weights module.pt", 2, "Pickled models are not loaded"),
     (f"export {TINY} -o new.onnx --weights other.safetensors", 2, "has other shapes for 0.kernel"),
     (f"verify absent.onnx {TINY}", 2, "no file absent.onnx"),
     (f"verify cut.onnx {TINY}", 2, "cannot load cut.onnx: it is no ONNX file, or was cut short"),
     (f"verify text.onnx {TINY}", 2, "cannot load text.onnx: it is no ONNX file, or was cut short"),
     ("verify tiny.onnx tests.support.cli_models:tiny --input 2x9", 2, "cannot run on inputs of shapes (2, 9)"),
-    ("verify tiny.onnx tests.support.cli_models:tiny --input 0x8", 2, "a batch of 0"),
+    ("verify tiny.onnx tests.support.cli_models:tiny --input 0x8", 2, "batch size 0"),
     ("export tests.support.cli_models:leaves_with_0 -o new.onnx", 2,
      "tests.support.cli_models:leaves_with_0 raised: SystemExit: 0"),
     ("export tests.support.cli_models:forward_leaves -o new.onnx", 2, "inputs of shapes (2, 8): SystemExit: 0"),
@@ -87,7 +87,7 @@ BAD = [  # arguments, exit code, what the line says
      "tests.support.cli_models:leaves_with_0 raised: SystemExit: 0"),
     ("verify tiny.onnx tests.support.cli_models:forward_leaves", 2, "inputs of shapes (2, 8): SystemExit: 0"),
     ("verify tiny.onnx tests.support.cli_models:named_tensors_leave", 2, "BuffersLeave.eval() raised SystemExit: 0"),
-    ("verify tiny.onnx tests.support.cli_models:random", 1, "Random itself is random"),
+    ("verify tiny.onnx tests.support.cli_models:random", 1, "Random is random"),
     ("verify tiny.onnx tests.support.cli_models:dense", 1, "has shape (2, 4) in onnxruntime and (2, 3) in torch"),
     (f"verify tiny.onnx {TINY} --weights trained.safetensors", 1, "the first layer that differs is '0'"),
     (f"verify tiny.onnx {TINY} --json train.py/r.json", 2, "cannot write train.py/r.json"),
@@ -180,7 +180,7 @@ def test_export_options_reach_the_file(folder: Path, capsys: pytest.CaptureFixtu
     }
     assert models.answers(folder / "tiny.onnx", models.rows(4))[0].shape == (4, 4)
     assert main(["inspect", "tiny.onnx"]) == 0
-    assert "no structured layer that can be told apart, since its functions were written out (--flat)" in (
+    assert "no structured layer that can be identified, since its functions were inlined (--flat)" in (
         capsys.readouterr().out
     )
 
@@ -255,7 +255,7 @@ def test_what_was_done_to_weights_is_printed(folder: Path, capfd: pytest.Capture
     out, err = capfd.readouterr()
     assert exact == 1 and out == ""  # half precision is another model
     assert err.splitlines()[:2] == [
-        "wrapped.pt: read the state dict under 'state_dict'",
+        "wrapped.pt: read the state dict under the key 'state_dict'",
         "wrapped.pt: removed the prefix 'net.' from every name",
     ]
     assert " from float16 to float32" in err.splitlines()[2]
@@ -269,7 +269,7 @@ def test_numbers_that_are_not_finite_need_a_word(folder: Path, capfd: pytest.Cap
     assert main(["verify", "tiny.onnx", TINY, "--weights", "nan.pt"]) == 2
     assert "0.bias in nan.pt has 1 of 16 values that are not finite, such as nan" in capfd.readouterr().err
     assert main(["verify", "tiny.onnx", TINY, "--weights", "nan.pt", "--allow-nonfinite"]) == 1
-    assert "in other places" in capfd.readouterr().err
+    assert "in other positions" in capfd.readouterr().err
 
 
 def test_verify_writes_the_record_of_a_failure(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

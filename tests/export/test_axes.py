@@ -100,12 +100,12 @@ def assert_same(path: Path, model: nn.Module, feeds: Mapping[str, Tensor]) -> No
     """onnxruntime on the file against torch in float64, by the names of the outputs."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(None, {k: v.numpy() for k, v in feeds.items()}), strict=True))
+    result = dict(zip(names, session.run(None, {k: v.numpy() for k, v in feeds.items()}), strict=True))
     with torch.no_grad():
         told = model.eval()(**feeds)
     expected = {names[0]: told} if isinstance(told, Tensor) else told
-    assert found.keys() == expected.keys()
-    for name, array in found.items():
+    assert result.keys() == expected.keys()
+    for name, array in result.items():
         wanted = expected[name].double().numpy()
         assert array.shape == wanted.shape
         assert np.square(array - wanted).sum() <= NMSE * np.square(wanted).sum()
@@ -145,7 +145,7 @@ def test_an_axis_is_fixed_where_the_model_fixes_it(tmp_path: Path) -> None:
     assert shapes(report)["inputs_embeds"] == ("batch", 5, 8)
     assert report.fixed == ("axis 1 of inputs_embeds is fixed at 5", "axis 2 of inputs_embeds is fixed at 8")
     assert len(report.notes) == 1
-    assert report.notes[0].startswith("Flattens cannot run with tokens 6 in place of 5: ShapeError")
+    assert report.notes[0].startswith("Flattens cannot run with tokens = 6 instead of 5: ShapeError")
 
 
 def test_a_graph_for_some_lengths_only_is_refused(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_graph_for_some_lengths_only_is_refused(tmp_path: Path) -> None:
 
     assert shapes(report)["input_ids"] == ("batch", 8)
     assert "tokens fixed as in the examples" in report.notes[0]
-    with pytest.raises(ExportError, match=r"axis 1 of input_ids open: the graph is right only where .*% 4"):
+    with pytest.raises(ExportError, match=r"dynamic axis 1 of input_ids: the graph is correct only if .*% 4"):
         export(PadsToFour(), example, tmp_path / "m.onnx", dynamic_shapes={"input_ids": {0: "batch", 1: "length"}})
 
 
@@ -165,10 +165,10 @@ def test_bounds_are_told(tmp_path: Path) -> None:
     assert report.notes == ("steps is at most 16",)
 
     report = export(ShortAndLong(), rows(2, 9, 8), tmp_path / "s.onnx", dynamic_shapes={"x": {1: "steps"}})
-    assert report.notes == ("steps is at least 7: the file is not right for less",)
+    assert report.notes == ("steps is at least 7: the file is incorrect for smaller sizes",)
     assert shapes(report) == {"x": (2, "steps", 8), "output": (2, "steps", 8)}
 
-    with pytest.raises(ExportError, match=r"axis 1 of x was to take sizes from 2 to 64, .* from 2 to 16"):
+    with pytest.raises(ExportError, match=r"axis 1 of x should accept sizes from 2 to 64, .* from 2 to 16"):
         export(Table(), rows(2, 5, 8), tmp_path / "t.onnx", dynamic_shapes={"x": {1: Dim("steps", min=2, max=64)}})
 
 
@@ -202,15 +202,18 @@ def test_dynamic_shapes_as_torch_takes_them(
 @pytest.mark.parametrize(
     ("dynamic_shapes", "said"),
     [
-        ({"y": {0: "batch"}}, "names 'y', which is no input of the model. Its inputs: x."),
+        ({"y": {0: "batch"}}, "contains 'y', which is not an input of the model. Inputs: x."),
         ({"inputs": None, "xx": {1: "n"}}, "Did you mean 'x'?"),
-        ({"x": {3: "n"}}, "names axis 3 of 'x', whose shape is (2, 5, 8). Name one from 0 to 2."),
-        ({"x": {1: 4}}, "fixes axis 1 of 'x' at 4, and the example has 5 there."),
+        ({"x": {3: "n"}}, "contains axis 3 of 'x', whose shape is (2, 5, 8). Choose an axis from 0 to 2."),
+        ({"x": {1: 4}}, "fixes axis 1 of 'x' at 4, but its size in the example is 5."),
         ({"x": {1: 2.5}}, "has 2.5 for axis 1 of 'x'."),
         ({"x": ("n", None)}, "has ('n', None) for 'x' of shape (2, 5, 8)."),
-        ([None, None], "has 2 entries and the model was given 1 arguments (x)."),
+        ([None, None], "has 2 entries, but args has 1 arguments (x)."),
         ("batch", "dynamic_shapes is 'batch'."),
-        ({"x": {0: "n", 1: "n"}}, "axis 0 of x and axis 1 of x are both 'n', and the examples have sizes 2 and 5"),
+        (
+            {"x": {0: "n", 1: "n"}},
+            "axis 0 of x and axis 1 of x are both named 'n', but their sizes in the examples are 2 and 5",
+        ),
     ],
 )
 def test_dynamic_shapes_that_cannot_be_used(tmp_path: Path, dynamic_shapes: Any, said: str) -> None:
@@ -220,7 +223,7 @@ def test_dynamic_shapes_that_cannot_be_used(tmp_path: Path, dynamic_shapes: Any,
 
 
 def test_two_batches(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"axis 0 of a and axis 0 of b are both 'batch', .* sizes 2 and 1"):
+    with pytest.raises(UsageError, match=r"axis 0 of a and axis 0 of b are both named 'batch', .* are 2 and 1"):
         export(Adds(), (torch.zeros(2, 3), torch.zeros(1, 3)), tmp_path / "m.onnx")
 
 
@@ -260,7 +263,7 @@ def test_scalars_have_no_axis_to_open(tmp_path: Path) -> None:
 def test_names_of_axes_that_are_open_by_default(sizes: Mapping[str, int], wanted: list[str]) -> None:
     plan = axes.default_plan(list(sizes), [torch.zeros(2, size, dtype=torch.int64) for size in sizes.values()])
 
-    assert [found[1].name for found in plan] == wanted
+    assert [axes[1].name for axes in plan] == wanted
 
 
 class Translator(nn.Module):
@@ -286,10 +289,10 @@ def test_an_encoder_and_a_decoder_have_lengths_of_their_own(tmp_path: Path) -> N
     for rows, length, other in ((1, 1, 3), (3, 4, 20)):
         sizes = {"input_ids": length, "decoder_input_ids": other}
         feeds = {name: torch.randint(50, (rows, size)) for name, size in sizes.items()}
-        (found,) = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})
+        (result,) = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})
         with torch.no_grad():
             wanted = model(**feeds).double().numpy()
-        assert np.square(found - wanted).sum() < NMSE * np.square(wanted).sum()
+        assert np.square(result - wanted).sum() < NMSE * np.square(wanted).sum()
 
 
 def test_values_of_sizes() -> None:
@@ -313,9 +316,9 @@ def test_a_row_that_attends_to_nothing_is_zero(tmp_path: Path) -> None:
     export(Masked(), (x, mask), tmp_path / "m.onnx", verify=False)
 
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    found = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})[0]
-    assert not found[0, :, 1].any()
-    np.testing.assert_allclose(found, Masked()(x, mask), rtol=1e-4, atol=1e-6)
+    result = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})[0]
+    assert not result[0, :, 1].any()
+    np.testing.assert_allclose(result, Masked()(x, mask), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -337,13 +340,13 @@ def test_bounds_by_guards(guards: list[str], expected: Any) -> None:
     """Around a size of 8; what cannot be evaluated is taken to hold nowhere else."""
     texts = [guard.replace("SIZE", "L['tensors'][0].size()[1]") for guard in guards]
     plan: axes.Plan = ({0: axes.Axis("batch"), 1: axes.Axis("steps")},)
-    found = Guards(texts, ["x"], plan, [(2, 8, 3)])
+    guards = Guards(texts, ["x"], plan, [(2, 8, 3)])
 
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=re.escape(expected)):
-            found.bounds("steps", {"batch": 2, "steps": 8})
+            guards.bounds("steps", {"batch": 2, "steps": 8})
     else:
-        assert found.bounds("steps", {"batch": 2, "steps": 8}) == expected
+        assert guards.bounds("steps", {"batch": 2, "steps": 8}) == expected
 
 
 class Difference(nn.Module):
@@ -360,7 +363,7 @@ def test_two_names_for_one_size(tmp_path: Path) -> None:
     shapes = {"a": {0: "n"}, "b": {0: "m"}}
     report = export(Difference(), (torch.randn(4, 8), torch.randn(4, 8)), tmp_path / "m.onnx", dynamic_shapes=shapes)
 
-    assert report.notes == ("m is called n: the model needs one size for both",)
+    assert report.notes == ("m is renamed n: the model requires the same size for both",)
     assert [info.shape for info in report.inputs] == [("n", 8), ("n", 8)]
     assert {shape[0][0] for shape in report.verified.shapes} == {1, 3, 4}
 
@@ -381,7 +384,7 @@ def test_a_shapes_collection(tmp_path: Path) -> None:
     assert [info.shape for info in report.inputs] == [("rows", 4, 8), (4, 8)]
 
     shapes[torch.randn(3)] = {0: "other"}
-    with pytest.raises(UsageError, match="ShapesCollection in dynamic_shapes does not fit args"):
+    with pytest.raises(UsageError, match="ShapesCollection in dynamic_shapes does not match args"):
         export(Difference(), (a, b), tmp_path / "m.onnx", dynamic_shapes=shapes)
 
 
@@ -412,7 +415,7 @@ def test_an_axis_that_is_a_multiple_is_tried_at_other_sizes(tmp_path: Path) -> N
     report = export(nn.Flatten(), torch.randn(2, 4, 3), tmp_path / "m.onnx", dynamic_shapes=({1: 2 * Dim("pairs")},))
     assert report.verified.shapes == (((2, 4, 3),), ((2, 2, 3),), ((2, 10, 3),))
 
-    with pytest.raises(ExportError, match=r"axis 1 of x open: the graph is right only where x.shape\[1\] != 10"):
+    with pytest.raises(ExportError, match=r"dynamic axis 1 of x: the graph is correct only if x.shape\[1\] != 10"):
         export(Branches(lambda shape: shape[1] == 10), torch.randn(2, 4), tmp_path / "m.onnx", dynamic_shapes=shapes)
 
 
@@ -426,7 +429,7 @@ def test_only_the_axis_that_cannot_be_open_is_fixed(tmp_path: Path) -> None:
     report = export(Steps(), torch.randn(2, 4, 8), tmp_path / "m.onnx", dynamic_shapes=shapes)
 
     assert report.inputs[0].shape == ("x_axis0", 4, 8)
-    assert report.notes == ("x_axis1 fixed as in the examples: it computes on one size only",)
+    assert report.notes == ("x_axis1 fixed as in the examples: the model supports only one size",)
 
 
 def test_a_name_may_be_a_keyword_of_python(tmp_path: Path) -> None:

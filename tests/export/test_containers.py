@@ -108,8 +108,8 @@ def test_containers_of_inputs(tmp_path: Path, batch: Any, dynamic_batch: bool) -
     assert report.verified is not None and report.verified.holds
     assert ports(path) == (["batch_x", "batch_mask"], ["output"])
     x = torch.randn(3 if dynamic_batch else 2, 8)
-    (found,) = run(path, batch_x=x, batch_mask=torch.full((len(x), 1), 2.0))
-    np.testing.assert_allclose(found, (x.double() @ model.layer.dense().double().T).numpy() * 2, rtol=1e-4, atol=1e-5)
+    (result,) = run(path, batch_x=x, batch_mask=torch.full((len(x), 1), 2.0))
+    np.testing.assert_allclose(result, (x.double() @ model.layer.dense().double().T).numpy() * 2, rtol=1e-4, atol=1e-5)
     assert verify(path, model, (batch,)).holds
 
 
@@ -160,10 +160,10 @@ def test_output_names(tmp_path: Path) -> None:
     assert ports(path) == (["x"], ["plain", "twice"])
     assert verify(path, model, X).holds and report.verified is not None
     for given, said in (
-        (["a"], "output_names has 'a' for 2 outputs: output_0, output_1. Give one name for each, all different"),
+        (["a"], "output_names has 'a' for 2 outputs: output_0, output_1. Give one name for each output, all different"),
         (["x", "a"], "output_names has 'x', 'a' for 2 outputs: output_0, output_1. Give one name for each"),
         (["a", "a"], "output_names has 'a', 'a' for 2 outputs"),
-        ("ab", "output_names is 'ab'. Give a list of names."),
+        ("ab", "output_names must be a list of names, got 'ab'."),
         (["a" * 999, "a" * 999], " ... for 2 outputs"),
     ):
         with pytest.raises(UsageError, match=re.escape(said)):
@@ -187,4 +187,4 @@ def test_what_is_no_tensor_is_left_out_and_told(tmp_path: Path) -> None:
     report = export(Returns(lambda y, x: {"y": y, "count": 3}), X, tmp_path / "m.onnx")
 
     assert ports(tmp_path / "m.onnx")[1] == ["y"]
-    assert report.notes == ("output count is the int 3, not a tensor: the file does not have it",)
+    assert report.notes == ("output count is the int 3, not a tensor: the file does not contain it",)

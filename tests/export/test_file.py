@@ -289,7 +289,7 @@ def test_another_model_in_the_place_of_one_in_two_files(large: Path) -> None:
 
     assert report.data is not None and is_model(large, twice(1))
     assert len(list(large.parent.iterdir())) == 4
-    assert len(report.notes) == 1 and report.notes[0].endswith(".onnx.data stays: copy.onnx names it")
+    assert len(report.notes) == 1 and report.notes[0].endswith(".onnx.data was kept: copy.onnx refers to it")
     large.with_name("copy.onnx").unlink()
     report = export(CirculantLinear(8, 8), models.rows(2), large, verify=False)
     assert (report.data, report.data_bytes, report.notes) == (None, 0, ())

@@ -88,7 +88,7 @@ def test_flat_files_say_why_they_show_none(tmp_path: Path) -> None:
     found = inspect(tmp_path / "m.onnx")
 
     assert found.layers == () and found.flat
-    assert found.why_none == " that can be told apart, since its functions were written out (--flat)"
+    assert found.why_none == " that can be identified, since its functions were inlined (--flat)"
 
 
 def test_a_file_of_someone_else(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_node_of_ours_that_is_not(tmp_path: Path) -> None:
 def test_files_that_are_no_model(tmp_path: Path, data: Any) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
 
-    with pytest.raises(ModelError, match=r"is no ONNX file|is empty|is not a whole ONNX model") as caught:
+    with pytest.raises(ModelError, match=r"is no ONNX file|is empty|is not a valid ONNX model") as caught:
         inspect(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
 

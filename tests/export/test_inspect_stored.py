@@ -254,7 +254,7 @@ def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (
             {"raw": bytes(128), "kind": onnx.TensorProto.STRING},
-            "tensor 'w' holds texts as raw bytes, which ONNX forbids",
+            "tensor 'w' stores strings as raw bytes, which ONNX forbids",
         ),
         ({"raw": bytes(120)}, "tensor 'w' of shape [8, 4] has 120 bytes and needs 128"),
         ({"external": {"location": "w", "length": "64"}}, "tensor 'w' has 64 bytes in its weights file and needs 128"),

@@ -132,7 +132,7 @@ def test_weights_that_another_model_names_stay(m: Path) -> None:
 
     (note,) = save(m, 2)
 
-    assert note == f"{m.parent / data_name(1)} stays: n.onnx names it"
+    assert note == f"{m.parent / data_name(1)} was kept: n.onnx refers to it"
     assert value(m.with_name("n.onnx")) == 1 and value(m) == 2
     m.with_name("n.onnx").unlink()
     assert save(m, 3) == () and names(m.parent) == sorted(["m.onnx", data_name(3)])
@@ -147,7 +147,7 @@ def test_weights_that_another_model_names_through_a_link_stay(m: Path) -> None:
 
     (note,) = save(m, 2)
 
-    assert "n.onnx names it" in note and value(m.with_name("n.onnx")) == 1
+    assert "n.onnx refers to it" in note and value(m.with_name("n.onnx")) == 1
 
 
 def garbage(path: Path) -> None:
@@ -169,14 +169,14 @@ def test_models_that_cannot_be_read_may_name_it(m: Path, make: Callable[[Path], 
 
     (note,) = save(m, 2)
 
-    assert note == f"{m.parent / data_name(1)} stays: {name} cannot be read and may name it"
+    assert note == f"{m.parent / data_name(1)} was kept: {name} cannot be read and may refer to it"
     assert names(m.parent) == sorted([data_name(1), data_name(2), "m.onnx", name])
 
 
 def test_a_copy_by_another_ending_keeps_its_weights(m: Path) -> None:
     shutil.copy(m, m.with_name("m.onnx.bak"))
 
-    assert "m.onnx.bak names it" in save(m, 2)[0]
+    assert "m.onnx.bak refers to it" in save(m, 2)[0]
 
     assert (m.parent / data_name(1)).is_file()
 
@@ -207,7 +207,7 @@ def test_a_graph_that_names_files_of_others(m: Path, tmp_path: Path, location: s
         f"in/{data_name(1)}": before[f"in/{data_name(1)}"]  # its own weights, which nobody names
     }
     assert len(notes) == os.path.lexists(inner.parent / location.rstrip("\0"))
-    assert all("stays: edgefc gives no such name" in note for note in notes)
+    assert all("was kept: its name is not one that edgefc writes" in note for note in notes)
 
 
 @pytest.mark.parametrize("location", ["/etc/hostname", "a\0b", "", ".", "x" * 5000, "\x1b[31mred"])
@@ -217,7 +217,7 @@ def test_locations_that_are_no_names(m: Path, location: str) -> None:
     notes = save(m, 2)
 
     assert value(m) == 2 and names(m.parent) == sorted([data_name(2), "m.onnx"])
-    assert all("stays: edgefc gives no such name" in note for note in notes)
+    assert all("was kept: its name is not one that edgefc writes" in note for note in notes)
 
 
 def test_a_link_and_a_folder_by_the_name_of_weights(m: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_link_and_a_folder_by_the_name_of_weights(m: Path) -> None:
 
     (note,) = save(m, 2)
 
-    assert note.endswith("m.onnx.data stays: it is not a regular file")
+    assert note.endswith("m.onnx.data was kept: it is not a regular file")
     assert (m.parent / "m.onnx.data").is_symlink() and (m.parent / "train.py").read_text() == "of the user"
     (m.parent / "m.onnx.data").unlink()
     (m.parent / "m.onnx.data").mkdir()
@@ -276,7 +276,7 @@ def test_weights_that_were_changed_are_not_taken_for_the_same(m: Path) -> None:
     (m.parent / data_name(1)).write_bytes(b"damaged")
     before = files(m.parent)
 
-    with pytest.raises(UsageError, match=rf"cannot write .*m\.onnx: .*{data_name(1)} exists and holds something else"):
+    with pytest.raises(UsageError, match=rf"cannot write .*m\.onnx: .*{data_name(1)} exists with other content"):
         save(m, 1)
 
     assert files(m.parent) == before
@@ -569,7 +569,8 @@ def test_the_cache_of_the_hugging_face_hub(tmp_path: Path) -> None:
     assert value(snapshot) == 2 and snapshot.is_symlink()
     assert names(tmp_path / "blobs") == sorted(["aaa", "bbb", data_name(2, "aaa")])
     assert names(snapshot.parent) == sorted(["m.onnx", data_name(1), data_name(2, "aaa")])
-    assert note == f"{snapshot.parent / data_name(1)} stays: edgefc gives no such name to the weights of aaa"
+    name = snapshot.parent / data_name(1)
+    assert note == f"{name} was kept: its name is not one that edgefc writes for the weights of aaa"
     assert save(snapshot, 3, large=False) == () and names(tmp_path / "blobs") == ["aaa", "bbb"]
 
 
@@ -592,7 +593,7 @@ def test_links_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     before = files(tmp_path)
     monkeypatch.setattr(os, "symlink", lambda *_, **__: refuse())
 
-    with pytest.raises(UsageError, match=r"which needs a link to its weights beside .*: Operation not permitted\."):
+    with pytest.raises(UsageError, match=r"which needs a link to its weights next to .*: Operation not permitted\."):
         save(link, 2)
 
     assert files(tmp_path) == before and value(link) == 1

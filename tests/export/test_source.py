@@ -62,10 +62,10 @@ def test_inputs_given_replace_those_of_the_factory() -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("tiny", "'tiny' names no factory. Write package.module:factory or path/to/file.py:factory"),
-        ("net.py\nx:tiny", r"'net.py\nx' cannot be the name of a module. Write package.module:factory"),
-        (":tiny", "names no factory"),
-        ("tests.support.cli_models:", "names no factory"),
+        ("tiny", "'tiny' does not name a factory. Write package.module:factory or path/to/file.py:factory"),
+        ("net.py\nx:tiny", r"'net.py\nx' is not a valid module name. Write package.module:factory"),
+        (":tiny", "does not name a factory"),
+        ("tests.support.cli_models:", "does not name a factory"),
         ("tests.support.cli_models:absent", "tests.support.cli_models has no function 'absent'"),
         ("tests.support.cli_models:IN_FEATURES", "has no function 'IN_FEATURES'"),
         ("tests.absent:tiny", "tests.absent cannot be imported: ModuleNotFoundError: No module named 'tests.absent'"),
@@ -74,7 +74,7 @@ def test_inputs_given_replace_those_of_the_factory() -> None:
         ("tests.support.cli_models:leaves", "raised: SystemExit: 3"),
         ("tests.support.cli_models:needs_an_argument", "raised: TypeError: needs_an_argument() missing 1 required"),
         ("tests.support.cli_models:text", "returned a str, not a torch.nn.Module"),
-        (TINY, f"no example inputs for {TINY}. Let the factory return (model, args), or give --input"),
+        (TINY, f"no example inputs for {TINY}. Return (model, args) from the factory, or give --input"),
     ],
 )  # fmt: skip
 def test_sources_that_make_no_model(source: str, said: str) -> None:
@@ -128,8 +128,8 @@ def test_weights_are_loaded(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        pytest.param({"0.kernel": None}, "does not fit the model: it lacks 0.kernel", id="missing"),
-        pytest.param({"4.weight": torch.zeros(1)}, "it has, beyond the model, 4.weight", id="extra"),
+        pytest.param({"0.kernel": None}, "does not match the model: it lacks 0.kernel", id="missing"),
+        pytest.param({"4.weight": torch.zeros(1)}, "it has the unexpected names 4.weight", id="extra"),
         pytest.param({"0.kernel": torch.zeros(1, 1, 9)}, "it has other shapes for 0.kernel", id="other-shape"),
         pytest.param(
             dict.fromkeys(("0.kernel", "0.bias", "2.bias", "2.weight")), "it lacks 0.bias, 0.kernel, 2.bias and 1 more",
@@ -142,7 +142,7 @@ def test_weights_that_do_not_fit(tmp_path: Path, name: str, change: dict[str, An
 
     message = refused("tests.support.cli_models:tiny_and_inputs", save(state, tmp_path / name))
 
-    assert said in message and message.endswith("Give weights of this very model.")
+    assert said in message and message.endswith("Use weights of this model.")
 
 
 class Bomb:
@@ -154,9 +154,9 @@ class Bomb:
     ("content", "said"),
     [
         pytest.param(models.tiny(), "cannot read weights from", id="whole-module"),
-        pytest.param(Bomb(), "whole pickled models are not loaded, because they can run code", id="code"),
-        pytest.param([torch.zeros(2)], "holds a list, not a state dict", id="list"),
-        pytest.param({"0.kernel": 3}, "holds int for 0.kernel, not a tensor", id="numbers"),
+        pytest.param(Bomb(), "Pickled models are not loaded, because they can run code", id="code"),
+        pytest.param([torch.zeros(2)], "contains a list, not a state dict", id="list"),
+        pytest.param({"0.kernel": 3}, "contains int for 0.kernel, not a tensor", id="numbers"),
         pytest.param({7: torch.zeros(1), "x": torch.zeros(1)}, "lacks", id="other-keys"),
     ],
 )

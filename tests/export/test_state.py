@@ -123,7 +123,7 @@ STATEFUL = [
     (RunningMean, "RunningMean changes mean:"),
     (Remembers, "Remembers changes hidden:"),
     (Lists, "Lists changes seen:"),
-    (HoldsAnObject, "HoldsAnObject changes objects that it holds:"),
+    (HoldsAnObject, "HoldsAnObject changes objects in its attributes:"),
 ]
 
 
@@ -484,7 +484,7 @@ class Autocasts(Base):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_in_forward_is_refused_by_its_name(tmp_path: Path, dtype: torch.dtype) -> None:
-    with pytest.raises(ExportError, match=rf"computes under torch\.autocast\('cpu', {dtype}\).*enabled=False"):
+    with pytest.raises(ExportError, match=rf"enters torch\.autocast\('cpu', {dtype}\).*enabled=False"):
         export(Autocasts(dtype, True), X, tmp_path / "m.onnx")
 
 
@@ -528,7 +528,11 @@ class Holds(nn.Module):
 
 
 def test_scripted_submodules_are_refused_by_their_name(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"submodule layer is compiled by torch\.jit\.script.*Put the Python module"):
+    with pytest.raises(
+        ExportError,
+        match=r"submodule layer is compiled by torch\.jit\.script.*Replace it by the "
+        r"Python module",
+    ):
         export(Holds(torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.ReLU()))), X, tmp_path / "m.onnx")
 
 

@@ -100,10 +100,10 @@ def raw_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def nmse(found: NDArray[Any], wanted: Tensor) -> float:
+def nmse(actual: NDArray[Any], wanted: Tensor) -> float:
     expected = wanted.double().numpy()
-    assert found.shape == expected.shape
-    return float(np.square(found - expected).sum() / np.square(expected).sum())
+    assert actual.shape == expected.shape
+    return float(np.square(actual - expected).sum() / np.square(expected).sum())
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_text_of_any_length(tmp_path: Path, make: Callable[[], nn.Module], outpu
             named["attention_mask"][0, length - 1 :] = 0
         with torch.no_grad():
             expected = model(**named, use_cache=False)
-        for name, found in zip(outputs, session.run(None, feeds(named)), strict=True):
-            assert nmse(found, expected[name]) < NMSE
+        for name, actual in zip(outputs, session.run(None, feeds(named)), strict=True):
+            assert nmse(actual, expected[name]) < NMSE
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_cache_is_left_out_and_told(tmp_path: Path) -> None:
     report = export(gpt2(), tokens(2, 5), tmp_path / "m.onnx", verify=False)
 
     assert [info.name for info in report.outputs] == ["logits"]
-    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache: the file is without it.")
+    assert report.notes[0].startswith("GPT2LMHeadModel returns a cache, which the file does not contain.")
 
 
 @pytest.mark.slow
@@ -158,9 +158,9 @@ def test_images_of_one_size(tmp_path: Path) -> None:
     images = torch.randn(5, 3, 32, 32)
     with torch.no_grad():
         expected = model(images)
-    found = Session(path).run({"pixel_values": images.numpy()})
-    assert nmse(found["last_hidden_state"], expected.last_hidden_state) < NMSE
-    assert nmse(found["pooler_output"], expected.pooler_output) < NMSE
+    actual = Session(path).run({"pixel_values": images.numpy()})
+    assert nmse(actual["last_hidden_state"], expected.last_hidden_state) < NMSE
+    assert nmse(actual["pooler_output"], expected.pooler_output) < NMSE
 
 
 @pytest.fixture(scope="module", params=[gpt2, pytest.param(llama, marks=pytest.mark.slow)], ids=["gpt2", "llama"])
@@ -212,16 +212,16 @@ def test_a_decoder_with_its_cache(decoder: tuple[nn.Module, Path], batch: int, n
         step = {"input_ids": whole["input_ids"][:, past:], "attention_mask": whole["attention_mask"]}
         expected = model(**step, **keys, use_cache=True)
 
-    found = dict(zip(
+    actual = dict(zip(
         [o.name for o in session.get_outputs()],
         session.run(None, {**feeds(step), **(feeds(given) if past else no_past(session, batch))}),
         strict=True,
     ))  # fmt: skip
 
-    assert nmse(found.pop("logits"), expected.logits) < NMSE
+    assert nmse(actual.pop("logits"), expected.logits) < NMSE
     longer = flat(expected.get("past_key_values", expected.get("cache")), "present")
-    assert found.keys() == longer.keys()
-    for name, array in found.items():
+    assert actual.keys() == longer.keys()
+    for name, array in actual.items():
         assert nmse(array, longer[name]) < NMSE
 
 
@@ -234,9 +234,9 @@ def test_text_is_generated_from_the_file(decoder: tuple[nn.Module, Path]) -> Non
 
     past, ids, mask, made = no_past(session._session, 1), prompt["input_ids"].numpy(), np.ones((1, 6), np.int64), []
     while len(made) < len(wanted):
-        found = session.run({"input_ids": ids, "attention_mask": mask, **past})
-        made.append(int(found.pop("logits")[0, -1].argmax()))
-        past = {name.replace("present", "past_key_values"): array for name, array in found.items()}
+        actual = session.run({"input_ids": ids, "attention_mask": mask, **past})
+        made.append(int(actual.pop("logits")[0, -1].argmax()))
+        past = {name.replace("present", "past_key_values"): array for name, array in actual.items()}
         ids, mask = np.array([[made[-1]]]), np.ones((1, mask.shape[1] + 1), np.int64)
 
     assert made == wanted and len(made) == 12
@@ -265,7 +265,7 @@ def test_a_cache_is_offered_only_where_it_can_be_exported() -> None:
     both = transformers.EncoderDecoderCache(growing, transformers.DynamicCache())
 
     assert why_no_tensors({"logits": torch.ones(1), "past_key_values": growing}) is None
-    assert why_no_tensors((torch.ones(1), both)) == "its EncoderDecoderCache does not become tensors"
+    assert why_no_tensors((torch.ones(1), both)) == "its EncoderDecoderCache cannot be converted to tensors"
 
 
 @pytest.mark.slow
@@ -290,7 +290,7 @@ def test_a_trained_encoder(tmp_path: Path) -> None:
         named = {name: tensor[:, :length] for name, tensor in named.items()}
         with torch.no_grad():
             expected = model(**named)
-        found = session.run(feeds(named))
+        actual = session.run(feeds(named))
         assert named["input_ids"].shape == (batch, length)
-        assert nmse(found["last_hidden_state"], expected.last_hidden_state) < NMSE
-        assert nmse(found["pooler_output"], expected.pooler_output) < NMSE
+        assert nmse(actual["last_hidden_state"], expected.last_hidden_state) < NMSE
+        assert nmse(actual["pooler_output"], expected.pooler_output) < NMSE

@@ -172,7 +172,7 @@ def test_equal_nans_are_no_agreement(tmp_path: Path) -> None:
     assert (
         said.startswith("m.onnx cannot be verified: output 'y' is NaN or infinite in ") and "--allow-nonfinite" in said
     )
-    assert "in other places" in fails(path, linear(), models.rows(2))
+    assert "in other positions" in fails(path, linear(), models.rows(2))
     report = verify(path, nan, models.rows(2), allow_nonfinite=True)
     assert report.holds and "12 of 12 entries of 'y' are NaN or infinite in both" in report.sentence()
 
@@ -182,7 +182,7 @@ def test_a_column_of_nan_is_no_agreement(tmp_path: Path) -> None:
     with torch.no_grad():
         layer.bias[2] = float("nan")
 
-    assert "NaN in the whole of column 2" in fails(linear_file(tmp_path, layer), layer, models.rows(2), nothing=True)
+    assert "NaN in all of column 2" in fails(linear_file(tmp_path, layer), layer, models.rows(2), nothing=True)
 
 
 def test_zero_inputs_do_not_hide_wrong_weights(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_inputs_that_cannot_be_varied_are_reported(tmp_path: Path) -> None:
     report = verify(path, model, x)
 
     assert report.holds
-    assert report.sentence().endswith("no other inputs were tried: they are only masks and constant integers")
+    assert report.sentence().endswith("no other inputs were tested: they are only masks and constant integers")
 
 
 class Noisy(nn.Module):
@@ -250,7 +250,7 @@ class Noisy(nn.Module):
 def test_a_random_model_is_not_the_fault_of_the_file(tmp_path: Path) -> None:
     path, before = linear_file(tmp_path, linear()), torch.random.get_rng_state()
 
-    with pytest.raises(CheckFailed, match=r"^Noisy itself is random: two runs .* differ in output 'y'") as caught:
+    with pytest.raises(CheckFailed, match=r"^Noisy is random: two runs .* differ in output 'y'") as caught:
         verify(path, Noisy(), models.rows(2))
 
     assert caught.value.exit_code == 1
@@ -350,7 +350,7 @@ def test_an_output_that_rounding_decides_cannot_be_verified() -> None:
         judging.observe(rng.normal(size=(3, 50)).astype(np.float32))
 
     assert not judging.comparison().holds
-    assert "rounding alone moves this output so far" in (judging.comparison().failure or "")
+    assert "rounding alone changes this output so much" in (judging.comparison().failure or "")
 
 
 class Whole(nn.Module):

@@ -75,8 +75,8 @@ def test_one_name_of_shared_tensors_is_enough(tmp_path: Path) -> None:
 
     assert same(model, trained) and model.head.weight is model.embed.weight
     assert sorted(notes) == [
-        "head.weight is embed.weight, which it shares its values with",
-        "second.kernel is first.kernel, which it shares its values with",
+        "head.weight was set to embed.weight, with which it shares memory",
+        "second.kernel was set to first.kernel, with which it shares memory",
     ]
     assert load_weights(model, saved(trained.state_dict(), tmp_path)) == []
 
@@ -108,12 +108,12 @@ WRAPPED: dict[str, tuple[Callable[[nn.Module], Any], list[str]]] = {
     ),
     "lightning": (
         lambda m: {"epoch": 3, "state_dict": {f"model.{name}": tensor for name, tensor in m.state_dict().items()}},
-        ["read the state dict under 'state_dict'", "removed the prefix 'model.' from every name"],
+        ["read the state dict under the key 'state_dict'", "removed the prefix 'model.' from every name"],
     ),
-    "timm": (lambda m: {"model": m.state_dict(), "arch": "net"}, ["read the state dict under 'model'"]),
+    "timm": (lambda m: {"model": m.state_dict(), "arch": "net"}, ["read the state dict under the key 'model'"]),
     "tutorial": (
         lambda m: {"model_state_dict": m.state_dict(), "optimizer_state_dict": {"state": {}}},
-        ["read the state dict under 'model_state_dict'"],
+        ["read the state dict under the key 'model_state_dict'"],
     ),
     "plain": (lambda m: m.state_dict(), []),
 }
@@ -172,7 +172,7 @@ def test_why_torch_refuses_a_file_is_shown_without_its_advice(tmp_path: Path) ->
 def test_two_state_dicts_are_one_too_many(tmp_path: Path) -> None:
     state = {"state_dict": net(1).state_dict(), "model": net(2).state_dict()}
 
-    assert "holds state dicts under state_dict, model" in refused(net(), saved(state, tmp_path))
+    assert "contains state dicts under state_dict, model" in refused(net(), saved(state, tmp_path))
 
 
 def test_shards(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_shards(tmp_path: Path) -> None:
     assert load_weights(model, index) == [] and same(model, trained)
 
     for changed, said in (
-        ({**places, "x": "1.safetensors"}, "lists x, which no shard holds"),
-        ({**places, "x": "2.safetensors"}, "names the file '2.safetensors', which is not beside it"),
-        ({**places, "x": "../w.safetensors"}, "names the file '../w.safetensors', which is not beside it"),
+        ({**places, "x": "1.safetensors"}, "lists x, which no shard contains"),
+        ({**places, "x": "2.safetensors"}, "names the file '2.safetensors', which is not in its folder"),
+        ({**places, "x": "../w.safetensors"}, "names the file '../w.safetensors', which is not in its folder"),
     ):
         index.write_text(json.dumps({"weight_map": changed}))
         assert said in refused(net(), index)
@@ -218,11 +218,11 @@ def test_floating_types_are_converted_and_reported(tmp_path: Path, dtype: torch.
 NAN, INF = float("nan"), float("inf")
 
 REFUSED: dict[str, tuple[str, Callable[[], Any], str]] = {
-    "complex": ("3.bias", lambda: torch.zeros(3, dtype=torch.complex64), "is complex64 and the model's is float32"),
-    "integer": ("3.bias", lambda: torch.zeros(3, dtype=torch.int64), "is int64 and the model's is float32"),
-    "bool": ("3.bias", lambda: torch.zeros(3, dtype=torch.bool), "is bool and the model's is float32"),
-    "float": ("1.num_batches_tracked", lambda: torch.tensor(2.0), "is float32 and the model's is int64"),
-    "beyond": ("3.bias", lambda: torch.tensor([0, 1e300, 0], dtype=torch.float64), "is float64 and holds 1e+300"),
+    "complex": ("3.bias", lambda: torch.zeros(3, dtype=torch.complex64), "is complex64, but the model has float32"),
+    "integer": ("3.bias", lambda: torch.zeros(3, dtype=torch.int64), "is int64, but the model has float32"),
+    "bool": ("3.bias", lambda: torch.zeros(3, dtype=torch.bool), "is bool, but the model has float32"),
+    "float": ("1.num_batches_tracked", lambda: torch.tensor(2.0), "is float32, but the model has int64"),
+    "beyond": ("3.bias", lambda: torch.tensor([0, 1e300, 0], dtype=torch.float64), "is float64 and contains 1e+300"),
     "nan": ("3.bias", lambda: torch.tensor([0, NAN, 0]), "has 1 of 3 values that are not finite, such as nan"),
     "infinite": ("3.bias", lambda: torch.full((3,), -INF), "has 3 of 3 values that are not finite, such as -inf"),
     "sparse": ("3.bias", lambda: torch.ones(3).to_sparse(), "is sparse (sparse_coo). Save tensor.to_dense()"),
@@ -231,7 +231,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Any], str]] = {
     "quantised": (
         "3.bias", lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "Save tensor.dequantize()",
     ),
-    "list": ("3.bias", lambda: [0.0, 0.0, 0.0], "holds list for 3.bias, not a tensor"),
+    "list": ("3.bias", lambda: [0.0, 0.0, 0.0], "contains list for 3.bias, not a tensor"),
     "shape": ("3.bias", lambda: torch.zeros(4), "it has other shapes for 3.bias (4, not 3)"),
 }  # fmt: skip
 
@@ -259,7 +259,8 @@ def test_numbers_that_are_not_finite_load_when_asked(tmp_path: Path) -> None:
 def test_half_models_overflow(tmp_path: Path) -> None:
     state = {**net(1).state_dict(), "3.bias": torch.tensor([0, 7e4, 0])}
 
-    assert "is float32 and holds 70000.0, which float16" in refused(net().half(), saved(state, tmp_path))
+    said = refused(net().half(), saved(state, tmp_path))
+    assert "is float32 and contains 70000.0, which is out of range for float16" in said
 
 
 class Masked(nn.Module):
@@ -280,7 +281,7 @@ def test_masks_of_infinities_and_whole_numbers_are_kept(tmp_path: Path) -> None:
 
     assert model.seed == -(2**63) + 1 and model.small == -128
     state["small"] = torch.tensor(200)
-    assert "is int64 and holds 200, which int8" in refused(Masked(), saved(state, tmp_path))
+    assert "is int64 and contains 200, which is out of range for int8" in refused(Masked(), saved(state, tmp_path))
     state["mask"] = torch.full((3, 3), float("-inf"))
     assert "such as -inf" in refused(Masked(), saved(state, tmp_path))
 
@@ -306,7 +307,7 @@ def test_layers_have_the_first_word_on_what_is_missing(tmp_path: Path) -> None:
     assert load_weights(model, saved(state, tmp_path)) == []
     assert model[0].weight.sum() == 4
     state["0.seed"] = torch.tensor(8)
-    with pytest.raises(UsageError, match=r"does not fit the model: 0\.seed is 8 and the layer's is 7\. Use 7\."):
+    with pytest.raises(UsageError, match=r"does not match the model: 0\.seed is 8 and the layer's is 7\. Use 7\."):
         load_weights(nn.Sequential(Checks()), saved(state, tmp_path))
 
 
@@ -314,5 +315,5 @@ def test_a_model_on_the_meta_device(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = nn.Linear(2, 2)
 
-    with pytest.raises(UsageError, match=r"weight .* has no place in the model, whose tensors are on the meta device"):
+    with pytest.raises(UsageError, match=r"weight .* cannot be loaded, because the model is on the meta device"):
         load_weights(model, saved(nn.Linear(2, 2).state_dict(), tmp_path))

@@ -230,11 +230,11 @@ def test_exports(entry: Entry, tmp_path: Path) -> None:
     layer, x = made(entry)
     report = export(Called(entry, layer), x, tmp_path / "m.onnx")
     assert report.verified is not None
-    found = inspect(tmp_path / "m.onnx")
+    result = inspect(tmp_path / "m.onnx")
     if report.layers:
-        assert [one.name for one in found.layers] == list(report.layers)
-        assert all(one.shape and one.dense for one in found.layers)
+        assert [one.name for one in result.layers] == list(report.layers)
+        assert all(one.shape and one.dense for one in result.layers)
     size = sum(parameter.numel() for parameter in layer.parameters())
-    stored = sum(one.stored for one in found.layers) + found.other_numbers
+    stored = sum(one.stored for one in result.layers) + result.other_numbers
     assert stored <= 1.5 * size + 64 or "orthogonal" in entry.name or "frozen" in entry.name
     assert np.prod(x.shape) > 0

@@ -60,8 +60,8 @@ def test_made_from_another_kind_of_layer(
     family: type[nn.Module], make: Callable[[Any], Any], given: nn.Module, kind: str
 ) -> None:
     said = (
-        f"{family.__name__} can be made from a torch.nn.{kind} and was given a {type(given).__name__}. "
-        "Give the trained layer itself."
+        f"{family.__name__} can be made from a torch.nn.{kind}, got {type(given).__name__}. "
+        "Pass the trained layer itself."
     )
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         make(given)
@@ -70,7 +70,7 @@ def test_made_from_another_kind_of_layer(
 @pytest.mark.parametrize("size", [np.array([3]), torch.tensor(2.5), torch.tensor([1, 2]), np.float64(3), True, 2**70])
 @pytest.mark.parametrize("family", [*LINEARS, *EMBEDDINGS, *LSTMS, edgefc.TiedFFN])
 def test_sizes_that_are_no_whole_numbers(family: Any, size: Any) -> None:
-    with pytest.raises(ShapeError, match=r"Choose whole numbers from 1 to 2\*\*31 - 1\.$"):
+    with pytest.raises(ShapeError, match=r"Choose integers from 1 to 2\*\*31 - 1\.$"):
         family(size, 8)
 
 
@@ -83,7 +83,7 @@ def test_whole_numbers_of_any_type_are_sizes(family: Any, size: Any) -> None:
 @pytest.mark.parametrize("terms", [2**31, 2**70])
 @pytest.mark.parametrize("family", [edgefc.BilinearLinear, edgefc.BilinearEmbedding, edgefc.BilinearLSTM])
 def test_more_terms_than_a_tensor_has(family: Any, terms: int) -> None:
-    said = f"{family.__name__} cannot sum terms={terms}. Choose a whole number from 1 to 2**31 - 1."
+    said = f"{family.__name__} does not support terms={terms}. Choose an integer from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
         family(8, 8, terms=terms)
 
@@ -91,7 +91,7 @@ def test_more_terms_than_a_tensor_has(family: Any, terms: int) -> None:
 @pytest.mark.parametrize("argument", ["kernel_size", "stride", "padding"])
 @pytest.mark.parametrize("family", CONVOLUTIONS)
 def test_windows_beyond_all_images(family: Any, argument: str) -> None:
-    said = f"{family.__name__} cannot take {argument}={2**70}. Give a whole number from "
+    said = f"{family.__name__} does not support {argument}={2**70}. Give an integer from "
     with pytest.raises(ShapeError, match=f"^{re.escape(said)}"):
         family(8, 6, **{"kernel_size": 3, argument: 2**70})
 
@@ -99,7 +99,7 @@ def test_windows_beyond_all_images(family: Any, argument: str) -> None:
 @pytest.mark.parametrize("padding_idx", [True, False])
 @pytest.mark.parametrize("family", EMBEDDINGS)
 def test_padding_that_is_a_truth_value(family: Any, padding_idx: bool) -> None:
-    said = f"{family.__name__} has no entry padding_idx={padding_idx} among 7. Choose one from 0, or none."
+    said = f"{family.__name__} has 7 entries, got padding_idx={padding_idx}. Choose an integer from 0 to 6, or None."
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         family(7, 4, padding_idx=padding_idx)
 
@@ -115,7 +115,7 @@ def test_padding_that_is_a_truth_value(family: Any, padding_idx: bool) -> None:
     ],
 )
 def test_dropouts_that_are_no_probabilities(name: str, make: Callable[[Any], Any], dropout: Any) -> None:
-    said = f"{name} cannot drop out with dropout={dropout!r}. Choose a probability from 0 to 1."
+    said = f"{name} does not support dropout={dropout!r}. Choose a probability from 0 to 1."
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         make(dropout)
 
@@ -123,18 +123,19 @@ def test_dropouts_that_are_no_probabilities(name: str, make: Callable[[Any], Any
 @pytest.mark.parametrize("name", [["relu"], None, 3, np.array([1])])
 def test_names_that_are_no_words(name: Any) -> None:
     for make in (lambda: edgefc.TiedFFN(8, 6, name), lambda: edgefc.EUGenLinear(8, 6, activation=name)):
-        with pytest.raises(UsageError, match=r"^no activation "):
+        with pytest.raises(UsageError, match=r"^unknown activation "):
             make()
     for family in (edgefc.PRPConv2d, edgefc.EUGenLinear):
-        with pytest.raises(UsageError, match=r"^no distribution "):
+        with pytest.raises(UsageError, match=r"^unknown distribution "):
             family(8, 6, *([3] if family is edgefc.PRPConv2d else []), distribution=name)
-    with pytest.raises(UsageError, match=r"^no distribution "):
+    with pytest.raises(UsageError, match=r"^unknown distribution "):
         edgefc.PRPLinear(8, 6, distribution=name)
 
 
 def test_projections_that_cannot_be_called() -> None:
     said = (
-        "cannot make projections with 'CirculantLinear'. Give a class or a function of (in_features, out_features, "
+        "cannot create projections with 'CirculantLinear'. Pass a class or function that takes (in_features, "
+        "out_features, "
         "bias, seed), such as CirculantLinear."
     )
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
@@ -144,7 +145,7 @@ def test_projections_that_cannot_be_called() -> None:
 @pytest.mark.parametrize("family", LSTMS)
 def test_first_states_that_are_not_two(family: Any) -> None:
     state = torch.zeros(1, 2, 8)
-    said = f"{family.__name__} takes two first states, of shape (1, 2, 8). Give (h_0, c_0)."
+    said = f"{family.__name__} expects two initial states of shape (1, 2, 8). Pass (h_0, c_0)."
     for states in (state, (state,), (state, state, state), (None, None), (state, None)):
         with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
             family(8, 8)(torch.zeros(3, 2, 8), states)
@@ -162,7 +163,7 @@ def test_what_code_for_torch_lstm_asks_for(family: Any) -> None:
 def test_inputs_that_are_no_tensors(entry: Entry, given: Any) -> None:
     layer = entry.make(12)
     name = type(layer).__name__
-    said = f"{name} takes tensors and was given a {type(given).__name__}. Convert: torch.as_tensor(x)."
+    said = f"{name} expects a torch.Tensor, got {type(given).__name__}. Convert: torch.as_tensor(x)."
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         entry.call(layer, given)
 
@@ -172,12 +173,12 @@ def test_trained_weights_that_are_not_finite(family: Any) -> None:
     linear = nn.Linear(8, 6)
     with torch.no_grad():
         linear.weight[1, 2] = float("nan")
-    said = "cannot come near to a weight with numbers that are not finite. Look for them in the layer."
+    said = "cannot fit a weight that contains NaN or infinity. Check the weights of the trained layer."
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         family.from_linear(linear)
 
 
 @pytest.mark.parametrize("batches", [torch.zeros(3, 8), (torch.zeros(3, 8), torch.zeros(3, 6))])
 def test_closed_form_without_pairs(batches: Any) -> None:
-    with pytest.raises(UsageError, match=r"Give a sequence of pairs \(x, y\), such as \[\(x, y\)\]\.$"):
+    with pytest.raises(UsageError, match=r"Pass a sequence of pairs, such as \[\(x, y\)\]\.$"):
         fit_closed_form(edgefc.EUGenLinear(8, 6), batches)

@@ -97,8 +97,8 @@ def test_files_compute_what_torch_computes_and_store_each_weight_once(tmp_path: 
     with torch.no_grad():
         expected = model.eval()(x)
     for native in ("off", "auto"):
-        found = Session(tmp_path / "model.onnx", native=native).run({"input": x.numpy()})["output"]
-        assert_close(found, expected, nmse=1e-11, what=native)
+        result = Session(tmp_path / "model.onnx", native=native).run({"input": x.numpy()})["output"]
+        assert_close(result, expected, nmse=1e-11, what=native)
     inspection = inspect(tmp_path / "model.onnx")
     assert [layer.stored for layer in inspection.layers] == [stored for _, stored in MADE.values()]
     assert inspection.other_numbers == 16 * 17 + 1  # the dense layer's, and the 2 of Halved
@@ -124,8 +124,8 @@ def test_every_layer_shows_its_op_and_its_computed_weights(entry: Entry) -> None
         y = layer(x)
     y = y[0] if isinstance(y, tuple) else y
     assert not torch.equal(y, torch.zeros_like(y))
-    found = run_onnxruntime(layer_model(layer, x), x.numpy())
-    assert_close(found[0] if isinstance(found, list) else found, y, nmse=1e-10, what=name)
+    result = run_onnxruntime(layer_model(layer, x), x.numpy())
+    assert_close(result[0] if isinstance(result, list) else result, y, nmse=1e-10, what=name)
 
 
 def test_a_layer_of_a_user_is_named_by_the_class_that_has_its_forward() -> None:
@@ -156,8 +156,8 @@ def test_every_layer_exports_with_computed_weights(entry: Entry, tmp_path: Path)
     with torch.no_grad():
         y = model(x)
     for native in ("off", "auto"):
-        (found,) = Session(tmp_path / "model.onnx", native=native).run({"x": x.numpy()}).values()
-        assert_close(found, y, nmse=1e-9, what=native)
+        (result,) = Session(tmp_path / "model.onnx", native=native).run({"x": x.numpy()}).values()
+        assert_close(result, y, nmse=1e-9, what=native)
     stored = [[(one.op, one.stored) for one in inspect(path).layers] for path in (tmp_path / "model.onnx", plain)]
     assert stored[0] == stored[1]
 

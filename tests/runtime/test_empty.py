@@ -120,7 +120,7 @@ def test_what_would_end_the_process_is_refused(tmp_path: Path, case: str) -> Non
     with pytest.raises(UsageError) as caught:
         session.bound({"x": np.zeros(shape, "f")})  # runs nothing yet
 
-    assert f"input 'x' was given the shape {list(shape)}, which has no elements, and the model has {said}" in str(
+    assert f"input 'x' has the shape {list(shape)}, which has no elements, and the model has {said}" in str(
         caught.value
     )
     session.run({"x": np.zeros([size or (3 if case == "reversed" else 1) for size in shape], "f")})
@@ -176,5 +176,5 @@ def test_what_onnxruntime_refuses_is_one_sentence(tmp_path: Path) -> None:
         Session(path).run({"x": np.zeros((0, 3, 5), "f")})
 
     text = str(caught.value)
-    assert "input 'x' was given the shape [0, 3, 5], which has no elements, and its MatMul node 'left' failed" in text
-    assert text.endswith("Give at least one element along every axis.")
+    assert "input 'x' has the shape [0, 3, 5], which has no elements, and its MatMul node 'left' failed" in text
+    assert text.endswith("Pass at least one element along every axis.")

@@ -483,7 +483,7 @@ def test_more_uses_than_can_be_counted(tmp_path: Path, monkeypatch: pytest.Monke
     steps = [models.node("Identity", f"v{i}" if i else "w", f"v{i + 1}") for i in range(100)]
     model = models.model(*steps, models.node("Neg", "x", "y"), weights=[store_models.tensor("w", 2, 4)])
 
-    with pytest.raises(ModelError, match="its nodes pass its weights on more than 99 times"):
+    with pytest.raises(ModelError, match="its nodes use its weights more than 99 times"):
         inspect(saved(tmp_path / "m.onnx", model))
 
 

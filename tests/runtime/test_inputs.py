@@ -69,9 +69,9 @@ def test_a_table_among_the_inputs_does_not_fix_the_batch() -> None:
 @pytest.mark.parametrize(
     ("port", "batch", "said"),
     [
-        pytest.param(FIXED, 64, "batch 64 does not fit: .* Leave the batch out or give 3", id="fixed batch"),
-        pytest.param(TensorInfo("x", "str", ("n",)), 1, "no way to draw values for input x str", id="strings"),
-        pytest.param(TensorInfo("x", "seq(tensor(float))", ()), 1, "no way to draw", id="sequence"),
+        pytest.param(FIXED, 64, "batch 64 does not match .* Omit the batch or use 3", id="fixed batch"),
+        pytest.param(TensorInfo("x", "str", ("n",)), 1, "cannot draw values for input x str", id="strings"),
+        pytest.param(TensorInfo("x", "seq(tensor(float))", ()), 1, "cannot draw", id="sequence"),
     ],
 )
 def test_what_cannot_be_drawn(port: TensorInfo, batch: int, said: str) -> None:
@@ -119,10 +119,13 @@ def test_sizes_that_are_computed(name: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [
-        ({"input_ids": (2, 5, 1)}, "--shape input_ids=2x5x1 has 3 axes, and input input_ids .* has 2"),
-        ({"past.0.key": (1, 3, 7, 4)}, "--shape past.0.key=1x3x7x4 does not fit .*: axis 1 is fixed. Give 2 there"),
-        ({"input_ids": (2, 5), "past.0.key": (3, 2, 7, 4)}, "the axis 'batch' 3 elements, and another .* given 2"),
-        ({"input_ids": (1, 5), "past.0.key": (1, 2, 7, 4), "attention_mask": (1, 9)}, "9 elements, .* parts make 12"),
+        ({"input_ids": (2, 5, 1)}, "--shape input_ids=2x5x1 has 3 axes, but input input_ids .* has 2"),
+        ({"past.0.key": (1, 3, 7, 4)}, "--shape past.0.key=1x3x7x4 does not match .*: axis 1 is fixed. Use 2 there"),
+        ({"input_ids": (2, 5), "past.0.key": (3, 2, 7, 4)}, "the axis 'batch' 3 elements, but another .* has 2"),
+        (
+            {"input_ids": (1, 5), "past.0.key": (1, 2, 7, 4), "attention_mask": (1, 9)},
+            "9 elements, .* parts add up to 12",
+        ),
     ],
 )
 def test_shapes_that_do_not_fit(shapes: dict[str, tuple[int, ...]], said: str) -> None:
@@ -159,9 +162,9 @@ def test_whole_numbers_of_a_range_include_its_ends(dtype: str, low: int, high: i
     value = feeds_for(
         [TensorInfo("attention_mask", dtype, ("n", 5000))], Wanted(2, ranges={"attention_mask": (low, high)})
     )
-    found = value[0]["attention_mask"]
+    result = value[0]["attention_mask"]
 
-    assert (int(found.min()), int(found.max())) == (low, high) and found.dtype == dtype
+    assert (int(result.min()), int(result.max())) == (low, high) and result.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -174,11 +177,11 @@ def test_floats_of_a_range(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("dtype", "pair", "said"),
     [
-        ("int8", (0, 200), "--range x=0:200 does not fit input x int8.* Give whole numbers from -128 to 127"),
-        ("uint8", (-1, 2), "Give whole numbers from 0 to 255"),
-        ("int64", (0.5, 2), "Give whole numbers from"),
-        ("bool", (0, 2), "Give whole numbers from 0 to 1"),
-        ("float16", (0, 1e6), "is beyond float16. Give values up to 65504"),
+        ("int8", (0, 200), "--range x=0:200 does not match input x int8.* Use integers from -128 to 127"),
+        ("uint8", (-1, 2), "Use integers from 0 to 255"),
+        ("int64", (0.5, 2), "Use integers from"),
+        ("bool", (0, 2), "Use integers from 0 to 1"),
+        ("float16", (0, 1e6), "exceeds the range of float16. Use values up to 65504"),
     ],
 )
 def test_ranges_that_do_not_fit(dtype: str, pair: tuple[float, float], said: str) -> None:
@@ -203,14 +206,14 @@ def test_npz_feeds_bring_their_batch(tmp_path: Path) -> None:
 def test_npz_feeds_are_held_against_the_signature(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", x=np.ones((6, 8)))
 
-    with pytest.raises(UsageError, match="given float64; the model takes float32"):
+    with pytest.raises(UsageError, match="must have dtype float32, got float64"):
         feeds_for([X], Wanted(path=str(tmp_path / "in.npz")))
 
 
 def test_pickles_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", x=np.array([{"a": 1}], dtype=object))
 
-    with pytest.raises(UsageError, match=r"no \.npz of plain arrays"):
+    with pytest.raises(UsageError, match=r"not an \.npz file of plain arrays"):
         read_npz(str(tmp_path / "in.npz"))
 
 
@@ -234,5 +237,5 @@ def test_a_member_that_is_no_array(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
         archive.writestr("readme.txt", "text")
 
-    with pytest.raises(UsageError, match=r"x\.npz: its member 'readme\.txt' is no array"):
+    with pytest.raises(UsageError, match=r"x\.npz: its member 'readme\.txt' is not an array"):
         read_npz(str(tmp_path / "x.npz"))

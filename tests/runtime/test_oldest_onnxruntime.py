@@ -85,11 +85,11 @@ def test_the_oldest_onnxruntime_agrees(tmp_path, tmp_path_factory) -> None:
     install = [python, "-m", "pip", "install", "-q", f"onnxruntime=={OLDEST}.0", "numpy"]
     subprocess.run(install, check=True, capture_output=True)
 
-    found = subprocess.run(
+    result = subprocess.run(
         [python, "-c", RUN, library, *map(str, expected)], check=True, capture_output=True, text=True
     )
 
-    assert found.stdout.strip().startswith(OLDEST)
+    assert result.stdout.strip().startswith(OLDEST)
     for file, reference in expected.items():
         actual = np.load(f"{file}.y.npy")
         bound = 1e-9 if "dft" in file.name else 1e-12  # onnxruntime's DFT is the less accurate one

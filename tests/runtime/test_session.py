@@ -113,11 +113,11 @@ def test_old_names_warn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("feeds", "said"),
     [
-        pytest.param({}, "no value was given for input 'x'. Give all of: x float32['batch', 8]", id="missing"),
+        pytest.param({}, "missing input 'x'. Pass all of: x float32['batch', 8]", id="missing"),
         pytest.param({"x": X, "xx": X}, "no input 'xx' (did you mean 'x'?)", id="unknown"),
-        pytest.param({"x": X.astype("d")}, "given float64; the model takes float32. Cast it: x.astype(", id="dtype"),
-        pytest.param({"x": X[0]}, "given 1 dimensions, [8]; the model takes 2", id="rank"),
-        pytest.param({"x": X[:, :7]}, "given the shape [2, 7]. Give an array of shape ['batch', 8]", id="size"),
+        pytest.param({"x": X.astype("d")}, "must have dtype float32, got float64. Cast it: x.astype(", id="dtype"),
+        pytest.param({"x": X[0]}, "must have 2 dimensions, shape ['batch', 8], got 1 dimensions, shape [8]", id="rank"),
+        pytest.param({"x": X[:, :7]}, "must have shape ['batch', 8], got [2, 7]", id="size"),
     ],
 )
 def test_feeds_that_do_not_fit(tmp_path: Path, feeds: dict[str, Any], said: str) -> None:
@@ -206,5 +206,5 @@ def test_an_operator_that_is_not_computed_on_a_type(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Erf", ["x"], ["y"], name="gelu/Erf")
     path = models.write(tmp_path / "m.onnx", [node], {"x": port}, {"y": port}, {})
 
-    with pytest.raises(ModelError, match=r"does not compute its operator Erf on these types\. Use a release that has"):
+    with pytest.raises(ModelError, match=r"does not support its operator Erf on these types\. Use a release that has"):
         Session(path)

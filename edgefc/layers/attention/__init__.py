@@ -1,3 +1,7 @@
-"""Attention with structured projections: structured.py. masks.py checks masks, projections.py makes the projections,
-conversion.py converts to and from torch.nn.MultiheadAttention.
+"""Attention with structured projections.
+
+structured.py   the layer
+masks.py        checks and merges masks
+projections.py  checks the callables that create projections, and the sizes of their outputs
+conversion.py   converts to and from torch.nn.MultiheadAttention
 """

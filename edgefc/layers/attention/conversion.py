@@ -1,4 +1,4 @@
-"""An attention layer and torch.nn.MultiheadAttention, one made of the other."""
+"""Converts between attention layers and torch.nn.MultiheadAttention."""
 
 from typing import Any
 
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from edgefc.errors import UsageError
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
-"""By what names an attention layer holds its projections; torch has the first three in one or in three weights."""
+"""The attributes of an attention layer that hold its projections. torch stores the first three in one or three weights.
+"""
 
 
 @torch.no_grad()
 def as_torch(layer: Any) -> nn.MultiheadAttention:
-    """torch's layer with the matrices, dense(), and the biases of the projections of `layer`.
+    """Returns a torch.nn.MultiheadAttention with the dense() matrices and the biases of the projections of `layer`.
 
     Raises:
         UsageError: a projection without dense().
@@ -21,9 +22,7 @@ def as_torch(layer: Any) -> nn.MultiheadAttention:
     projections = {name: getattr(layer, name) for name in PROJECTIONS}
     for name, projection in projections.items():
         if not hasattr(projection, "dense"):
-            raise UsageError(
-                f"{name} is a {type(projection).__name__}, which has no dense(). Use projections that are linear."
-            )
+            raise UsageError(f"{name} is a {type(projection).__name__}, which has no dense(). Use linear projections.")
     weights = {name: projection.dense() for name, projection in projections.items()}
     biases = [projection.bias for projection in projections.values()]
     like, bias = weights["out_proj"], biases[0] is not None
@@ -46,7 +45,10 @@ def as_torch(layer: Any) -> nn.MultiheadAttention:
 
 @torch.no_grad()
 def linears_of(attention: Any) -> list[nn.Linear]:
-    """The projections of torch's layer, in the order of PROJECTIONS, as linear layers that share its memory."""
+    """Returns the projections of a torch.nn.MultiheadAttention as linear layers that share its memory.
+
+    The order is that of PROJECTIONS.
+    """
     if attention.in_proj_weight is not None:
         weights = list(attention.in_proj_weight.chunk(3))
     else:

@@ -1,4 +1,4 @@
-"""The masks of an attention layer, checked and merged into one that is added to the scores."""
+"""Checks the masks of an attention layer and merges them into one additive mask."""
 
 import math
 
@@ -18,29 +18,27 @@ def merged_mask(
     mask: Tensor | None,
     is_causal: bool,
 ) -> Tensor | None:
-    """What to add to scores (N, h, L, S), broadcast to them; None for nothing.
+    """Returns the mask to add to the scores, broadcastable to (N, h, L, S), or None if there is none.
 
     Shapes:
         query (N, L, .)   key (N, S, .)   value (N, S, .)   padding (N, S)   mask (L, S) or (N h, L, S)
 
-    Masks of bool are true where nothing attends; those of floating point are added.
+    True in a boolean mask excludes a position. A floating-point mask is added to the scores.
 
     Raises:
-        ShapeError: tensors that do not fit one another.
-        UsageError: masks of whole numbers, or is_causal without a mask.
+        ShapeError: tensors whose shapes do not match.
+        UsageError: a mask of another dtype, or is_causal without a mask.
     """
     _check_tensors(layer, query, key, value)
     (n, length), s = query.shape[:2], key.shape[1]
     wide = (n * heads, length, s)
     name = type(layer).__name__
     if padding is not None and padding.shape != (n, s):
-        raise ShapeError(f"{name} takes a key_padding_mask of {(n, s)} here and was given {tuple(padding.shape)}.")
+        raise ShapeError(f"{name} expects a key_padding_mask of shape {(n, s)} here, got {tuple(padding.shape)}.")
     if mask is not None and mask.shape not in ((length, s), wide):
-        raise ShapeError(
-            f"{name} takes an attn_mask of {(length, s)} or {wide} here and was given {tuple(mask.shape)}."
-        )
+        raise ShapeError(f"{name} expects an attn_mask of shape {(length, s)} or {wide} here, got {tuple(mask.shape)}.")
     if is_causal and mask is None:
-        raise UsageError(f"{name} takes is_causal=True as a hint about attn_mask. Give the attn_mask too.")
+        raise UsageError(f"{name} uses is_causal=True only as a hint about attn_mask. Pass attn_mask as well.")
     if mask is not None:
         mask = _added(layer, "attn_mask", mask, query.dtype)
         mask = mask if mask.ndim == 2 else mask.reshape(n, heads, length, s)
@@ -59,8 +57,8 @@ def _check_tensors(layer: nn.Module, query: Tensor, key: Tensor, value: Tensor) 
         return
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (query, key, value))
     raise ShapeError(
-        f"{type(layer).__name__} cannot attend with query, key and value of shapes {shapes}, batch first. "
-        "Give all of them a batch, the same one, or none, and as many keys as values."
+        f"{type(layer).__name__} does not support query, key and value of shapes {shapes} (batch first). "
+        "Use the same batch size for all three, or none, and the same number of keys and values."
     )
 
 
@@ -69,7 +67,6 @@ def _added(layer: nn.Module, what: str, mask: Tensor, dtype: torch.dtype) -> Ten
         return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
     if not mask.is_floating_point():
         raise UsageError(
-            f"{type(layer).__name__} takes {what} of bool or floating point and was given {mask.dtype}. "
-            "Convert: mask.bool()."
+            f"{type(layer).__name__} expects a bool or floating-point {what}, got {mask.dtype}. Convert: mask.bool()."
         )
     return mask.to(dtype)

@@ -1,4 +1,4 @@
-"""What can be a projection of an attention layer: how it is made, and how many numbers it gives."""
+"""Checks the callables that create the projections of an attention layer, and the sizes of their outputs."""
 
 import inspect
 from collections.abc import Callable
@@ -10,57 +10,58 @@ from edgefc.errors import ShapeError, UsageError, first_line
 
 
 def check_makes(projection: Callable[..., nn.Module], n: int, m: int, *, bias: bool, seed: int) -> None:
-    """Refuse what cannot be called as projections are made.
+    """Checks that `projection` can be called as StructuredAttention does.
 
     Raises:
-        UsageError: no callable, or one without these arguments: classes without a seed, above all.
+        UsageError: not callable, or not with these arguments, such as a class without a seed.
     """
     if not callable(projection):
         raise UsageError(
-            f"cannot make projections with {projection!r}. Give a class or a function of (in_features, out_features, "
-            "bias, seed), such as CirculantLinear."
+            f"cannot create projections with {projection!r}. Pass a class or function that takes (in_features, "
+            "out_features, bias, seed), such as CirculantLinear."
         )
     example = "(in_features, out_features, bias, seed), such as lambda n, m, bias, seed: {}(n, m, bias)"
     _check_takes(projection, example, n, m, bias=bias, seed=seed)
 
 
 def check_makes_from(from_linear: Callable[..., nn.Module], linear: nn.Linear, *, seed: int) -> None:
-    """Refuse what cannot be called as projections are made from trained ones.
+    """Checks that `from_linear` can be called as StructuredAttention.from_attention() does.
 
     Raises:
-        UsageError: no callable, or one without these arguments.
+        UsageError: not callable, or not with these arguments.
     """
     if not callable(from_linear):
         raise UsageError(
-            f"cannot make projections with {from_linear!r}. Give a function of (linear, seed), such as "
+            f"cannot create projections with {from_linear!r}. Pass a function that takes (linear, seed), such as "
             "CirculantLinear.from_linear."
         )
     _check_takes(from_linear, "(linear, seed), such as lambda linear, seed: {}(linear)", linear, seed=seed)
 
 
-def check_outputs(layer: nn.Module, name: str, outputs: int, wanted: int) -> None:
-    """Refuse a projection `name` of `layer` that gives other than `wanted` numbers.
+def check_outputs(layer: nn.Module, name: str, outputs: int, expected: int) -> None:
+    """Checks that the projection `name` of `layer` has `expected` outputs.
 
     Raises:
-        ShapeError: with both.
+        ShapeError: another number of outputs.
     """
-    if outputs != wanted:
-        made = type(getattr(layer, name)).__name__
+    if outputs != expected:
+        kind = type(getattr(layer, name)).__name__
         raise ShapeError(
-            f"{type(layer).__name__} needs {wanted} features from {name}, a {made}, which gives {outputs}. "
-            "Make projections of as many outputs as they are asked for."
+            f"{type(layer).__name__} expects {expected} outputs from {name}, got {outputs} from a {kind}. "
+            "Create projections with the out_features that they are called with."
         )
 
 
 def _check_takes(projection: Callable[..., Any], example: str, *arguments: object, **keywords: object) -> None:
     try:
         signature = inspect.signature(projection)
-    except (TypeError, ValueError):  # a callable that hides its arguments may still take these
+    except (TypeError, ValueError):  # the signature is not available, but the call may work
         return
     try:
         signature.bind(*arguments, **keywords)
     except TypeError as error:
         called = getattr(projection, "__qualname__", repr(projection)).rpartition("<locals>.")[2]
         raise UsageError(
-            f"cannot make projections with {called}: {first_line(error)}. Give a function of {example.format(called)}."
+            f"cannot create projections with {called}: {first_line(error)}. Pass a function that takes "
+            f"{example.format(called)}."
         ) from None

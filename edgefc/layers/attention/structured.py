@@ -1,10 +1,10 @@
 """Multi-head attention whose four projections are structured layers.
 
-Reconstruction: the papers of PRP and of circulant projections have no attention (PRP's lists it as future work). Taken
-here as each of the projections of queries, keys, values and outputs by a structured layer with a seed of its own; what
-stands between them is torch.nn.MultiheadAttention's.
+This is our reconstruction: the papers on PRP and on circulant projections contain no attention (the PRP paper lists it
+as future work). Here each projection of queries, keys, values and outputs is a structured layer with its own seed. The
+computation between them is that of torch.nn.MultiheadAttention.
 
-Letters: N batch, L queries, S keys, E embed_dim, h heads.
+Symbols: N batch, L queries, S keys, E embed_dim, h heads.
 """
 
 import math
@@ -30,34 +30,34 @@ from edgefc.layers.prp.linear import PRPLinear
 
 
 class StructuredAttention(nn.Module):
-    """torch.nn.MultiheadAttention with projections of any family: the same forward, the same answers.
+    """torch.nn.MultiheadAttention with projections of any family: the same forward arguments and results.
 
         StructuredAttention(768, 12, CirculantLinear, batch_first=True)
         StructuredAttention(768, 12, functools.partial(PRPLinear, distribution="rademacher"), seed=8)
         StructuredAttention(768, 12, lambda n, m, bias, seed: BilinearLinear(n, m, bias))
 
-    projection(in_features, out_features, bias=..., seed=...) makes each of q_proj, k_proj, v_proj and out_proj, in that
-    order, with seeds seed, seed + 1, seed + 2 and seed + 3. seed=None draws the first from torch's generator; otherwise
-    give the next attention of a model a seed that is larger by 4. The layer has no numbers of its own. The state dict
-    holds the seeds of the projections, and loading adopts them (common/checkpoint.py).
+    projection(in_features, out_features, bias=..., seed=...) creates q_proj, k_proj, v_proj and out_proj, in this
+    order, with the seeds seed, seed + 1, seed + 2 and seed + 3. seed=None draws the first seed from torch's generator.
+    If you choose seeds, increase the seed by 4 for each attention layer of a model. The layer has no parameters besides
+    its projections. The state dict stores their seeds, and load_state_dict() restores them (common/checkpoint.py).
 
-    As in torch: dropout is the share of attention weights dropped in training; kdim and vdim are the widths of keys and
-    values where they differ from embed_dim; batch_first=False takes (L, N, E).
+    As in torch: dropout is the fraction of attention weights dropped in training; kdim and vdim are the widths of keys
+    and values, by default embed_dim; batch_first=False expects (L, N, E).
 
     Shapes, with batch_first=True:
         query (N, L, E)   key (N, S, kdim)   value (N, S, vdim)   or all without N
-        key_padding_mask (N, S)   attn_mask (L, S) or (N h, L, S)   True: not attended to; floating point: added
-        answer (N, L, E) and, if asked for, weights (N, L, S), or (N, h, L, S) when not averaged
+        key_padding_mask (N, S)   attn_mask (L, S) or (N h, L, S)   True: excluded; floating point: added
+        output (N, L, E); with need_weights also weights (N, L, S), or (N, h, L, S) if not averaged
 
     Raises:
-        ShapeError: sizes below 1, heads that do not divide embed_dim, or a projection that gives other sizes.
-        UsageError: a projection that does not take those arguments, or a seed that is not of 64 bits.
+        ShapeError: sizes below 1, heads that do not divide embed_dim, or a projection with other sizes.
+        UsageError: a projection that does not accept these arguments, or a seed outside 0 to 2**64 - 1.
     """
 
     q_proj: nn.Module
     out_proj: nn.Module
 
-    # torch.nn.TransformerEncoderLayer asks for these before it reads in_proj_weight past its attention's forward
+    # torch.nn.TransformerEncoderLayer checks these attributes before it uses in_proj_weight instead of forward()
     in_proj_bias = None
     _qkv_same_embed_dim = False
 
@@ -80,8 +80,8 @@ class StructuredAttention(nn.Module):
         self.vdim, _ = sizes(name, embed_dim if vdim is None else vdim, embed_dim)
         if not is_size(num_heads) or self.embed_dim % num_heads:
             raise ShapeError(
-                f"{name} cannot cut embed_dim={embed_dim} into num_heads={num_heads!r} equal heads. "
-                "Choose a number of heads that divides it."
+                f"{name} cannot split embed_dim={embed_dim} into num_heads={num_heads!r} equal heads. "
+                "Choose a num_heads that divides embed_dim."
             )
         self.num_heads, self.dropout, self.batch_first = int(num_heads), check_share(name, dropout), bool(batch_first)
         first = drawn() if seed is None else check_seed(seed)
@@ -96,24 +96,24 @@ class StructuredAttention(nn.Module):
 
     @property
     def seed(self) -> int | None:
-        """The seed of q_proj; None for a projection without seeds."""
+        """The seed of q_proj, or None if it has no seed."""
         return getattr(self.q_proj, "seed", None)
 
     @property
     def in_proj_weight(self) -> Tensor:
-        """No such weight: torch.nn.TransformerEncoder reads it before it packs padded batches."""
+        """Always raises a UsageError. torch.nn.TransformerEncoder reads this before it creates nested tensors."""
         raise UsageError(
-            f"{type(self).__name__} takes no nested tensors, which this nn.TransformerEncoder makes of padded batches. "
-            "Set encoder.use_nested_tensor = False."
+            f"{type(self).__name__} does not accept nested tensors, which this nn.TransformerEncoder creates from "
+            "padded batches. Set encoder.use_nested_tensor = False."
         )
 
     def reset_parameters(self) -> None:
-        """As each projection resets itself."""
+        """Calls reset_parameters() of each projection."""
         for projection in self.projections():
             projection.reset_parameters()
 
     def projections(self) -> Iterator[Any]:
-        """q_proj, k_proj, v_proj, out_proj."""
+        """Iterates over q_proj, k_proj, v_proj and out_proj."""
         return (getattr(self, name) for name in PROJECTIONS)
 
     def forward(
@@ -127,7 +127,7 @@ class StructuredAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As torch.nn.MultiheadAttention's. is_causal, there a hint that attn_mask is causal, changes nothing here."""
+        """The forward of torch.nn.MultiheadAttention. is_causal, a hint about attn_mask, does not change the result."""
         for tensor in (query, key, value):
             check_tensor(self, tensor)
         batched = query.ndim == 3
@@ -154,7 +154,7 @@ class StructuredAttention(nn.Module):
         return y if self.batch_first else y.transpose(0, 1), weights
 
     def dense(self) -> nn.MultiheadAttention:
-        """torch's layer with the same map: it holds dense() of each projection, which must be linear.
+        """Returns the equivalent torch.nn.MultiheadAttention, with the dense() matrix of each projection.
 
         Raises:
             UsageError: a projection without dense().
@@ -165,20 +165,22 @@ class StructuredAttention(nn.Module):
     def from_attention(
         cls, attention: nn.MultiheadAttention, from_linear: Callable[..., nn.Module], *, seed: int | None = None
     ) -> "StructuredAttention":
-        """A trained attention with each projection replaced by from_linear(linear, seed=...), seeds as above.
+        """Returns a trained attention with each projection replaced by from_linear(linear, seed=...).
+
+        The seeds are numbered as in the constructor.
 
             StructuredAttention.from_attention(attention, CirculantLinear.from_linear)
             StructuredAttention.from_attention(attention, lambda linear, seed: BilinearLinear.from_linear(linear))
 
         Raises:
-            UsageError: an attention with add_bias_kv or add_zero_attn, or a from_linear that takes no seed.
+            UsageError: an attention with add_bias_kv or add_zero_attn, or a from_linear that accepts no seed.
         """
         check_replaced(cls, attention, nn.MultiheadAttention)
         if attention.bias_k is not None or attention.add_zero_attn:
-            asked = "add_bias_kv" if attention.bias_k is not None else "add_zero_attn"
+            option = "add_bias_kv" if attention.bias_k is not None else "add_zero_attn"
             raise UsageError(
-                f"cannot take over an attention with {asked}=True: {cls.__name__} has no key and value of its own. "
-                "Leave it dense, or train it without."
+                f"{cls.__name__} does not support {option}=True: it adds no key and value. "
+                "Keep this attention dense, or train it without the option."
             )
         given = linears_of(attention)
         check_makes_from(from_linear, given[0], seed=0)
@@ -194,16 +196,18 @@ class StructuredAttention(nn.Module):
         return result.train(attention.training)
 
     def multiply_adds(self) -> int:
-        """Of the four projections, for a token that is query, key and value.
+        """Returns the multiply-adds of the four projections, for a token that is query, key and value.
 
-        Its scores and its mean of values take 2 S embed_dim more, whatever the projections are.
+        The scores and the weighted mean of the values take 2 S embed_dim more for any kind of projection.
 
         Raises:
             UsageError: a projection without multiply_adds().
         """
         for name, layer in zip(PROJECTIONS, self.projections(), strict=True):
             if not hasattr(layer, "multiply_adds"):
-                raise UsageError(f"cannot count {name}: a {type(layer).__name__} has no multiply_adds().")
+                raise UsageError(
+                    f"cannot count the multiply-adds of {name}: {type(layer).__name__} has no multiply_adds()."
+                )
         return sum(layer.multiply_adds() for layer in self.projections())
 
     def extra_repr(self) -> str:

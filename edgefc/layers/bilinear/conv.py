@@ -1,15 +1,17 @@
-"""Bilinear convolution: the patch at each position as a matrix, multiplied from both sides by two small ones.
+"""Bilinear convolution: each patch is reshaped to a matrix and multiplied from both sides by small matrices.
 
 Source: Yu, Gao, Zhou, Zhang, "Parameter-Efficient Deep Neural Networks With Bilinear Projections", IEEE TNNLS 2021,
 https://arxiv.org/abs/2011.01391, and the authors' code, https://github.com/yutao1008/Bi-DNNs.
 
-From the authors' code: patches in the order (kh, kw, C), C fastest, are one vector of D = kh kw C numbers, split by the
-rule in factors.py whatever the axes mean; Y = L^T X R + B at each position; any stride, TensorFlow's
-padding, dilation 1; glorot_uniform for each factor, zeros for the bias. Their "scale" s is out_channels = filters s^2
-with out_factors = s times those of the filters. Reconstructions of ours: several terms, padding of D and cutting of
-channels without good factors, torch's paddings, the fit to a trained layer.
+From the authors' code: a patch in the order (kh, kw, C), C fastest, is one vector of D = kh kw C values. factors.py
+splits D without regard to the axes. Y = L^T X R + B at each position; any stride, the padding of TensorFlow, dilation
+1; glorot_uniform for each factor, zeros for the bias. Their "scale" s corresponds to out_channels = filters s^2, with
+out_factors = s times those of the filters.
 
-Letters: D <= d1 d2 numbers in a patch; M <= u1 u2 output channels; T terms.
+Our reconstructions: several terms; padding of D and truncation of the channels if they have no good factors; the
+padding modes of torch; the fit to a trained layer.
+
+Symbols: D <= d1 d2 values in a patch; M <= u1 u2 output channels; T terms.
 """
 
 from collections.abc import Sequence
@@ -29,19 +31,19 @@ from edgefc.layers.common.windows import Padding, Pair, Window, window
 class BilinearConv2d(Factored):
     """torch.nn.Conv2d of one group and dilation 1 whose weight is a sum of Kronecker products.
 
-    For 256 to 256 channels, 3 x 3 and one term, the factors store 1,536 numbers and take 49,152 multiply-adds a
-    position; a dense convolution stores and takes 589,824. The forward pass in torch expands the weight, (M, D), and
-    calls conv2d: the memory and the arithmetic of a dense convolution, and one weight's worth of products more.
+    For 256 to 256 channels, 3 x 3 and one term, the factors have 1,536 parameters and need 49,152 multiply-adds per
+    position; a dense convolution has 589,824 of each. The forward in torch expands the weight, (M, D), and calls
+    conv2d. It needs the memory and the multiply-adds of a dense convolution, plus T products per weight.
 
-    padding is a number of pixels, two of them, "valid", or "same" as torch.nn.Conv2d takes them; or "tf_same", what
-    TensorFlow means by "same" and the authors used: ceil(size / stride) outputs along each axis and as many zeros as
-    they take, max((outputs - 1) stride + kernel - size, 0), half before and half behind, the odd one behind. At stride
-    2 and a kernel of 3, an image of even size gets no zero before and one behind, where padding=1 puts one on each
-    side and so looks at other pixels: weights of a TensorFlow model need "tf_same".
+    padding is a number of pixels, a pair of them, "valid" or "same" as in torch.nn.Conv2d, or "tf_same". "tf_same" is
+    "same" of TensorFlow, which the authors used: ceil(size / stride) outputs along each axis, and a total padding of
+    max((outputs - 1) stride + kernel - size, 0) zeros, half before and half after, with the odd zero after. With stride
+    2 and kernel size 3, an image of even size gets no zero before and one after. padding=1 instead adds one on each
+    side, so the windows cover other pixels. Use "tf_same" for weights of a TensorFlow model.
 
     Shapes:
         left    (T, d1, u1)         right   (T, d2, u2)     bias    (M,) or None
-        x       (batch, C, h, w)    y       (batch, M, h', w'); both without batch too
+        x       (batch, C, h, w)    y       (batch, M, h', w'); the batch axis is optional
 
     Raises:
         ShapeError: a size or a number of terms below 1, factors whose product is below the size, or padding="same"
@@ -90,12 +92,12 @@ class BilinearConv2d(Factored):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The weight of the Conv2d that is the same map, (M, C, kh, kw); with padding="tf_same", of padded images."""
+        """Returns the weight (M, C, kh, kw) of the equivalent Conv2d. With "tf_same", its input is the padded image."""
         d, u = (a * b for a, b in (self.in_factors, self.out_factors))
         return self._weight(kronecker.expand(self.left, self.right, d, u)).contiguous()
 
     def multiply_adds(self) -> int:
-        """Of one output position, in factors: T u1 d2 (d1 + u2) or T u2 d1 (d2 + u1), the smaller."""
+        """Returns the multiply-adds per output position with factors: min(T u1 d2 (d1 + u2), T u2 d1 (d2 + u1))."""
         return kronecker.multiply_adds(self.in_factors, self.out_factors, self.terms)
 
     @classmethod
@@ -108,19 +110,19 @@ class BilinearConv2d(Factored):
         in_factors: Sequence[int] | None = None,
         out_factors: Sequence[int] | None = None,
     ) -> "BilinearConv2d":
-        """The layer near to a trained convolution in the Frobenius norm of the weight; the bias is kept.
+        """Returns a layer fitted to a trained convolution in the Frobenius norm of the weight. Keeps the bias.
 
-        The nearest of all where nothing is padded or cut; else an approximation (kronecker.nearest).
+        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest).
 
         Raises:
-            UsageError: a convolution of several groups, of a dilation, or padded with anything but zeros.
+            UsageError: a convolution with several groups, a dilation, or a padding mode other than zeros.
         """
         check_replaced(cls, conv, nn.Conv2d)
         if conv.groups != 1 or any(d != 1 for d in conv.dilation) or conv.padding_mode != "zeros":
             raise UsageError(
-                f"BilinearConv2d cannot take the place of a convolution with groups={conv.groups}, "
+                f"BilinearConv2d cannot replace a convolution with groups={conv.groups}, "
                 f"dilation={conv.dilation}, padding_mode={conv.padding_mode!r}. "
-                "Choose one of a single group, without dilation, padded with zeros."
+                "Use one with groups=1, dilation=1 and padding_mode='zeros'."
             )
         weight = conv.weight
         kernel, stride, padding = (cast(Any, value) for value in (conv.kernel_size, conv.stride, conv.padding))
@@ -166,13 +168,13 @@ class BilinearConv2d(Factored):
 
 
 class _TensorFlowSame(Window):
-    """A window whose padding depends on the image: TensorFlow's "same", SAME_UPPER in ONNX."""
+    """A window whose padding depends on the image size: "same" in TensorFlow, SAME_UPPER in ONNX."""
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
         return -(-height // self.stride[0]), -(-width // self.stride[1])
 
     def pads_of(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Zeros above, left, below, right of an image of that size."""
+        """Returns the zero padding (top, left, bottom, right) of an image of this size."""
         outputs = self.image_size(height, width)
         up, across = (
             max((count - 1) * step + kernel - size, 0)
@@ -189,7 +191,7 @@ def _window(name: str, kernel_size: Pair, stride: Pair, padding: Padding | Liter
 
 
 def _pads(window: Window, x: Tensor) -> tuple[int, int, int, int]:
-    """Zeros above, left, below, right of images x."""
+    """Returns the zero padding (top, left, bottom, right) of the images x."""
     return window.pads_of(*x.shape[-2:]) if isinstance(window, _TensorFlowSame) else window.pads
 
 

@@ -1,14 +1,15 @@
-"""Bilinear embedding: the row of a token as the outer product of two short rows, never the whole table.
+"""Bilinear embedding: computes the row of a token as the outer product of two short rows, without the whole table.
 
 Source: Yu, Gao, Zhou, Zhang, "Parameter-Efficient Deep Neural Networks With Bilinear Projections", IEEE TNNLS 2021,
 https://arxiv.org/abs/2011.01391, and the authors' code, https://github.com/yutao1008/Bi-DNNs.
 
-From the authors' code: table = kron(L, R), both sizes split by the rule in factors.py, each factor
-uniform in +-0.05. They make the table and look tokens up in it; its row v is vec(L[v // d2] outer R[v % d2]), which is
-what is computed here. Reconstructions of ours: several terms, sizes without good factors, padding_idx, the fit to a
-trained table.
+From the authors' code: table = kron(L, R), both sizes split by the rule in factors.py, each factor uniform in +-0.05.
+The authors build the table and look tokens up in it. Its row v is vec(L[v // d2] outer R[v % d2]), which this layer
+computes directly.
 
-Letters: V num_embeddings <= d1 d2, D embedding_dim <= u1 u2, T terms.
+Our reconstructions: several terms, sizes without good factors, padding_idx, the fit to a trained table.
+
+Symbols: V num_embeddings <= d1 d2, D embedding_dim <= u1 u2, T terms.
 """
 
 import operator
@@ -29,22 +30,22 @@ _START = 0.05  # "uniform" of Keras
 class BilinearEmbedding(Factored):
     """Token v becomes sum_t vec(L_t[v // d2] outer R_t[v % d2]).
 
-    For V = 32,000 = 160 x 200 and D = 768 = 24 x 32, one term stores 10,240 numbers; torch.nn.Embedding stores
-    24,576,000. Tokens that share v // d2 or v % d2 share one of their rows.
+    For V = 32,000 = 160 x 200 and D = 768 = 24 x 32, one term stores 10,240 parameters; torch.nn.Embedding stores
+    24,576,000. Tokens with the same v // d2 or v % d2 share a row of the left or right factor.
 
-    With padding_idx, that token becomes zeros, and the factors get no gradient from it. Tokens out of range are found
-    on CPUs, outside torch.compile. An exported file does not find all of them: those from V up to d1 d2 read entries
-    that were never trained, and negative ones read others.
+    The token padding_idx becomes zeros, and the factors get no gradient from it. Tokens out of range raise an error on
+    the CPU, outside torch.compile. An exported file does not detect all of them: tokens from V to d1 d2 - 1 read
+    entries that were never trained, and negative tokens read the entries of other tokens.
 
     Shapes:
         left    (T, d1, u1)     right   (T, d2, u2)
         x       (...) int32 or int64                    y   (..., D)
 
-    in_factors and out_factors are (d1, d2) and (u1, u2); without them the rule of the authors chooses.
+    in_factors and out_factors are (d1, d2) and (u1, u2). The default follows the rule in factors.py.
 
     Raises:
         ShapeError: a size or a number of terms below 1, or factors whose product is below the size.
-        UsageError: a padding_idx that is no token.
+        UsageError: a padding_idx out of range.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class BilinearEmbedding(Factored):
         name = type(self).__name__
         if not (is_size(num_embeddings) and is_size(embedding_dim)):
             raise ShapeError(
-                f"{name} cannot have num_embeddings={num_embeddings!r} rows of embedding_dim={embedding_dim!r}. "
-                "Choose whole numbers from 1 to 2**31 - 1."
+                f"{name} does not support num_embeddings={num_embeddings!r}, embedding_dim={embedding_dim!r}. "
+                "Choose integers from 1 to 2**31 - 1."
             )
         self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
         self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
@@ -75,9 +76,10 @@ class BilinearEmbedding(Factored):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Each factor uniform in +-0.05, several terms smaller so that the variance of their sum stays.
+        """Draws each factor uniformly from +-0.05, scaled so that the variance of the sum does not depend on the number
+        of terms.
 
-        Entries of the table are then near 0.0008, far below the N(0, 1) of torch.nn.Embedding: as the authors start.
+        As in the authors' code, the entries of the table are near 0.0008, far below the N(0, 1) of torch.nn.Embedding.
         """
         bound = _START * self.terms**-0.25
         for factor in (self.left, self.right):
@@ -98,14 +100,14 @@ class BilinearEmbedding(Factored):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The whole table (V, D): the sum of kron(L_t, R_t), cut, and zeros for padding_idx."""
+        """Returns the whole table (V, D): the truncated sum of kron(L_t, R_t), with zeros at padding_idx."""
         table = kronecker.expand(self.left, self.right, self.num_embeddings, self.embedding_dim).contiguous()
         if self.padding_idx is not None:
             table[self.padding_idx] = 0
         return table
 
     def multiply_adds(self) -> int:
-        """T u1 u2 for each token."""
+        """Returns the multiply-adds per token: T u1 u2."""
         return self.terms * self.out_factors[0] * self.out_factors[1]
 
     @classmethod
@@ -118,19 +120,19 @@ class BilinearEmbedding(Factored):
         in_factors: Sequence[int] | None = None,
         out_factors: Sequence[int] | None = None,
     ) -> "BilinearEmbedding":
-        """The layer near to a trained table in the Frobenius norm; some copies of the table in float64 are needed.
+        """Returns a layer fitted to a trained table in the Frobenius norm. Needs several float64 copies of the table.
 
-        The nearest of all where nothing is padded or cut; else an approximation (kronecker.nearest). How
-        gradients are made (sparse, scale_grad_by_freq) is not taken over.
+        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest). The gradient options
+        (sparse, scale_grad_by_freq) are not copied.
 
         Raises:
-            UsageError: an embedding that renormalises its rows (max_norm).
+            UsageError: an embedding with max_norm, which renormalises its rows.
         """
         check_replaced(cls, embedding, nn.Embedding)
         if embedding.max_norm is not None:
             raise UsageError(
-                f"BilinearEmbedding cannot take the place of an Embedding with max_norm={embedding.max_norm}: it has "
-                "no rows to renormalise. Set max_norm to None, once the rows are as they should be."
+                f"BilinearEmbedding cannot replace an Embedding with max_norm={embedding.max_norm}: it stores no rows "
+                "to renormalise. Renormalise the rows, then set max_norm to None."
             )
         weight = embedding.weight
         layer = cls(
@@ -148,21 +150,21 @@ class BilinearEmbedding(Factored):
         )
 
     def _check_range(self, x: Tensor) -> None:
-        """Look at the tokens where that is cheap and possible; elsewhere the lookup itself may find some.
+        """Checks the range of the tokens if that is possible and cheap. Otherwise the lookup may raise an error.
 
         Raises:
-            UsageError: a token that is no entry.
+            UsageError: a token out of range.
         """
         if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.numel():
             return
         try:
             low, high = (int(value) for value in x.aminmax())
-        except RuntimeError:  # torch.func.vmap lets nobody look
+        except RuntimeError:  # the values cannot be read under torch.func.vmap
             return
         if low < 0 or high >= self.num_embeddings:
             raise UsageError(
-                f"{type(self).__name__} has tokens 0 to {self.num_embeddings - 1} and was given some from {low} to "
-                f"{high}. Give tokens of this vocabulary, or make num_embeddings larger."
+                f"{type(self).__name__} expects tokens from 0 to {self.num_embeddings - 1}, got tokens from {low} to "
+                f"{high}. Use tokens in this range, or increase num_embeddings."
             )
 
     def _symbolic(self, x: Tensor) -> Tensor:

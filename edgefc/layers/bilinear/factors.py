@@ -1,11 +1,12 @@
-"""How a bilinear layer writes a size as d1 x d2, and how its factors start.
+"""Splits the sizes of bilinear layers into d1 x d2, and initialises their factors.
 
 Source: Yu, Gao, Zhou, Zhang, "Parameter-Efficient Deep Neural Networks With Bilinear Projections", IEEE TNNLS 2021,
 https://arxiv.org/abs/2011.01391, and the authors' code, https://github.com/yutao1008/Bi-DNNs.
 
-From the authors' code: d1 is the largest divisor of the size up to its square root, d2 = size / d1; every factor starts
-as glorot_uniform. Reconstruction of ours: a size whose d2 / d1 is above LONGEST, which without help would save little
-or nothing (a prime gives 1 x d), is padded to the next size whose ratio is not; several terms start smaller.
+From the authors' code: d1 is the largest divisor of the size up to its square root, d2 = size / d1. Each factor is
+initialised by glorot_uniform. Our reconstructions: if d2 / d1 is above LONGEST, the split saves little or nothing (a
+prime gives 1 x d), so the size is padded to the next size whose ratio is at most LONGEST; the initial factors are
+smaller if there are several terms.
 """
 
 import math
@@ -21,12 +22,12 @@ from edgefc.layers.bilinear import kronecker
 from edgefc.layers.common.onnx_node import is_size
 
 LONGEST = 4
-"""d2 / d1 at most: d1 + d2 is then within a quarter of the least, 2 sqrt(d). It leaves 10 = 2 x 5 and 27 = 3 x 9 as the
-authors have them; 7 becomes 8 = 2 x 4, and 1009 becomes 1012 = 23 x 44."""
+"""The maximum of d2 / d1. Then d1 + d2 is at most 25 % above its minimum, 2 sqrt(d). The limit keeps the authors'
+10 = 2 x 5 and 27 = 3 x 9; 7 becomes 8 = 2 x 4, and 1009 becomes 1012 = 23 x 44."""
 
 
 def factors(size: int) -> tuple[int, int]:
-    """(d1, d2), d1 <= d2 <= LONGEST * d1, of the least product from `size` up that has such a split."""
+    """Returns (d1, d2) with d1 <= d2 <= LONGEST * d1 and the smallest product that is at least `size`."""
     while True:
         first = next(d for d in range(math.isqrt(size), 0, -1) if size % d == 0)
         if size // first <= LONGEST * first:
@@ -35,10 +36,10 @@ def factors(size: int) -> tuple[int, int]:
 
 
 def choose_factors(layer: str, name: str, size: int, given: Sequence[int] | None) -> tuple[int, int]:
-    """The factors that a user gave for `size` numbers under the keyword `name`, or those of the rule.
+    """Checks the factors that the user gave for `size` in the argument `name`. The default is factors(size).
 
     Raises:
-        ShapeError: not two whole numbers whose product is at least `size`.
+        ShapeError: not two integers whose product is at least `size`.
     """
     if given is None:
         return factors(size)
@@ -47,8 +48,8 @@ def choose_factors(layer: str, name: str, size: int, given: Sequence[int] | None
         return operator.index(pair[0]), operator.index(pair[1])
     d1, d2 = factors(size)
     raise ShapeError(
-        f"{layer} cannot lay out {size} numbers by {name}={given!r}. "
-        f"Choose two whole numbers from 1 whose product is at least {size}, such as ({d1}, {d2})."
+        f"{layer} does not support {name}={given!r} for size {size}. "
+        f"Choose two positive integers whose product is at least {size}, such as ({d1}, {d2})."
     )
 
 
@@ -84,21 +85,21 @@ class Factored(nn.Module):
 
 
 def check_terms(layer: str, terms: int) -> int:
-    """`terms` as a plain int.
+    """Returns `terms` as an int.
 
     Raises:
-        ShapeError: not a whole number of at least 1.
+        ShapeError: not an integer of at least 1.
     """
     if is_size(terms):
         return operator.index(terms)
-    raise ShapeError(f"{layer} cannot sum terms={terms!r}. Choose a whole number from 1 to 2**31 - 1.")
+    raise ShapeError(f"{layer} does not support terms={terms!r}. Choose an integer from 1 to 2**31 - 1.")
 
 
 @torch.no_grad()
 def glorot_uniform_(factor: Tensor, *, terms: int = 1) -> Tensor:
-    """Fill (..., d, u) with U(-a, a), a = sqrt(6 / (d + u)), as Keras does.
+    """Fills (..., d, u) with U(-a, a), a = sqrt(6 / (d + u)), as Keras does.
 
-    With several terms both factors of each shrink by terms ** (1/4), so that the variance of their sum stays.
+    With several terms, a is divided by terms ** (1/4), so that the variance of the sum does not depend on `terms`.
     """
     *_, d, u = factor.shape
     bound = math.sqrt(6 / (d + u)) * terms**-0.25

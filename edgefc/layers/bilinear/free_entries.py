@@ -1,6 +1,6 @@
-"""The matrix of low rank that is near to another one in the entries that are used; the others may be anything.
+"""Low-rank approximation of the used entries of a matrix. The other entries are unconstrained.
 
-Letters: blocks (m, n), used (m, n) of ones and zeros, r rank, down (m, r), across (n, r), E the error where used.
+Symbols: blocks (m, n), used (m, n) of ones and zeros, r rank, down (m, r), across (n, r), E the error where used.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from edgefc.layers.common.low_rank import balanced
 
 _SWEEPS = 60
 _SETTLED = 1e-9
-"""A fit ends once a step would gain less than this share of the squared distance."""
+"""The fit stops if one step would reduce the squared distance by less than this fraction of it."""
 
 _EXACT = 1e-30
-"""The same as a share of the squared weight, for weights that have this form exactly."""
+"""The same limit as a fraction of the squared norm of the weight, for weights that the form represents exactly."""
 
 
 def nearest_where_used(blocks: Tensor, used: Tensor, down: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
-    """down and across, float64, whose product is nearer to `blocks` in the entries used than that of those given.
+    """Returns down and across, float64, improved from the given ones to approximate `blocks` in the used entries.
 
-    A stationary point, or near one after 60 sweeps. Columns are returned in pairs of the same norm.
+    The result is a stationary point, or close to one after 60 sweeps. Both columns of a pair have the same norm.
     """
     fit = _Fit(blocks, used, down, across)
     descend(fit.slopes, fit.move, fit.settled, sweeps=_SWEEPS, text="fitting factors")
@@ -29,7 +29,7 @@ def nearest_where_used(blocks: Tensor, used: Tensor, down: Tensor, across: Tenso
 
 
 class _Fit:
-    """The point (down, across), with E and the squared distance."""
+    """The current point (down, across), its error E and its squared distance."""
 
     def __init__(self, blocks: Tensor, used: Tensor, down: Tensor, across: Tensor) -> None:
         self.used, self.down, self.across = used, down, across
@@ -56,7 +56,7 @@ class _Fit:
 
 
 def _solved(slope: Tensor, other: Tensor) -> Tensor:
-    """The step of alternating least squares, with free entries as they are: slope (other^T other)^-1."""
+    """Returns the step of alternating least squares with fixed free entries: slope (other^T other)^-1."""
     gram = other.T @ other
     gram.diagonal().add_(1e-12 * gram.diagonal().max() + 1e-300)
     step: Tensor = torch.linalg.solve(gram, slope, left=False)
@@ -64,7 +64,7 @@ def _solved(slope: Tensor, other: Tensor) -> Tensor:
 
 
 def _best_step(error: Tensor, first: Tensor, second: Tensor) -> float:
-    """The positive t that minimises |error + t first + t^2 second|^2, or 0 if no positive t does."""
+    """Returns the positive t that minimises |error + t first + t^2 second|^2, or 0 if there is none."""
     squares = [
         _dot(error, error), 2 * _dot(error, first), _dot(first, first) + 2 * _dot(error, second),
         2 * _dot(first, second), _dot(second, second),

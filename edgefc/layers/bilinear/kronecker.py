@@ -1,10 +1,11 @@
-"""Sums of Kronecker products, which every bilinear layer is: x @ (sum_t kron(L_t, R_t)) = sum_t vec(L_t^T X R_t).
+"""Sums of Kronecker products, used by every bilinear layer: x @ (sum_t kron(L_t, R_t)) = sum_t vec(L_t^T X R_t).
 
-From the authors' code (factors.py names it): one term, x and y as matrices row by row. Sums of several
-terms and fits to trained matrices are ours; the fit is Van Loan & Pitsianis, "Approximation with Kronecker Products",
-1993: with the matrix cut into d2 x u2 blocks, one block a row, the nearest sum is the nearest matrix of low rank.
+From the authors' code (see factors.py): one term, x and y reshaped to matrices row by row. Our additions: sums of
+several terms, and fits to trained matrices. The fit follows Van Loan & Pitsianis, "Approximation with Kronecker
+Products", 1993: rearrange the d2 x u2 blocks of the matrix to one block per row. The nearest sum of Kronecker products
+is then the nearest low-rank matrix.
 
-Letters: n = d1 d2 inputs (fewer when padded), m = u1 u2 outputs (fewer when cut), T terms.
+Symbols: n = d1 d2 inputs (fewer when padded), m = u1 u2 outputs (fewer when cut), T terms.
 
     left    (T, d1, u1)     right   (T, d2, u2)
 """
@@ -23,12 +24,14 @@ Pair = tuple[int, int]
 
 
 def multiply_adds(d: Sequence[int], u: Sequence[int], terms: int) -> int:
-    """Of one row, in the cheaper order: T u1 d2 (d1 + u2) left first, T u2 d1 (d2 + u1) right first."""
+    """Returns the multiply-adds per row in the cheaper order: T u1 d2 (d1 + u2) with the left product first, or
+    T u2 d1 (d2 + u1) with the right product first.
+    """
     return terms * min(left_first_cost(d, u), right_first_cost(d, u))
 
 
 def apply(x: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """sum_t vec(L_t^T X R_t), x (..., d1 d2) -> (..., u1 u2), by two matrix products whatever the number of terms."""
+    """Returns sum_t vec(L_t^T X R_t), x (..., d1 d2) -> (..., u1 u2). Two matrix products compute all terms."""
     (terms, d1, u1), (_, d2, u2) = left.shape, right.shape
     x = x.reshape(*x.shape[:-1], d1, d2)
     left, right = left.transpose(0, 1), right.transpose(0, 1)  # (d, T, u)
@@ -42,7 +45,7 @@ def apply(x: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def expand(left: Tensor, right: Tensor, n: int, m: int) -> Tensor:
-    """The first n rows and m columns of sum_t kron(L_t, R_t): (n, m)."""
+    """Returns the first n rows and m columns of sum_t kron(L_t, R_t): (n, m)."""
     total = torch.kron(left[0], right[0])
     for t in range(1, len(left)):
         total = total + torch.kron(left[t], right[t])
@@ -51,11 +54,12 @@ def expand(left: Tensor, right: Tensor, n: int, m: int) -> Tensor:
 
 @torch.no_grad()
 def nearest(matrix: Tensor, d: Pair, u: Pair, terms: int) -> tuple[Tensor, Tensor]:
-    """left and right, float64, whose sum of Kronecker products is near to `matrix` (n, m) in the Frobenius norm.
+    """Returns left and right, float64, whose sum of Kronecker products approximates `matrix` (n, m) in the Frobenius
+    norm.
 
-    The nearest where n = d1 d2 and m = u1 u2, to the precision of low_rank.py. Otherwise the entries beyond
-    the matrix are free. The fit starts with zeros there and only comes nearer; its result is a good approximation, not
-    proven to be the nearest.
+    If n = d1 d2 and m = u1 u2, the result is the optimum, to the precision of low_rank.py. Otherwise the entries beyond
+    the matrix are free. The fit starts with zeros there and only reduces the distance. The result is a good
+    approximation, but not proven to be the optimum.
     """
     n, m = matrix.shape
     check_finite(matrix)
@@ -73,5 +77,5 @@ def nearest(matrix: Tensor, d: Pair, u: Pair, terms: int) -> tuple[Tensor, Tenso
 
 
 def _rearranged(matrix: Tensor, d: Pair, u: Pair) -> Tensor:
-    """(d1 d2, u1 u2) -> (d1 u1, d2 u2): a block a row, so that kron(L, R) becomes vec(L) vec(R)^T."""
+    """Rearranges (d1 d2, u1 u2) to (d1 u1, d2 u2), one block per row, so that kron(L, R) becomes vec(L) vec(R)^T."""
     return matrix.reshape(d[0], d[1], u[0], u[1]).transpose(1, 2).reshape(d[0] * u[0], d[1] * u[1])

@@ -1,13 +1,13 @@
-"""Bilinear layer: the input as a matrix, multiplied from both sides by two small ones.
+"""Bilinear layer: reshapes the input to a matrix and multiplies it from both sides by small matrices.
 
 Source: Yu, Gao, Zhou, Zhang, "Parameter-Efficient Deep Neural Networks With Bilinear Projections", IEEE TNNLS 2021,
 https://arxiv.org/abs/2011.01391, and the authors' code, https://github.com/yutao1008/Bi-DNNs.
 
-From the authors' code: x and y row by row as matrices, Y = L^T X R + B, sizes split by the rule in
-factors.py, glorot_uniform for each factor, zeros for the bias. Reconstructions of ours, which the authors
-do not have: sums of several terms, padding of sizes without a good split, the fit to a trained layer.
+From the authors' code: x and y reshaped to matrices row by row, Y = L^T X R + B, sizes split by the rule in factors.py,
+glorot_uniform for each factor, zeros for the bias. Our additions: sums of several terms, padding of sizes without a
+good split, the fit to a trained layer.
 
-Letters: n inputs, d1 d2 >= n; m outputs, u1 u2 >= m; T terms.
+Symbols: n inputs, d1 d2 >= n; m outputs, u1 u2 >= m; T terms.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ from edgefc.layers.common.trained import trained_linear
 class BilinearLinear(Factored):
     """sum_t vec(L_t^T X R_t) + bias, X the input row by row as (d1, d2).
 
-    For n = m = 4096 = 64 x 64 and one term, the factors store 8,192 numbers and take 524,288 multiply-adds a row; a
-    dense layer stores and takes 16,777,216. An input that is shorter than d1 d2 gets zeros behind it; outputs beyond m
-    are cut off.
+    For n = m = 4096 = 64 x 64 and one term, the factors have 8,192 parameters and need 524,288 multiply-adds per row; a
+    dense layer has 16,777,216 of each. An input shorter than d1 d2 is zero-padded at the end. Outputs beyond m are
+    dropped.
 
     Shapes:
         left    (T, d1, u1)     right   (T, d2, u2)     bias    (m,) or None
         x       (..., n)                                y       (..., m)
 
-    in_factors and out_factors are (d1, d2) and (u1, u2); without them the rule of the authors chooses.
+    in_factors and out_factors are (d1, d2) and (u1, u2). The default follows the rule in factors.py.
 
     Raises:
         ShapeError: a size or a number of terms below 1, or factors whose product is below the size.
@@ -74,11 +74,11 @@ class BilinearLinear(Factored):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The same map as one (m, n) matrix: the sum of kron(L_t, R_t), cut and transposed."""
+        """Returns the dense matrix (m, n) of the layer: the sum of kron(L_t, R_t), truncated and transposed."""
         return kronecker.expand(self.left, self.right, self.in_features, self.out_features).T.contiguous()
 
     def multiply_adds(self) -> int:
-        """Of one row, padding included: T u1 d2 (d1 + u2) left first or T u2 d1 (d2 + u1) right first, the smaller."""
+        """Returns the multiply-adds per row, including padding: min(T u1 d2 (d1 + u2), T u2 d1 (d2 + u1))."""
         return kronecker.multiply_adds(self.in_factors, self.out_factors, self.terms)
 
     @classmethod
@@ -91,11 +91,12 @@ class BilinearLinear(Factored):
         in_factors: Sequence[int] | None = None,
         out_factors: Sequence[int] | None = None,
     ) -> "BilinearLinear":
-        """The layer near to a trained linear layer in the Frobenius norm; the bias is kept.
+        """Returns a layer fitted to a trained linear layer in the Frobenius norm.
 
-        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Its bias, dtype, device, mode and requires_grad are
+        kept.
 
-        The nearest of all where nothing is padded or cut; else an approximation (kronecker.nearest).
+        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest).
         """
         trained = trained_linear(cls, linear)
         weight = trained.weight

@@ -1,14 +1,15 @@
-"""Bilinear LSTM: torch.nn.LSTM whose matrices are Kronecker products, so that state and input are matrices.
+"""Bilinear LSTM: torch.nn.LSTM whose matrices are Kronecker products. Input and state are reshaped to matrices.
 
 Source: Yu, Gao, Zhou, Zhang, "Parameter-Efficient Deep Neural Networks With Bilinear Projections", IEEE TNNLS 2021,
 https://arxiv.org/abs/2011.01391, and the authors' code, https://github.com/yutao1008/Bi-DNNs.
 
-From the authors' code: Z_g = L_g^T X R_g + U_g^T H V_g + B_g for every gate, X and H row by row as matrices; hard
-sigmoids; glorot_uniform for the input's factors and orthogonal ones for the state's, each drawn for the four gates as
-one matrix, (d1, 4 u1); forget bias 1. Reconstructions of ours: torch's gates, several terms, padding, stacks, the fit
-to a trained LSTM.
+From the authors' code: Z_g = L_g^T X R_g + U_g^T H V_g + B_g for every gate, X and H reshaped to matrices row by row;
+hard sigmoids; glorot_uniform for the factors of the input, orthogonal matrices for the factors of the state, each drawn
+as one matrix (d1, 4 u1) for the four gates; forget bias 1.
 
-Letters: n inputs, d1 d2 >= n; h units, u1 u2 >= h; T terms; 4 gates, i, f, g, o.
+Our reconstructions: the gates of torch, several terms, padding, stacked layers, the fit to a trained LSTM.
+
+Symbols: n inputs, d1 d2 >= n; h units, u1 u2 >= h; T terms; 4 gates, i, f, g, o.
 """
 
 from collections.abc import Sequence
@@ -27,22 +28,22 @@ _FACTORS = ("left", "right", "left_recurrent", "right_recurrent")
 
 
 class BilinearLSTM(_LSTM):
-    """torch.nn.LSTM with the two matrices of every gate as sums of `terms` Kronecker products.
+    """torch.nn.LSTM in which both matrices of every gate are sums of `terms` Kronecker products.
 
-    With n = h = 256 = 16 x 16 and one term, a layer stores 5,120 numbers, 4 (d1 u1 + d2 u2 + u1^2 + u2^2 + h), and
-    takes 65,536 multiply-adds a step; torch's stores 526,336 and takes 524,288. Sizes are split by the authors' rule
-    (factors.py); a size without a good split is padded, and units beyond h are cut off.
+    For n = h = 256 = 16 x 16 and one term, a layer stores 4 (d1 u1 + d2 u2 + u1^2 + u2^2 + h) = 5,120 parameters and
+    needs 65,536 multiply-adds per step; torch.nn.LSTM stores 526,336 and needs 524,288. factors.py splits the sizes by
+    the authors' rule. A size without a good split is padded, and units beyond h are dropped.
 
-    Arguments and results are those of torch.nn.LSTM: batched or not, packed sequences, first states. One direction,
-    no projection. gates="keras" is the authors' hard sigmoid (common/recurrent.py).
+    Arguments and results are those of torch.nn.LSTM: optional batch axis, packed sequences, initial states. Only one
+    direction, and no projection. gates="keras" uses the hard sigmoid of the authors (common/recurrent.py).
 
     Shapes of layers[k], n the size of its input:
         left            (4, T, d1, u1)      right           (4, T, d2, u2)      bias    (4, h) or None
         left_recurrent  (4, T, u1, u1)      right_recurrent (4, T, u2, u2)
 
     Raises:
-        ShapeError: a size, a number of layers or of terms below 1; an input or first states of other shapes.
-        UsageError: other gates, a dropout that is no probability, bidirectional or proj_size.
+        ShapeError: a size, a number of layers or of terms below 1, an input or initial states of other shapes.
+        UsageError: other gates, a dropout outside 0 to 1, bidirectional or proj_size.
     """
 
     def __init__(
@@ -72,9 +73,9 @@ class BilinearLSTM(_LSTM):
 
     @classmethod
     def from_lstm(cls, lstm: nn.LSTM, *, terms: int = 1) -> "BilinearLSTM":
-        """The LSTM near to a trained one: every matrix of every gate near in the Frobenius norm, both biases as one.
+        """Returns an LSTM fitted to a trained one: each matrix of each gate in the Frobenius norm. Adds both biases.
 
-        The nearest of all where nothing is padded or cut; else an approximation (kronecker.nearest).
+        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest).
 
         Raises:
             UsageError: a bidirectional LSTM, or one with a projection.
@@ -98,7 +99,7 @@ class _BilinearLayer(_Layer):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Each factor of the four gates as one matrix (., 4 u); several terms start smaller, as in BilinearLinear."""
+        """Draws each factor for the four gates as one matrix (., 4 u), scaled by the terms as in BilinearLinear."""
         for name in _FACTORS:
             factor = self.get_parameter(name)
             _, terms, d, u = factor.shape
@@ -150,7 +151,7 @@ class _BilinearLayer(_Layer):
         return y, h, c
 
     def multiply_adds(self) -> int:
-        """4 T u1 (d2 (d1 + u2) + u2 (u1 + u2)), left first."""
+        """Returns the multiply-adds with the left product first: 4 T u1 (d2 (d1 + u2) + u2 (u1 + u2))."""
         (d1, d2), (u1, u2) = self.in_factors, self.out_factors
         return 4 * self.terms * u1 * (d2 * (d1 + u2) + u2 * (u1 + u2))
 
@@ -159,7 +160,7 @@ class _BilinearLayer(_Layer):
         return left, right, left_recurrent, right_recurrent
 
     def _apply_factors(self, x: Tensor, taken: Sequence[int], left: Tensor, right: Tensor) -> Tensor:
-        """sum_t L_gt^T X R_gt, x (..., n) -> (..., 4, h); the terms are summed within the second product."""
+        """Returns sum_t L_gt^T X R_gt, x (..., n) -> (..., 4, h). The second product also sums the terms."""
         x = nn.functional.pad(x, (0, taken[0] * taken[1] - x.shape[-1]))
         x = x.reshape(*x.shape[:-1], *taken)
         y = torch.einsum("gtdu,...de->...gtue", left, x)

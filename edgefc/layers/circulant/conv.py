@@ -1,11 +1,13 @@
-"""Circulant convolution: block-circulant over the channels, at every position of the kernel.
+"""Circulant convolution: the matrix over the channels is block-circulant at each position of the kernel.
 
-Source: Ding et al., "CirCNN", https://arxiv.org/abs/1708.08917, and "CircConv", https://arxiv.org/abs/1902.11268. The
-circulant paper of 2015 (linear.py), whose sign flips are kept here, has no convolution. What those two
-papers share is that the matrix over the channels is made of circulants at each kernel position; the flips, the
-initialisation and the cut of sizes that blocks do not divide are reconstructions of ours.
+Source: Ding et al., "CirCNN", https://arxiv.org/abs/1708.08917, and "CircConv", https://arxiv.org/abs/1902.11268. Both
+papers use a block-circulant matrix over the channels at each kernel position. The sign flips come from the circulant
+paper of 2015 (linear.py), which has no convolution.
 
-Letters: n input channels, m output channels, b block length, p = ceil(m / b), q = ceil(n / b), kernel kh x kw.
+Our reconstructions: the sign flips in a convolution, the initialisation, and the truncation of sizes that are not
+multiples of the block length.
+
+Symbols: n input channels, m output channels, b block length, p = ceil(m / b), q = ceil(n / b), kernel kh x kw.
 """
 
 import math
@@ -26,24 +28,24 @@ from edgefc.layers.common.windows import Padding, Pair, check_convolution, windo
 
 
 class CirculantConv2d(Seeded):
-    """torch.nn.Conv2d of one group whose weight is p x q circulant blocks at each kernel position, times seeded signs.
+    """torch.nn.Conv2d with groups=1 whose weight is p x q circulant blocks at each kernel position, times seeded signs.
 
-    weight[i, j, y, x] = kernel[i // b, j // b, (i - j) mod b, y, x] * sign[j]: each number stands for b weights. For
-    256 to 256 channels, 3 x 3, block=16 stores 36,864 numbers; a dense convolution 589,824. Without a block there is
-    a single circulant of length max(n, m). Padding and sizes are torch.nn.Conv2d's.
+    weight[i, j, y, x] = kernel[i // b, j // b, (i - j) mod b, y, x] * sign[j]: each parameter determines b weights. For
+    256 to 256 channels and 3 x 3, block=16 stores 36,864 parameters; a dense convolution stores 589,824. block=None is
+    a single circulant of length max(n, m). Padding and output sizes are those of torch.nn.Conv2d.
 
     Shapes:
         kernel  (p, q, b, kh, kw)       bias    (m,) or None
-        x       (batch, n, h, w)        y       (batch, m, h', w'); both without batch too
+        x       (batch, n, h, w)        y       (batch, m, h', w'); the batch axis is optional
 
-    The state dict holds the seed of the signs, and loading adopts it (common/checkpoint.py). seed=None draws one
-    from torch's generator. float16 and bfloat16 inputs are computed in float32, because half-precision FFTs need powers
-    of two.
+    The state dict stores the seed of the signs, and load_state_dict() restores it (common/checkpoint.py). seed=None
+    draws a seed from torch's generator. float16 and bfloat16 inputs are computed in float32, because half-precision
+    FFTs require powers of two.
 
     Raises:
         ShapeError: a size below 1, a block longer than max(n, m), or padding="same" with a stride.
-        UsageError: a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another
-            configuration.
+        UsageError: a seed that is not an integer from 0 to 2**64 - 1; from load_state_dict(), a checkpoint with
+            another configuration.
     """
 
     def __init__(
@@ -82,7 +84,10 @@ class CirculantConv2d(Seeded):
         }
 
     def reset_parameters(self) -> None:
-        """Draw the kernel from N(0, 1 / (n kh kw)), so that white input of variance 1 keeps it; the bias is zero."""
+        """Draws the kernel from N(0, 1 / (n kh kw)), so that white input of variance 1 gives output of variance 1.
+
+        The bias is zero.
+        """
         nn.init.normal_(self.kernel, std=1 / math.sqrt(self.in_channels * self.window.positions))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -93,23 +98,24 @@ class CirculantConv2d(Seeded):
             return self(x.unsqueeze(0)).squeeze(0)  # type: ignore[no-any-return]
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
-        y = self._spectral(x) if x.shape[0] else self._direct(x)  # FFT libraries refuse an empty batch
+        y = self._spectral(x) if x.shape[0] else self._direct(x)  # FFT libraries do not support empty batches
         return y if self.bias is None else y + self.bias[:, None, None]
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The weight (m, n, kh, kw) of the same convolution, read entry by entry and not from forward()."""
+        """Returns the weight (m, n, kh, kw) of the equivalent Conv2d, computed independently of forward()."""
         return self._weight()
 
     @classmethod
     @torch.no_grad()
     def from_conv(cls, conv: nn.Conv2d, *, block: int | None = None, seed: int | None = None) -> "CirculantConv2d":
-        """The circulant convolution nearest to a trained one in the Frobenius norm; all else is kept.
+        """Returns the circulant convolution nearest to a trained one in the Frobenius norm. Keeps all other settings.
 
-        In closed form: the mean of the sign-flipped weight along each wrapped diagonal of each block and position.
+        The solution has a closed form: the mean of the sign-flipped weight along each wrapped diagonal of each block,
+        at each kernel position.
 
         Raises:
-            UsageError: several groups, or edges that are not filled with zeros.
+            UsageError: several groups, or a padding mode other than zeros.
         """
         check_convolution(cls, conv)
         weight = conv.weight
@@ -123,10 +129,10 @@ class CirculantConv2d(Seeded):
         return layer
 
     def multiply_adds(self) -> int:
-        """Multiply-adds per output position: kh kw p q products of spectra, p transforms back, and q transforms for
-        each input position, of which a stride of s steps over s to find one output.
+        """Returns the multiply-adds per output position: kh kw p q products of spectra, p inverse transforms, and q
+        forward transforms per input position. A stride of (s1, s2) has s1 s2 input positions per output position.
 
-        Each transform is 1.25 b log2(b), each product 2 b - 1 or, for even b, 2 b - 2; see CirculantLinear.
+        A transform costs 1.25 b log2(b). A product costs 2 b - 1, or 2 b - 2 for even b; see CirculantLinear.
         """
         p, q, b, kh, kw = self.kernel.shape
         steps = self.window.stride[0] * self.window.stride[1]
@@ -139,16 +145,16 @@ class CirculantConv2d(Seeded):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Where nn.Module changes memory formats, which it refuses for a kernel of five axes: it is shown three."""
+        """Overrides nn.Module._apply: presents the 5-D kernel as 3-D, because memory formats do not support 5 axes."""
 
-        def shown(tensor: Tensor) -> Tensor:
+        def apply_flat(tensor: Tensor) -> Tensor:
             return fn(tensor.flatten(0, 2)).reshape(tensor.shape) if tensor.ndim == 5 else fn(tensor)
 
-        super()._apply(shown, recurse)
+        super()._apply(apply_flat, recurse)
         return self
 
     def _spectral(self, x: Tensor) -> Tensor:
-        """One complex convolution per frequency, from q channels to p."""
+        """Computes one complex convolution from q to p channels for each frequency."""
         p, q, b, *_ = self.kernel.shape
         u = x.to(fft_dtype(x.dtype))
         u = self._padded(u * self._signs(u), q * b - self.in_channels)
@@ -166,13 +172,13 @@ class CirculantConv2d(Seeded):
         return channels.to(x.dtype)
 
     def _direct(self, x: Tensor) -> Tensor:
-        """By the whole weight."""
+        """Computes the convolution with the expanded weight."""
         stride, dilation = self.window.stride, self.window.dilation
         weight = self._weight().to(x.dtype)
         return nn.functional.conv2d(self._padded(x, 0), weight, stride=stride, dilation=dilation)
 
     def _padded(self, x: Tensor, channels: int) -> Tensor:
-        """x with the zeros of the window around it, and so many channels of zeros behind."""
+        """Pads x with the zeros of the window, and appends `channels` zero channels."""
         top, left, bottom, right = self.window.pads
         return nn.functional.pad(x, (left, right, top, bottom, 0, channels))
 

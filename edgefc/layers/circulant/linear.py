@@ -3,11 +3,9 @@
 Source: Cheng et al., "An Exploration of Parameter Redundancy in Deep Networks with Circulant Projections",
 ICCV 2015, https://arxiv.org/abs/1502.03436. Block form: Ding et al., "CirCNN", https://arxiv.org/abs/1708.08917.
 
-From the paper (by agreeing secondary sources): y = R D x, R[i, j] = r[(i - j) mod d], D = diag(+-1) drawn once
-and frozen; fewer outputs than inputs keep the first ones; r trained, or random and frozen ("randomized circulant").
-Reconstructions of ours, where the paper is silent or was not to be had: more outputs than inputs pad the input with
-zeros to the number of outputs; the initialisation; the signs and the frozen r, which come from a seed and are not
-stored.
+From the paper, according to secondary sources that agree: y = R D x, R[i, j] = r[(i - j) mod d]. D = diag(+-1) is drawn
+once and frozen. With fewer outputs than inputs, the first outputs are kept. r is trained, or random and frozen
+("randomized circulant").
 
 Letters used in this file and in export/ops/circulant.py:
     n   inputs          m   outputs
@@ -42,29 +40,31 @@ from edgefc.layers.common.trained import trained_linear
 
 
 class CirculantLinear(Seeded):
-    """Multiply the last axis by the first m rows and n columns of p x q circulant blocks times seeded signs.
+    """Multiplies the last axis by the first m rows and n columns of p x q circulant blocks, times seeded signs.
 
-    block=None is the paper's layer, one circulant of length max(n, m). Blocks of up to min(n, m) store more: for
-    n = m = 4096, one block stores 4,096 numbers, block=256 stores 65,536, a dense layer 16,777,216.
+    block=None is the layer of the paper, one circulant of length max(n, m). Shorter blocks store more parameters: for
+    n = m = 4096, one circulant stores 4,096, block=256 stores 65,536, and a dense layer stores 16,777,216.
 
     Shapes:
         kernel  (p, q, b)   kernel[i, j] is the first column of circulant (i, j)
         bias    (m,) or None
         x       (..., n)    y (..., m)
 
-    frozen=True is the paper's randomized circulant: the kernel is random and never trained. It comes from the same
-    seed as the signs, from other rows of words: signs are row 0, block (i, j) is row 1 + i q + j, its levels those of
-    "gaussian", its variance 1/n. State dicts, copies and pickles do not hold the kernel. A change of seed, dtype or
-    device makes it again, so half precision loses nothing; after the meta device it is made where the bias is loaded
-    to, or without a bias where the first input is. In an exported file it is an ordinary weight of p q b numbers.
+    frozen=True is the randomized circulant of the paper: the kernel is random and not trained. It is generated from
+    the seed of the signs, with other rows: the signs use row 0, and block (i, j) uses row 1 + i q + j. The levels are
+    those of "gaussian", scaled to variance 1/n. State dicts, copies and pickles do not contain the kernel. It is
+    regenerated after a change of seed, dtype or device, so half() loses no precision permanently. After a start on the
+    meta device, it is generated on the device to which the bias is loaded, or without a bias on the device of the
+    first input. In an exported file it is an ordinary weight of p q b values.
 
-    The state dict holds the seed, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's
-    generator. float16 and bfloat16 inputs are transformed in float32, because half-precision FFTs need powers of two.
+    The state dict stores the seed, and load_state_dict() restores it (common/checkpoint.py). seed=None draws a seed
+    from torch's generator. float16 and bfloat16 inputs are transformed in float32, because half-precision FFTs require
+    powers of two.
 
     Raises:
         ShapeError: a size below 1, or a block longer than max(n, m).
-        UsageError: a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another
-            configuration.
+        UsageError: a seed that is not an integer from 0 to 2**64 - 1; from load_state_dict(), a checkpoint with
+            another configuration.
     """
 
     weight = property(no_weight)
@@ -109,9 +109,9 @@ class CirculantLinear(Seeded):
         }
 
     def reset_parameters(self) -> None:
-        """Draw r from N(0, 1/n), so that unit-variance input gives unit-variance output; the bias is zero.
+        """Draws r from N(0, 1/n), so that unit-variance input gives unit-variance output. The bias is zero.
 
-        A frozen kernel stays: its seed says what it is.
+        Does not change a frozen kernel, which the seed determines.
         """
         if not self.frozen:
             nn.init.normal_(self.kernel, std=1 / math.sqrt(self.in_features))
@@ -127,7 +127,7 @@ class CirculantLinear(Seeded):
         return y if self.bias is None else y + self.bias
 
     def _spectral(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """By the spectra of the blocks, (..., n) -> (..., m)."""
+        """Multiplies by the blocks in the frequency domain, (..., n) -> (..., m)."""
         _, q, b = kernel.shape
         u = x.to(fft_dtype(x.dtype))
         u = u * seeded.signs(self.traceable_seed, self.in_features, dtype=u.dtype, device=u.device)
@@ -139,19 +139,20 @@ class CirculantLinear(Seeded):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The same map as one (m, n) matrix, read entry by entry from the kernel and not from forward()."""
+        """Returns the dense matrix (m, n) of the layer, computed independently of forward()."""
         matrix = expand(self._current_kernel(), self.in_features, self.out_features)
         return matrix * seeded.signs(self.seed, self.in_features, dtype=matrix.dtype, device=matrix.device)
 
     @classmethod
     @torch.no_grad()
     def from_linear(cls, linear: nn.Module, *, block: int | None = None, seed: int | None = None) -> "CirculantLinear":
-        """The circulant layer nearest to a trained linear layer in the Frobenius norm; the bias is kept.
+        """Returns the circulant layer nearest to a trained linear layer in the Frobenius norm.
 
-        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Its bias, dtype, device, mode and requires_grad are
+        kept.
 
-        Signs are orthogonal, so the nearest kernel is the mean of the sign-flipped weight along each wrapped
-        diagonal, over the entries that the layer uses.
+        The signs are an orthogonal matrix. Therefore the nearest kernel is the mean of the sign-flipped weight along
+        each wrapped diagonal, over the entries that the layer uses.
         """
         trained = trained_linear(cls, linear)
         m, n = trained.weight.shape
@@ -171,10 +172,10 @@ class CirculantLinear(Seeded):
         return trained.replaced_by(layer)
 
     def multiply_adds(self) -> int:
-        """Multiply-adds per row: q transforms, p q products of spectra, p transforms back.
+        """Returns the multiply-adds per row: q transforms, p q products of spectra, p inverse transforms.
 
-        Each transform is 1.25 b log2(b), each product 2 b - 1 or, for even b, 2 b - 2. The spectra of the kernel are
-        taken to be kept, and sign flips to be free.
+        A transform costs 1.25 b log2(b). A product costs 2 b - 1, or 2 b - 2 for even b. The count assumes that the
+        spectra of the kernel are cached and that sign flips cost nothing.
         """
         p, q, b = self.kernel.shape
         return (p + q) * transform(b) + p * q * spectral_products(b)
@@ -187,7 +188,7 @@ class CirculantLinear(Seeded):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self._is_drawn:  # an empty one keeps its dtype and device
+        if self._is_drawn:  # an empty kernel keeps its dtype and device
             state["_buffers"] = {**self._buffers, "kernel": self.kernel.new_empty(0)}
         return state
 
@@ -197,22 +198,22 @@ class CirculantLinear(Seeded):
             self._redraw(self.kernel)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Where nn.Module changes dtype and device: a frozen kernel is made anew, not converted."""
+        """Overrides nn.Module._apply: regenerates a frozen kernel in the new dtype instead of converting it."""
         super()._apply(fn, recurse)
         if self._is_drawn:
             self._redraw(self.kernel)
         return self
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        """Where load_state_dict(assign=True) may bring a layer without memory to life: its kernel then comes too."""
+        """Generates a frozen kernel if load_state_dict(assign=True) has moved the layer off the meta device."""
         super()._load_from_state_dict(*args)
         if self._is_drawn and self.bias is not None and self.kernel.is_meta:
             self._redraw(self.bias)
 
     def _current_kernel(self, x: Tensor | None = None) -> Tensor:
-        """The kernel (p, q, b); a frozen one is made again where the seed has changed, or where it has no memory yet.
+        """Returns the kernel (p, q, b). Regenerates a frozen kernel if the seed has changed, or if it has no memory.
 
-        A tracer's program computes a frozen kernel from whatever seed it is given. For ONNX it is a weight.
+        A traced program computes a frozen kernel from its seed input. An ONNX export stores it as a weight.
         """
         if not self._is_drawn or (is_stand_in(self.kernel) and torch.onnx.is_in_onnx_export()):
             return self.kernel
@@ -226,7 +227,7 @@ class CirculantLinear(Seeded):
         return self.kernel
 
     def refresh(self) -> None:
-        """Draw a frozen kernel again where the seed has changed: for ONNX it is a weight, so export calls this."""
+        """Regenerates a frozen kernel if the seed has changed. export() calls this, since it stores the kernel."""
         if self._is_drawn and not self.kernel.is_meta:
             self._current_kernel()
 
@@ -236,15 +237,15 @@ class CirculantLinear(Seeded):
 
     @property
     def _is_drawn(self) -> bool:
-        """Whether the kernel comes from the seed. torch stores one that a parametrization computes from."""
+        """Whether the kernel is generated from the seed. A parametrized kernel is not: torch stores its original."""
         return self.frozen and "kernel" in self._buffers
 
     @torch.no_grad()
     def _draw(self, like: Tensor, seed: int | Tensor) -> Tensor:
-        """The frozen kernel (p, q, b), in the dtype and on the device of `like`, rounded once."""
+        """Returns the frozen kernel (p, q, b), in the dtype and on the device of `like`, rounded once."""
         p, q = math.ceil(self.out_features / self.block), math.ceil(self.in_features / self.block)
         exact = torch.promote_types(like.dtype, torch.float32)
-        with torch.inference_mode(False):  # what inference makes first, training may need later
+        with torch.inference_mode(False):  # training may use the kernel later
             rows = seeded.matrix(seed, 1 + p * q, self.block, "gaussian", dtype=exact, device=like.device)
             kernel = rows[1:].div(math.sqrt(self.in_features))
             return kernel.to(like.dtype).reshape(p, q, self.block)

@@ -1,13 +1,15 @@
-"""Circulant LSTM: torch.nn.LSTM whose matrices are blocks of circulants times seeded signs.
+"""Circulant LSTM: torch.nn.LSTM with block-circulant matrices, times seeded signs.
 
-Source: block-circulant matrices in an LSTM are known as C-LSTM, after Ding et al., "CirCNN",
-https://arxiv.org/abs/1708.08917: y_i = sum_j circ(w_ij) x_j. Only this formula was to be had, by secondary sources, and
-not C-LSTM's cell: the cell here is torch.nn.LSTM's. Signs: Cheng et al., "An Exploration of Parameter Redundancy in
-Deep Networks with Circulant Projections", https://arxiv.org/abs/1502.03436, who have no recurrent layer.
-Reconstructions of ours: the two together; one row of signs for the input and the state behind it, of seed + k for layer
-k; the initialisation, as in CirculantLinear; forget bias 1.
+Source: an LSTM with block-circulant matrices is known as C-LSTM, after Ding et al., "CirCNN",
+https://arxiv.org/abs/1708.08917: y_i = sum_j circ(w_ij) x_j. Only this formula was available, from secondary sources.
+The cell of C-LSTM was not available, so the cell here is that of torch.nn.LSTM. The signs come from Cheng et al., "An
+Exploration of Parameter Redundancy in Deep Networks with Circulant Projections", https://arxiv.org/abs/1502.03436,
+which has no recurrent layer.
 
-Letters: n inputs, h units, b block length, p = ceil(h / b) blocks down, q = ceil(n / b) blocks across the input's
+Our reconstructions: the combination of the two; one row of signs for the concatenated input and state, with seed
+`seed + k` for layer k; the initialisation, as in CirculantLinear; forget bias 1.
+
+Symbols: n inputs, h units, b block length, p = ceil(h / b) blocks down, q = ceil(n / b) blocks across the input's
 matrices; 4 gates, i, f, g, o.
 """
 
@@ -32,25 +34,25 @@ from edgefc.layers.common.seed_reading import drawn
 
 
 class CirculantLSTM(_LSTM):
-    """torch.nn.LSTM with the two matrices of every gate as blocks of b x b circulants.
+    """torch.nn.LSTM in which both matrices of every gate consist of b x b circulant blocks.
 
-    block=None is b = h, one circulant for each square of h x h: for n = h = 256 a layer stores 3,072 numbers, block=16
-    stores 33,792, and torch's 526,336. In ONNX, lengths b with divisors near their square root are fast; a prime b
-    costs the arithmetic of a dense LSTM.
+    block=None is b = h, one circulant for each square of h x h. For n = h = 256 a layer stores 3,072 parameters, with
+    block=16 it stores 33,792, and torch.nn.LSTM stores 526,336. In ONNX, block lengths b with divisors near sqrt(b) are
+    fast. A prime b costs as much as a dense LSTM.
 
-    Arguments and results are those of torch.nn.LSTM: batched or not, packed sequences, first states. One direction,
-    no projection. gates="keras" is Keras's hard sigmoid (common/recurrent.py). The state dict holds the seed
-    of the signs of each layer, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's
-    generator.
+    Arguments and results are those of torch.nn.LSTM: optional batch axis, packed sequences, initial states. Only one
+    direction, and no projection. gates="keras" uses the hard sigmoid of Keras (common/recurrent.py). The state dict
+    stores the seed of the signs of each layer, and load_state_dict() restores it (common/checkpoint.py). seed=None
+    draws a seed from torch's generator.
 
     Shapes of layers[k], n the size of its input:
         kernel              (4, p, q, b)    kernel[g, i, j] is the first column of circulant (i, j) of gate g
         recurrent_kernel    (4, p, p, b)    bias    (4, h) or None
 
     Raises:
-        ShapeError: a size or a number of layers below 1, a block longer than h; an input or states of other shapes.
-        UsageError: a seed that is not of 64 bits, other gates, a dropout that is no probability, bidirectional or
-            proj_size; from load_state_dict(), a checkpoint of another configuration.
+        ShapeError: a size or a number of layers below 1, a block longer than h, an input or states of other shapes.
+        UsageError: a seed outside 0 to 2**64 - 1, other gates, a dropout outside 0 to 1, bidirectional or
+            proj_size; from load_state_dict(), a checkpoint with another configuration.
     """
 
     def __init__(
@@ -75,8 +77,8 @@ class CirculantLSTM(_LSTM):
         )
         if block is not None and not (is_size(block) and block <= self.hidden_size):
             raise ShapeError(
-                f"{type(self).__name__} cannot cut hidden_size={hidden_size} into circulants of block={block!r}. "
-                f"Choose a block from 1 to {hidden_size}, or none for the largest."
+                f"{type(self).__name__} does not support block={block!r} for hidden_size={hidden_size}. "
+                f"Choose a block from 1 to {hidden_size}, or None for the largest."
             )
         self.block = self.hidden_size if block is None else operator.index(block)
         first = drawn() if seed is None else check_seed(seed)
@@ -90,13 +92,13 @@ class CirculantLSTM(_LSTM):
 
     @property
     def seed(self) -> int:
-        """The seed of the first layer."""
+        """The seed of the signs of the first layer."""
         seed: int = self.layers[0].seed
         return seed
 
     @classmethod
     def from_lstm(cls, lstm: nn.LSTM, *, block: int | None = None, seed: int | None = None) -> "CirculantLSTM":
-        """The LSTM nearest to a trained one: every matrix of every gate in the Frobenius norm, both biases as one.
+        """Returns the LSTM nearest to a trained one: each matrix of each gate in the Frobenius norm. Adds both biases.
 
         Raises:
             UsageError: a bidirectional LSTM, or one with a projection.
@@ -128,7 +130,7 @@ class _CirculantLayer(_Layer, Seeded):
         }
 
     def reset_parameters(self) -> None:
-        """N(0, 1/n) and N(0, 1/h), as in CirculantLinear."""
+        """Draws the kernels from N(0, 1/n) and N(0, 1/h), as in CirculantLinear."""
         nn.init.normal_(self.kernel, std=1 / math.sqrt(self.input_size))
         nn.init.normal_(self.recurrent_kernel, std=1 / math.sqrt(self.hidden_size))
         self.reset_bias()
@@ -167,18 +169,21 @@ class _CirculantLayer(_Layer, Seeded):
         return y, h, c
 
     def multiply_adds(self) -> int:
-        """q + p transforms, 4 p (q + p) products of spectra, 8 p transforms back; counted as in CirculantLinear."""
+        """Returns the multiply-adds of q + p transforms, 4 p (q + p) products of spectra, 8 p inverse transforms.
+
+        The cost of each is that of CirculantLinear.
+        """
         _, p, q, b = self.kernel.shape
         return (q + 9 * p) * transform(b) + 4 * p * (q + p) * spectral_products(b)
 
     def _signs(self, like: Tensor) -> States:
-        """Of the input (n,) and of the hidden state (h,)."""
+        """Returns the signs of the input (n,) and of the hidden state (h,)."""
         count = self.input_size + self.hidden_size
         both = seeded.signs(self.traceable_seed, count, dtype=like.dtype, device=like.device)
         return both[: self.input_size], both[self.input_size :]
 
     def _product(self, kernel: Tensor, signs: Tensor) -> Product:
-        """x (..., q b or fewer) -> (..., 4, h), the spectra of the kernel made once."""
+        """Returns the function x (..., at most q b) -> (..., 4, h). Computes the spectra of the kernel once."""
         wide = fft_dtype(kernel.dtype)
         spectra = torch.fft.rfft(kernel.to(wide))  # (4, p, q, b // 2 + 1)
         _, _, q, b = kernel.shape

@@ -1,1 +1,1 @@
-"""What several families of layers use. Imports no family."""
+"""Code that several families of layers use. Imports no family."""

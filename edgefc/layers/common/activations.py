@@ -1,4 +1,4 @@
-"""Element-wise functions by name, for layers whose function is part of their node."""
+"""Element-wise functions by name, for layers that store their activation in the ONNX node."""
 
 from collections.abc import Callable
 
@@ -26,17 +26,17 @@ FUNCTIONS: dict[str, Activation] = {
 
 
 def activation(name: str) -> Activation:
-    """The function of that name.
+    """Returns the activation function called `name`.
 
     Raises:
-        UsageError: no such name.
+        UsageError: the name is unknown.
     """
     if not isinstance(name, str) or name not in FUNCTIONS:
-        raise UsageError(f"no activation {name!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
+        raise UsageError(f"unknown activation {name!r}. Choose one of: {', '.join(ACTIVATIONS)}.")
     return FUNCTIONS[name]
 
 
 def code(name: str) -> int:
-    """The number that stands for the function in a file."""
+    """Returns the number that encodes the activation in an ONNX file."""
     activation(name)
     return ACTIVATIONS.index(name)

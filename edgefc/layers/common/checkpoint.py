@@ -1,12 +1,12 @@
-"""What a layer writes into a state dict beside its weights: its seed and its configuration.
+"""The seed and the configuration of a layer in its state dict.
 
-    stored_seed     () int64        the seed of 64 bits, in two's complement; the only source of the layer's seed
-    layer_config    (128 k,) uint8  everything else that decides what the weights mean, see configuration.py
+    stored_seed     () int64        the 64-bit seed, in two's complement; the only source of the layer's seed
+    layer_config    (128 k,) uint8  all other settings that determine the meaning of the weights, see configuration.py
 
-Loading adopts the seed and compares the configuration. Both are buffers, because whatever handles a state dict handles
-buffers: safetensors stores tensors only, FSDP and torch.distributed.checkpoint walk the buffers, and accelerate assigns
-them by name. get_extra_state(), the other choice, is unknown to some of them. An .onnx file holds neither: there the
-seed and the configuration are attributes of the node.
+load_state_dict() restores the seed and compares the configuration. Both are buffers, because all tools that handle
+state dicts support buffers: safetensors stores only tensors, FSDP and torch.distributed.checkpoint iterate over
+buffers, and accelerate assigns them by name. Some of these tools do not support get_extra_state(). An .onnx file
+contains neither buffer: it stores the seed and the configuration as attributes of the node.
 """
 
 import warnings
@@ -22,43 +22,44 @@ from edgefc.layers.common import configuration, ranks
 from edgefc.layers.common.seed_reading import Reading, drawn, is_stand_in, tensor_of
 
 SEED, CONFIGURATION = BUFFERS = "stored_seed", "layer_config"
-"""The names of both buffers. They are no weights: see holds_weights()."""
+"""The names of both buffers. holds_weights() excludes them."""
 
 
 class Seeded(nn.Module):
     """Base class of layers that compute with a seed. A layer calls _store_seed() once its configuration() is complete.
 
-    A seed of None is drawn from torch's generator on the CPU, also under a meta device. Both buffers keep their values
-    and dtypes in half(), to() and the like; to_empty() restores the seed that the constructor was given or drew. Under
-    DistributedDataParallel and FSDP2 all ranks use the seed of the first; under FSDP1 other seeds are refused unless
-    sync_module_states=True has made them equal.
+    If the seed is None, it is drawn from torch's CPU generator, also under a meta device. Both buffers keep their
+    values and dtypes in half(), to() and similar calls. to_empty() restores the seed of the constructor. Under
+    DistributedDataParallel and FSDP2 all ranks use the seed of the first rank. Under FSDP1 different seeds raise an
+    error unless sync_module_states=True has made them equal.
     """
 
     stored_seed: Tensor
     layer_config: Tensor
     seed_is_drawn: bool
-    """Whether nobody chose the seed: a checkpoint without one is then refused."""
+    """Whether the seed was drawn and not given. If so, loading a checkpoint without a seed raises an error."""
     _known_seed: int | None = None
 
     def configuration(self) -> configuration.Configuration:
-        """What else decides what the weights mean, by name; "layer" is the name of the class."""
-        raise NotImplementedError  # each layer has its own; nn.Module has no abstract methods
+        """Returns the other settings that determine the meaning of the weights. "layer" is the name of the class."""
+        raise NotImplementedError  # nn.Module does not support abstract methods
 
     @property
     def seed(self) -> int:
-        """The seed in `stored_seed`, from 0 to 2**64 - 1; that of the constructor while the buffer is a meta tensor.
+        """The seed in `stored_seed`, from 0 to 2**64 - 1.
 
-        While a tracer replaces the buffer, the seed in the buffer itself.
+        While the buffer is a meta tensor, this is the seed of the constructor. While a tracer replaces the buffer by a
+        fake tensor, this is the seed in the original buffer.
 
         Raises:
-            UsageError: the buffers were averaged, as moving averages of a whole state dict do.
+            UsageError: the buffers were averaged, as by a moving average over a whole state dict.
         """
         tensor = self.stored_seed
         if tensor.is_meta:
             return self._first_seed
         if is_stand_in(tensor):
-            found = self._reading.behind_stand_in()
-            return self._first_seed if found is None else found
+            original = self._reading.original_seed()
+            return self._first_seed if original is None else original
         seed = self._reading.of(tensor)
         if seed != self._known_seed:
             self._check_not_averaged(seed)
@@ -67,10 +68,10 @@ class Seeded(nn.Module):
 
     @seed.setter
     def seed(self, seed: int) -> None:
-        """Write another seed into the buffer.
+        """Writes another seed into the buffer.
 
         Raises:
-            UsageError: not a whole number of 64 bits.
+            UsageError: not an integer from 0 to 2**64 - 1.
         """
         chosen = self._known_seed = check_seed(seed)
         if self.stored_seed.is_meta:
@@ -80,10 +81,10 @@ class Seeded(nn.Module):
                 self.stored_seed.copy_(tensor_of(chosen, torch.device("cpu")))
 
     def refresh(self) -> None:
-        """Make again what the layer keeps of its seed, where the seed has changed since. Nothing by default."""
+        """Regenerates the tensors that the layer derives from its seed if the seed has changed. Default: no-op."""
 
     def _store_seed(self, seed: int | None, device: torch.device | str | None) -> None:
-        """Register both buffers on `device`, or on the CPU in the place of the meta device, which would lose them."""
+        """Registers both buffers on `device`, or on the CPU if `device` is meta, which would lose their values."""
         self._first_seed, self.seed_is_drawn = (drawn(), True) if seed is None else (check_seed(seed), False)
         self._known_seed = self._first_seed
         self._reading, self._ranks = Reading(), ranks.Agreement()
@@ -94,16 +95,16 @@ class Seeded(nn.Module):
 
     @property
     def traceable_seed(self) -> int | Tensor:
-        """The seed to compute with: a number, or the tensor itself where its value is open.
+        """The seed to compute with: an int, or the buffer itself if its value is not known yet.
 
-        It is open under torch.compile and torch.export, whose programs take the buffer as an input, and under
-        torch.func.vmap over the buffers of several models.
+        The value is not known under torch.compile and torch.export, whose programs take the buffer as an input, and
+        under torch.func.vmap over the buffers of several models.
         """
         if torch.compiler.is_compiling() or is_stand_in(self.stored_seed):
             return self.stored_seed
         try:
             seed = self.seed
-        except RuntimeError:  # vmap lets nobody read
+        except RuntimeError:  # the values cannot be read under vmap
             return self.stored_seed
         self._ranks.compare(type(self).__name__, seed)
         return seed
@@ -114,7 +115,7 @@ class Seeded(nn.Module):
         return configuration.encoded(self.configuration(), device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Where nn.Module changes device and dtype: both buffers follow to the device and keep value and dtype."""
+        """Overrides nn.Module._apply: both buffers move to the new device and keep their values and dtypes."""
         before = [self.get_buffer(name) for name in BUFFERS]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         emptied = _empties(fn)
@@ -128,10 +129,11 @@ class Seeded(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Adopt the seed and compare the configuration.
+        """Restores the seed and compares the configuration.
 
         Raises:
-            UsageError: another configuration, a seed that is no int64 number, or none for a layer that drew its own.
+            UsageError: the configuration differs, the seed is not one int64 value, or the checkpoint has no seed and
+                the layer drew its own.
         """
         where = prefix.rstrip(".") or type(self).__name__
         seed, config = prefix + SEED, prefix + CONFIGURATION
@@ -150,7 +152,7 @@ class Seeded(nn.Module):
         self._known_seed = None
 
     def _check_not_averaged(self, seed: int) -> None:
-        """Refuse a change of the buffers by arithmetic, which rounds a seed and damages the configuration."""
+        """Raises a UsageError if arithmetic changed the buffers: it rounds the seed and damages the configuration."""
         name, known = type(self).__name__, self._known_seed
         rounded = known is not None and _is_rounded(seed, known)
         try:
@@ -161,18 +163,18 @@ class Seeded(nn.Module):
         if rounded or damaged:
             raise UsageError(
                 f"{SEED} and {CONFIGURATION} of a {name} were averaged or rounded: the seed {known} became {seed}. "
-                "Average the parameters only and copy the buffers, as AveragedModel(use_buffers=False) does."
+                "Average only the parameters and copy the buffers, as AveragedModel(use_buffers=False) does."
             )
 
     def _keep_seed(self, where: str) -> None:
-        """For a checkpoint from before seeds were stored."""
+        """Keeps the seed of the layer, for a checkpoint that was saved before seeds were stored."""
         if self.seed_is_drawn:
             raise UsageError(
-                f"the checkpoint has no seed for {where}, and the layer was built without one. Build it with the seed "
-                "that it was trained with: seed=..., or seed=0 where none was given at that time."
+                f"the checkpoint has no seed for {where}, and the layer was built without one. Build the layer with "
+                "the seed that it was trained with: seed=..., or seed=0 if it was trained without a seed."
             )
         warnings.warn(
-            f"the checkpoint has no seed for {where}, which keeps the seed that it was built with, {self.seed}. "
+            f"the checkpoint has no seed for {where}. The layer keeps the seed that it was built with, {self.seed}. "
             "Save the model again to store the seed.",
             stacklevel=2,
         )
@@ -183,7 +185,7 @@ class Seeded(nn.Module):
             self._agree(value)
 
     def _agree(self, value: Tensor) -> None:
-        """On one seed with the other ranks, where `value` says that FSDP has taken over the layer."""
+        """Agrees on one seed with the other ranks if `value` shows that FSDP has wrapped the layer."""
         if not self._ranks.is_due(value):
             return
         seed = self.seed
@@ -197,19 +199,21 @@ class Seeded(nn.Module):
 
 
 def holds_weights(name: str) -> bool:
-    """Whether the entry `name` of a state dict holds weights, and not a seed or a configuration."""
+    """Whether the state dict entry `name` holds weights, as opposed to a seed or a configuration."""
     return name.rpartition(".")[2] not in BUFFERS
 
 
 def mark_drawn(module: nn.Module, seed: int) -> None:
-    """Say of the layers in `module` that were given `seed` that nobody chose it."""
+    """Marks `seed` as drawn, not given, in all layers of `module` that use it."""
     for part in module.modules():
         if isinstance(part, Seeded) and part.seed == seed:
             part.seed_is_drawn = True
 
 
 def _is_rounded(seed: int, known: int) -> bool:
-    """Whether `seed` is what float32 makes of `known`. Of two drawn seeds one in a million pairs is so close."""
+    """Whether `seed` is close enough to `known` to be its float32 rounding. Among drawn seeds, one pair in a million
+    is as close by chance.
+    """
     signed, other = ((number + 2**63) % 2**64 - 2**63 for number in (seed, known))
     return 0 < abs(signed - other) <= abs(other) >> 20
 
@@ -217,16 +221,16 @@ def _is_rounded(seed: int, known: int) -> bool:
 def _checked(where: str, value: Any) -> Tensor:
     if isinstance(value, Tensor) and value.dtype == torch.int64 and value.numel() == 1:
         return value.reshape(())
-    found = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    actual = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
     raise UsageError(
-        f"the seed of {where} in the checkpoint is {found} and not one number of torch.int64. Save the state dict "
+        f"the seed of {where} in the checkpoint must be one torch.int64 value, got {actual}. Save the state dict "
         f"without converting {SEED}: other dtypes round it."
     )
 
 
 def _empties(fn: Callable[[Tensor], Tensor]) -> bool:
-    """Whether `fn` makes tensors without reading values, as that of to_empty(): then it takes a meta tensor too."""
+    """Whether `fn` creates tensors without reading values, as in to_empty(). Such a function accepts meta tensors."""
     try:
         return not fn(torch.empty((), dtype=torch.int64, device="meta")).is_meta
-    except Exception:  # there is nothing to copy, or a user's function wants something else
+    except Exception:  # a meta tensor has no values to copy, and a function of the user may raise anything
         return False

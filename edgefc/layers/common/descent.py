@@ -1,7 +1,7 @@
-"""Nonlinear conjugate gradients: how fits without a closed form find their factors.
+"""Nonlinear conjugate gradients, for fits without a closed form.
 
-Alternating least squares moves along the preconditioned gradient, and needs hundreds of sweeps where singular values
-lie close together. Conjugate directions with an exact line search need some tens. The method is that of De Sterck and
+Alternating least squares moves along the preconditioned gradient. It needs hundreds of sweeps if singular values lie
+close together, while conjugate directions with an exact line search need tens. The method is from De Sterck and
 Winlaw, "A nonlinearly preconditioned conjugate gradient algorithm for rank-R canonical tensor approximation", 2015.
 """
 
@@ -20,14 +20,14 @@ def descend(
     sweeps: int,
     text: str,
 ) -> None:
-    """Move a point, which the three functions keep, downhill until it is settled, or for so many sweeps.
+    """Minimises a function until settled() returns True, for at most `sweeps` steps. The callables hold the point.
 
     Args:
-        slopes: the negative gradient at the point, and the step of alternating least squares, which has a positive
-            product with it; both one-dimensional.
-        move: go along a direction, as far as the distance shrinks.
-        settled: whether to stop, by the product of both slopes: about twice what a step would gain.
-        text: the name of the progress bar.
+        slopes: returns the negative gradient at the point, and the step of alternating least squares. The two have a
+            positive inner product. Both are one-dimensional.
+        move: moves the point along a direction to the minimum on that line.
+        settled: returns whether to stop, given the inner product of both slopes, about twice the gain of one step.
+        text: the label of the progress bar.
     """
     along: Tensor | None = None
     before, power_before = None, 0.0
@@ -37,7 +37,7 @@ def descend(
         if settled(power):
             return
         if along is not None and before is not None:
-            keep = max(0.0, float(slope @ (step - before)) / power_before)  # Polak and Ribiere; 0 starts anew
+            keep = max(0.0, float(slope @ (step - before)) / power_before)  # Polak and Ribiere; 0 restarts
             along = step + keep * along
         if along is None or float(slope @ along) <= 0:
             along = step

@@ -1,4 +1,4 @@
-"""What a layer makes from its seed on first use and keeps."""
+"""A cache of the tensors that a layer generates from its seed."""
 
 from collections.abc import Callable
 
@@ -7,24 +7,24 @@ from torch import Tensor
 
 
 class DeviceCache:
-    """Tensors made on first use and kept while the layer lives, but left out of copies and pickles."""
+    """Tensors that are generated on first use and kept as long as the layer exists. Copies and pickles exclude them."""
 
     _held: tuple[object, tuple[Tensor, ...]] | None = None
 
     def get(self, seed: int | Tensor, like: Tensor, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What make() gave for the same seed and the dtype and device of `like`, or gives now.
+        """Returns the cached result of make() for this seed and the dtype and device of `like`, or calls make().
 
-        A seed that is a tensor belongs to a tracer (Seeded.traceable_seed), and nothing is kept.
+        If the seed is a tensor, it comes from a tracer (Seeded.traceable_seed), and the result is not cached.
         """
-        wanted, kept = (seed, like.dtype, like.device), self._held
+        key, kept = (seed, like.dtype, like.device), self._held
         if isinstance(seed, Tensor):
             return make()
-        if kept is not None and kept[0] == wanted:
+        if kept is not None and kept[0] == key:
             return kept[1]
-        with torch.inference_mode(False), torch.no_grad():  # what inference makes first, training may need later
+        with torch.inference_mode(False), torch.no_grad():  # training may use the cached tensors later
             made = make()
-        if all(type(tensor) is Tensor for tensor in made):  # a tracer's stand-in is of no use to later calls
-            self._held = wanted, made
+        if all(type(tensor) is Tensor for tensor in made):  # later calls cannot use a tracer's fake tensors
+            self._held = key, made
         return made
 
     def __getstate__(self) -> dict[str, object]:

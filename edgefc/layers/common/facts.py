@@ -1,4 +1,4 @@
-"""What layers and their form in a file have in common, and what needs no torch: inspect reads files without it."""
+"""Facts that layers share with the reader of ONNX files. Does not import torch, because inspect() works without it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ DOMAIN_VERSION = 1
 
 
 def left_first(d: Sequence[int], u: Sequence[int]) -> bool:
-    """Whether the left product of a bilinear layer first is the cheaper order; right first where both cost the same."""
+    """Whether a bilinear layer is cheaper with the left product first. If both orders cost the same, right is first."""
     return left_first_cost(d, u) < right_first_cost(d, u)
 
 
 def left_first_cost(d: Sequence[int], u: Sequence[int]) -> int:
-    """Multiply-adds of one row and term: u1 d2 (d1 + u2)."""
+    """Returns the multiply-adds for one row and term: u1 d2 (d1 + u2)."""
     return u[0] * d[1] * (d[0] + u[1])
 
 
 def right_first_cost(d: Sequence[int], u: Sequence[int]) -> int:
-    """Multiply-adds of one row and term: u2 d1 (d2 + u1)."""
+    """Returns the multiply-adds for one row and term: u2 d1 (d2 + u1)."""
     return u[1] * d[0] * (d[1] + u[0])
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How n inputs and m outputs lie in a Hadamard transform of `length` = high * low, the next power of two.
+    """The layout of n inputs and m outputs in a Hadamard transform of `length` = high * low, the next power of two.
 
-    rows_in and rows_out are the rows of the (high, low) matrix that inputs and outputs reach into; the others of the
-    input are zeros that take part in nothing, the others of the output are never made.
+    The transform operates on a (high, low) matrix. The inputs occupy its first rows_in rows, and the outputs its first
+    rows_out rows. The other input rows are zero and are skipped. The other output rows are not computed.
     """
 
     high: int
@@ -43,12 +43,12 @@ class Cut:
 
     @property
     def multiply_adds(self) -> int:
-        """Of one transform on rows_in rows and one that gives rows_out rows."""
+        """Multiply-adds of one transform of rows_in rows and one transform that returns rows_out rows."""
         return (self.rows_in + self.rows_out) * (self.low * self.low + self.low * self.high)
 
 
 def cut(in_features: int, out_features: int) -> Cut:
-    """The cut for these sizes, low = high or 2 * high."""
+    """Returns the layout for these sizes. low is high or 2 * high."""
     digits = (max(in_features, out_features) - 1).bit_length()
     high, low = 1 << digits // 2, 1 << (digits + 1) // 2
     return Cut(high, low, -(-in_features // low), -(-out_features // low))

@@ -1,6 +1,6 @@
 """The nearest matrix of low rank: a truncated SVD.
 
-Letters: matrix (m, n), r rank, down (m, r), across (n, r), approximation down across^T.
+Symbols: matrix (m, n), r rank, down (m, r), across (n, r), approximation down across^T.
 """
 
 import torch
@@ -9,17 +9,17 @@ from torch import Tensor
 from edgefc.progress import steps
 
 _EXACT_SIDE = 1024
-"""Up to so many rows or columns all eigenvectors are computed: under a second on one thread of a server."""
+"""Up to this number of rows or columns all eigenvectors are computed: under a second on one thread of a server."""
 
 _BLOCKS, _SPARE = 16, 8
-"""Of a Krylov space: so many blocks of rank + spare columns. On matrices of normal noise, whose singular values decay
-most slowly, the distance is within 1e-6 of the least."""
+"""The Krylov space has _BLOCKS blocks of rank + _SPARE columns. On matrices of normal noise, whose singular values
+decay most slowly, the distance is within 1e-6 of the minimum."""
 
 
 def nearest_low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """down (m, r) and across (n, r), float64, each pair of columns of one norm: the truncated SVD.
+    """Returns the truncated SVD as down (m, r) and across (n, r), float64. Both columns of a pair have the same norm.
 
-    Where a pair of columns has the product zero, down is zero and across is not, so that both can be trained.
+    If the product of a pair is zero, only its column in down is zero, so that training can change both.
     """
     matrix = matrix.double()
     if matrix.shape[0] >= matrix.shape[1]:
@@ -30,14 +30,16 @@ def nearest_low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def balanced(down: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
-    """The same product, with both columns of each pair of the same norm; pairs whose product is zero stay."""
+    """Returns factors of the same product, with equal norms in each pair of columns. Keeps pairs with product zero."""
     size, other = down.norm(dim=0), across.norm(dim=0)
     ratio = torch.where(size * other > 0, (size / other).sqrt(), 1.0)
     return down / ratio, across * ratio
 
 
 def _leading(matrix: Tensor, rank: int) -> Tensor:
-    """The first right singular vectors as columns, by the Gram matrix: a half to a tenth of the time of an SVD."""
+    """Returns the leading right singular vectors as columns. Uses the Gram matrix, which takes half to a tenth of the
+    time of an SVD.
+    """
     side, width = matrix.shape[1], rank + _SPARE
     if side <= _EXACT_SIDE or 2 * _BLOCKS * width > side:
         return _eigenvectors(matrix, rank)
@@ -51,12 +53,12 @@ def _eigenvectors(matrix: Tensor, count: int) -> Tensor:
 
 
 def _krylov(matrix: Tensor, width: int) -> Tensor:
-    """An orthonormal basis of the span of G^i V, i below _BLOCKS, G = matrix^T matrix, V seeded noise."""
+    """Returns an orthonormal basis of the span of G^i V for i < _BLOCKS, G = matrix^T matrix, V seeded noise."""
     noise = torch.Generator().manual_seed(0)
     block = torch.randn(matrix.shape[1], width, generator=noise, dtype=torch.float64).to(matrix.device)
     basis = block[:, :0]
     for _ in steps(range(_BLOCKS), "truncated SVD"):
-        for _ in range(2):  # twice is enough for orthogonality to the last bits
+        for _ in range(2):  # two passes give orthogonality to rounding error
             block = block - basis @ (basis.T @ block)
             block = torch.linalg.qr(block).Q
         basis = torch.cat([basis, block], 1)

@@ -1,7 +1,7 @@
-"""`weight` of layers that store no dense matrix: a model may ask for its dtype and shape, and not compute with it.
+"""The attribute `weight` of layers that store no dense matrix. Models can read its dtype and shape only.
 
-torch's nn.TransformerEncoderLayer and T5 read the weight of a linear layer beside calling it. torch looks for
-__torch_function__ there, and then leaves its fused kernels, which would pass the layer by.
+nn.TransformerEncoderLayer of torch and T5 read the weight of a linear layer in addition to calling it. torch checks
+the weight for __torch_function__. If it is defined, torch does not use its fused kernels, which would skip the layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from edgefc.errors import UsageError
 
 
 class NoWeight:
-    """What stands for the dense matrix of a structured layer: its shape (m, n), dtype and device, and no numbers."""
+    """A placeholder for the dense matrix of a structured layer: shape (m, n), dtype and device, without values."""
 
     def __init__(self, layer: nn.Module, out_features: int, in_features: int) -> None:
         tensors = (each for each in (*layer.parameters(), *layer.buffers()) if each.is_floating_point())
@@ -27,19 +27,19 @@ class NoWeight:
         cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         raise UsageError(
-            f"{getattr(func, '__name__', func)} was given the weight of a structured layer, which stores no dense "
-            "matrix. Call the layer itself, or take layer.dense(); in the place of nn.MultiheadAttention use "
+            f"{getattr(func, '__name__', func)} cannot use the weight of a structured layer, which stores no dense "
+            "matrix. Call the layer itself, or use layer.dense(). Replace nn.MultiheadAttention by "
             "StructuredAttention."
         )
 
 
 def no_weight(layer: Any) -> NoWeight:
-    """The getter of the `weight` of a layer with in_features and out_features."""
+    """The getter of the property `weight`, for layers with in_features and out_features."""
     return NoWeight(layer, layer.out_features, layer.in_features)
 
 
 def not_fused(layer: nn.Module, args: Any) -> None:
-    """A hook without effect, for a layer whose `weight` is another matrix than the dense one.
+    """A hook without effect, for layers whose `weight` is not the dense matrix.
 
-    nn.TransformerEncoderLayer uses no fused kernel where a module in it has a hook.
+    nn.TransformerEncoderLayer does not use its fused kernel if one of its modules has a hook.
     """

@@ -1,4 +1,4 @@
-"""How a layer shows itself to torch.onnx.export: one edgefc:: node in the place of its forward."""
+"""Creates the edgefc:: node that replaces the forward of a layer in torch.onnx.export, and checks layer arguments."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ def layer_node(
     op: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """One node edgefc::<op>(x, *weights) whose output has `shape`.
+    """Returns the output, of shape `shape`, of one node edgefc::<op>(x, *weights).
 
-    Without `op` it is the name of the class that defines the layer's forward: neither that of a subclass which keeps
-    the forward, nor the one that torch.nn.utils.parametrize makes. Without `dtype` it is that of x.
+    The default of `op` is the name of the class that defines the layer's forward. Subclasses that inherit the forward
+    keep that name, including the classes that torch.nn.utils.parametrize creates. The default of `dtype` is x.dtype.
     """
     result: Tensor = torch.onnx.ops.symbolic(
         f"edgefc::{op or _class_name(layer)}",
@@ -48,7 +48,7 @@ def layer_nodes(
     *,
     op: str | None = None,
 ) -> tuple[Tensor, ...]:
-    """layer_node() for a layer of several outputs, all of the dtype of x."""
+    """layer_node() for a layer with several outputs, all of dtype x.dtype."""
     results: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
         f"edgefc::{op or _class_name(layer)}",
         (x, *weights),
@@ -61,62 +61,58 @@ def layer_nodes(
 
 
 def _class_name(layer: nn.Module) -> str:
-    """The name of the class whose forward `layer` runs."""
+    """Returns the name of the class that defines the forward of `layer`."""
     return next(kind.__name__ for kind in type(layer).__mro__ if "forward" in vars(kind))
 
 
 def check_width(layer: nn.Module, x: Tensor, in_features: int) -> None:
-    """Refuse inputs whose last axis is not in_features long, and inputs of whole numbers.
+    """Checks that x is a floating-point tensor whose last axis has size in_features.
 
     Raises:
-        ShapeError: with both sizes.
+        ShapeError: another size.
         UsageError: not floating point.
     """
     check_floating(layer, x)
     if x.ndim == 0 or x.shape[-1] != in_features:
         raise ShapeError(
-            f"{type(layer).__name__} takes inputs of {in_features} features and was given shape {tuple(x.shape)}. "
-            f"Make the last axis {in_features} long."
+            f"{type(layer).__name__} expects inputs of shape (..., {in_features}), got {tuple(x.shape)}. "
+            f"Change the size of the last axis to {in_features}."
         )
 
 
 def check_floating(layer: nn.Module, x: Tensor) -> None:
-    """Refuse inputs that are no tensor, are nested or hold whole numbers.
+    """Checks that x is a floating-point tensor and not a nested tensor.
 
     Raises:
-        UsageError: with the type.
+        UsageError: another type or dtype.
     """
     check_tensor(layer, x)
-    if x.is_nested:  # nn.TransformerEncoder makes them for the fused kernels of its layers
+    if x.is_nested:  # nn.TransformerEncoder creates them for the fused kernels of its layers
         raise UsageError(
-            f"{type(layer).__name__} was given a nested tensor, and it takes ordinary ones. nn.TransformerEncoder "
-            "makes nested tensors of padded batches in eval mode: build it with enable_nested_tensor=False, or set "
+            f"{type(layer).__name__} does not accept nested tensors. nn.TransformerEncoder creates nested tensors from "
+            "padded batches in eval mode: build it with enable_nested_tensor=False, or set "
             "encoder.use_nested_tensor = False."
         )
     if not x.is_floating_point():
-        raise UsageError(
-            f"{type(layer).__name__} takes floating-point inputs and was given {x.dtype}. Convert: x.float()."
-        )
+        raise UsageError(f"{type(layer).__name__} expects floating-point inputs, got {x.dtype}. Convert: x.float().")
 
 
 def check_tokens(layer: nn.Module, x: Tensor) -> None:
-    """Refuse inputs that are no tensor or hold anything but tokens.
+    """Checks that x is a tensor of tokens, int32 or int64.
 
     Raises:
-        UsageError: with the type.
+        UsageError: another type or dtype.
     """
     check_tensor(layer, x)
     if x.dtype not in (torch.int32, torch.int64):
-        raise UsageError(
-            f"{type(layer).__name__} takes int32 or int64 tokens and was given {x.dtype}. Convert: x.long()."
-        )
+        raise UsageError(f"{type(layer).__name__} expects int32 or int64 tokens, got {x.dtype}. Convert: x.long().")
 
 
 def check_padding(layer: nn.Module, padding_idx: int | None, num_embeddings: int) -> int | None:
-    """The token that pads, counted from 0: -1 is the last one, as in torch.
+    """Returns the padding token as a non-negative index. Negative indices count from the end, as in torch.
 
     Raises:
-        UsageError: no entry among so many.
+        UsageError: the index is out of range.
     """
     if padding_idx is None:
         return None
@@ -124,83 +120,83 @@ def check_padding(layer: nn.Module, padding_idx: int | None, num_embeddings: int
     if whole and -num_embeddings <= padding_idx < num_embeddings:
         return padding_idx % num_embeddings
     raise UsageError(
-        f"{type(layer).__name__} has no entry padding_idx={padding_idx!r} among {num_embeddings}. "
-        "Choose one from 0, or none."
+        f"{type(layer).__name__} has {num_embeddings} entries, got padding_idx={padding_idx!r}. "
+        f"Choose an integer from 0 to {num_embeddings - 1}, or None."
     )
 
 
 def check_tensor(layer: nn.Module, x: object) -> None:
-    """Refuse what is no tensor: arrays above all.
+    """Checks that x is a tensor, and not a numpy array for example.
 
     Raises:
-        UsageError: with the type.
+        UsageError: another type.
     """
     if not isinstance(x, Tensor):
         raise UsageError(
-            f"{type(layer).__name__} takes tensors and was given a {type(x).__name__}. Convert: torch.as_tensor(x)."
+            f"{type(layer).__name__} expects a torch.Tensor, got {type(x).__name__}. Convert: torch.as_tensor(x)."
         )
 
 
 def sizes(name: str, in_features: int, out_features: int, unit: str = "features") -> tuple[int, int]:
-    """Both sizes as plain ints, from anything that is_size() takes. `unit` names them in the error.
+    """Returns both sizes as ints. `unit` completes the argument names in the error message.
 
     Raises:
-        ShapeError: anything else.
+        ShapeError: a value that is_size() rejects.
     """
     if is_size(in_features) and is_size(out_features):
         return operator.index(in_features), operator.index(out_features)
     raise ShapeError(
-        f"{name} cannot map in_{unit}={in_features!r} to out_{unit}={out_features!r}. "
-        "Choose whole numbers from 1 to 2**31 - 1."
+        f"{name} does not support in_{unit}={in_features!r}, out_{unit}={out_features!r}. "
+        "Choose integers from 1 to 2**31 - 1."
     )
 
 
 def is_size(value: object) -> bool:
-    """Whether `value` is a whole number from 1 to 2**31 - 1, beyond which no tensor has an axis here; True is none."""
+    """Whether `value` is an integer from 1 to 2**31 - 1, the supported sizes of an axis. Booleans are rejected."""
     if not isinstance(value, SupportsIndex) or isinstance(value, bool):
         return False
     try:
         return 1 <= operator.index(value) < 2**31
-    except TypeError:  # arrays and tensors have a place for it, and refuse unless they hold one whole number
+    except TypeError:  # arrays and tensors have __index__, which raises unless they hold one integer
         return False
 
 
 def check_replaced(layer: type[nn.Module], given: object, kind: type[nn.Module]) -> None:
-    """Refuse what is not the torch layer that `layer` is to stand in for.
+    """Checks that `given` is the kind of torch layer that `layer` can replace.
 
     Raises:
-        UsageError: anything but a `kind`.
+        UsageError: not an instance of `kind`.
     """
     if not isinstance(given, kind):
         raise UsageError(
-            f"{layer.__name__} can be made from a torch.nn.{kind.__name__} and was given a {type(given).__name__}. "
-            "Give the trained layer itself."
+            f"{layer.__name__} can be made from a torch.nn.{kind.__name__}, got {type(given).__name__}. "
+            "Pass the trained layer itself."
         )
 
 
 def check_finite(weight: Tensor) -> None:
-    """Refuse a trained weight that nothing can come near to.
+    """Checks that all values of a trained weight are finite.
 
     Raises:
-        UsageError: numbers that are not finite.
+        UsageError: NaN or infinite values.
     """
     if not weight.is_meta and not weight.isfinite().all():
-        raise UsageError("cannot come near to a weight with numbers that are not finite. Look for them in the layer.")
+        raise UsageError("cannot fit a weight that contains NaN or infinity. Check the weights of the trained layer.")
 
 
 def check_share(name: str, dropout: float) -> float:
-    """A dropout as a float from 0 to 1.
+    """Returns the dropout probability as a float from 0 to 1.
 
     Raises:
-        UsageError: anything else.
+        UsageError: any other value.
     """
     if isinstance(dropout, int | float) and not isinstance(dropout, bool) and 0 <= dropout <= 1:
         return float(dropout)
-    raise UsageError(f"{name} cannot drop out with dropout={dropout!r}. Choose a probability from 0 to 1.")
+    raise UsageError(f"{name} does not support dropout={dropout!r}. Choose a probability from 0 to 1.")
 
 
 def zero_bias(like: Tensor, out_features: int) -> Tensor:
-    """The bias of a layer that has none: the op always takes one."""
+    """Returns a zero bias, for layers without a bias: the op always has a bias input."""
     return torch.zeros(out_features, dtype=like.dtype, device=like.device)
 
 
@@ -209,5 +205,5 @@ def _signed_all(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
 
 
 def _signed(value: Attribute) -> Attribute:
-    """ONNX integers are signed: a 64-bit seed travels in two's complement."""
+    """Converts a 64-bit seed to two's complement, because ONNX integers are signed."""
     return value - 2**64 if isinstance(value, int) and value >= 2**63 else value

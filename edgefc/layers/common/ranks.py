@@ -1,10 +1,10 @@
-"""One seed on all ranks of a distributed training.
+"""Gives a layer the same seed on all ranks of distributed training.
 
-DistributedDataParallel copies the buffers of rank 0 to every rank. FSDP2 (fully_shard) copies nothing: here the seed of
-its mesh's first rank is shared. FSDP1 copies buffers with sync_module_states=True and shows a layer no process group:
-here a seed that differs from that of rank 0 is refused.
+DistributedDataParallel copies the buffers of rank 0 to every rank. FSDP2 (fully_shard) copies no buffers, so this
+module broadcasts the seed of the first rank of the mesh. FSDP1 copies buffers only with sync_module_states=True, and a
+layer cannot access its process group, so this module raises an error if the seed differs from that of rank 0.
 
-FSDP puts tensors of its own in the place of a layer's parameters, with setattr, on all ranks in the same order.
+FSDP replaces the parameters of a layer by its own tensors, with setattr, in the same order on all ranks.
 """
 
 import itertools
@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 
 class Agreement:
-    """What one layer has done so far to agree with the other ranks. Copies and pickles of a layer start anew."""
+    """The state of one layer's agreement with the other ranks. Copies and pickles of a layer do not keep it."""
 
     _is_sharded = False
     _key: str | None = None
@@ -31,15 +31,15 @@ class Agreement:
         return {}
 
     def is_due(self, value: Tensor) -> bool:
-        """Whether `value`, which became an attribute of the layer, comes from FSDP, and is the first one.
+        """Whether `value` is the first tensor that FSDP sets as an attribute of the layer.
 
-        A DTensor comes from FSDP2, a tensor that is no parameter from FSDP1.
+        FSDP2 sets a DTensor. FSDP1 sets a tensor that is not a parameter.
         """
         from_fsdp = hasattr(value, "device_mesh") or not isinstance(value, nn.Parameter)
         return from_fsdp and not self._is_sharded and _several()
 
     def reach(self, value: Tensor, seed: int, is_drawn: bool) -> int:
-        """The seed for the layer to use, given that is_due(value). Every rank of FSDP's group calls this."""
+        """Returns the seed that the layer must use. Call it if is_due(value), on every rank of the FSDP group."""
         self._is_sharded = True
         mesh = getattr(value, "device_mesh", None)
         if mesh is not None:
@@ -51,9 +51,8 @@ class Agreement:
         return seed
 
     def compare(self, layer: str, seed: int) -> None:
-        """Compare with rank 0, once and without waiting: in the first forward FSDP1 has brought the ranks together.
-
-        A seed that was loaded since is that of a checkpoint, and not compared.
+        """Compares the seed with that of rank 0, once and without waiting: FSDP1 synchronises the ranks before the
+        first forward. Does not compare a seed that was loaded from a checkpoint in the meantime.
 
         Raises:
             UsageError: rank 0 drew another seed.
@@ -65,8 +64,8 @@ class Agreement:
         if first != seed:
             raise UsageError(
                 f"{layer} has seed {seed} on rank {dist.get_rank()} and {first} on rank 0. Pass "
-                "sync_module_states=True to FSDP, give the layer a seed, or call torch.manual_seed with one number "
-                "on all ranks."
+                "sync_module_states=True to FSDP, pass a seed to the layer, or call torch.manual_seed with the same "
+                "number on all ranks."
             )
 
 
@@ -75,7 +74,7 @@ def _several() -> bool:
 
 
 def _first(seed: int, mesh: Any) -> int:
-    """The seed of the mesh's first rank. Every rank of the mesh calls this."""
+    """Returns the seed of the first rank of the mesh. Call it on every rank of the mesh."""
     sent = tensor_of(seed, torch.device(mesh.device_type))
     for axis in range(mesh.ndim):
         dist.broadcast(sent, group=mesh.get_group(axis), group_src=0)

@@ -1,20 +1,22 @@
-"""What LSTMs with structured matrices share: the recurrence, the stack, packed sequences, the ways of torch.nn.LSTM.
+"""The common part of LSTMs with structured matrices: recurrence, stacked layers, packed sequences, torch.nn.LSTM's API.
 
     Z_g = W_g x_t + R_g h_(t-1) + b_g for the gates i, f, g, o
     c_t = s(Z_f) c_(t-1) + s(Z_i) tanh(Z_g)        h_t = s(Z_o) tanh(c_t)
 
-W_g and R_g are for the families to say. The products with W are made for all steps at once; those with R in a Python
-loop over the steps, which torch.compile writes out step by step: it compiles once for each length, and long sequences
-take it long.
+The families define W_g and R_g. The products with W are computed for all steps at once. The products with R are
+computed in a Python loop over the steps. torch.compile unrolls this loop: it compiles once for each length, and
+compilation of long sequences is slow.
 
-Exported to ONNX, a layer is one node, with any length. First states that are inputs of the exported model need the
-batch as their first axis for it to stay open: turn them within the model. Packed sequences are not exported, no steps
-are refused as by torch, and an empty batch is answered here, while onnxruntime refuses one for the bilinear LSTM.
+In ONNX a layer is one node that accepts any sequence length. If initial states are inputs of the exported model, their
+batch axis can be dynamic only if it is their first axis: transpose them within the model. Packed sequences cannot be
+exported. A sequence of length zero raises an error, as in torch. An empty batch works in torch, but onnxruntime rejects
+it for the bilinear LSTM.
 
-gates="torch" is torch.nn.LSTM: s is the sigmoid. gates="keras" is what the authors of the bilinear LSTM ran, Keras of
-TensorFlow 1: the same order (there called i, f, c, o), s(z) = clip(0.2 z + 0.5, 0, 1), not torch's hardsigmoid.
+gates="torch" matches torch.nn.LSTM: s is the sigmoid. gates="keras" matches Keras in TensorFlow 1, which the authors of
+the bilinear LSTM used: the same order (there called i, f, c, o), s(z) = clip(0.2 z + 0.5, 0, 1). This is not torch's
+hardsigmoid.
 
-Letters: S steps, B batch, n inputs, h units.
+Symbols: S steps, B batch, n inputs, h units.
 """
 
 from abc import ABC, abstractmethod
@@ -37,11 +39,11 @@ _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class _Layer(nn.Module, ABC):
-    """One layer of the stack. Families say how its matrices are stored and applied.
+    """One layer of the stack. The families define how its matrices are stored and applied.
 
     Shapes:
         bias    (4, h) or None, the gates in the order i, f, g, o
-        x       (S, B, n), or (rows, n) with the number of rows of each step
+        x       (S, B, n), or (sum of rows, n) where rows[t] is the number of rows in step t
     """
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool, gates: str, **where: Any) -> None:
@@ -51,36 +53,36 @@ class _Layer(nn.Module, ABC):
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
-        """x (..., n) times W of every gate: (..., 4, h)."""
+        """Multiplies x (..., n) by W of every gate: (..., 4, h)."""
 
     @abstractmethod
     def recurrent(self) -> Product:
-        """The function of h (B, h) that multiplies by R of every gate: (B, 4, h)."""
+        """Returns the function that multiplies h (B, h) by R of every gate: (B, 4, h)."""
 
     @abstractmethod
     def matrices(self) -> States:
-        """W (4, h, n) and R (4, h, h), by other means than project() and recurrent()."""
+        """Returns W (4, h, n) and R (4, h, h), computed independently of project() and recurrent()."""
 
     @abstractmethod
     def fit(self, w: Tensor, r: Tensor) -> None:
-        """Come near to W (4, h, n) and R (4, h, h)."""
+        """Approximates W (4, h, n) and R (4, h, h)."""
 
     @abstractmethod
     def node(self, x: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer's place in an ONNX graph."""
+        """Returns y, h and c of the layer's ONNX node."""
 
     @abstractmethod
     def multiply_adds(self) -> int:
-        """Of one step: both products, without the gates."""
+        """Returns the multiply-adds of one step: both products, without the gates."""
 
     @torch.no_grad()
     def reset_bias(self) -> None:
-        """Zeros, and 1 for the forget gate, as the authors of the bilinear LSTM have it."""
+        """Sets the bias to 1 for the forget gate and 0 elsewhere, as the authors of the bilinear LSTM do."""
         if self.bias is not None:
             self.bias.zero_()[1] = 1
 
     def biases(self) -> Tensor:
-        """(4, h): the node always takes them."""
+        """Returns the biases (4, h), zero if the layer has none: the node always has a bias input."""
         like = next(self.parameters())
         return like.new_zeros(4, self.hidden_size) if self.bias is None else self.bias
 
@@ -99,7 +101,7 @@ class _Layer(nn.Module, ABC):
         return (torch.stack(y) if rows is None else torch.cat(y)), h, c
 
     def _steps(self, parts: Sequence[Tensor], h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """The outputs of every step; sequences that are over, the last rows, keep their state."""
+        """Returns the outputs of every step and the final states. The rows of ended sequences keep their states."""
         gate, product, outputs = _GATE[self.gates], self.recurrent(), []
         for part in parts:
             running = part.shape[0]
@@ -116,9 +118,9 @@ class _Layer(nn.Module, ABC):
 
 
 class _LSTM(nn.Module):
-    """The stack, with the arguments and the results of torch.nn.LSTM, one direction and no projection."""
+    """A stack of layers with the arguments and results of torch.nn.LSTM, for one direction and without projection."""
 
-    bidirectional, proj_size = False, 0  # torch.nn.LSTM has these, and code that takes an LSTM asks for them
+    bidirectional, proj_size = False, 0  # attributes of torch.nn.LSTM that other code reads
 
     def __init__(
         self,
@@ -136,11 +138,11 @@ class _LSTM(nn.Module):
         name = type(self).__name__
         if not all(is_size(size) for size in (input_size, hidden_size, num_layers)):
             raise ShapeError(
-                f"{name} cannot map input_size={input_size!r} to hidden_size={hidden_size!r} in "
-                f"num_layers={num_layers!r}. Choose whole numbers from 1 to 2**31 - 1."
+                f"{name} does not support input_size={input_size!r}, hidden_size={hidden_size!r}, "
+                f"num_layers={num_layers!r}. Choose integers from 1 to 2**31 - 1."
             )
         if gates not in GATES:
-            raise UsageError(f"{name} has no gates={gates!r}. Choose 'torch' or 'keras'.")
+            raise UsageError(f"{name} does not support gates={gates!r}. Choose 'torch' or 'keras'.")
         self.dropout = check_share(name, dropout)
         _check_plain(name, bidirectional, proj_size)
         self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), int(num_layers)
@@ -148,12 +150,12 @@ class _LSTM(nn.Module):
         self.layers: Any = nn.ModuleList()
 
     def reset_parameters(self) -> None:
-        """Every layer as it starts."""
+        """Initialises the parameters of every layer."""
         for layer in self.layers:
             layer.reset_parameters()
 
     def flatten_parameters(self) -> None:
-        """Nothing: torch.nn.LSTM arranges its memory for GPUs here, and code that takes an LSTM calls it."""
+        """Does nothing. torch.nn.LSTM has this method for GPU memory layout, and other code calls it."""
 
     def forward(self, input: Tensor | PackedSequence, hx: States | None = None) -> tuple[Any, States]:
         if isinstance(input, PackedSequence):
@@ -161,10 +163,10 @@ class _LSTM(nn.Module):
         check_width(self, input, self.input_size)
         single = input.ndim == 2
         if not single and input.ndim != 3:
-            raise ShapeError(self._wanted(input))
+            raise ShapeError(self._expected_shape(input))
         x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
         if x.shape[0] == 0:
-            raise ShapeError(self._wanted(input))
+            raise ShapeError(self._expected_shape(input))
         y, states = self._stack(x, self._start(hx, x.shape[1], single))
         if single:
             return y.squeeze(1), (states[0].squeeze(1), states[1].squeeze(1))
@@ -172,9 +174,9 @@ class _LSTM(nn.Module):
 
     @torch.no_grad()
     def dense(self) -> dict[str, Tensor]:
-        """The state dict of the torch.nn.LSTM with the same matrices; its second biases are zero.
+        """Returns a state dict for torch.nn.LSTM with the same matrices. Its bias_hh entries are zero.
 
-        With gates="torch" that LSTM computes the same; torch has none with gates="keras".
+        With gates="torch" that LSTM is equivalent. torch has no equivalent for gates="keras".
         """
         result = {}
         for index, layer in enumerate(self.layers):
@@ -186,7 +188,7 @@ class _LSTM(nn.Module):
         return result
 
     def multiply_adds(self) -> int:
-        """Of one step of one sequence, over all layers."""
+        """Returns the multiply-adds of one step of one sequence, over all layers."""
         return sum(layer.multiply_adds() for layer in self.layers)
 
     def extra_repr(self) -> str:
@@ -198,8 +200,8 @@ class _LSTM(nn.Module):
     def _forward_packed(self, packed: PackedSequence, hx: States | None) -> tuple[PackedSequence, States]:
         if torch.onnx.is_in_onnx_export():
             raise UsageError(
-                f"{type(self).__name__} cannot export packed sequences. Give one padded tensor, and read each "
-                "sequence's output at its own last step."
+                f"{type(self).__name__} cannot export packed sequences. Pass one padded tensor, and read the output of "
+                "each sequence at its last step."
             )
         check_width(self, packed.data, self.input_size)
         rows = packed.batch_sizes.tolist()
@@ -222,26 +224,26 @@ class _LSTM(nn.Module):
         return x, (torch.stack(hidden), torch.stack(cell))
 
     def _start(self, hx: States | None, batch: int, single: bool) -> States | None:
-        """Both first states as (layers, B, h)."""
+        """Returns both initial states as (layers, B, h)."""
         if hx is None:
             return None
         shape = (self.num_layers, self.hidden_size) if single else (self.num_layers, batch, self.hidden_size)
         if isinstance(hx, Tensor) or len(hx) != 2 or not all(isinstance(state, Tensor) for state in hx):
-            raise UsageError(f"{type(self).__name__} takes two first states, of shape {shape}. Give (h_0, c_0).")
+            raise UsageError(f"{type(self).__name__} expects two initial states of shape {shape}. Pass (h_0, c_0).")
         for state in hx:
             if tuple(state.shape) != shape:
                 raise ShapeError(
-                    f"{type(self).__name__} takes first states of shape {shape} with this input and was given "
-                    f"{tuple(state.shape)}. Give (h_0, c_0), one state a layer."
+                    f"{type(self).__name__} expects initial states of shape {shape} for this input, got "
+                    f"{tuple(state.shape)}. Pass (h_0, c_0) with one state for each layer."
                 )
         h, c = hx
         return (h.unsqueeze(1), c.unsqueeze(1)) if single else (h, c)
 
-    def _wanted(self, input: Tensor) -> str:
+    def _expected_shape(self, input: Tensor) -> str:
         axes = "(batch, steps, features)" if self.batch_first else "(steps, batch, features)"
         return (
-            f"{type(self).__name__} cannot read steps from an input of shape {tuple(input.shape)}. "
-            f"Give {axes}, or (steps, features) for one sequence, of at least one step."
+            f"{type(self).__name__} expects an input of shape {axes}, or (steps, features) for one sequence, with at "
+            f"least one step, got {tuple(input.shape)}."
         )
 
 
@@ -255,17 +257,15 @@ _GATE: dict[str, Product] = {"torch": torch.sigmoid, "keras": _sigmoid_of_keras}
 def _check_plain(name: str, bidirectional: bool, proj_size: int) -> None:
     if bidirectional:
         raise UsageError(
-            f"{name} cannot be bidirectional. Use two of them, one on the sequence turned around, input.flip(0)."
+            f"{name} does not support bidirectional=True. Use two of them, one on the reversed sequence, input.flip(0)."
         )
     if proj_size:
-        raise UsageError(
-            f"{name} cannot project its hidden state: proj_size={proj_size!r}. Put a linear layer behind it."
-        )
+        raise UsageError(f"{name} does not support proj_size={proj_size!r}. Add a linear layer after it.")
 
 
 @torch.no_grad()
 def _fitted(make: Callable[..., AnyLSTM], lstm: nn.LSTM, **options: Any) -> AnyLSTM:
-    """The stack that `make` makes with the arguments of `lstm`, and each of its layers near to one of `lstm`."""
+    """Builds a stack with `make` and the arguments of `lstm`, and fits each of its layers to that of `lstm`."""
     _check_plain(getattr(make, "__name__", ""), lstm.bidirectional, lstm.proj_size)
     like = lstm.weight_ih_l0
     result = make(

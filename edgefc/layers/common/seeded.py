@@ -1,10 +1,10 @@
-"""The seeded matrix in torch: the specification in edgefc/generator/README.md, to the bit.
+"""The seeded matrix in torch. The result is bit-identical to the specification in edgefc/generator/README.md.
 
-torch has little arithmetic on uint32, so words are held in int64 and cut to 32 bits after each product: the
-low 32 bits of a product that wraps are the right ones.
+torch supports few operations on uint32, so words are stored as int64 and masked to 32 bits after each product. The low
+32 bits are correct even if an int64 product overflows.
 
-A seed is a whole number, or an int64 tensor () that holds it in two's complement. The tensor is not read: programs of
-torch.compile and torch.func.vmap compute with whatever it holds when they run.
+A seed is an integer, or an int64 tensor () that holds it in two's complement. The tensor is not read, so programs of
+torch.compile and torch.func.vmap use the value that it has when they run.
 """
 
 from typing import SupportsIndex
@@ -33,11 +33,11 @@ from edgefc.generator import (
 Seed = SupportsIndex | Tensor
 
 _MASK = 0xFFFFFFFF
-_ROWS_AT_ONCE = 256  # bounds the int64 scratch to a few rows of words
+_ROWS_AT_ONCE = 256  # limits the int64 scratch memory to the words of 256 rows
 
 
 def words(seed: Seed, rows: Tensor, columns: Tensor) -> Tensor:
-    """word(seed, row, column) for int64 rows (r,) and columns (c,): (r, c) int64, each below 2**32."""
+    """Returns word(seed, row, column) for int64 rows (r,) and columns (c,): (r, c) int64, each below 2**32."""
     key_1, key_2 = _keys(seed.to(rows.device)) if isinstance(seed, Tensor) else keys(seed)
     shift_1, shift_2, shift_3 = WORD_SHIFTS
     row, column = rows[:, None], columns[None, :]
@@ -59,16 +59,16 @@ def matrix(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Tensor:
-    """The seeded matrix (rows, columns), entries of variance 1; built a band of rows at a time.
+    """Returns the seeded matrix (rows, columns) with entries of variance 1. Generates a band of rows at a time.
 
     Raises:
-        UsageError: an unknown distribution, a seed that is not of 64 bits, or a negative size.
+        UsageError: an unknown distribution, a seed outside 0 to 2**64 - 1, or a negative size.
     """
-    codebook(distribution)  # here too: without rows none is made
+    codebook(distribution)  # raises for unknown names also if there are no rows
     height, columns = check_sizes(rows, columns)
     starts = range(0, height, _ROWS_AT_ONCE)
     bands = (torch.arange(first, min(first + _ROWS_AT_ONCE, height), device=device) for first in starts)
-    if isinstance(seed, Tensor):  # nothing is written in place, which vmap would refuse
+    if isinstance(seed, Tensor):  # vmap does not support in-place writes
         made = [rows_of(seed, band, columns, distribution, dtype=dtype) for band in bands]
         return torch.cat(made) if made else torch.empty(0, columns, dtype=dtype, device=device)
     seed = check_seed(seed)
@@ -80,13 +80,13 @@ def matrix(
 
 @torch.no_grad()
 def rows_of(seed: Seed, index: Tensor, columns: SupportsIndex, distribution: str, *, dtype: torch.dtype) -> Tensor:
-    """Rows `index` of a seeded matrix of any height and so many columns: (*index.shape, columns).
+    """Returns the rows `index` of a seeded matrix with any number of rows: (*index.shape, columns).
 
-    index holds int32 or int64 of any shape, on any device. Scratch is about twice a float32 result; nothing
-    of the matrix but these rows is made.
+    index is int32 or int64, of any shape, on any device. Only these rows are generated. The scratch memory is about
+    twice the size of a float32 result.
 
     Raises:
-        UsageError: an unknown distribution, a seed that is not of 64 bits, or a negative number of columns.
+        UsageError: an unknown distribution, a seed outside 0 to 2**64 - 1, or a negative number of columns.
     """
     book = codebook(distribution)
     _, columns = check_sizes(0, columns)
@@ -99,7 +99,7 @@ def rows_of(seed: Seed, index: Tensor, columns: SupportsIndex, distribution: str
 
 
 def signs(seed: Seed, count: SupportsIndex, *, row: int = 0, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """`count` seeded signs, +1 or -1: one row of the Rademacher matrix."""
+    """Returns `count` seeded signs, +1 or -1: one row of the Rademacher matrix."""
     return matrix(seed, row + 1, count, "rademacher", dtype=dtype, device=device)[row]
 
 

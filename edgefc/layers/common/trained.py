@@ -1,4 +1,4 @@
-"""Trained linear layers that a structured layer can take the place of: torch's, and GPT-2's Conv1D."""
+"""Reads trained linear layers that a structured layer can replace: torch.nn.Linear and GPT-2's Conv1D."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,9 +15,9 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 @dataclass(frozen=True)
 class TrainedLinear:
-    """weight (out, in) and bias (out,) or None as the layer applies them, detached, with what else a copy needs.
+    """The effective weight (out, in) and bias (out,) or None of a layer, detached, with its flags.
 
-    Parametrizations, norms and masks are in the weight.
+    Parametrizations, norms and masks are applied to the weight.
     """
 
     weight: Tensor
@@ -35,7 +35,7 @@ class TrainedLinear:
         return self.weight.shape[1]
 
     def replaced_by(self, layer: Layer) -> Layer:
-        """`layer` in the mode of this one, its bias with requires_grad of this bias, the rest with the weight's."""
+        """Copies the training mode and requires_grad to `layer`: from bias to bias, from weight to all the rest."""
         for name, parameter in layer.named_parameters():
             is_bias = name == "bias" and self.bias is not None
             parameter.requires_grad_(self.bias_takes_gradients if is_bias else self.weight_takes_gradients)
@@ -43,32 +43,32 @@ class TrainedLinear:
 
 
 def trained_linear(layer: type[nn.Module], given: nn.Module) -> TrainedLinear:
-    """What `given` computes, for a `layer` that is to be made from it.
+    """Returns the weight and bias of `given`. `layer` is the class that will be made from them.
 
-    Taken are torch.nn.Linear, subclasses that keep its forward, and transformers.pytorch_utils.Conv1D, whose weight is
-    stored as (in, out).
+    Supports torch.nn.Linear, subclasses that inherit its forward, and transformers.pytorch_utils.Conv1D, whose weight
+    is stored as (in, out).
 
     Raises:
-        UsageError: another kind of module, a forward of its own, or a weight that is not loaded or not floating point.
+        UsageError: another kind of module, an overridden forward, or a weight that is not loaded or not floating point.
     """
-    told = f"{layer.__name__} can be made from a torch.nn.Linear and was given a {type(given).__name__}"
+    problem = f"{layer.__name__} can be made from a torch.nn.Linear, got {type(given).__name__}"
     kind = _kind(given)
     if kind is None:
-        raise UsageError(f"{told}. Give the trained layer itself.")
+        raise UsageError(f"{problem}. Pass the trained layer itself.")
     if type(given).forward is not kind.forward or "forward" in vars(given):
-        raise UsageError(f"{told} with a forward of its own. Merge it into a torch.nn.Linear first.")
+        raise UsageError(f"{problem} with an overridden forward. Merge it into a torch.nn.Linear first.")
     if any(is_lazy(parameter) for parameter in given.parameters()):
-        raise UsageError(f"{told} without a weight. Run it once, so that torch makes one.")
-    with torch.enable_grad():  # which tells of a computed weight whether it takes gradients
+        raise UsageError(f"{problem} without a weight. Run it once, so that torch creates the weight.")
+    with torch.enable_grad():  # so that requires_grad of a computed weight is correct
         computed = effective_tensors(given)
         weight, bias = (computed.get(name, getattr(given, name)) for name in ("weight", "bias"))
     if weight.is_meta:
-        raise UsageError(f"{told} on the meta device, which holds no numbers. Load its weights first.")
+        raise UsageError(f"{problem} on the meta device, which stores no values. Load its weights first.")
     if not weight.is_floating_point():
-        raise UsageError(f"{told} with a weight of {weight.dtype}. Convert it to floating point first.")
-    turned = weight if kind is nn.Linear else weight.T
+        raise UsageError(f"{problem} with a weight of {weight.dtype}. Convert it to floating point first.")
+    oriented = weight if kind is nn.Linear else weight.T
     return TrainedLinear(
-        weight=turned.detach(),
+        weight=oriented.detach(),
         bias=None if bias is None else bias.detach(),
         weight_takes_gradients=weight.requires_grad,
         bias_takes_gradients=bias is not None and bias.requires_grad,
@@ -77,7 +77,7 @@ def trained_linear(layer: type[nn.Module], given: nn.Module) -> TrainedLinear:
 
 
 def _kind(given: object) -> type[nn.Module] | None:
-    """torch.nn.Linear, or transformers' Conv1D, which is told by its name: edgefc does not import transformers."""
+    """Returns nn.Linear, Conv1D of transformers, or None. Conv1D is recognised by name, to avoid importing it."""
     if isinstance(given, nn.Linear):
         return nn.Linear
     if not isinstance(given, nn.Module):

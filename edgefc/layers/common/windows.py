@@ -1,4 +1,4 @@
-"""Where a convolution looks: the sizes of its kernel, its steps and its edges, for layers in the place of Conv2d."""
+"""The window of a convolution: kernel size, stride, padding and dilation, for layers that replace Conv2d."""
 
 import operator
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Padding = Pair | Literal["valid", "same"]
 
 @dataclass(frozen=True)
 class Window:
-    """Height before width, in pixels; padding as torch.nn.Conv2d takes it."""
+    """All pairs are (height, width) in pixels. padding has the values that torch.nn.Conv2d accepts."""
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -26,7 +26,7 @@ class Window:
 
     @property
     def pads(self) -> tuple[int, int, int, int]:
-        """Zeros above, left, below, right. "same" puts an odd one below or right, as torch does."""
+        """Zero padding (top, left, bottom, right). "same" adds the odd zero at the bottom or right, as in torch."""
         if self.padding == "same":
             height, width = (d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True))
             return height // 2, width // 2, height - height // 2, width - width // 2
@@ -35,11 +35,11 @@ class Window:
 
     @property
     def positions(self) -> int:
-        """How many pixels one output looks at."""
+        """The number of pixels in the window."""
         return self.kernel_size[0] * self.kernel_size[1]
 
     def attributes(self) -> dict[str, Sequence[int]]:
-        """The same as attributes of an ONNX Conv."""
+        """Returns the window as attributes of an ONNX Conv."""
         return {
             "kernel_shape": self.kernel_size,
             "strides": self.stride,
@@ -48,7 +48,7 @@ class Window:
         }
 
     def configuration(self) -> dict[str, list[int]]:
-        """The same for a checkpoint, with padding in pixels."""
+        """Returns the window for the configuration in a checkpoint, with padding in pixels."""
         return {
             "kernel_size": list(self.kernel_size),
             "stride": list(self.stride),
@@ -57,7 +57,7 @@ class Window:
         }
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the output."""
+        """Returns the height and width of the output."""
         top, left, bottom, right = self.pads
         whole = height + top + bottom, width + left + right
         return tuple(  # type: ignore[return-value]
@@ -66,20 +66,20 @@ class Window:
         )
 
     def check(self, layer: nn.Module, x: Tensor, channels: int) -> None:
-        """Refuse what is no image of `channels` channels, and images that are smaller than the kernel.
+        """Checks that x is an image with `channels` channels, and at least as large as the kernel.
 
-        Sizes are not looked at while exporting, where they may be open.
+        Does not check height and width during an export, where they may be dynamic.
 
         Raises:
-            ShapeError: with both sizes.
+            ShapeError: other channels, or an image that is too small.
             UsageError: not floating point.
         """
         name = type(layer).__name__
         check_floating(layer, x)
         if x.ndim not in (3, 4) or x.shape[-3] != channels:
             raise ShapeError(
-                f"{name} takes images of {channels} channels and was given shape {tuple(x.shape)}. "
-                f"Give (batch, {channels}, height, width) or ({channels}, height, width)."
+                f"{name} expects images of shape (batch, {channels}, height, width) or ({channels}, height, width), "
+                f"got {tuple(x.shape)}."
             )
         if not torch.onnx.is_in_onnx_export():
             self._check_image(name, *x.shape[-2:])
@@ -94,23 +94,23 @@ class Window:
             reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             top, left, bottom, right = self.pads
             raise ShapeError(
-                f"{name} looks at {reach[0]} x {reach[1]} pixels at once and was given an image of "
-                f"{height} x {width}, {height + top + bottom} x {width + left + right} with its padding. "
-                "Give larger images, or more padding."
+                f"{name} has a window of {reach[0]} x {reach[1]} pixels, got an image of "
+                f"{height} x {width}, {height + top + bottom} x {width + left + right} with padding. "
+                "Use larger images, or more padding."
             )
 
 
 def window(name: str, kernel_size: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Window:
-    """The window that these arguments of torch.nn.Conv2d mean, for the layer `name`.
+    """Returns the window for these arguments of torch.nn.Conv2d. `name` is the layer in error messages.
 
     Raises:
-        ShapeError: a size that is no whole number or too small, padding by another word, or "same" with steps.
+        ShapeError: a value that is not an integer or too small, an unknown padding mode, or "same" with a stride.
     """
     steps = pair(name, "stride", stride, 1)
     if padding == "same" and steps != (1, 1):
         raise ShapeError(
-            f'{name} cannot keep the size of images with padding="same" and stride={stride!r}. '
-            "Choose stride=1, or say the padding in pixels."
+            f'{name} does not support padding="same" with stride={stride!r}. '
+            "Choose stride=1, or give the padding in pixels."
         )
     words: dict[Any, Literal["valid", "same"]] = {"valid": "valid", "same": "same"}
     return Window(
@@ -122,30 +122,30 @@ def window(name: str, kernel_size: Pair, stride: Pair, padding: Padding, dilatio
 
 
 def check_convolution(layer: type[nn.Module], conv: nn.Conv2d) -> None:
-    """Refuse to fit `layer` to anything but a convolution of one group with zeros at its edges.
+    """Checks that `conv` is a convolution with groups=1 and zero padding, which `layer` can be fitted to.
 
     Raises:
-        UsageError: with what it has instead.
+        UsageError: another module, other groups or another padding mode.
     """
     check_replaced(layer, conv, nn.Conv2d)
     if conv.groups != 1 or conv.padding_mode != "zeros":
         raise UsageError(
-            f"{layer.__name__} cannot take the place of a Conv2d with groups={conv.groups}, "
-            f"padding_mode={conv.padding_mode!r}. Give one with groups=1 and padding_mode='zeros'."
+            f"{layer.__name__} cannot replace a Conv2d with groups={conv.groups}, "
+            f"padding_mode={conv.padding_mode!r}. Use one with groups=1 and padding_mode='zeros'."
         )
 
 
 def pair(name: str, argument: str, value: Any, least: int) -> tuple[int, int]:
-    """Two whole numbers from `least`, height and width, from two or from one for both.
+    """Returns (height, width), given one integer for both or two. Both must be at least `least`.
 
     Raises:
-        ShapeError: anything else.
+        ShapeError: any other value.
     """
     both = value if isinstance(value, list | tuple) else (value, value)
     if len(both) == 2 and all(is_size(v) or (least == 0 and v == 0 and not isinstance(v, bool | float)) for v in both):
         return operator.index(both[0]), operator.index(both[1])
     words = ', or "valid" or "same"' if argument == "padding" else ""
     raise ShapeError(
-        f"{name} cannot take {argument}={value!r}. "
-        f"Give a whole number from {least} to 2**31 - 1, or two, height and width{words}."
+        f"{name} does not support {argument}={value!r}. "
+        f"Give an integer from {least} to 2**31 - 1, two integers (height, width){words}."
     )

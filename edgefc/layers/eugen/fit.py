@@ -1,8 +1,8 @@
-"""The weight of an EUGen layer in closed form, from the inputs and outputs of the layer that it replaces.
+"""Fits the weight of an EUGen layer in closed form to the inputs and outputs of the layer that it replaces.
 
-Source: EUGens (see eugen.py), layer-wise knowledge transfer without gradients: W^T = (f^T f)^-1 f^T y, the
-pseudo-inverse where that is singular, a ridge as the variant. Ours: a column of ones for the bias, sums over batches
-in float64, columns brought to one length before the solution.
+Source: EUGens (see linear.py), layer-wise knowledge transfer without gradients: W^T = (f^T f)^-1 f^T y, the
+pseudo-inverse if f^T f is singular, and a ridge as a variant. Our additions: a column of ones for the bias, sums over
+batches in float64, and columns normalised before the solution.
 """
 
 from collections.abc import Iterable
@@ -16,20 +16,21 @@ from edgefc.layers.eugen.linear import EUGenLinear
 
 @torch.no_grad()
 def fit_closed_form(layer: EUGenLinear, batches: Iterable[tuple[Tensor, Tensor]], *, ridge: float = 1e-10) -> None:
-    """Set weight and bias to the least-squares solution of layer(x) = y over all batches (x, y); G stays.
+    """Sets weight and bias to the least-squares solution of layer(x) = y over all batches (x, y). Does not change G.
 
-    Two sums are kept, of f(x)^T f(x) and f(x)^T y: (k m)^2 + k m l numbers, however many the batches. The ridge adds
-    that share of each column's own square, so it does not depend on scales; the default only keeps the solution finite.
+    The memory does not depend on the number of batches: the sums of f(x)^T f(x) and f(x)^T y have (k m)^2 + k m l
+    values. `ridge` is relative to the squared norm of each column, so it does not depend on the scale of the data. The
+    default only keeps the solution finite.
 
     Shapes:
         x (..., d)   y (..., l), with the same leading axes
 
     Raises:
-        UsageError: no rows at all, numbers that are not finite, or a ridge below 0.
-        ShapeError: x or y of other sizes than the layer's.
+        UsageError: no rows, NaN or infinite values, or a ridge below 0.
+        ShapeError: x or y do not match the sizes of the layer.
     """
     if not ridge >= 0:
-        raise UsageError(f"fit_closed_form() cannot use ridge={ridge!r}. Choose a number from 0.")
+        raise UsageError(f"fit_closed_form() does not support ridge={ridge!r}. Choose a number of at least 0.")
     columns = layer.order * layer.features + (layer.bias is not None)
     device = layer.weight.device
     square = torch.zeros(columns, columns, dtype=torch.float64, device=device)
@@ -38,8 +39,8 @@ def fit_closed_form(layer: EUGenLinear, batches: Iterable[tuple[Tensor, Tensor]]
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise UsageError(
-                f"fit_closed_form() cannot read a {type(batch).__name__} as inputs and outputs. "
-                "Give a sequence of pairs (x, y), such as [(x, y)]."
+                f"fit_closed_form() expects pairs (x, y) of inputs and outputs, got a {type(batch).__name__}. "
+                "Pass a sequence of pairs, such as [(x, y)]."
             )
         x, y = batch
         f, target = _columns(layer, x, y)
@@ -47,9 +48,9 @@ def fit_closed_form(layer: EUGenLinear, batches: Iterable[tuple[Tensor, Tensor]]
         product += f.T @ target
         rows += len(f)
     if rows == 0:
-        raise UsageError("fit_closed_form() was given no rows. Give batches of inputs and outputs (x, y).")
+        raise UsageError("fit_closed_form() got no rows. Pass batches of inputs and outputs (x, y).")
     if not (square.isfinite().all() and product.isfinite().all()):
-        raise UsageError("fit_closed_form() met numbers that are not finite. Look for them in the inputs and outputs.")
+        raise UsageError("fit_closed_form() got NaN or infinity in a batch. Check the inputs and outputs.")
     solution = _solve(square, product, ridge)
     layer.weight.copy_(solution[: layer.weight.shape[1]].T)
     if layer.bias is not None:
@@ -57,12 +58,12 @@ def fit_closed_form(layer: EUGenLinear, batches: Iterable[tuple[Tensor, Tensor]]
 
 
 def _columns(layer: EUGenLinear, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """f(x), with ones behind it for the bias, and y, both as float64 rows."""
+    """Returns f(x), with a column of ones appended for the bias, and y, both as float64 rows."""
     f = layer.random_features(x.to(layer.weight))
     if y.shape != (*x.shape[:-1], layer.out_features):
         raise ShapeError(
-            f"fit_closed_form() cannot pair inputs of shape {tuple(x.shape)} with outputs of shape {tuple(y.shape)}. "
-            f"Give outputs of shape {(*x.shape[:-1], layer.out_features)}."
+            f"fit_closed_form() expects outputs of shape {(*x.shape[:-1], layer.out_features)} for inputs of shape "
+            f"{tuple(x.shape)}, got {tuple(y.shape)}."
         )
     f = f.reshape(-1, f.shape[-1]).double()
     if layer.bias is not None:
@@ -71,7 +72,7 @@ def _columns(layer: EUGenLinear, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _solve(square: Tensor, product: Tensor, ridge: float) -> Tensor:
-    """The solution of (square + ridge diag(square)) s = product; the shortest one where there are many."""
+    """Solves (square + ridge diag(square)) s = product. Returns the s of least norm if the matrix is singular."""
     size = square.diagonal().sqrt()
     size = torch.where(size > 0, size, 1.0)  # columns of zeros stay zeros
     scaled = square / size / size[:, None]

@@ -1,16 +1,19 @@
-"""EUGen layer: random features of the input, multiplied up to an order, and one small matrix behind them.
+"""EUGen layer: products of random features of the input, up to an order, followed by one small matrix.
 
 Source: "Efficient, Unified and General dense layers" (EUGens), NeurIPS 2025, https://arxiv.org/abs/2410.09771.
 ReLU features: "Scalable Neural Network Kernels" (SNNK), ICLR 2024, https://arxiv.org/abs/2310.13225.
 
 From the paper: y = f(x) g(W)^T with f(x) = Phi(concatenation over i of the Hadamard product over j <= i of G_ij x+),
-x+ = [x ; |x|], w+ = [w ; 1]; the cheaper G_ij = G_j, with which the products run; g(W) made by Psi, or learned as it
-is; random, orthogonal or trained G; the unbiased estimator of polynomial activations; merging with the linear layer
-that follows. Reconstructions of ours: the block of i = 0 is a constant, here the bias; the size of G; the
-initialisation of the matrix; what from_linear() does about scales; projections that come from a seed of
-edgefc/generator, in which "gaussian" has 16 levels. The function is no linear map, so there is no dense().
+x+ = [x ; |x|], w+ = [w ; 1]; the cheaper G_ij = G_j, which allows cumulative products; g(W) computed by Psi, or learned
+directly; random, orthogonal or trained G; the unbiased estimator of polynomial activations; merging with the linear
+layer that follows.
 
-Letters: d inputs, l outputs, m features, k order, P projections, e entries behind the input.
+Our reconstructions: the block i = 0 is a constant, here the bias; the scale of G; the initialisation of the matrix; the
+scales in from_linear(); projections generated from a seed by edgefc/generator, in which "gaussian" has 16 levels.
+
+The layer is not linear in x, so it has no dense().
+
+Symbols: d inputs, l outputs, m features, k order, P projections, e entries appended to the input.
 """
 
 import copy
@@ -36,22 +39,23 @@ from edgefc.layers.eugen import CLAIM, PAPER, projections, start
 
 
 class EUGenLinear(Seeded):
-    """f(x) weight^T + bias, f(x) = Phi(h_1 ... h_k), h_i the product over j <= i of G_ij x+, entry by entry.
+    """Computes f(x) weight^T + bias. f(x) = Phi(h_1 ... h_k), and h_i is the elementwise product of G_ij x+ for j <= i.
 
-    Stored are l (k m + 1) numbers, and a seed or G: for d = l = 4096, m = 64, k = 1, 266,240 numbers and a seed,
-    or 528,448 with a trained G; a dense layer stores 16,781,312. Fewer multiplications than the dense layer where
-    m k < d l / (d + l + 1), with shared projections.
+    The layer stores l (k m + 1) parameters, and a seed or G. For d = l = 4096, m = 64, k = 1 these are 266,240
+    parameters and a seed, or 528,448 with a trained G; a dense layer stores 16,781,312. With shared projections, the
+    layer takes fewer multiplications than the dense layer if m k < d l / (d + l + 1).
 
-    projection  "random": G regenerated from the seed, kept while the layer lives, in no state dict, copy or pickle.
-                torch.compile and torch.export generate it in the program, in each call.
-                "orthogonal": Gaussian orthogonal rows, a buffer. "trained": starts as the random one, a parameter.
-    shared      True: G_ij = G_j, k projections. False: k (k + 1) / 2.
-    norm        whether |x| stands behind x, the paper's x+. At x = 0 its gradient is taken as 0.
-    one         whether 1 stands behind x, which absorbs a bias: from_linear() and from_polynomial() need it.
+    projection  "random": G is regenerated from the seed and kept as long as the layer exists. State dicts, copies and
+                pickles do not contain it. Programs of torch.compile and torch.export generate it in each call.
+                "orthogonal": Gaussian orthogonal rows, stored in a buffer.
+                "trained": a parameter, initialised like "random".
+    shared      True: G_ij = G_j, k projections. False: k (k + 1) / 2 projections.
+    norm        append |x| to x, the x+ of the paper. Its gradient at x = 0 is defined as 0.
+    one         append 1 to x, which absorbs a bias. from_linear() and from_polynomial() use it.
 
-    Entries of G have variance 1 / (d + one), halved with norm, so that inputs of variance 1 give projections of
-    variance 1. The state dict holds the seed, and loading adopts it (common/checkpoint.py). seed=None draws one
-    from torch's generator.
+    Entries of G have variance 1 / (d + one), or half of it with norm, so that inputs of variance 1 give projections of
+    variance 1. The state dict stores the seed, and load_state_dict() restores it (common/checkpoint.py). seed=None
+    draws a seed from torch's generator.
 
     Shapes:
         weight  (l, k m)    bias    (l,) or None    projection  (P m, d + e) or None
@@ -60,7 +64,8 @@ class EUGenLinear(Seeded):
     Raises:
         ShapeError: a size below 1, or an order above 32.
         UsageError: an unknown projection, activation or distribution, orthogonal projections that are not Gaussian, or
-            a seed that is not a whole number of 64 bits; from load_state_dict(), a checkpoint of another configuration.
+            a seed that is not an integer from 0 to 2**64 - 1; from load_state_dict(), a checkpoint with another
+            configuration.
     """
 
     projection: Tensor | None
@@ -86,7 +91,7 @@ class EUGenLinear(Seeded):
         super().__init__()
         self.in_features, self.out_features = sizes(type(self).__name__, in_features, out_features)
         self.features, self.order = projections.features_and_order(features, order)
-        activations.activation(activation)  # refuses what is none
+        activations.activation(activation)  # raises if it is unknown
         self.activation = activation
         self.shared, self.norm, self.one = bool(shared), bool(norm), bool(one)
         self.codebook, self.distribution = codebook(distribution), distribution
@@ -94,7 +99,7 @@ class EUGenLinear(Seeded):
         self._store_seed(seed, device)
         width = self.order * self.features
         self.weight = nn.Parameter(torch.empty(self.out_features, width, device=device, dtype=dtype))
-        self.register_forward_pre_hook(not_fused)  # weight has another meaning than nn.Linear's
+        self.register_forward_pre_hook(not_fused)  # weight is not the weight of an nn.Linear
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         stored = None if self.kind == "random" else torch.empty(self._shape, device=device, dtype=dtype)
         if self.kind == "trained" and stored is not None:
@@ -121,10 +126,11 @@ class EUGenLinear(Seeded):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Weights from N(0, 1 / (3 k m c)), c = E[Phi(z)^2] of standard normal z; the bias is zero; G as seeded.
+        """Draws the weight from N(0, 1 / (3 k m c)), c = E[Phi(z)^2] of standard normal z. Regenerates a stored G.
 
-        The mean square of the outputs is then about 1/3 for inputs of variance 1, the variance that torch.nn.Linear
-        gives: over layers and inputs, exactly for identity and relu, less for bounded functions of higher orders.
+        The bias is zero. For inputs of variance 1, the mean square of the outputs over layers and inputs is then about
+        1/3, the output variance of torch.nn.Linear. This is exact for identity and relu. It is lower for bounded
+        functions at higher orders.
         """
         std = (3 * self.order * self.features * start.mean_square(self.activation)) ** -0.5
         nn.init.normal_(self.weight, std=std)
@@ -140,14 +146,14 @@ class EUGenLinear(Seeded):
         return nn.functional.linear(self.random_features(x), self.weight, self.bias)
 
     def random_features(self, x: Tensor) -> Tensor:
-        """f(x): what the weight is applied to, (..., d) -> (..., k m)."""
+        """Returns f(x), the features that the weight is applied to, (..., d) -> (..., k m)."""
         check_width(self, x, self.in_features)
         u = nn.functional.linear(projections.extend(x, one=self.one, norm=self.norm), self.matrix())
         h = projections.products(u, self.features, self.order, self.shared)
         return activations.activation(self.activation)(h)
 
     def matrix(self) -> Tensor:
-        """G, all projections one below the other, (P m, d + e), in the dtype and on the device of the weight."""
+        """Returns G, all projections stacked by rows, (P m, d + e), in the dtype and on the device of the weight."""
         if self.projection is not None:
             return self.projection
         dtype, device = self.weight.dtype, self.weight.device
@@ -170,17 +176,19 @@ class EUGenLinear(Seeded):
         distribution: str = "gaussian",
         norm: bool = True,
     ) -> "EUGenLinear":
-        """The layer whose weight is g(W): Psi of the same projections of the rows of W, the paper's option (i).
+        """Returns a layer with the weight g(W): Psi of the same projections of the rows of W, option (i) of the paper.
 
         `linear` is a torch.nn.Linear or a transformers Conv1D. Its dtype, device, mode and requires_grad are kept.
 
-        psi is the activation Psi, that of the layer unless said otherwise. A bias b is absorbed: x becomes [x ; 1] and
-        w becomes [w ; b]; the layer's own bias starts at zero. Block i is Psi(prod_j g_ij w+) / (m s^i), g with
-        entries of variance 1, s the size of G: this scale is our reconstruction, the paper leaves it open.
+        psi is the activation Psi, by default the activation of the layer. A bias b is absorbed: x becomes [x ; 1] and
+        w becomes [w ; b]. The bias of the new layer starts at zero. Block i of the weight is Psi(prod_j g_ij w+) /
+        (m s^i), where g has entries of variance 1 and s is the scale of G. This scale is our reconstruction, because
+        the paper does not specify it.
 
         For positively homogeneous Phi, the layer estimates the sum over i of E[Psi(prod g w+) Phi(prod g x+)]. For
-        relu at order 1 that is the arc-cosine kernel of w+ and x+, and not relu(W x + b): this is the paper's start
-        without data, and no nearest layer. fit_closed_form() brings it near the layer that it replaces.
+        relu at order 1 that is the arc-cosine kernel of w+ and x+, and not relu(W x + b). So the result is the
+        data-free initialisation of the paper, not an approximation of `linear`. Use fit_closed_form() to fit the layer
+        to the one that it replaces.
         """
         trained = trained_linear(cls, linear)
         layer = cls._beside(
@@ -204,11 +212,11 @@ class EUGenLinear(Seeded):
         shared: bool = True,
         distribution: str = "gaussian",
     ) -> "EUGenLinear":
-        """An unbiased estimate, over seeds, of p(W x + b), p(z) = a_0 + a_1 z + ... + a_k z^k: Theorem 3.1.
+        """Returns an unbiased estimate, over seeds, of p(W x + b), p(z) = a_0 + a_1 z + ... + a_k z^k: Theorem 3.1.
 
-        The real form: G without its last column, a_i / m on block i of the weight's side, a_0 as the bias. The
-        variance of Theorem 3.2 presumes shared=False; shared projections add terms that cross orders. Rademacher
-        entries have the lowest variance.
+        This is the real form: norm=False, a_i / m applied to block i of the weight, and a_0 as the bias. The variance
+        of Theorem 3.2 assumes shared=False. Shared projections add covariances between orders. Rademacher entries have
+        the lowest variance.
 
         Raises:
             UsageError: fewer than two coefficients, or one that is not finite.
@@ -226,16 +234,16 @@ class EUGenLinear(Seeded):
 
     @torch.no_grad()
     def merge(self, following: nn.Module) -> "EUGenLinear":
-        """This layer and the linear layer behind it as one: weight W' Psi, bias W' bias + b'.
+        """Merges this layer and the linear layer that follows it into one: weight W' Psi, bias W' bias + b'.
 
         Raises:
-            ShapeError: `following` takes another number of inputs than this layer has outputs.
+            ShapeError: in_features of `following` differs from out_features of this layer.
         """
         trained = trained_linear(EUGenLinear, following)
         if trained.in_features != self.out_features:
             raise ShapeError(
-                f"EUGenLinear cannot merge its out_features={self.out_features} with a linear layer of "
-                f"in_features={trained.in_features}. Give the layer that follows, of {self.out_features} inputs."
+                f"EUGenLinear with out_features={self.out_features} cannot merge with a linear layer of "
+                f"in_features={trained.in_features}. Pass the layer that follows, with {self.out_features} inputs."
             )
         merged, outer = copy.deepcopy(self), trained.weight.double()
         make_plain(merged, effective_tensors(merged))
@@ -249,8 +257,11 @@ class EUGenLinear(Seeded):
         return merged
 
     def multiply_adds(self) -> int:
-        """P m (d + e) for the projections, d + one for the norm, k m l for the weight, and the Hadamard products:
-        m (k - 1) of shared projections, m k (k - 1) / 2 of others. The bias costs additions only."""
+        """Returns the multiply-adds per row.
+
+        The projections take P m (d + e), the norm takes d + one, and the weight takes k m l. The Hadamard products take
+        m (k - 1) with shared projections, otherwise m k (k - 1) / 2. The bias takes only additions.
+        """
         m, k = self.features, self.order
         hadamard = m * (k - 1) if self.shared else m * k * (k - 1) // 2
         length = self.in_features + self.one if self.norm else 0
@@ -266,13 +277,13 @@ class EUGenLinear(Seeded):
 
     @classmethod
     def _beside(cls, linear: TrainedLinear, **options: Any) -> "EUGenLinear":
-        """A layer for the inputs and outputs of `linear`, that absorbs its bias, of its dtype and on its device."""
+        """Returns a layer with the sizes, dtype and device of `linear`. It can absorb the bias of `linear`."""
         (outputs, inputs), device, dtype = linear.weight.shape, linear.weight.device, linear.weight.dtype
         return cls(inputs, outputs, one=linear.bias is not None, device=device, dtype=dtype, **options)
 
     @property
     def _shape(self) -> tuple[int, int]:
-        """(P m, d + e)"""
+        """The shape of G, (P m, d + e)."""
         rows = projections.count(self.order, self.shared) * self.features
         return rows, self.in_features + self.one + self.norm
 
@@ -280,13 +291,16 @@ class EUGenLinear(Seeded):
         return projections.scale(self.in_features + self.one, norm=self.norm)
 
     def _weight_products(self, linear: TrainedLinear) -> Tensor:
-        """Products of the rows of w+ projected by g = G / s, float64, (l, k m)."""
+        """Returns the products of the rows of w+ projected by g = G / s, float64, (l, k m)."""
         g = self.matrix().double() / self._size()
         u = start.rows(linear, constant=self.norm) @ g.T
         return projections.products(u, self.features, self.order, self.shared)
 
     def _per_block(self, numbers: Sequence[float]) -> Tensor:
-        """number_i / (m s^i) for block i, once a feature: what turns sums of products of G's into means of g's."""
+        """Returns number_i / (m s^i) for block i, repeated for each feature.
+
+        This factor converts sums of products of G into means of products of g.
+        """
         sizes = [a / self.features / self._size() ** i for i, a in enumerate(numbers, 1)]
         return torch.tensor(sizes, dtype=torch.float64, device=self.weight.device).repeat_interleave(self.features)
 

@@ -1,8 +1,8 @@
-"""The projections of an EUGen layer: where their numbers come from, and what is made of their outputs.
+"""The projections of an EUGen layer: their values, and the products of their outputs.
 
-Letters: d inputs, e entries behind them, m features, k order, P projections: k when they are shared, k (k + 1) / 2
-when each block has its own. The P projections stand in one matrix G, (P m, d + e): block i of those that are not
-shared takes the i projections from i (i - 1) / 2 on.
+Symbols: d inputs, e entries appended to them, m features, k order, P projections: k if they are shared, k (k + 1) / 2
+if each block has its own. One matrix G, (P m, d + e), stores all projections. If they are not shared, block i uses the
+i projections that start at index i (i - 1) / 2.
 """
 
 import math
@@ -20,44 +20,44 @@ KINDS = ("random", "orthogonal", "trained")
 
 
 def features_and_order(features: int, order: int) -> tuple[int, int]:
-    """m and k as plain ints.
+    """Returns m and k as ints.
 
     Raises:
-        ShapeError: not whole numbers from 1 to 2**31 - 1, or an order above MAX_ORDER.
+        ShapeError: not integers from 1 to 2**31 - 1, or an order above MAX_ORDER.
     """
     if is_size(features) and is_size(order) and order <= MAX_ORDER:
         return operator.index(features), operator.index(order)
     raise ShapeError(
-        f"EUGenLinear cannot have features={features!r} at order={order!r}. "
-        f"Choose whole numbers from 1 to 2**31 - 1, an order up to {MAX_ORDER}."
+        f"EUGenLinear does not support features={features!r} with order={order!r}. "
+        f"Choose features from 1 to 2**31 - 1 and an order from 1 to {MAX_ORDER}."
     )
 
 
 def kind(projection: str, distribution: str) -> str:
-    """The kind of projections, where there are such.
+    """Checks the kind of projections.
 
     Raises:
-        UsageError: no such kind, or orthogonal ones that are not Gaussian.
+        UsageError: an unknown kind, or orthogonal projections that are not Gaussian.
     """
     if projection not in KINDS:
-        raise UsageError(f"no projection {projection!r}. Choose one of: {', '.join(KINDS)}.")
+        raise UsageError(f"unknown projection {projection!r}. Choose one of: {', '.join(KINDS)}.")
     if projection == "orthogonal" and distribution != "gaussian":
         raise UsageError(
-            f"EUGenLinear has no orthogonal projections of distribution={distribution!r}. "
-            "Leave the distribution at 'gaussian', or choose random projections."
+            f"EUGenLinear does not support orthogonal projections with distribution={distribution!r}. "
+            "Use distribution='gaussian', or projection='random'."
         )
     return projection
 
 
 def count(order: int, shared: bool) -> int:
-    """P: how many projections of m rows a layer of that order has."""
+    """Returns P, the number of projections of m rows in a layer of this order."""
     return order if shared else order * (order + 1) // 2
 
 
 def extend(x: Tensor, *, one: bool, norm: bool) -> Tensor:
-    """x, then 1 where a bias is absorbed, then the Euclidean norm of all that, each as asked for: (..., d + e).
+    """Appends to x the constant 1 (`one`) and the Euclidean norm of the result (`norm`): (..., d + e).
 
-    At zero, where the norm has no gradient, torch takes 0.
+    At zero the norm has no gradient, and torch defines it as 0.
     """
     if one:
         x = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
@@ -68,17 +68,18 @@ def extend(x: Tensor, *, one: bool, norm: bool) -> Tensor:
 
 
 def scale(inputs: int, *, norm: bool) -> float:
-    """The size of G's entries with which inputs of variance 1 give projections of variance 1, over the draw of G.
+    """Returns the standard deviation of the entries of G that gives projections variance 1 for inputs of variance 1.
 
-    `inputs` counts the entries of x, and the 1 behind them; their norm, as large as all of them, counts again.
+    The variance is over the draws of G. `inputs` counts the entries of x, and the 1 that is appended. Their norm
+    doubles the sum of squares.
     """
     return 1 / math.sqrt(inputs * (2 if norm else 1))
 
 
 def products(u: Tensor, features: int, order: int, shared: bool) -> Tensor:
-    """The Hadamard products of all blocks, one behind the other: (..., P m) -> (..., k m).
+    """Returns the concatenated Hadamard products of all blocks: (..., P m) -> (..., k m).
 
-    Shared projections make running products: block i is block i - 1 times projection i.
+    With shared projections the products are cumulative: block i is block i - 1 times projection i.
     """
     z = torch.split(u, features, -1)
     blocks = [z[0]]
@@ -98,12 +99,12 @@ def products(u: Tensor, features: int, order: int, shared: bool) -> Tensor:
 def orthogonal(
     seed: int | Tensor, rows: int, features: int, width: int, *, dtype: torch.dtype, device: torch.device | str
 ) -> Tensor:
-    """Gaussian orthogonal rows, entries of variance 1: (rows, width).
+    """Returns Gaussian orthogonal rows with entries of variance 1: (rows, width).
 
-    The `features` rows of one projection are orthogonal; more rows than columns are stacked from independent blocks
-    of `width` rows (our reconstruction). Each block is the Q of a seeded Gaussian matrix, whose own row lengths,
-    which do not depend on directions, make the lengths chi-distributed. Decompositions differ in the last bits from
-    machine to machine: that is why these rows are stored and not regenerated.
+    The `features` rows of one projection are orthogonal. If there are more rows than columns, independent blocks of
+    `width` rows are stacked (our reconstruction). Each block is the Q of a seeded Gaussian matrix, scaled by the norms
+    of its rows. These norms are independent of the directions, so the norms of the result are chi-distributed. The last
+    bits of a QR depend on the machine, so the layer stores these rows instead of regenerating them.
     """
     drawn = seeded.matrix(seed, rows, width, "gaussian", dtype=torch.float64, device=device)
     blocks = [block for projection in torch.split(drawn, features) for block in torch.split(projection, width)]
@@ -111,8 +112,8 @@ def orthogonal(
 
 
 def _orthogonalised(rows: Tensor) -> Tensor:
-    """Orthogonal rows, each as long as it was, evenly distributed over all directions: (r, w), r <= w."""
+    """Returns orthogonal rows (r, w), r <= w, uniformly distributed over all directions. Keeps the norm of each row."""
     q, r = torch.linalg.qr(rows.T)
     sign = torch.where(r.diagonal() < 0, -1.0, 1.0).to(q.dtype)
-    turned: Tensor = (q * sign).T * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return turned
+    scaled: Tensor = (q * sign).T * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return scaled

@@ -1,4 +1,4 @@
-"""What the weight of an EUGen layer starts from: the variance of its features, or the weight of a trained layer."""
+"""Helpers to initialise the weight of an EUGen layer: the mean square of its features, and trained weights."""
 
 import math
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from edgefc.errors import UsageError
 from edgefc.layers.common import activations
 from edgefc.layers.common.trained import TrainedLinear
 
-_REACH, _STEPS = 8.0, 1001  # a grid over the normal density, good to ten digits for smooth functions
+_REACH, _STEPS = 8.0, 1001  # grid for the normal density; ten correct digits for smooth functions
 
 
 def mean_square(activation: str) -> float:
-    """E[Phi(z)^2] of standard normal z."""
+    """Returns E[Phi(z)^2] for standard normal z."""
     z = torch.linspace(-_REACH, _REACH, _STEPS, dtype=torch.float64, device="cpu")
     density = torch.exp(-z.square() / 2)
     return float((activations.activation(activation)(z).square() * density).sum() / density.sum())
 
 
 def rows(linear: TrainedLinear, *, constant: bool) -> Tensor:
-    """The rows w+ = [w ; b ; 1] of a linear layer, b where it has a bias, 1 where asked for, float64."""
+    """Returns the rows w+ = [w ; b ; 1] of a linear layer, float64. b requires a bias, and 1 requires `constant`."""
     parts = [linear.weight.double()]
     if linear.bias is not None:
         parts.append(linear.bias.double()[:, None])
@@ -32,10 +32,10 @@ def rows(linear: TrainedLinear, *, constant: bool) -> Tensor:
 
 
 def polynomial(coefficients: Sequence[SupportsFloat]) -> list[float]:
-    """a_0 ... a_k as floats, k >= 1.
+    """Returns a_0 ... a_k as floats, k >= 1.
 
     Raises:
-        UsageError: fewer than two, or one that is not finite.
+        UsageError: fewer than two coefficients, or one that is not finite.
     """
     try:
         numbers = [float(a) for a in coefficients]
@@ -43,7 +43,7 @@ def polynomial(coefficients: Sequence[SupportsFloat]) -> list[float]:
         numbers = []
     if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
         raise UsageError(
-            f"no EUGen layer has the polynomial of coefficients {coefficients!r}. "
-            "Give a_0, a_1 and as many more as its order has, all finite."
+            f"from_polynomial() does not support coefficients={coefficients!r}. "
+            "Pass at least two finite numbers, a_0, a_1, ..., a_k."
         )
     return numbers

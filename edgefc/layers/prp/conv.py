@@ -1,9 +1,9 @@
-"""PRP convolution: a fixed random weight, regenerated from a seed, modulated on both sides by trained vectors.
+"""PRP convolution: a fixed random weight, regenerated from a seed, scaled on both sides by trained vectors.
 
-Reconstruction: the PRP paper (linear.py) names convolution as future work. Taken here as its layer on the
-patches that a convolution looks at (im2col): one scale for each number of a patch, one and a bias for each output.
+This is our reconstruction: the PRP paper (linear.py) names convolution as future work. Here the layer of the paper is
+applied to the patches of a convolution (im2col): one scale per value of a patch, one scale and one bias per output.
 
-Letters: C input channels, m output channels, kernel kh x kw, n = C kh kw, P (m, n) with entries of variance 1/n.
+Symbols: C input channels, m output channels, kernel kh x kw, n = C kh kw, P (m, n) with entries of variance 1/n.
 """
 
 import math
@@ -25,23 +25,25 @@ from edgefc.layers.prp.scales import nearest_scales
 
 
 class PRPConv2d(Seeded):
-    """torch.nn.Conv2d of one group whose weight is P * in_scale * out_scale, with P regenerated from the seed.
+    """torch.nn.Conv2d with groups=1 whose weight is P * in_scale * out_scale, with P regenerated from the seed.
 
-    Stored are n + 2 m numbers and a seed: for 256 to 256 channels, 3 x 3, 2,816 numbers; a dense convolution stores
-    590,080. The arithmetic is the dense convolution's: PRP saves memory, not multiplications. P has a row for each
-    output and, in it, the order channel, height, width of torch.nn.Conv2d's weight. It is built on first use, kept
-    while the layer lives, and left out of state dicts, copies and pickles. torch.compile and torch.export generate
-    it in the program, in each call. The state dict holds the seed, and loading adopts it (common/checkpoint.py).
-    seed=None draws one from torch's generator. Padding and sizes are torch.nn.Conv2d's.
+    The layer stores n + 2 m parameters and a seed: 2,816 for 256 to 256 channels and 3 x 3; a dense convolution stores
+    590,080. It needs the multiply-adds of a dense convolution: PRP saves memory, not multiplications. P has one row
+    for each output, in the order (channel, height, width) of the weight of torch.nn.Conv2d. P is generated on first
+    use and kept as long as the layer exists. State dicts, copies and pickles do not contain it. Programs of
+    torch.compile and torch.export generate it in each call.
+
+    The state dict stores the seed, and load_state_dict() restores it (common/checkpoint.py). seed=None draws a seed
+    from torch's generator. Padding and output sizes are those of torch.nn.Conv2d.
 
     Shapes:
         in_scale    (C, kh, kw)             out_scale   (m,)        bias    (m,) or None
-        x           (batch, C, h, w)        y           (batch, m, h', w'); both without batch too
+        x           (batch, C, h, w)        y           (batch, m, h', w'); the batch axis is optional
 
     Raises:
         ShapeError: a size below 1, or padding="same" with a stride.
-        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), or a seed that is not of 64 bits; from
-            load_state_dict(), a checkpoint of another configuration.
+        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), or a seed outside 0 to 2**64 - 1; from
+            load_state_dict(), a checkpoint with another configuration.
     """
 
     def __init__(
@@ -82,11 +84,11 @@ class PRPConv2d(Seeded):
 
     @property
     def patch(self) -> int:
-        """n, the numbers that one output looks at."""
+        """n, the number of values in a patch."""
         return self.in_channels * self.window.positions
 
     def reset_parameters(self) -> None:
-        """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero."""
+        """Draws the scales from N(1, 1/n): unit-variance input gives nearly unit-variance output. The bias is zero."""
         for scale in (self.in_scale, self.out_scale):
             nn.init.normal_(scale, mean=1.0, std=1 / math.sqrt(self.patch))
         if self.bias is not None:
@@ -99,12 +101,12 @@ class PRPConv2d(Seeded):
         scale = self.in_scale
         (p,) = self._cache.get(self.traceable_seed, scale, lambda: (self._generate(scale.dtype),))
         weight = p * self.in_scale * self.out_scale[:, None, None, None]
-        look = self.window
-        return functional.conv2d(x, weight, self.bias, look.stride, look.padding, look.dilation)
+        window = self.window
+        return functional.conv2d(x, weight, self.bias, window.stride, window.padding, window.dilation)
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The weight (m, C, kh, kw) of the same convolution."""
+        """Returns the weight (m, C, kh, kw) of the equivalent Conv2d."""
         matrix = torch.einsum("m,mn,n->mn", self.out_scale, self._generate(self.in_scale.dtype).flatten(1),
                               self.in_scale.flatten())  # fmt: skip
         return matrix.view(self.out_channels, *self.in_scale.shape)
@@ -112,12 +114,12 @@ class PRPConv2d(Seeded):
     @classmethod
     @torch.no_grad()
     def from_conv(cls, conv: nn.Conv2d, *, distribution: str = "gaussian", seed: int | None = None) -> "PRPConv2d":
-        """The scales that bring the layer near a trained convolution in the Frobenius norm; all else is kept.
+        """Fits the scales to a trained convolution in the Frobenius norm. Keeps all other settings.
 
-        Alternating least squares, as PRPLinear.from_linear does it.
+        The method is that of PRPLinear.from_linear.
 
         Raises:
-            UsageError: several groups, or edges that are not filled with zeros.
+            UsageError: several groups, or a padding mode other than zeros.
         """
         check_convolution(cls, conv)
         weight = conv.weight
@@ -133,7 +135,7 @@ class PRPConv2d(Seeded):
         return layer
 
     def multiply_adds(self) -> int:
-        """n m per output position. Both scales are taken into the weight, once a call: 2 n m."""
+        """Returns the multiply-adds per output position: n m. Scaling the weight takes 2 n m more, once per call."""
         return self.patch * self.out_channels
 
     def extra_repr(self) -> str:
@@ -144,7 +146,7 @@ class PRPConv2d(Seeded):
 
     @torch.no_grad()
     def _generate(self, dtype: torch.dtype) -> Tensor:
-        """P, (m, C, kh, kw)."""
+        """Returns P, (m, C, kh, kw)."""
         size = (self.out_channels, self.patch)
         matrix = seeded.matrix(self.traceable_seed, *size, self.distribution, dtype=dtype, device=self.in_scale.device)
         return matrix.div_(math.sqrt(self.patch)).view(self.out_channels, *self.in_scale.shape)

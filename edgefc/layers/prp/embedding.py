@@ -1,10 +1,10 @@
-"""PRP embedding: seeded rows, regenerated for the tokens that are looked up, modulated by trained vectors.
+"""PRP embedding: regenerates the seeded rows of the tokens in each lookup, and scales them by trained vectors.
 
-Reconstruction: the PRP paper (linear.py) has fully connected layers only. Taken over here is its map of a
-one-hot vector, in_scale the scale of the vocabulary entry and out_scale that of the column, without a bias; P has
-entries of variance 1, since torch.nn.Embedding starts from N(0, 1).
+This is our reconstruction: the PRP paper (linear.py) has only fully connected layers. Here the layer of the paper is
+applied to a one-hot vector: in_scale is the scale of the vocabulary entry, out_scale is that of the column, and there
+is no bias. P has entries of variance 1, because torch.nn.Embedding is initialised from N(0, 1).
 
-Letters: V num_embeddings, D embedding_dim, P (V, D) with entries of variance 1, row = vocabulary entry.
+Symbols: V num_embeddings, D embedding_dim, P (V, D) with entries of variance 1, row = vocabulary entry.
 """
 
 import math
@@ -26,15 +26,16 @@ from edgefc.layers.prp.scales import nearest_scales
 
 
 class PRPEmbedding(Seeded):
-    """Token v becomes row_scale[v] * (P[v] * column_scale).
+    """Maps token v to row_scale[v] * (P[v] * column_scale).
 
-    Stored are V + D numbers and a seed: for V = 50,000 and D = 512, 50,512 numbers; torch.nn.Embedding stores
-    25,600,000. The table is never made: a forward regenerates the rows of the tokens that it is given. The state dict
-    holds the seed, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's generator.
+    The layer stores V + D parameters and a seed: 50,512 for V = 50,000 and D = 512; torch.nn.Embedding stores
+    25,600,000. The layer never builds the table: a forward regenerates only the rows of its tokens. The state dict
+    stores the seed, and load_state_dict() restores it (common/checkpoint.py). seed=None draws a seed from torch's
+    generator.
 
-    padding_idx as in torch.nn.Embedding: the scale of that row starts at zero and gets no gradient, so the row is zero.
-    Tokens out of range are found on CPUs. An exported file does not find all of them: onnxruntime refuses those from V
-    up, and answers negative ones down to -V with rows of no token.
+    padding_idx works as in torch.nn.Embedding: the scale of that row starts at zero and gets no gradient, so the row
+    is zero. Tokens out of range raise an error on the CPU. An exported file does not detect all of them: onnxruntime
+    raises an error for tokens from V up, but for negative tokens down to -V it returns rows that belong to no token.
 
     Shapes:
         row_scale   (V,)        column_scale   (D,)
@@ -42,8 +43,8 @@ class PRPEmbedding(Seeded):
 
     Raises:
         ShapeError: a size below 1.
-        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), a seed that is not of 64 bits, or a
-            padding_idx that is no entry; from load_state_dict(), a checkpoint of another configuration.
+        UsageError: an unknown distribution (edgefc.generator.CODEBOOKS), a seed outside 0 to 2**64 - 1, or a
+            padding_idx out of range; from load_state_dict(), a checkpoint with another configuration.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class PRPEmbedding(Seeded):
         super().__init__()
         if not (is_size(num_embeddings) and is_size(embedding_dim)):
             raise ShapeError(
-                f"PRPEmbedding cannot have num_embeddings={num_embeddings!r} rows of embedding_dim={embedding_dim!r}. "
-                "Choose whole numbers from 1 to 2**31 - 1."
+                f"PRPEmbedding does not support num_embeddings={num_embeddings!r}, embedding_dim={embedding_dim!r}. "
+                "Choose integers from 1 to 2**31 - 1."
             )
         self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
         self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
@@ -80,7 +81,7 @@ class PRPEmbedding(Seeded):
         }
 
     def reset_parameters(self) -> None:
-        """Scales from N(1, 1/D), so that entries have nearly unit variance; that of the padding row is zero."""
+        """Draws the scales from N(1, 1/D), so that entries have nearly unit variance. The padding row is zero."""
         for scale in (self.row_scale, self.column_scale):
             nn.init.normal_(scale, mean=1.0, std=1 / math.sqrt(self.embedding_dim))
         if self.padding_idx is not None:
@@ -96,7 +97,7 @@ class PRPEmbedding(Seeded):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The whole table (V, D): diag(row_scale) P diag(column_scale)."""
+        """Returns the whole table (V, D): diag(row_scale) P diag(column_scale)."""
         size = (self.num_embeddings, self.embedding_dim)
         scale = self.row_scale
         matrix = seeded.matrix(self.seed, *size, self.distribution, dtype=scale.dtype, device=scale.device)
@@ -107,19 +108,20 @@ class PRPEmbedding(Seeded):
     def from_embedding(
         cls, embedding: nn.Embedding, *, distribution: str = "gaussian", seed: int | None = None
     ) -> "PRPEmbedding":
-        """The scales that bring the layer near a trained table in the Frobenius norm, as PRPLinear.from_linear finds
-        them: alternating least squares, which needs some copies of the table in float64.
+        """Fits the scales to a trained table in the Frobenius norm, by the method of PRPLinear.from_linear.
 
-        How gradients are made (sparse, scale_grad_by_freq) is not taken over.
+        Needs several float64 copies of the table.
+
+        The gradient options (sparse, scale_grad_by_freq) are not copied.
 
         Raises:
-            UsageError: an embedding that renormalises its rows (max_norm).
+            UsageError: an embedding with max_norm, which renormalises its rows.
         """
         check_replaced(cls, embedding, nn.Embedding)
         if embedding.max_norm is not None:
             raise UsageError(
-                f"PRPEmbedding cannot take the place of an Embedding with max_norm={embedding.max_norm}: it has no "
-                "rows to renormalise. Set max_norm to None, once the rows are as they should be."
+                f"PRPEmbedding cannot replace an Embedding with max_norm={embedding.max_norm}: it stores no rows to "
+                "renormalise. Renormalise the rows, then set max_norm to None."
             )
         weight = embedding.weight
         v, d = weight.shape
@@ -139,7 +141,7 @@ class PRPEmbedding(Seeded):
         return layer
 
     def multiply_adds(self) -> int:
-        """2 D per token: both scales. Its ceil(D bits / 32) words are whole numbers and not counted."""
+        """Returns the multiply-adds per token: 2 D for both scales. Integer arithmetic for the words is not counted."""
         return 2 * self.embedding_dim
 
     def extra_repr(self) -> str:
@@ -150,17 +152,17 @@ class PRPEmbedding(Seeded):
         )
 
     def _scales(self, x: Tensor) -> Tensor:
-        """The scale of each token's row, (..., 1). The lookup finds tokens out of range, on CPUs.
+        """Returns the scale of each token's row, (..., 1). On the CPU, the lookup detects tokens out of range.
 
         Raises:
-            UsageError: a token that is no entry.
+            UsageError: a token out of range.
         """
         try:
             return functional.embedding(x, self.row_scale[:, None], self.padding_idx)
         except IndexError:
             raise UsageError(
-                f"PRPEmbedding has tokens 0 to {self.num_embeddings - 1} and was given some from {int(x.min())} to "
-                f"{int(x.max())}. Give tokens of this vocabulary, or make num_embeddings larger."
+                f"PRPEmbedding expects tokens from 0 to {self.num_embeddings - 1}, got tokens from {int(x.min())} to "
+                f"{int(x.max())}. Use tokens in this range, or increase num_embeddings."
             ) from None
 
     def _symbolic(self, x: Tensor) -> Tensor:

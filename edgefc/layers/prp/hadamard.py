@@ -1,8 +1,8 @@
-"""Walsh-Hadamard transforms as small matrix products, and the cut of a matrix of any size out of one.
+"""Walsh-Hadamard transforms as small matrix products, for matrices of any size.
 
-H[i, j] = (-1)^(ones in the binary digits of i & j), Sylvester's order, orthogonal up to its length. The transform of
-length a b is kron(H_a, H_b): for u laid out row by row as an (a, b) matrix U, H_ab u is H_a U H_b, 2 multiplications
-by about sqrt(a b) numbers an entry in place of a b.
+H[i, j] = (-1)^(number of ones in the binary digits of i & j), in Sylvester's order. H is orthogonal up to a factor. The
+transform of length a b is kron(H_a, H_b): with u reshaped row by row to an (a, b) matrix U, H_ab u is H_a U H_b. For
+a = b this takes 2 sqrt(a b) multiply-adds per entry instead of a b.
 """
 
 import torch
@@ -13,7 +13,7 @@ from edgefc.layers.common.facts import cut as cut
 
 
 def matrix(length: int, *, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """H of a length that is a power of two, (length, length), entries +1 and -1."""
+    """Returns H, (length, length), with entries +1 and -1. `length` must be a power of two."""
     result = torch.ones(1, 1, dtype=dtype, device=device)
     while len(result) < length:
         result = torch.cat([torch.cat([result, result], 1), torch.cat([result, -result], 1)])
@@ -21,7 +21,7 @@ def matrix(length: int, *, dtype: torch.dtype, device: torch.device | str) -> Te
 
 
 def transform(u: Tensor) -> Tensor:
-    """H u over the last axis, a power of two long, by additions and subtractions."""
+    """Returns H u over the last axis, by additions and subtractions. Its size must be a power of two."""
     length, step = u.shape[-1], 1
     while step < length:
         pairs = u.reshape(*u.shape[:-1], -1, 2, step)

@@ -1,23 +1,27 @@
-"""PRP layer: a fixed random matrix, regenerated from a seed, modulated on both sides by trained vectors.
+"""PRP layer: a fixed random matrix, regenerated from a seed, scaled on both sides by trained vectors.
 
 Source: Szorc, "Element-wise Modulation of Random Matrices for Efficient Neural Layers", arXiv 2512.13480,
 https://arxiv.org/abs/2512.13480.
 
-From the paper (by agreeing secondary sources): y = P'(x * alpha) * w + b, P fixed and never trained, entries of
-variance 1/n, Gaussian, sparse ternary, or orthogonal by QR of a Gaussian matrix; n + 2 m numbers are trained. The same
-sources make the three ternary values equally likely with s = sqrt(3/n), which has variance 2/n: "ternary_thirds" is
-that, scaled to variance 1/n as all others. The paper's text on the start of alpha, w and b was not to be had.
+From the paper, according to secondary sources that agree: y = P'(x * alpha) * w + b. P is fixed and not trained, its
+entries have variance 1/n, and it is Gaussian, sparse ternary, or orthogonal by QR of a Gaussian matrix. n + 2 m
+parameters are trained. In the same sources the three ternary values are equally likely with s = sqrt(3/n), which has
+variance 2/n. "ternary_thirds" is this distribution scaled to variance 1/n, like all others. The text of the paper on
+the initialisation of alpha, w and b was not available.
 
-From code that is probably the author's: ternary probabilities 1/6, 2/3, 1/6; uniform entries; alpha, w ~ N(1, 1/n),
-b = 0; and a low-rank path beside the formula, which the paper does not have.
+From code that is probably by the author: ternary probabilities 1/6, 2/3, 1/6; uniform entries; alpha, w ~ N(1, 1/n),
+b = 0; and an additional low-rank path, which is not in the paper.
 
-Reconstructions of ours: P comes from the generator in edgefc/generator, in which "gaussian" has 16 levels, "uniform"
-256, and ternary probabilities are multiples of 1/256. Rademacher signs and "sparse" (1/4, 1/2, 1/4) are not in the
-paper; they are cheap to regenerate. An orthogonal P with more outputs than inputs has orthogonal columns scaled to
-entries of variance 1/n. "hadamard" is not in the paper: a seeded transform that stands in for an orthogonal P, stores
-nothing and is fast; it is orthogonal for n = m = a power of two, and far less random than the others.
+Our reconstructions:
 
-Letters: n inputs, m outputs, r rank, P (m, n) with entries of variance 1/n.
+- P comes from the generator in edgefc/generator. There "gaussian" has 16 levels, "uniform" has 256, and ternary
+  probabilities are multiples of 1/256.
+- Rademacher signs and "sparse" (1/4, 1/2, 1/4) are not in the paper. They are cheap to regenerate.
+- An orthogonal P with more outputs than inputs has orthogonal columns, scaled to entries of variance 1/n.
+- "hadamard" is not in the paper. It is a seeded transform that replaces an orthogonal P, stores nothing and is fast. It
+  is orthogonal if n = m is a power of two, and much less random than the others.
+
+Symbols: n inputs, m outputs, r rank, P (m, n) with entries of variance 1/n.
 """
 
 import math
@@ -39,20 +43,22 @@ from edgefc.layers.prp.scales import nearest_scales
 
 
 class PRPLinear(Seeded):
-    """((x * in_scale) P^T) * out_scale + bias, with P regenerated from the seed.
+    """Computes ((x * in_scale) P^T) * out_scale + bias, with P regenerated from the seed.
 
-    Stored are n + 2 m numbers and a seed: for n = m = 4096, 12,288 numbers; a dense layer stores 16,781,312. The
-    arithmetic is the dense layer's: PRP saves memory, not multiplications. P is no parameter and no buffer: it is
-    built on first use for the device, dtype and seed at hand, kept while the layer lives, and left out of state dicts,
-    copies and pickles. torch.compile and torch.export generate it in the program, in each call. The state dict holds
-    the seed, and loading adopts it (common/checkpoint.py). seed=None draws one from torch's generator.
+    The layer stores n + 2 m parameters and a seed: 12,288 for n = m = 4096; a dense layer stores 16,781,312. It needs
+    the multiply-adds of a dense layer: PRP saves memory, not multiplications. P is neither a parameter nor a buffer. It
+    is generated on first use for the current device, dtype and seed, and kept as long as the layer exists. State dicts,
+    copies and pickles do not contain it. Programs of torch.compile and torch.export generate it in each call. The
+    state dict stores the seed, and load_state_dict() restores it (common/checkpoint.py). seed=None draws a seed from
+    torch's generator.
 
-    Two distributions differ. "orthogonal" stores P, m n numbers, in the buffer `projection`: machines differ in the
-    last bits of a QR, so the state dict decides, and the seed is only the start. "hadamard" needs no
-    matrix at all, and about 4 N sqrt(N) multiply-adds in place of n m, N the next power of two; see matrices.py.
+    Two distributions work differently. "orthogonal" stores P, m n values, in the buffer `projection`, because the last
+    bits of a QR decomposition depend on the machine. After loading, the stored P is used, and not the seed. "hadamard"
+    needs no matrix, and about 4 N sqrt(N) multiply-adds instead of n m, where N is the next power of two; see
+    matrices.py.
 
-    rank=r adds (1/r) low_rank_out low_rank_in x, as that code does with lora_alpha = 1; it is exported as two plain
-    matrix products beside the node.
+    rank=r adds (1/r) low_rank_out low_rank_in x, as the code above does with lora_alpha = 1. It is exported as two
+    standard matrix products next to the node.
 
     Shapes:
         in_scale      (n,)      out_scale     (m,)      bias    (m,) or None
@@ -61,9 +67,9 @@ class PRPLinear(Seeded):
         x             (..., n)  y             (..., m)
 
     Raises:
-        ShapeError: a size below 1, or a rank that is not a whole number from 0 to min(n, m).
+        ShapeError: a size below 1, or a rank that is not an integer from 0 to min(n, m).
         UsageError: an unknown distribution (edgefc.generator.CODEBOOKS, "orthogonal", "hadamard"), or a seed that is
-            not a whole number of 64 bits; from load_state_dict(), a checkpoint of another configuration.
+            not an integer from 0 to 2**64 - 1; from load_state_dict(), a checkpoint with another configuration.
     """
 
     projection: Tensor | None
@@ -111,10 +117,10 @@ class PRPLinear(Seeded):
         }
 
     def reset_parameters(self) -> None:
-        """Scales from N(1, 1/n), so that unit-variance input gives nearly unit-variance output; the bias is zero.
+        """Draws the scales from N(1, 1/n): unit-variance input gives nearly unit-variance output. The bias is zero.
 
-        The low-rank path starts at zero: low_rank_in from U(-1, 1) / sqrt(n), low_rank_out zeros. A stored P is made
-        again from the seed, for n = m = 4096 in some seconds, which device="meta" puts off.
+        The low-rank path starts at zero: low_rank_in is drawn from U(-1, 1) / sqrt(n), and low_rank_out is zero. A
+        stored P is regenerated from the seed, which takes seconds for n = m = 4096. device="meta" postpones this.
         """
         for scale in (self.in_scale, self.out_scale):
             nn.init.normal_(scale, mean=1.0, std=1 / math.sqrt(self.in_features))
@@ -136,7 +142,7 @@ class PRPLinear(Seeded):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The same map as one (m, n) matrix: diag(out_scale) P diag(in_scale), and the low-rank path."""
+        """Returns the dense matrix (m, n) of the layer: diag(out_scale) P diag(in_scale), plus the low-rank path."""
         matrix = self.out_scale[:, None] * self._fixed.entries(self, self.in_scale.dtype) * self.in_scale
         if self.low_rank_in is None or self.low_rank_out is None:
             return matrix
@@ -147,16 +153,17 @@ class PRPLinear(Seeded):
     def from_linear(
         cls, linear: nn.Module, *, distribution: str = "gaussian", seed: int | None = None, rank: int = 0
     ) -> "PRPLinear":
-        """The scales that bring the layer near a trained linear layer in the Frobenius norm; the bias is kept.
+        """Fits the scales to a trained linear layer in the Frobenius norm.
 
-        `linear` is a torch.nn.Linear or a transformers Conv1D. Kept too are dtype, device, mode and requires_grad.
+        `linear` is a torch.nn.Linear or a transformers Conv1D. Its bias, dtype, device, mode and requires_grad are
+        kept.
 
-        Conjugate gradients from the best of four rank-one approximations of weight * P. With Rademacher P the result
-        is the nearest of all; with others it is a stationary point, not proven to be the nearest. Where the best
-        scales are zero, in_scale is one, so that training can leave zero.
+        The fit runs conjugate gradients from the best of four rank-one approximations of weight * P. With Rademacher P
+        the result is the optimum. With other distributions it is a stationary point, not proven to be the optimum. If
+        the best scales are all zero, in_scale is set to one, so that training can move away from zero.
 
-        With a rank, the low-rank path is then the nearest to what the scales leave (Eckart and Young, by a truncated
-        SVD); the two are not fitted again to each other.
+        With a rank, the low-rank path is then fitted to the residual of the scales: it is the nearest by Eckart and
+        Young, from a truncated SVD. The two parts are not refined jointly.
         """
         trained = trained_linear(cls, linear)
         m, n = trained.weight.shape
@@ -184,9 +191,9 @@ class PRPLinear(Seeded):
         return trained.replaced_by(layer)
 
     def multiply_adds(self) -> int:
-        """Per row: those of P, one for each scale, and r (n + m) for a low-rank path.
+        """Returns the multiply-adds per row: those of P, n + m for the scales, and r (n + m) for a low-rank path.
 
-        Those of P: n m; for "hadamard" (rows_in + rows_out) (low^2 + low high) + N, by hadamard.Cut.
+        P takes n m. For "hadamard" it takes (rows_in + rows_out) (low^2 + low high) + N, see hadamard.Cut.
         """
         n, m = self.in_features, self.out_features
         return self._fixed.multiply_adds(self) + n + m + self.rank * (n + m)
@@ -218,7 +225,7 @@ def _check_rank(rank: int, most: int) -> int:
     if (is_size(rank) or (rank == 0 and not isinstance(rank, bool))) and rank <= most:
         return operator.index(rank)
     raise ShapeError(
-        f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to {most}."
+        f"PRPLinear does not support rank={rank!r}. Choose an integer from 0 (no low-rank path) to {most}."
     )
 
 

@@ -1,9 +1,9 @@
-"""What the fixed matrix P of a PRP layer can be: levels of a codebook, stored numbers, or a seeded transform.
+"""The kinds of the fixed matrix P of a PRP layer: levels of a codebook, stored values, or a seeded transform.
 
-Each kind knows its op, its entries one by one, and how to multiply by P; the layer is handed in, and nothing of it is
-kept but what can be made again from its seed.
+Each kind defines its op, the entries of P, and the product with P. Methods take the layer as an argument. A kind keeps
+only tensors that it can regenerate from the seed.
 
-Letters: n inputs, m outputs, P (m, n) with entries of variance 1/n.
+Symbols: n inputs, m outputs, P (m, n) with entries of variance 1/n.
 """
 
 import math
@@ -36,19 +36,19 @@ class Coded:
         self._cache = DeviceCache()
 
     def entries(self, layer: "PRPLinear", dtype: torch.dtype) -> Tensor:
-        """P, (m, n)."""
+        """Returns P, (m, n)."""
         m, n = layer.out_features, layer.in_features
         matrix = seeded.matrix(layer.traceable_seed, m, n, self.distribution, dtype=dtype, device=layer.in_scale.device)
         return matrix.div_(math.sqrt(n))
 
     def times(self, layer: "PRPLinear", u: Tensor) -> Tensor:
-        """u P^T, (..., n) -> (..., m), by a whole matrix that is made once."""
+        """Returns u P^T, (..., n) -> (..., m). Generates the matrix once and caches it."""
         scale = layer.in_scale
         (matrix,) = self._cache.get(layer.traceable_seed, scale, lambda: (self.entries(layer, scale.dtype),))
         return linear(u, matrix)
 
     def multiply_adds(self, layer: "PRPLinear") -> int:
-        """n m."""
+        """Returns n m."""
         return layer.in_features * layer.out_features
 
     def attributes(self, layer: "PRPLinear") -> dict[str, Attribute]:
@@ -57,32 +57,34 @@ class Coded:
 
 
 class Stored:
-    """P orthogonal, kept as numbers in the layer's buffer `projection`.
+    """P is orthogonal, and its values are stored in the layer's buffer `projection`.
 
-    The QR of a seeded Gaussian matrix, in float64, with a positive diagonal of R. Two machines need not agree on the
-    last bits of a QR, so a seed is not enough to have the matrix again.
+    P is the Q of the QR decomposition of a seeded Gaussian matrix, in float64, with a positive diagonal of R. The last
+    bits of a QR depend on the machine, so a seed cannot reproduce the matrix exactly.
     """
 
     op = "PRPStoredLinear"
 
     @staticmethod
     def make(seed: int, n: int, m: int) -> Tensor:
-        """(m, n) float64: rows orthonormal for m <= n, columns orthogonal and of length sqrt(m/n) for m > n."""
+        """Returns P, (m, n) float64. For m <= n the rows are orthonormal. For m > n the columns are orthogonal, with
+        norm sqrt(m/n).
+        """
         normal = seeded.matrix(seed, m, n, "gaussian", dtype=torch.float64, device="cpu")
         q, r = torch.linalg.qr(normal.T if m <= n else normal)
         q = torch.where(r.diagonal() < 0, -q, q)
         return q.T if m <= n else q * math.sqrt(m / n)
 
     def entries(self, layer: "PRPLinear", dtype: torch.dtype) -> Tensor:
-        """P, (m, n), as it is stored."""
+        """Returns the stored P, (m, n)."""
         return self._projection(layer).to(dtype)
 
     def times(self, layer: "PRPLinear", u: Tensor) -> Tensor:
-        """u P^T, (..., n) -> (..., m)."""
+        """Returns u P^T, (..., n) -> (..., m)."""
         return linear(u, self._projection(layer))
 
     def multiply_adds(self, layer: "PRPLinear") -> int:
-        """n m."""
+        """Returns n m."""
         return layer.in_features * layer.out_features
 
     def attributes(self, layer: "PRPLinear") -> dict[str, Attribute]:
@@ -95,11 +97,11 @@ class Stored:
 
 
 class Transformed:
-    """P = the first m rows and n columns of sqrt(N/n) (H / sqrt(N)) D2 (H / sqrt(N)) D1.
+    """P is the first m rows and n columns of sqrt(N/n) (H / sqrt(N)) D2 (H / sqrt(N)) D1.
 
-    N is the next power of two to max(n, m), H the Hadamard matrix, D1 and D2 are seeded signs, rows 0 and 1 of the
-    Rademacher matrix. Rows of one P are alike: H D2 H has the entry g[i ^ j] at (i, j), ^ the exclusive or of the
-    indices and g = H d2, so it holds N numbers where a random matrix has n m.
+    N is the smallest power of two that is at least max(n, m). H is the Hadamard matrix. D1 and D2 are seeded signs,
+    rows 0 and 1 of the Rademacher matrix. The rows of P are related: H D2 H has the entry g[i ^ j] at (i, j), where ^
+    is the exclusive or of the indices and g = H d2. So it has N distinct values, while a random matrix has n m.
     """
 
     op = "PRPHadamardLinear"
@@ -108,7 +110,7 @@ class Transformed:
         self._cache = DeviceCache()
 
     def entries(self, layer: "PRPLinear", dtype: torch.dtype) -> Tensor:
-        """P, (m, n), from the exclusive or of the indices and not by times()."""
+        """Returns P, (m, n), computed from the exclusive or of the indices, independently of times()."""
         m, n, device = layer.out_features, layer.in_features, layer.in_scale.device
         length = hadamard.cut(n, m).length
         seed = layer.traceable_seed
@@ -118,7 +120,7 @@ class Transformed:
         return (g / math.sqrt(length * n)).to(dtype)[row[:, None] ^ column] * signs.to(dtype)
 
     def times(self, layer: "PRPLinear", u: Tensor) -> Tensor:
-        """u P^T, (..., n) -> (..., m), about 4 N sqrt(N) multiply-adds."""
+        """Returns u P^T, (..., n) -> (..., m), with about 4 N sqrt(N) multiply-adds."""
         n, m, scale = layer.in_features, layer.out_features, layer.in_scale
         cut = hadamard.cut(n, m)
         first, second, high, low = self._cache.get(layer.traceable_seed, scale, lambda: self._tables(layer, cut))
@@ -128,7 +130,7 @@ class Transformed:
         return u.flatten(-2)[..., :m]
 
     def multiply_adds(self, layer: "PRPLinear") -> int:
-        """(rows_in + rows_out) (low^2 + low high) of both transforms, by hadamard.Cut, and N for D2."""
+        """Returns (rows_in + rows_out) (low^2 + low high) for both transforms, see hadamard.Cut, plus N for D2."""
         cut = hadamard.cut(layer.in_features, layer.out_features)
         return cut.multiply_adds + cut.length
 
@@ -137,7 +139,10 @@ class Transformed:
 
     @staticmethod
     def _tables(layer: "PRPLinear", cut: hadamard.Cut) -> tuple[Tensor, ...]:
-        """D1 / sqrt(N) (n,), D2 / sqrt(n) (high, low), both Hadamard matrices: no product outgrows u by much."""
+        """Returns D1 / sqrt(N) (n,), D2 / sqrt(n) (high, low) and both Hadamard matrices.
+
+        This distribution of the factors keeps the intermediate products close to u in magnitude.
+        """
         n, scale = layer.in_features, layer.in_scale
         seed = layer.traceable_seed
         first = seeded.signs(seed, n, dtype=torch.float64, device=scale.device) / math.sqrt(cut.length)
@@ -147,13 +152,13 @@ class Transformed:
 
 
 def kind(distribution: str) -> Coded | Stored | Transformed:
-    """The kind of P by the name of its distribution.
+    """Returns the kind of P for a distribution.
 
     Raises:
-        UsageError: no such distribution.
+        UsageError: the distribution is unknown.
     """
     if distribution not in DISTRIBUTIONS:
-        raise UsageError(f"no distribution {distribution!r}. Choose one of: {', '.join(DISTRIBUTIONS)}.")
+        raise UsageError(f"unknown distribution {distribution!r}. Choose one of: {', '.join(DISTRIBUTIONS)}.")
     if distribution == "orthogonal":
         return Stored()
     return Transformed() if distribution == "hadamard" else Coded(distribution)

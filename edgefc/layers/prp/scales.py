@@ -1,9 +1,9 @@
-"""The scales that bring a modulated matrix near to a trained one.
+"""Fits the scales of a PRP layer to a trained matrix.
 
-diag(w) P diag(alpha) is nearest to W, for a given alpha, with w_i = (P * W alpha)_i / (P^2 alpha^2)_i. What is left is
-to find the alpha that explains most: the sum over i of (P * W alpha)_i^2 / (P^2 alpha^2)_i is to be largest.
+For a given alpha, diag(w) P diag(alpha) is nearest to W with w_i = ((P * W) alpha)_i / ((P * P) alpha^2)_i. The fit
+therefore maximises sum_i ((P * W) alpha)_i^2 / ((P * P) alpha^2)_i over alpha.
 
-Letters: W (m, n), P (m, n), w (m,), alpha (n,).
+Symbols: W (m, n), P (m, n), w (m,), alpha (n,).
 """
 
 import torch
@@ -15,26 +15,26 @@ from edgefc.layers.common.onnx_node import check_finite
 
 _FIRST_SWEEPS, _SWEEPS = 10, 200
 _SETTLED = 1e-12
-"""A fit ends once a step would gain less than this share of the squared distance."""
+"""The fit stops if one step would reduce the squared distance by less than this fraction of it."""
 
 _EXACT = 1e-24
-"""The same as a share of the squared weight, for weights that have this form exactly."""
+"""The same limit as a fraction of the squared norm of the weight, for weights that the form represents exactly."""
 
-_TINY = 1e-30  # in place of a zero denominator: a row or a column of P that is all zeros
+_TINY = 1e-30  # replaces a zero denominator, which a row or column of zeros in P causes
 
 
 def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """w (m,) and alpha (n,) of one norm that bring diag(w) P diag(alpha) near to `weight` (m, n), float64.
+    """Returns w (m,) and alpha (n,) such that diag(w) P diag(alpha) approximates `weight` (m, n), float64.
 
-    A stationary point, reached from the best rank-one approximations of weight * P. With entries of P of one size it is
-    the nearest; with others it need not be.
+    w and alpha have the same norm. The result is a stationary point, reached from the best rank-one approximations of
+    weight * P. It is the optimum if all entries of P have the same magnitude. Otherwise it may not be.
 
     Raises:
-        UsageError: numbers that are not finite.
+        UsageError: NaN or infinite values.
     """
     check_finite(weight)
     size = float(weight.norm())
-    if size == 0 or not (weight * p).any():  # two zero scales would have no gradient
+    if size == 0 or not (weight * p).any():  # if both scales were zero, their gradients would be zero
         return weight.new_zeros(len(weight)), weight.new_ones(weight.shape[1])
     fit = _Fit(weight / size, p)
     descend(fit.slopes, fit.move, fit.settled, sweeps=_SWEEPS, text="fitting scales")
@@ -44,7 +44,7 @@ def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Fit:
-    """The point alpha, with r = P * W alpha and s = P^2 alpha^2; W is of norm 1."""
+    """The current point alpha, with r = (P * W) alpha and s = (P * P) alpha^2. W has norm 1."""
 
     def __init__(self, weight: Tensor, p: Tensor) -> None:
         self.product, self.square = weight * p, p * p
@@ -74,7 +74,7 @@ class _Fit:
 
 
 def _start(product: Tensor, square: Tensor) -> Tensor:
-    """The best of four: the first right singular vectors, after some sweeps of alternating least squares."""
+    """Returns the best of the four leading right singular vectors after some sweeps of alternating least squares."""
     with torch.random.fork_rng(devices=[product.device] if product.is_cuda else []):
         torch.manual_seed(0)
         _, _, right = torch.svd_lowrank(product, q=min(4, *product.shape), niter=8)
@@ -88,9 +88,10 @@ def _start(product: Tensor, square: Tensor) -> Tensor:
 
 
 def _best_step(r: Tensor, r1: Tensor, s: Tensor, s1: Tensor, s2: Tensor) -> float:
-    """The t that makes the sum of (r + t r1)^2 / (s + t s1 + t^2 s2) largest: the best of a few, then Newton's method.
+    """Returns the t that maximises the sum of (r + t r1)^2 / (s + t s1 + t^2 s2).
 
-    Derivatives find the top where values no longer differ, near the end of a fit that is exact.
+    The search starts from the best of 13 values and refines it by Newton's method. Near the end of an exact fit the
+    values are equal to rounding error, and only the derivatives locate the maximum.
     """
 
     def at(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,17 +1,17 @@
-"""Multi-head attention in which one matrix makes the values and, transposed, the outputs.
+"""Multi-head attention with shared matrices: the output projection is the transpose of the value projection.
 
 Source: Koyun, Toreyin, "Do deep neural networks utilize the weight space efficiently?", arXiv 2401.16438,
 https://arxiv.org/abs/2401.16438.
 
-The paper applies its principle, y = W^T F(W x), to attention too and tells of about half of the numbers; which of the
-four matrices share was not to be had. All three patterns here are reconstructions of ours, and so is the
+The paper applies its principle, y = W^T F(W x), to attention as well and reports about half of the parameters. Which
+of the four matrices it shares was not available. All three patterns here are our reconstructions, and so is the
 initialisation:
 
-    vo        outputs by W_V^T; the mixing by attention weights stands where F stands; 3 of 4 matrices are stored
-    vo+qk_t   and keys by W_Q^T, which makes 2 of 4, the half that the paper tells of; scores are not symmetric
-    vo+qk     and keys by W_Q, 2 of 4 as well; symmetric scores, and no use of a transpose between queries and keys
+    vo        the outputs use W_V^T, and the weighted mean of attention is F; 3 of 4 matrices are stored
+    vo+qk_t   in addition the keys use W_Q^T; 2 of 4 are stored, half as in the paper; scores are not symmetric
+    vo+qk     in addition the keys use W_Q, without a transpose; 2 of 4 are stored; scores are symmetric
 
-Letters: E embed_dim.
+Symbols: E embed_dim.
 """
 
 from typing import Any
@@ -30,12 +30,13 @@ TIES = ("vo", "vo+qk_t", "vo+qk")
 
 
 class TiedAttention(StructuredAttention):
-    """torch.nn.MultiheadAttention with matrices that are used twice; forward, masks and shapes are the same.
+    """torch.nn.MultiheadAttention with matrices that are used twice. Forward, masks and shapes are the same.
 
-    Stored are, for E = 768 with biases, 1,772,544 numbers with tie="vo" and 1,182,720 with the others; torch's layer
-    stores 2,362,368. Biases are not shared. Queries, keys and values all have embed_dim features.
+    For E = 768 with biases, the layer stores 1,772,544 parameters with tie="vo" and 1,182,720 with the other ties;
+    torch.nn.MultiheadAttention stores 2,362,368. Biases are not shared. Queries, keys and values must have embed_dim
+    features.
 
-    The state dict holds q_proj.weight, v_proj.weight and, with tie="vo", k_proj.weight, each (E, E), and four biases.
+    The state dict stores q_proj.weight, v_proj.weight and, with tie="vo", k_proj.weight, each (E, E), and four biases.
 
     Raises:
         ShapeError: sizes below 1, or heads that do not divide embed_dim.
@@ -55,42 +56,43 @@ class TiedAttention(StructuredAttention):
         dtype: torch.dtype | None = None,
     ) -> None:
         if tie not in TIES:
-            raise UsageError(f"TiedAttention knows no tie={tie!r}. Choose one of: {', '.join(TIES)}.")
+            raise UsageError(f"TiedAttention does not support tie={tie!r}. Choose one of: {', '.join(TIES)}.")
         made: list[_Projection] = []
 
         def projection(n: int, m: int, bias: bool, seed: int) -> nn.Module:
-            """q, k, v, out, in this order: the second may lean on the first, the fourth leans on the third."""
-            leans = len(made) == 3 or (len(made) == 1 and tie != "vo")
-            transposed = len(made) == 3 or (leans and tie == "vo+qk_t")
-            made.append(_Projection(n, bias, made[-1] if leans else None, transposed, device, dtype))
+            """Called for q, k, v, out in this order. out shares the matrix of v, and k may share that of q."""
+            shares = len(made) == 3 or (len(made) == 1 and tie != "vo")
+            transposed = len(made) == 3 or (shares and tie == "vo+qk_t")
+            made.append(_Projection(n, bias, made[-1] if shares else None, transposed, device, dtype))
             return made[-1]
 
-        super().__init__(embed_dim, num_heads, projection, dropout, bias, batch_first, seed=0)  # no projection uses it
+        # the projections do not use the seed
+        super().__init__(embed_dim, num_heads, projection, dropout, bias, batch_first, seed=0)
         self.tie = tie
 
     @classmethod
     @torch.no_grad()
     def from_attention(cls, attention: nn.MultiheadAttention, *, tie: str = "vo") -> "TiedAttention":  # type: ignore[override]
-        """The layer nearest to a trained attention in the Frobenius norm; the biases are kept.
+        """Returns the layer nearest to a trained attention in the Frobenius norm. Keeps the biases.
 
-        Each shared matrix is the mean of the two that it stands for, turned as it is used. That is a start for
-        training, not a copy, since the two need not resemble each other.
+        Each shared matrix is the mean of the two that it replaces, transposed where necessary. The two may differ
+        strongly, so the result is a starting point for training, not an equivalent layer.
 
         Raises:
             UsageError: an attention with add_bias_kv or add_zero_attn, or an unknown tie.
-            ShapeError: keys or values of other widths than embed_dim.
+            ShapeError: kdim or vdim differs from embed_dim.
         """
         check_replaced(cls, attention, nn.MultiheadAttention)
         if attention.bias_k is not None or attention.add_zero_attn:
-            asked = "add_bias_kv" if attention.bias_k is not None else "add_zero_attn"
+            option = "add_bias_kv" if attention.bias_k is not None else "add_zero_attn"
             raise UsageError(
-                f"cannot take over an attention with {asked}=True: TiedAttention has no key and value of its own. "
-                "Leave it dense, or train it without."
+                f"TiedAttention does not support {option}=True: it adds no key and value. "
+                "Keep this attention dense, or train it without the option."
             )
         if (attention.kdim, attention.vdim) != (attention.embed_dim,) * 2:
             raise ShapeError(
-                f"TiedAttention cannot share matrices at embed_dim={attention.embed_dim}, kdim={attention.kdim}, "
-                f"vdim={attention.vdim}. Give an attention whose widths are all the same."
+                f"TiedAttention does not support embed_dim={attention.embed_dim}, kdim={attention.kdim}, "
+                f"vdim={attention.vdim}. Use an attention in which the three are equal."
             )
         given = linears_of(attention)
         layer = cls(
@@ -115,10 +117,10 @@ class TiedAttention(StructuredAttention):
 
 
 class _Projection(nn.Module):
-    """y = x W^T + b, or x W + b where transposed; W its own, or that of another projection, which owns it.
+    """Computes y = x W^T + b, or x W + b if transposed. W belongs to this projection or to another one, its owner.
 
-    The owner is kept out of the module tree, so that the state dict holds W once; W is asked of the owner each time, so
-    that whatever replaces the owner's W reaches both.
+    The owner is not a submodule, so the state dict stores W once. Each call reads W from the owner, so a replacement of
+    the owner's W affects both.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class _Projection(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.transposed = width, transposed
-        self._lent = [owner] if owner is not None else []
+        self._owners = [owner] if owner is not None else []
         self.shared = owner is not None
         if owner is None:
             self.weight = nn.Parameter(torch.empty(width, width, device=device, dtype=dtype))
@@ -143,15 +145,15 @@ class _Projection(nn.Module):
 
     @property
     def owner(self) -> "_Projection":
-        return self._lent[0] if self._lent else self
+        return self._owners[0] if self._owners else self
 
     def matrix(self) -> Tensor:
-        """W as it is stored, (E, E)."""
+        """Returns the stored W, (E, E)."""
         return self.owner.weight
 
     def reset_parameters(self) -> None:
-        """Xavier uniform, of the same variance for W and W^T; the bias is zero."""
-        if not self._lent:
+        """Draws W by Xavier uniform, whose variance is the same for W and W^T. The bias is zero."""
+        if not self._owners:
             nn.init.xavier_uniform_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -160,22 +162,22 @@ class _Projection(nn.Module):
         check_width(self, x, self.width)
         if self.shared and torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
-        return nn.functional.linear(x, self._turned(), self.bias)
+        return nn.functional.linear(x, self._effective_weight(), self.bias)
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """(E, E), as nn.Linear stores it."""
-        return self._turned().clone()
+        """Returns the matrix (E, E), in the layout of nn.Linear."""
+        return self._effective_weight().clone()
 
     def multiply_adds(self) -> int:
-        """E^2 for each token."""
+        """Returns the multiply-adds per token: E^2."""
         return self.width**2
 
     def extra_repr(self) -> str:
-        told = " of the projection before, transposed" if self.transposed else " of the projection before"
-        return f"{self.width}, weight{told if self._lent else ' of its own'}, bias={self.bias is not None}"
+        owner = "previous projection" if self._owners else "own"
+        return f"{self.width}, weight={owner}, transposed={self.transposed}, bias={self.bias is not None}"
 
-    def _turned(self) -> Tensor:
+    def _effective_weight(self) -> Tensor:
         return self.matrix().t() if self.transposed else self.matrix()
 
     def _symbolic(self, x: Tensor) -> Tensor:

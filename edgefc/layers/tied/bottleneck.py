@@ -1,14 +1,16 @@
-"""Residual bottlenecks whose 1x1 convolutions, down and up, share one matrix, and may share it with their successors.
+"""Residual bottlenecks whose two 1x1 convolutions share one matrix. Successive blocks can share it as well.
 
 Source: Koyun, Toreyin, "Do deep neural networks utilize the weight space efficiently?", arXiv 2401.16438,
 https://arxiv.org/abs/2401.16438.
 
-From the paper (by agreeing secondary sources): y = W^T G(W x) + x, W a 1x1 convolution to fewer channels, W^T the way
-back, G = norm, ReLU, 3x3 convolution, norm, ReLU; successive blocks of a stage share W, each with a G of its own.
-Reconstructions of ours: the initialisation, which is the usual one of a ResNet (Kaiming normal, fan out); and that
-nothing follows W^T but the sum, as the formula has it: whether the paper normalises there is not known.
+From the paper, according to secondary sources that agree: y = W^T G(W x) + x. W is a 1x1 convolution to fewer channels,
+W^T expands again, and G = norm, ReLU, 3x3 convolution, norm, ReLU. Successive blocks of a stage share W, and each has
+its own G.
 
-Letters: C channels, w width.
+Our reconstructions: the initialisation, which is the usual one of a ResNet (Kaiming normal, fan out); only the sum
+follows W^T, as in the formula. It is not known whether the paper normalises there.
+
+Symbols: C channels, w width.
 """
 
 import copy
@@ -24,19 +26,19 @@ from edgefc.layers.common.onnx_node import check_floating, is_size, layer_node
 from edgefc.layers.tied import CLAIM, PAPER
 
 _PARTS = ("conv1", "bn1", "conv2", "bn2", "conv3")
-"""Of a bottleneck of torchvision, without the norm that our formula has no place for."""
+"""The modules of a torchvision bottleneck, without bn3, which the formula does not contain."""
 
 
 class TiedBottleneck(nn.Module):
-    """y = W^T G(W x) + x, in as many blocks as asked for, one after the other: one W for all, a G for each.
+    """A sequence of blocks y = W^T G(W x) + x. All blocks share W, and each has its own G.
 
-    Stored are C w + blocks (9 w^2 + 4 w) trained numbers: for 1024 to 256 and six blocks, 3,807,232; bottlenecks with
-    convolutions of their own store 6,690,816. The first block of a ResNet's stage, whose inputs have other channels,
-    keeps a reduction of its own and is not part of this layer.
+    The layer stores C w + blocks (9 w^2 + 4 w) trained parameters: 3,807,232 for 1024 to 256 channels and six blocks;
+    bottlenecks with separate convolutions store 6,690,816. The first block of a ResNet stage has another number of
+    input channels. It keeps its own reduction and is not part of this layer.
 
     Shapes:
-        weight  (w, C, 1)   as nn.Conv1d over pixels holds it: in that form runtimes keep one copy for both uses
-        blocks  block by block, the norms and the 3x3 convolution of G
+        weight  (w, C, 1)   the layout of nn.Conv1d over pixels, in which runtimes keep one copy for both uses
+        blocks  for each block, the norms and the 3x3 convolution of G
         x       (N, C, height, width)       y   the same
 
     Raises:
@@ -55,8 +57,8 @@ class TiedBottleneck(nn.Module):
         super().__init__()
         if not all(map(is_size, (channels, width, blocks))):
             raise ShapeError(
-                f"TiedBottleneck cannot go from channels={channels!r} to width={width!r} and back in "
-                f"blocks={blocks!r}. Choose whole numbers from 1 to 2**31 - 1."
+                f"TiedBottleneck does not support channels={channels!r}, width={width!r}, blocks={blocks!r}. "
+                "Choose integers from 1 to 2**31 - 1."
             )
         self.channels, self.width = int(channels), int(width)
         self.weight = nn.Parameter(torch.empty(self.width, self.channels, 1, device=device, dtype=dtype))
@@ -65,9 +67,9 @@ class TiedBottleneck(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """W and the 3x3 kernels from N(0, 2 / fan out), fan out w and 9 w; norms as torch makes them.
+        """Draws W and the 3x3 kernels from N(0, 2 / fan out), with fan out w and 9 w. Norms keep torch's defaults.
 
-        The second use of W then answers unit variance for what a norm and a ReLU have left.
+        The second use of W then gives unit variance after a norm and a ReLU.
         """
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         for block in self._each():
@@ -81,27 +83,29 @@ class TiedBottleneck(nn.Module):
 
     @torch.no_grad()
     def dense(self) -> nn.Sequential:
-        """The same map, block by block, with two 1x1 convolutions that hold W and W^T as numbers of their own."""
+        """Returns equivalent blocks with two separate 1x1 convolutions, which store W and W^T."""
         return nn.Sequential(*(block.dense(self.weight) for block in self._each())).train(self.training)
 
     @classmethod
     @torch.no_grad()
     def from_bottlenecks(cls, *bottlenecks: Any) -> "TiedBottleneck":
-        """One layer for successive trained blocks, named inside as torchvision's: conv1, bn1, conv2, bn2, conv3, bn3.
+        """Returns one layer for successive trained blocks with the module names of torchvision: conv1, bn1, conv2, bn2,
+        conv3 and optionally bn3.
 
-        W is the nearest to all 1x1 convolutions in the Frobenius norm, the mean of the reductions and of the transposed
-        expansions, these scaled as bn3 scales them where there is one; G is copied. What the formula has no place for
-        is lost: the shift of bn3 and the ReLU after the sum. That is a start for training, not a copy.
+        W is nearest to all 1x1 convolutions in the Frobenius norm: the mean of the reductions and of the transposed
+        expansions. If there is a bn3, its scale is applied to the expansion. G is copied. The shift of bn3 and the ReLU
+        after the sum are not part of the formula and are dropped. The result is a starting point for training, not an
+        equivalent layer.
 
         Raises:
-            UsageError: no blocks, or one without these parts.
-            ShapeError: blocks that are not alike, or not of 1x1, 3x3, 1x1 convolutions that keep the size.
+            UsageError: no blocks, or a block without these modules.
+            ShapeError: blocks of different shapes, or other convolutions than 1x1, 3x3, 1x1 that keep the image size.
         """
         if not bottlenecks or not all(map(_has_parts, bottlenecks)):
             raise UsageError(
-                f"TiedBottleneck takes over blocks with {', '.join(_PARTS)}, convolutions without a bias and norms of "
-                f"nn.BatchNorm2d, and was given {', '.join(type(block).__name__ for block in bottlenecks) or 'none'}. "
-                "Give blocks of a ResNet."
+                f"TiedBottleneck expects blocks with {', '.join(_PARTS)}, in which convolutions have no bias and norms "
+                f"are nn.BatchNorm2d, got {', '.join(type(block).__name__ for block in bottlenecks) or 'no blocks'}. "
+                "Pass blocks of a ResNet."
             )
         width, channels = bottlenecks[0].conv1.weight.shape[:2]
         for block in bottlenecks:
@@ -120,7 +124,7 @@ class TiedBottleneck(nn.Module):
         return layer.train(bottlenecks[0].training)
 
     def multiply_adds(self) -> int:
-        """blocks (2 C w + 9 w^2) for each pixel: the sharing saves none."""
+        """Returns the multiply-adds per pixel: blocks (2 C w + 9 w^2). Sharing W does not reduce them."""
         return len(self.blocks) * (2 * self.channels * self.width + 9 * self.width**2)
 
     def extra_repr(self) -> str:
@@ -133,13 +137,12 @@ class TiedBottleneck(nn.Module):
         check_floating(self, x)
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ShapeError(
-                f"TiedBottleneck takes inputs of {self.channels} channels and was given shape {tuple(x.shape)}. "
-                f"Give (N, {self.channels}, height, width)."
+                f"TiedBottleneck expects inputs of shape (N, {self.channels}, height, width), got {tuple(x.shape)}."
             )
 
 
 class _Block(nn.Module):
-    """One block: a G of its own, around it a W that is handed in."""
+    """One block: it owns G, and its methods take W as an argument."""
 
     def __init__(self, channels: int, width: int, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         super().__init__()
@@ -156,7 +159,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x, weight)
-        kernel = weight[..., None]  # (w, C, 1, 1), which conv_transpose2d reads as inputs, outputs
+        kernel = weight[..., None]  # (w, C, 1, 1); conv_transpose2d reads the axes as (inputs, outputs)
         inner = nn.functional.relu(self.norm_in(nn.functional.conv2d(x, kernel)))
         inner = nn.functional.relu(self.norm_out(self.conv(inner)))
         return nn.functional.conv_transpose2d(inner, kernel) + x
@@ -172,7 +175,7 @@ class _Block(nn.Module):
         return _Residual(reduce, norm_in, nn.ReLU(), conv, norm_out, nn.ReLU(), expand)
 
     def _symbolic(self, x: Tensor, weight: Tensor) -> Tensor:
-        weights = (weight, *_numbers(self.norm_in), _kernel(self.conv, self.width), *_numbers(self.norm_out))
+        weights = (weight, *_norm_tensors(self.norm_in), _kernel(self.conv, self.width), *_norm_tensors(self.norm_out))
         attributes = {
             "channels": self.channels,
             "width": self.width,
@@ -183,7 +186,7 @@ class _Block(nn.Module):
 
 
 class _Residual(nn.Sequential):
-    """x and what the modules make of it."""
+    """Adds the input x to the result of the modules."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -202,31 +205,33 @@ def _has_parts(block: Any) -> bool:
 
 def _check_alike(block: Any, channels: int, width: int) -> None:
     shapes = [tuple(conv.weight.shape) for conv in (block.conv1, block.conv2, block.conv3)]
-    wanted = [(width, channels, 1, 1), (width, width, 3, 3), (channels, width, 1, 1)]
+    expected = [(width, channels, 1, 1), (width, width, 3, 3), (channels, width, 1, 1)]
     strides = {conv.stride for conv in (block.conv1, block.conv2, block.conv3)}
-    if shapes != wanted or strides != {(1, 1)} or block.conv2.padding != (1, 1) or block.conv2.dilation != (1, 1):
+    if shapes != expected or strides != {(1, 1)} or block.conv2.padding != (1, 1) or block.conv2.dilation != (1, 1):
         raise ShapeError(
-            f"TiedBottleneck cannot share one matrix among convolutions of {shapes} with strides {sorted(strides)}, "
-            f"the first block having {channels} channels and width {width}. Leave out the first block of a stage, and "
-            "blocks in groups or with dilation."
+            f"TiedBottleneck cannot share one matrix among convolutions of shapes {shapes} with strides "
+            f"{sorted(strides)}: the first block has {channels} channels and width {width}. Omit the first block of a "
+            "stage, and blocks with groups or dilation."
         )
 
 
 def _kernel(conv: nn.Module, width: int) -> Tensor:
-    """What the inner convolution holds, where it is still one that the node describes."""
+    """Returns the weight of the inner convolution. Raises a UsageError if the ONNX node cannot represent it."""
     plain = nn.Conv2d(width, width, 3, padding=1, bias=False, device="meta")
-    given, wanted = (str(module.extra_repr()) for module in (conv, plain))
-    if not isinstance(conv, nn.Conv2d) or given != wanted:
+    given, expected = (str(module.extra_repr()) for module in (conv, plain))
+    if not isinstance(conv, nn.Conv2d) or given != expected:
         raise UsageError(
-            f"TiedBottleneck cannot export {type(conv).__name__}({given}) as its inner convolution. Give {plain}."
+            f"TiedBottleneck cannot export {type(conv).__name__}({given}) as its inner convolution. Use {plain}."
         )
     return conv.weight
 
 
-def _numbers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a norm holds, in the order of ONNX: scale, shift, mean, variance."""
+def _norm_tensors(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns the tensors of a norm in the order of ONNX: scale, shift, mean, variance."""
     if norm.running_mean is None or norm.running_var is None:
-        raise UsageError("TiedBottleneck cannot export a norm without running statistics. Give norms that keep them.")
+        raise UsageError(
+            "TiedBottleneck cannot export a norm without running statistics. Use norms with track_running_stats=True."
+        )
     return norm.weight, norm.bias, norm.running_mean, norm.running_var
 
 

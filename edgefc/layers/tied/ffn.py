@@ -1,14 +1,15 @@
-"""Feed-forward block with one matrix in two places: up by W, down by W transposed.
+"""Feed-forward block that uses one matrix twice: up by W, down by W transposed.
 
 Source: Koyun, Toreyin, "Do deep neural networks utilize the weight space efficiently?", arXiv 2401.16438,
 https://arxiv.org/abs/2401.16438.
 
-From the paper (by agreeing secondary sources): y = W^T f(W x + b1) + b2, biases separate; about half of the numbers
-of the pair, the same arithmetic. Reconstruction of ours, since the paper's was not found: the initialisation, which is
-that of the first layer. With h = 4 d it makes the variance of the second product four times what a layer of its own
-would have.
+From the paper, according to secondary sources that agree: y = W^T f(W x + b1) + b2 with separate biases, about half of
+the parameters of the pair, and the same multiply-adds.
 
-Letters: d d_model, h d_hidden, f the activation.
+Our reconstruction: the initialisation, because that of the paper was not available. It is the initialisation of the
+first layer. With h = 4 d, the variance of the second product is four times that of a separate layer.
+
+Symbols: d d_model, h d_hidden, f the activation.
 """
 
 import torch
@@ -24,12 +25,12 @@ from edgefc.layers.tied import CLAIM, PAPER
 
 
 class TiedFFN(nn.Module):
-    """y = W^T f(W x + b1) + b2 along the last axis: nn.Linear, activation, nn.Linear with half of the numbers.
+    """Computes y = W^T f(W x + b1) + b2 on the last axis: nn.Linear, activation, nn.Linear with half of the parameters.
 
-    Stored are d h + d + h numbers: for 2048 to 8192, 16,787,456; the pair of linear layers stores 33,564,672.
+    The layer stores d h + d + h parameters: 16,787,456 for 2048 to 8192; the pair of linear layers stores 33,564,672.
 
-    In nn.TransformerEncoderLayer it takes the place of both linear layers and of what is between them. Build that layer
-    with activation=nn.Identity(), so that torch's own fast path, which reads the weights of both, stays off; then
+    In nn.TransformerEncoderLayer it replaces both linear layers and everything between them. Build the encoder layer
+    with activation=nn.Identity(). This disables torch's fast path, which reads the weights of both layers. Then set
 
         layer.linear1, layer.dropout, layer.linear2 = TiedFFN(d, h), nn.Identity(), nn.Identity()
 
@@ -38,7 +39,7 @@ class TiedFFN(nn.Module):
         bias_in     (h,) or None    bias_out    (d,) or None
         x           (..., d)        y           (..., d)
 
-    dropout acts on the hidden numbers, in training only.
+    dropout is applied to the hidden values, only in training.
 
     Raises:
         ShapeError: a size below 1.
@@ -59,8 +60,8 @@ class TiedFFN(nn.Module):
         super().__init__()
         if not (is_size(d_model) and is_size(d_hidden)):
             raise ShapeError(
-                f"TiedFFN cannot go from d_model={d_model!r} to d_hidden={d_hidden!r} and back. "
-                "Choose whole numbers from 1 to 2**31 - 1."
+                f"TiedFFN does not support d_model={d_model!r}, d_hidden={d_hidden!r}. "
+                "Choose integers from 1 to 2**31 - 1."
             )
         function_of(activation)
         self.d_model, self.d_hidden = int(d_model), int(d_hidden)
@@ -71,7 +72,7 @@ class TiedFFN(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """W and b1 as nn.Linear(d, h) draws them, uniform within 1/sqrt(d); b2 as nn.Linear(h, d), within 1/sqrt(h)."""
+        """Draws W and b1 as nn.Linear(d, h) does, uniform in +-1/sqrt(d), and b2 as nn.Linear(h, d), in +-1/sqrt(h)."""
         inner, outer = self.d_model**-0.5, self.d_hidden**-0.5
         nn.init.uniform_(self.weight, -inner, inner)
         if self.bias_in is not None and self.bias_out is not None:
@@ -88,7 +89,7 @@ class TiedFFN(nn.Module):
 
     @torch.no_grad()
     def dense(self) -> nn.Sequential:
-        """The same map with two linear layers, W and W^T, each with numbers of its own."""
+        """Returns the equivalent nn.Sequential with two separate linear layers, which store W and W^T."""
         first, second = (
             nn.Linear(n, m, self.bias_in is not None, device=self.weight.device, dtype=self.weight.dtype)
             for n, m in ((self.d_model, self.d_hidden), (self.d_hidden, self.d_model))
@@ -105,23 +106,24 @@ class TiedFFN(nn.Module):
     def from_linears(
         cls, first: nn.Module, second: nn.Module, activation: str = "gelu", *, dropout: float = 0.0
     ) -> "TiedFFN":
-        """The block nearest to a trained pair in the Frobenius norm; the biases are kept.
+        """Returns the block nearest to a trained pair in the Frobenius norm. Keeps the biases.
 
-        |W - W1|^2 + |W - W2^T|^2 is least where its gradient 2 (W - W1) + 2 (W - W2^T) is zero, at the mean of W1 and
-        W2^T. That is a start for training, not a copy of the pair, whose matrices need not resemble each other.
+        |W - W1|^2 + |W - W2^T|^2 is minimal where its gradient 2 (W - W1) + 2 (W - W2^T) is zero: at the mean of W1 and
+        W2^T. The two matrices may differ strongly, so the result is a starting point for training, not an equivalent
+        block.
 
-        Each of both is a torch.nn.Linear or a transformers Conv1D. Dtype, device, mode and requires_grad are those of
-        the first.
+        Each layer is a torch.nn.Linear or a transformers Conv1D. dtype, device, mode and requires_grad are those of the
+        first layer.
 
         Raises:
-            ShapeError: the second layer does not lead back.
+            ShapeError: the second layer does not map back to the inputs of the first.
         """
         up, down = trained_linear(cls, first), trained_linear(cls, second)
         h, d = up.weight.shape
         if tuple(down.weight.shape) != (d, h):
             raise ShapeError(
-                f"TiedFFN cannot share one matrix between layers from {d} to {h} and from {down.in_features} to "
-                f"{down.out_features}. Give a second layer from {h} back to {d}."
+                f"TiedFFN cannot share one matrix between layers with {d} to {h} and {down.in_features} to "
+                f"{down.out_features} features. Use a second layer with {h} to {d} features."
             )
         biases = up.bias, down.bias
         layer = cls(
@@ -140,7 +142,7 @@ class TiedFFN(nn.Module):
         return up.replaced_by(layer)
 
     def multiply_adds(self) -> int:
-        """2 d h for each row: both products are done."""
+        """Returns the multiply-adds per row: 2 d h, for both products."""
         return 2 * self.d_model * self.d_hidden
 
     def extra_repr(self) -> str:
@@ -157,7 +159,7 @@ class TiedFFN(nn.Module):
 
 
 class _Activation(nn.Module):
-    """A function by name, as a module."""
+    """An activation function, by name, as a module."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

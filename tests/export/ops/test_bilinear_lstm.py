@@ -22,8 +22,8 @@ def make(n: int, h: int) -> BilinearLSTM:
 
 def test_packed_sequences_are_not_exported() -> None:
     said = (
-        "BilinearLSTM cannot export packed sequences. Give one padded tensor, and read each sequence's output at its "
-        "own last step."
+        "BilinearLSTM cannot export packed sequences. Pass one padded tensor, and read the output of each sequence "
+        "at its last step."
     )
     packed = torch.nn.utils.rnn.pack_sequence([torch.zeros(4, 6), torch.zeros(2, 6)])
     with mock.patch.object(torch.onnx, "is_in_onnx_export", return_value=True), pytest.raises(UsageError) as raised:

@@ -73,7 +73,7 @@ def test_tokens_out_of_range_are_as_the_layer_says() -> None:
     with pytest.raises(Exception, match="indices element out of data bounds"):
         run_onnxruntime(model, np.array([20]))
     assert not np.allclose(run_onnxruntime(model, np.array([-1])), last)
-    assert "negative ones down to -V with rows of no token" in (PRPEmbedding.__doc__ or "")
+    assert "for negative tokens down to -V it returns rows that belong to no token" in (PRPEmbedding.__doc__ or "")
 
 
 @pytest.mark.parametrize("optimise", [True, False])

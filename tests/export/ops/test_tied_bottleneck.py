@@ -127,8 +127,8 @@ def _kernels(path: Path, level: str, size: int) -> list[tuple[list[Any], list[st
     options.optimized_model_filepath = str(path.with_suffix(".optimised.onnx"))
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     values = ir.load(path.with_suffix(".optimised.onnx")).graph.initializers.values()
-    found = [value for value in values if value.const_value is not None and value.const_value.size == size]
-    return [(list(value.shape or ()), [node.op_type for node, _ in value.uses()]) for value in found]
+    matches = [value for value in values if value.const_value is not None and value.const_value.size == size]
+    return [(list(value.shape or ()), [node.op_type for node, _ in value.uses()]) for value in matches]
 
 
 # ---- operators
@@ -174,8 +174,8 @@ def test_a_convolution_that_has_no_place_in_the_node_is_refused(conv: nn.Module,
     layer = TiedBottleneck(4, 2)
     layer.blocks[0].conv = conv
     said = (
-        f"TiedBottleneck cannot export {told} as its inner convolution. "
-        "Give Conv2d(2, 2, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)."
+        f"TiedBottleneck cannot export {told} as its inner convolution. Use Conv2d(2, 2, kernel_size=(3, 3), "
+        f"stride=(1, 1), padding=(1, 1), bias=False)."
     )
     with pytest.raises(ExportError, match=re.escape(said)):
         export(nn.Sequential(layer).eval(), torch.randn(2, 4, 5, 5), tmp_path / "m.onnx")

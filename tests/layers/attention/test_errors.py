@@ -14,8 +14,8 @@ from tests.layers.attention.test_structured import CAUSAL, make, numbers
 
 def test_a_factory_without_a_seed_is_named_with_the_way_out() -> None:
     said = (
-        "cannot make projections with Linear: got an unexpected keyword argument 'seed'. Give a function of "
-        "(in_features, out_features, bias, seed), such as lambda n, m, bias, seed: Linear(n, m, bias)."
+        "cannot create projections with Linear: got an unexpected keyword argument 'seed'. Pass a function that "
+        "takes (in_features, out_features, bias, seed), such as lambda n, m, bias, seed: Linear(n, m, bias)."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         StructuredAttention(4, 2, nn.Linear)
@@ -23,8 +23,8 @@ def test_a_factory_without_a_seed_is_named_with_the_way_out() -> None:
 
 def test_a_fit_without_a_seed_is_named_with_the_way_out() -> None:
     said = (
-        "cannot make projections with BilinearLinear.from_linear: got an unexpected keyword argument 'seed'. Give a "
-        "function of (linear, seed), such as lambda linear, seed: BilinearLinear.from_linear(linear)."
+        "cannot create projections with BilinearLinear.from_linear: got an unexpected keyword argument 'seed'. Pass "
+        "a function that takes (linear, seed), such as lambda linear, seed: BilinearLinear.from_linear(linear)."
     )
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         StructuredAttention.from_attention(nn.MultiheadAttention(4, 2), BilinearLinear.from_linear)
@@ -32,7 +32,7 @@ def test_a_fit_without_a_seed_is_named_with_the_way_out() -> None:
 
 def test_a_fit_that_cannot_be_called_is_named() -> None:
     said = (
-        "cannot make projections with 'from_linear'. Give a function of (linear, seed), such as "
+        "cannot create projections with 'from_linear'. Pass a function that takes (linear, seed), such as "
         "CirculantLinear.from_linear."
     )
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
@@ -51,8 +51,8 @@ def test_projections_of_another_size_are_named(wrong: int, told: bool) -> None:
 
     name, kind = ("q_proj", "out_proj")[wrong // 3], ("Sequential", "Linear")[told]
     said = (
-        f"StructuredAttention needs 4 features from {name}, a {kind}, which gives 7. "
-        "Make projections of as many outputs as they are asked for."
+        f"StructuredAttention expects 4 outputs from {name}, got 7 from a {kind}. Create projections with the "
+        f"out_features that they are called with."
     )
     layer, x = None if told else StructuredAttention(4, 2, projection), torch.zeros(3, 1, 4)
     with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
@@ -62,8 +62,8 @@ def test_projections_of_another_size_are_named(wrong: int, told: bool) -> None:
 @pytest.mark.parametrize("heads", [0, 5, -2, 2.0, True])
 def test_heads_that_do_not_divide_are_named(heads: Any) -> None:
     said = (
-        f"StructuredAttention cannot cut embed_dim=12 into num_heads={heads!r} equal heads. "
-        "Choose a number of heads that divides it."
+        f"StructuredAttention cannot split embed_dim=12 into num_heads={heads!r} equal heads. "
+        "Choose a num_heads that divides embed_dim."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         StructuredAttention(12, heads, PRPLinear)
@@ -80,8 +80,8 @@ def test_heads_that_do_not_divide_are_named(heads: Any) -> None:
 )
 def test_tensors_that_do_not_fit_are_named(shapes: list[tuple[int, ...]], told: str) -> None:
     said = (
-        f"StructuredAttention cannot attend with query, key and value of shapes {told}, batch first. "
-        "Give all of them a batch, the same one, or none, and as many keys as values."
+        f"StructuredAttention does not support query, key and value of shapes {told} (batch first). Use the same "
+        f"batch size for all three, or none, and the same number of keys and values."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         make()(*(numbers(*shape) for shape in shapes))
@@ -90,10 +90,10 @@ def test_tensors_that_do_not_fit_are_named(shapes: list[tuple[int, ...]], told: 
 @pytest.mark.parametrize(
     ("masks", "error", "told"),
     [
-        ({"key_padding_mask": torch.zeros(2, 4)}, ShapeError, "a key_padding_mask of (2, 5) here and was given (2, 4)"),
-        ({"attn_mask": torch.zeros(5, 4)}, ShapeError, "attn_mask of (4, 5) or (6, 4, 5) here and was given (5, 4)"),
-        ({"attn_mask": CAUSAL.long()}, UsageError, "attn_mask of bool or floating point and was given torch.int64."),
-        ({"is_causal": True}, UsageError, "is_causal=True as a hint about attn_mask. Give the attn_mask too."),
+        ({"key_padding_mask": torch.zeros(2, 4)}, ShapeError, "a key_padding_mask of shape (2, 5) here, got (2, 4)"),
+        ({"attn_mask": torch.zeros(5, 4)}, ShapeError, "attn_mask of shape (4, 5) or (6, 4, 5) here, got (5, 4)"),
+        ({"attn_mask": CAUSAL.long()}, UsageError, "a bool or floating-point attn_mask, got torch.int64."),
+        ({"is_causal": True}, UsageError, "is_causal=True only as a hint about attn_mask. Pass attn_mask as well."),
     ],
 )
 def test_masks_that_do_not_fit_are_named(masks: dict[str, Any], error: type[Exception], told: str) -> None:
@@ -102,5 +102,5 @@ def test_masks_that_do_not_fit_are_named(masks: dict[str, Any], error: type[Exce
 
 
 def test_inputs_of_another_width_are_named_by_their_projection() -> None:
-    with pytest.raises(ShapeError, match="PRPLinear takes inputs of 7 features and was given shape"):
+    with pytest.raises(ShapeError, match=r"PRPLinear expects inputs of shape \(\.\.\., 7\), got"):
         make(kdim=7)(numbers(2, 4, 12), numbers(2, 5, 12), numbers(2, 5, 12))

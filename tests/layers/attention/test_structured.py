@@ -236,8 +236,8 @@ def test_from_attention_recovers_a_structured_one(family: Any) -> None:
 @pytest.mark.parametrize("asked", ["add_bias_kv", "add_zero_attn"])
 def test_attention_with_keys_of_its_own_is_refused(asked: str) -> None:
     said = (
-        f"cannot take over an attention with {asked}=True: StructuredAttention has no key and value of its own. "
-        "Leave it dense, or train it without."
+        f"StructuredAttention does not support {asked}=True: it adds no key and value. "
+        "Keep this attention dense, or train it without the option."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         StructuredAttention.from_attention(nn.MultiheadAttention(8, 2, **{asked: True}), PRPLinear.from_linear)
@@ -245,7 +245,7 @@ def test_attention_with_keys_of_its_own_is_refused(asked: str) -> None:
 
 def test_projections_that_are_no_matrix_have_no_dense() -> None:
     layer = StructuredAttention(4, 2, lambda n, m, bias, seed: nn.Sequential(nn.Linear(n, m), nn.ReLU()))
-    said = "q_proj is a Sequential, which has no dense(). Use projections that are linear."
+    said = "q_proj is a Sequential, which has no dense(). Use linear projections."
     with pytest.raises(UsageError, match=re.escape(said)):
         layer.dense()
 
@@ -293,7 +293,8 @@ def test_an_encoder_that_would_pass_nested_tensors_is_named() -> None:
     stack = nn.TransformerEncoder(encoder(), 1).eval()
     stack.layers[0].self_attn = make(heads=2)
     said = (
-        "StructuredAttention takes no nested tensors, which this nn.TransformerEncoder makes of padded batches. "
+        "StructuredAttention does not accept nested tensors, which this nn.TransformerEncoder creates from padded "
+        "batches. "
         "Set encoder.use_nested_tensor = False."
     )
     with torch.no_grad(), pytest.raises(UsageError, match=re.escape(said)):
@@ -372,7 +373,8 @@ def test_multiply_adds_are_those_of_the_projections() -> None:
     layer = make(embed=12, kdim=7, vdim=5)
     assert layer.multiply_adds() == sum(projection.multiply_adds() for projection in layer.projections())
     plain = StructuredAttention(4, 2, lambda n, m, bias, seed: nn.Linear(n, m, bias))
-    with pytest.raises(UsageError, match=re.escape("cannot count q_proj: a Linear has no multiply_adds().")):
+    said = "cannot count the multiply-adds of q_proj: Linear has no multiply_adds()."
+    with pytest.raises(UsageError, match=re.escape(said)):
         plain.multiply_adds()
 
 

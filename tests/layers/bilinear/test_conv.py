@@ -146,8 +146,8 @@ def test_from_conv_takes_stride_dtype_and_the_lack_of_a_bias() -> None:
 def test_convolutions_of_another_kind_are_refused(options: Any) -> None:
     conv = nn.Conv2d(4, 4, 3, **options)
     said = (
-        f"BilinearConv2d cannot take the place of a convolution with groups={conv.groups}, dilation={conv.dilation}, "
-        f"padding_mode={conv.padding_mode!r}. Choose one of a single group, without dilation, padded with zeros."
+        f"BilinearConv2d cannot replace a convolution with groups={conv.groups}, dilation={conv.dilation}, "
+        f"padding_mode={conv.padding_mode!r}. Use one with groups=1, dilation=1 and padding_mode='zeros'."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         BilinearConv2d.from_conv(conv)
@@ -219,36 +219,33 @@ def test_repr_says_how_to_make_it() -> None:
 
 
 def test_sizes_below_one_are_named() -> None:
-    said = "BilinearConv2d cannot map in_channels=0 to out_channels=4. Choose whole numbers from 1 to 2**31 - 1."
+    said = "BilinearConv2d does not support in_channels=0, out_channels=4. Choose integers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearConv2d(0, 4, 3)
 
 
 def test_images_of_other_channels_are_named() -> None:
-    said = (
-        "BilinearConv2d takes images of 3 channels and was given shape (1, 4, 8, 8). "
-        "Give (batch, 3, height, width) or (3, height, width)."
-    )
+    said = "BilinearConv2d expects images of shape (batch, 3, height, width) or (3, height, width), got (1, 4, 8, 8)."
     for padding in (0, "tf_same"):
         with pytest.raises(ShapeError, match=re.escape(said)):
             BilinearConv2d(3, 5, 3, padding=padding)(torch.zeros(1, 4, 8, 8))
 
 
 def test_images_below_the_kernel_are_named() -> None:
-    with pytest.raises(ShapeError, match=re.escape("looks at 3 x 3 pixels at once and was given an image of 2 x 8")):
+    with pytest.raises(ShapeError, match=re.escape("has a window of 3 x 3 pixels, got an image of 2 x 8")):
         BilinearConv2d(3, 5, 3)(torch.zeros(1, 3, 2, 8))
 
 
 def test_same_with_a_stride_is_refused() -> None:
-    said = 'BilinearConv2d cannot keep the size of images with padding="same" and stride=2.'
+    said = 'BilinearConv2d does not support padding="same" with stride=2.'
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearConv2d(3, 5, 3, 2, "same")
 
 
 def test_factors_that_do_not_hold_the_patch_are_named() -> None:
     said = (
-        "BilinearConv2d cannot lay out 27 numbers by in_factors=(3, 8). "
-        "Choose two whole numbers from 1 whose product is at least 27, such as (3, 9)."
+        "BilinearConv2d does not support in_factors=(3, 8) for size 27. Choose two positive integers whose product "
+        "is at least 27, such as (3, 9)."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearConv2d(3, 5, 3, in_factors=(3, 8))

@@ -106,7 +106,7 @@ def test_from_embedding_takes_padding_and_dtype() -> None:
 
 
 def test_embeddings_that_renormalise_are_refused() -> None:
-    said = "BilinearEmbedding cannot take the place of an Embedding with max_norm=1.0"
+    said = "BilinearEmbedding cannot replace an Embedding with max_norm=1.0"
     with pytest.raises(UsageError, match=re.escape(said)):
         BilinearEmbedding.from_embedding(nn.Embedding(12, 6, max_norm=1.0))
 
@@ -171,8 +171,8 @@ def test_repr_says_how_to_make_it() -> None:
 @pytest.mark.parametrize(("v", "d"), [(0, 4), (4, 0), (-1, 4), (2.0, 4)])
 def test_sizes_below_one_are_named(v: Any, d: Any) -> None:
     said = (
-        f"BilinearEmbedding cannot have num_embeddings={v!r} rows of embedding_dim={d!r}. "
-        "Choose whole numbers from 1 to 2**31 - 1."
+        f"BilinearEmbedding does not support num_embeddings={v!r}, embedding_dim={d!r}. "
+        "Choose integers from 1 to 2**31 - 1."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearEmbedding(v, d)
@@ -182,8 +182,8 @@ def test_sizes_below_one_are_named(v: Any, d: Any) -> None:
 def test_tokens_out_of_range_are_named(low: int, high: int) -> None:
     """7 is among them: the factors would hold 8 tokens."""
     said = (
-        f"BilinearEmbedding has tokens 0 to 6 and was given some from {low} to {high}. "
-        "Give tokens of this vocabulary, or make num_embeddings larger."
+        f"BilinearEmbedding expects tokens from 0 to 6, got tokens from {low} to {high}. "
+        "Use tokens in this range, or increase num_embeddings."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         BilinearEmbedding(7, 4)(torch.tensor([low, high]))
@@ -191,14 +191,14 @@ def test_tokens_out_of_range_are_named(low: int, high: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int16, torch.bool])
 def test_tokens_of_another_type_are_named(dtype: torch.dtype) -> None:
-    said = f"BilinearEmbedding takes int32 or int64 tokens and was given {dtype}. Convert: x.long()."
+    said = f"BilinearEmbedding expects int32 or int64 tokens, got {dtype}. Convert: x.long()."
     with pytest.raises(UsageError, match=re.escape(said)):
         BilinearEmbedding(7, 4)(torch.zeros(3, dtype=dtype))
 
 
 @pytest.mark.parametrize("padding_idx", [7, -8, 1.0])
 def test_padding_that_is_no_token_is_named(padding_idx: Any) -> None:
-    said = f"BilinearEmbedding has no entry padding_idx={padding_idx!r} among 7. Choose one from 0, or none."
+    said = f"BilinearEmbedding has 7 entries, got padding_idx={padding_idx!r}. Choose an integer from 0 to 6, or None."
     with pytest.raises(UsageError, match=re.escape(said)):
         BilinearEmbedding(7, 4, padding_idx=padding_idx)
 

@@ -251,14 +251,14 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (4, -7)])
 def test_sizes_below_one_are_named(n: int, m: int) -> None:
-    said = f"BilinearLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1 to 2**31 - 1."
+    said = f"BilinearLinear does not support in_features={n}, out_features={m}. Choose integers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearLinear(n, m)
 
 
 @pytest.mark.parametrize("terms", [0, -1, 1.5, True, None])
 def test_terms_that_are_no_number_are_named(terms: Any) -> None:
-    said = f"BilinearLinear cannot sum terms={terms!r}. Choose a whole number from 1 to 2**31 - 1."
+    said = f"BilinearLinear does not support terms={terms!r}. Choose an integer from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearLinear(4, 4, terms=terms)
 
@@ -267,8 +267,8 @@ def test_terms_that_are_no_number_are_named(terms: Any) -> None:
 @pytest.mark.parametrize("name", ["in_factors", "out_factors"])
 def test_factors_that_do_not_hold_the_size_are_named(name: str, given_factors: Any) -> None:
     said = (
-        f"BilinearLinear cannot lay out 7 numbers by {name}={given_factors!r}. "
-        "Choose two whole numbers from 1 whose product is at least 7, such as (2, 4)."
+        f"BilinearLinear does not support {name}={given_factors!r} for size 7. Choose two positive integers whose "
+        f"product is at least 7, such as (2, 4)."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearLinear(7, 7, **{name: given_factors})
@@ -276,7 +276,7 @@ def test_factors_that_do_not_hold_the_size_are_named(name: str, given_factors: A
 
 @pytest.mark.parametrize("shape", [(2, 7), (8, 2), (0, 7), ()])
 def test_inputs_of_another_width_are_named_with_both_sizes(shape: tuple[int, ...]) -> None:
-    said = f"BilinearLinear takes inputs of 8 features and was given shape {shape}. Make the last axis 8 long."
+    said = f"BilinearLinear expects inputs of shape (..., 8), got {shape}. Change the size of the last axis to 8."
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearLinear(8, 5)(torch.zeros(shape))
 

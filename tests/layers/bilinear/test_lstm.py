@@ -176,18 +176,28 @@ def test_repr_says_how_to_make_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "said"),
     [
-        ((0, 8), {}, ShapeError, "cannot map input_size=0 to hidden_size=8 in num_layers=1. Choose whole numbers"),
-        ((6, 8, 0), {}, ShapeError, "cannot map input_size=6 to hidden_size=8 in num_layers=0. Choose whole numbers"),
+        ((0, 8), {}, ShapeError, "does not support input_size=0, hidden_size=8, num_layers=1. Choose integers"),
+        ((6, 8, 0), {}, ShapeError, "does not support input_size=6, hidden_size=8, num_layers=0. Choose integers"),
         (
             (6, 8),
             {"terms": 0},
             ShapeError,
-            "BilinearLSTM cannot sum terms=0. Choose a whole number from 1 to 2**31 - 1.",
+            "BilinearLSTM does not support terms=0. Choose an integer from 1 to 2**31 - 1.",
         ),
-        ((6, 8), {"gates": "relu"}, UsageError, "BilinearLSTM has no gates='relu'. Choose 'torch' or 'keras'."),
-        ((6, 8), {"dropout": 2}, UsageError, "cannot drop out with dropout=2. Choose a probability from 0 to 1."),
-        ((6, 8), {"bidirectional": True}, UsageError, "BilinearLSTM cannot be bidirectional. Use two of them, one"),
-        ((6, 8), {"proj_size": 2}, UsageError, "cannot project its hidden state: proj_size=2. Put a linear layer"),
+        (
+            (6, 8),
+            {"gates": "relu"},
+            UsageError,
+            "BilinearLSTM does not support gates='relu'. Choose 'torch' or 'keras'.",
+        ),
+        ((6, 8), {"dropout": 2}, UsageError, "does not support dropout=2. Choose a probability from 0 to 1."),
+        (
+            (6, 8),
+            {"bidirectional": True},
+            UsageError,
+            "BilinearLSTM does not support bidirectional=True. Use two of them, one",
+        ),
+        ((6, 8), {"proj_size": 2}, UsageError, "does not support proj_size=2. Add a linear layer"),
     ],
 )
 def test_arguments_that_cannot_be_used(arguments: Any, options: Any, error: type[Exception], said: str) -> None:
@@ -200,11 +210,19 @@ def test_arguments_that_cannot_be_used(arguments: Any, options: Any, error: type
     [
         (
             (3, 2, 7),
-            "BilinearLSTM takes inputs of 6 features and was given shape (3, 2, 7). Make the last axis 6 long.",
+            "BilinearLSTM expects inputs of shape (..., 6), got (3, 2, 7). Change the size of the last axis to 6.",
         ),
-        ((6,), "BilinearLSTM cannot read steps from an input of shape (6,). Give (steps, batch, features), or (steps,"),
-        ((0, 2, 6), "BilinearLSTM cannot read steps from an input of shape (0, 2, 6). Give (steps, batch, features)"),
-        ((1, 1, 2, 6), "BilinearLSTM cannot read steps from an input of shape (1, 1, 2, 6). Give"),
+        (
+            (6,),
+            "BilinearLSTM expects an input of shape (steps, batch, features), or (steps, features) for one "
+            "sequence, with at least one step, got (6,).",
+        ),
+        (
+            (0, 2, 6),
+            "BilinearLSTM expects an input of shape (steps, batch, features), or (steps, features) for one "
+            "sequence, with at least one step, got (0, 2, 6).",
+        ),
+        ((1, 1, 2, 6), "got (1, 1, 2, 6)."),
     ],
 )
 def test_inputs_of_another_shape(shape: tuple[int, ...], said: str) -> None:
@@ -214,8 +232,8 @@ def test_inputs_of_another_shape(shape: tuple[int, ...], said: str) -> None:
 
 def test_first_states_of_another_shape() -> None:
     said = (
-        "BilinearLSTM takes first states of shape (1, 2, 8) with this input and was given (2, 8). "
-        "Give (h_0, c_0), one state a layer."
+        "BilinearLSTM expects initial states of shape (1, 2, 8) for this input, got (2, 8). Pass (h_0, c_0) with "
+        "one state for each layer."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         BilinearLSTM(6, 8)(torch.zeros(3, 2, 6), (torch.zeros(2, 8), torch.zeros(2, 8)))
@@ -223,7 +241,7 @@ def test_first_states_of_another_shape() -> None:
 
 @pytest.mark.parametrize("options", [{"bidirectional": True}, {"proj_size": 2}])
 def test_from_lstm_refuses_what_it_has_not(options: Any) -> None:
-    with pytest.raises(UsageError, match="BilinearLSTM cannot"):
+    with pytest.raises(UsageError, match="BilinearLSTM does not support"):
         BilinearLSTM.from_lstm(nn.LSTM(6, 8, **options))
 
 

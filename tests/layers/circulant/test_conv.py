@@ -232,64 +232,63 @@ def test_repr_says_how_to_make_it() -> None:
     [
         (
             lambda: CirculantConv2d(0, 4, 3),
-            "CirculantConv2d cannot map in_channels=0 to out_channels=4. Choose whole numbers from 1 to 2**31 - 1.",
+            "CirculantConv2d does not support in_channels=0, out_channels=4. Choose integers from 1 to 2**31 - 1.",
         ),
         (
             lambda: CirculantConv2d(8, 5, 3, block=9),
-            "CirculantConv2d cannot cut in_channels=8, out_channels=5 into circulants of block=9. "
-            "Choose a block from 1 to 8, or none for a single circulant.",
+            "CirculantConv2d does not support block=9 for in_channels=8, out_channels=5. Choose a block from 1 to "
+            "8, or None for a single circulant.",
         ),
         (
             lambda: CirculantConv2d(4, 4, 0),
-            "CirculantConv2d cannot take kernel_size=0. "
-            "Give a whole number from 1 to 2**31 - 1, or two, height and width.",
+            "CirculantConv2d does not support kernel_size=0. Give an integer from 1 to 2**31 - 1, two integers "
+            "(height, width).",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, (1, 2, 3)),  # type: ignore[arg-type]
-            "CirculantConv2d cannot take stride=(1, 2, 3). "
-            "Give a whole number from 1 to 2**31 - 1, or two, height and width.",
+            "CirculantConv2d does not support stride=(1, 2, 3). "
+            "Give an integer from 1 to 2**31 - 1, two integers (height, width).",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, dilation=1.5),  # type: ignore[arg-type]
-            "CirculantConv2d cannot take dilation=1.5. "
-            "Give a whole number from 1 to 2**31 - 1, or two, height and width.",
+            "CirculantConv2d does not support dilation=1.5. Give an integer from 1 to 2**31 - 1, two integers "
+            "(height, width).",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, padding="SAME"),  # type: ignore[arg-type]
-            "CirculantConv2d cannot take padding='SAME'. "
-            "Give a whole number from 0 to 2**31 - 1, or two, height and width, or "
+            "CirculantConv2d does not support padding='SAME'. "
+            "Give an integer from 0 to 2**31 - 1, two integers (height, width), or "
             '"valid" or "same".',
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, padding=-1),
-            "CirculantConv2d cannot take padding=-1. "
-            "Give a whole number from 0 to 2**31 - 1, or two, height and width, or "
+            "CirculantConv2d does not support padding=-1. "
+            "Give an integer from 0 to 2**31 - 1, two integers (height, width), or "
             '"valid" or "same".',
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, 2, "same"),
-            'CirculantConv2d cannot keep the size of images with padding="same" and stride=2. '
-            "Choose stride=1, or say the padding in pixels.",
+            'CirculantConv2d does not support padding="same" with stride=2. '
+            "Choose stride=1, or give the padding in pixels.",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3)(torch.zeros(2, 3, 5, 5)),
-            "CirculantConv2d takes images of 4 channels and was given shape (2, 3, 5, 5). "
-            "Give (batch, 4, height, width) or (4, height, width).",
+            "CirculantConv2d expects images of shape (batch, 4, height, width) or (4, height, width), got (2, 3, 5, "
+            "5).",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3)(torch.zeros(5, 4)),
-            "CirculantConv2d takes images of 4 channels and was given shape (5, 4). "
-            "Give (batch, 4, height, width) or (4, height, width).",
+            "CirculantConv2d expects images of shape (batch, 4, height, width) or (4, height, width), got (5, 4).",
         ),
         (
             lambda: CirculantConv2d(4, 4, 3, padding=(1, 0), dilation=2)(torch.zeros(4, 3, 2)),
-            "CirculantConv2d looks at 5 x 5 pixels at once and was given an image of 3 x 2, 5 x 2 with its padding. "
-            "Give larger images, or more padding.",
+            "CirculantConv2d has a window of 5 x 5 pixels, got an image of 3 x 2, 5 x 2 with padding. Use larger "
+            "images, or more padding.",
         ),
         (
             lambda: CirculantConv2d(4, 4, 1, padding=1)(torch.zeros(2, 4, 0, 3)),
-            "CirculantConv2d looks at 1 x 1 pixels at once and was given an image of 0 x 3, 2 x 5 with its padding. "
-            "Give larger images, or more padding.",
+            "CirculantConv2d has a window of 1 x 1 pixels, got an image of 0 x 3, 2 x 5 with padding. Use larger "
+            "images, or more padding.",
         ),
     ],
 )
@@ -299,7 +298,7 @@ def test_wrong_sizes_are_named(make: Any, said: str) -> None:
 
 
 def test_whole_numbers_are_no_images() -> None:
-    said = "CirculantConv2d takes floating-point inputs and was given torch.uint8. Convert: x.float()."
+    said = "CirculantConv2d expects floating-point inputs, got torch.uint8. Convert: x.float()."
     with pytest.raises(UsageError, match=re.escape(said)):
         CirculantConv2d(3, 3, 1)(torch.zeros(3, 4, 4, dtype=torch.uint8))
 
@@ -308,8 +307,8 @@ def test_whole_numbers_are_no_images() -> None:
 def test_from_conv_refuses_what_it_cannot_stand_for(options: Any) -> None:
     conv = nn.Conv2d(4, 4, 3, **options)
     said = (
-        f"CirculantConv2d cannot take the place of a Conv2d with groups={conv.groups}, "
-        f"padding_mode={conv.padding_mode!r}. Give one with groups=1 and padding_mode='zeros'."
+        f"CirculantConv2d cannot replace a Conv2d with groups={conv.groups}, "
+        f"padding_mode={conv.padding_mode!r}. Use one with groups=1 and padding_mode='zeros'."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         CirculantConv2d.from_conv(conv)
@@ -317,7 +316,7 @@ def test_from_conv_refuses_what_it_cannot_stand_for(options: Any) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0])
 def test_seeds_that_are_not_of_64_bits_are_refused(seed: Any) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1")):
+    with pytest.raises(UsageError, match=re.escape(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")):
         CirculantConv2d(4, 4, 3, seed=seed)
 
 

@@ -216,7 +216,7 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (4, 0), (-1, 4), (4, -7)])
 def test_sizes_below_one_are_named(n: int, m: int) -> None:
-    said = f"CirculantLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1 to 2**31 - 1."
+    said = f"CirculantLinear does not support in_features={n}, out_features={m}. Choose integers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         CirculantLinear(n, m)
 
@@ -224,8 +224,8 @@ def test_sizes_below_one_are_named(n: int, m: int) -> None:
 @pytest.mark.parametrize("block", [0, -1, 9])
 def test_a_block_that_does_not_fit_is_named_with_the_range(block: int) -> None:
     said = (
-        f"CirculantLinear cannot cut in_features=8, out_features=5 into circulants of block={block}. "
-        "Choose a block from 1 to 8, or none for a single circulant."
+        f"CirculantLinear does not support block={block} for in_features=8, out_features=5. Choose a block from 1 "
+        f"to 8, or None for a single circulant."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         CirculantLinear(8, 5, block=block)
@@ -233,14 +233,14 @@ def test_a_block_that_does_not_fit_is_named_with_the_range(block: int) -> None:
 
 @pytest.mark.parametrize("shape", [(2, 7), (8, 2), (0, 7), ()])
 def test_inputs_of_another_width_are_named_with_both_sizes(shape: tuple[int, ...]) -> None:
-    said = f"CirculantLinear takes inputs of 8 features and was given shape {shape}. Make the last axis 8 long."
+    said = f"CirculantLinear expects inputs of shape (..., 8), got {shape}. Change the size of the last axis to 8."
     with pytest.raises(ShapeError, match=re.escape(said)):
         CirculantLinear(8, 5)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "0", True])
 def test_seeds_that_are_not_of_64_bits_are_refused(seed: Any) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1")):
+    with pytest.raises(UsageError, match=re.escape(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")):
         CirculantLinear(4, 4, seed=seed)
 
 

@@ -148,8 +148,8 @@ def test_repr_says_how_to_make_it() -> None:
 @pytest.mark.parametrize("block", [0, 9, 2.0, True])
 def test_a_block_that_does_not_fit_is_named_with_the_range(block: Any) -> None:
     said = (
-        f"CirculantLSTM cannot cut hidden_size=8 into circulants of block={block!r}. "
-        "Choose a block from 1 to 8, or none for the largest."
+        f"CirculantLSTM does not support block={block!r} for hidden_size=8. Choose a block from 1 to 8, or None for "
+        f"the largest."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         CirculantLSTM(16, 8, block=block)
@@ -157,13 +157,13 @@ def test_a_block_that_does_not_fit_is_named_with_the_range(block: Any) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**64, "0"])
 def test_seeds_that_are_not_of_64_bits_are_refused(seed: Any) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1")):
+    with pytest.raises(UsageError, match=re.escape(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")):
         CirculantLSTM(4, 4, seed=seed)
 
 
 @pytest.mark.parametrize("options", [{"bidirectional": True}, {"proj_size": 2}])
 def test_from_lstm_refuses_what_it_has_not(options: Any) -> None:
-    with pytest.raises(UsageError, match="CirculantLSTM cannot"):
+    with pytest.raises(UsageError, match="CirculantLSTM does not support"):
         CirculantLSTM.from_lstm(nn.LSTM(6, 8, **options))
 
 

@@ -41,5 +41,5 @@ def test_numbers_in_files_stay() -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(UsageError, match=r"no activation 'relu6'\. Choose one of: identity, relu"):
+    with pytest.raises(UsageError, match=r"unknown activation 'relu6'\. Choose one of: identity, relu"):
         code("relu6")

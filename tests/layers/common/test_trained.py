@@ -46,9 +46,9 @@ def copied(conv: nn.Module) -> nn.Linear:
     return linear
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    assert type(found) is type(expected)
-    for (name, value), other in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+def assert_same(result: Any, expected: Any) -> None:
+    assert type(result) is type(expected)
+    for (name, value), other in zip(result.state_dict().items(), expected.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
 
 
@@ -74,7 +74,7 @@ def test_conv1d_of_transformers() -> None:
 
 @every_way
 def test_others_of_that_name_are_refused(make: Callable[[Any], Any]) -> None:
-    with pytest.raises(UsageError, match=r"was given a Conv1D\. Give the trained layer itself\.$"):
+    with pytest.raises(UsageError, match=r"got Conv1D\. Pass the trained layer itself\.$"):
         make(Conv1D(7, 6))
 
 
@@ -91,11 +91,11 @@ def test_computed_weights_count_as_they_are_now(make: Callable[[Any], Any]) -> N
         with torch.no_grad():
             next(p for name, p in given.named_parameters() if name != "bias").mul_(3)
         plain = nn.Linear(6, 7)
-        found = make(given)
+        result = make(given)
         given(torch.zeros(1, 6))  # which refreshes what hooks compute
         plain.load_state_dict({"weight": given.weight.detach(), "bias": given.bias.detach()})
-        assert_same(found, make(plain))
-        assert all(parameter.requires_grad for parameter in found.parameters())
+        assert_same(result, make(plain))
+        assert all(parameter.requires_grad for parameter in result.parameters())
 
 
 class Lora(nn.Linear):
@@ -114,10 +114,10 @@ def patched() -> nn.Linear:
 
 
 REFUSED = {
-    "own forward": (Lora(6, 7), "with a forward of its own. Merge it into a torch.nn.Linear first."),
-    "patched": (patched(), "with a forward of its own. Merge it into a torch.nn.Linear first."),
-    "meta": (nn.Linear(6, 7, device="meta"), "on the meta device, which holds no numbers. Load its weights first."),
-    "lazy": (nn.LazyLinear(7), "without a weight. Run it once, so that torch makes one."),
+    "own forward": (Lora(6, 7), "with an overridden forward. Merge it into a torch.nn.Linear first."),
+    "patched": (patched(), "with an overridden forward. Merge it into a torch.nn.Linear first."),
+    "meta": (nn.Linear(6, 7, device="meta"), "on the meta device, which stores no values. Load its weights first."),
+    "lazy": (nn.LazyLinear(7), "without a weight. Run it once, so that torch creates the weight."),
 }
 
 
@@ -125,7 +125,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_linear_layers_that_compute_something_else_are_refused(make: Callable[[Any], Any], case: str) -> None:
     given, said = REFUSED[case]
-    with pytest.raises(UsageError, match=rf"^\w+ can be made from a torch\.nn\.Linear .*{re.escape(said)}$"):
+    with pytest.raises(UsageError, match=rf"^\w+ can be made from a torch\.nn\.Linear, .*{re.escape(said)}$"):
         make(given)
 
 

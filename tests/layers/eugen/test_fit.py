@@ -135,13 +135,18 @@ def test_tuning_goes_on_from_there() -> None:
 @pytest.mark.parametrize(
     ("batches", "options", "error", "said"),
     [
-        ([], {}, UsageError, "fit_closed_form() was given no rows. Give batches of inputs and outputs (x, y)."),
-        ([(torch.ones(0, 4), torch.ones(0, 3))], {}, UsageError, "fit_closed_form() was given no rows."),
-        ([(torch.ones(5, 4), torch.ones(4, 3))], {}, ShapeError, "inputs of shape (5, 4) with outputs of shape (4, 3)"),
-        ([(torch.ones(5, 4), torch.ones(5, 2))], {}, ShapeError, "Give outputs of shape (5, 3)."),
-        ([(torch.ones(5, 3), torch.ones(5, 3))], {}, ShapeError, "EUGenLinear takes inputs of 4 features"),
-        ([(torch.ones(5, 4), torch.full((5, 3), torch.nan))], {}, UsageError, "met numbers that are not finite"),
-        ([], {"ridge": -1.0}, UsageError, "fit_closed_form() cannot use ridge=-1.0. Choose a number from 0."),
+        ([], {}, UsageError, "fit_closed_form() got no rows. Pass batches of inputs and outputs (x, y)."),
+        ([(torch.ones(0, 4), torch.ones(0, 3))], {}, UsageError, "fit_closed_form() got no rows."),
+        ([(torch.ones(5, 4), torch.ones(4, 3))], {}, ShapeError, "inputs of shape (5, 4), got (4, 3)."),
+        ([(torch.ones(5, 4), torch.ones(5, 2))], {}, ShapeError, "expects outputs of shape (5, 3) for"),
+        ([(torch.ones(5, 3), torch.ones(5, 3))], {}, ShapeError, "EUGenLinear expects inputs of shape (..., 4)"),
+        ([(torch.ones(5, 4), torch.full((5, 3), torch.nan))], {}, UsageError, "got NaN or infinity in a batch"),
+        (
+            [],
+            {"ridge": -1.0},
+            UsageError,
+            "fit_closed_form() does not support ridge=-1.0. Choose a number of at least 0.",
+        ),
     ],
 )
 def test_misuse_is_named(batches: Any, options: Any, error: Any, said: str) -> None:

@@ -282,8 +282,8 @@ def test_merging_keeps_the_dtype_and_trains() -> None:
 
 def test_what_does_not_follow_is_refused() -> None:
     said = (
-        "EUGenLinear cannot merge its out_features=5 with a linear layer of in_features=6. "
-        "Give the layer that follows, of 5 inputs."
+        "EUGenLinear with out_features=5 cannot merge with a linear layer of in_features=6. Pass the layer that "
+        "follows, with 5 inputs."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         EUGenLinear(4, 5).merge(nn.Linear(6, 5))
@@ -365,16 +365,16 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (4, 0), (-1, 4)])
 def test_sizes_below_one_are_named(n: int, m: int) -> None:
-    said = f"EUGenLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1 to 2**31 - 1."
+    said = f"EUGenLinear does not support in_features={n}, out_features={m}. Choose integers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         EUGenLinear(n, m)
 
 
 @pytest.mark.parametrize(("features", "order"), [(0, 1), (8, 0), (8, 33), (8.0, 1), (8, True)])
 def test_features_and_orders_out_of_range_are_named(features: Any, order: Any) -> None:
-    said = f"EUGenLinear cannot have features={features!r} at order={order!r}. "
+    said = f"EUGenLinear does not support features={features!r} with order={order!r}. "
     with pytest.raises(
-        ShapeError, match=re.escape(said + "Choose whole numbers from 1 to 2**31 - 1, an order up to 32.")
+        ShapeError, match=re.escape(said + "Choose features from 1 to 2**31 - 1 and an order from 1 to 32.")
     ):
         EUGenLinear(4, 4, features=features, order=order)
 
@@ -382,15 +382,15 @@ def test_features_and_orders_out_of_range_are_named(features: Any, order: Any) -
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"projection": "learned"}, "no projection 'learned'. Choose one of: random, orthogonal, trained."),
-        ({"activation": "swish"}, "no activation 'swish'. Choose one of: identity, relu, "),
-        ({"distribution": "cauchy"}, "no distribution 'cauchy'. Choose one of: "),
+        ({"projection": "learned"}, "unknown projection 'learned'. Choose one of: random, orthogonal, trained."),
+        ({"activation": "swish"}, "unknown activation 'swish'. Choose one of: identity, relu, "),
+        ({"distribution": "cauchy"}, "unknown distribution 'cauchy'. Choose one of: "),
         (
             {"projection": "orthogonal", "distribution": "rademacher"},
-            "EUGenLinear has no orthogonal projections of distribution='rademacher'. "
-            "Leave the distribution at 'gaussian', or choose random projections.",
+            "EUGenLinear does not support orthogonal projections with distribution='rademacher'. Use "
+            "distribution='gaussian', or projection='random'.",
         ),
-        ({"seed": -1}, "seed=-1 is not a whole number from 0 to 2**64 - 1"),
+        ({"seed": -1}, "seed must be an integer from 0 to 2**64 - 1, got -1"),
     ],
 )
 def test_unknown_choices_are_named(options: Any, said: str) -> None:
@@ -400,7 +400,7 @@ def test_unknown_choices_are_named(options: Any, said: str) -> None:
 
 @pytest.mark.parametrize("shape", [(2, 7), (8, 2), ()])
 def test_inputs_of_another_width_are_named_with_both_sizes(shape: tuple[int, ...]) -> None:
-    said = f"EUGenLinear takes inputs of 8 features and was given shape {shape}. Make the last axis 8 long."
+    said = f"EUGenLinear expects inputs of shape (..., 8), got {shape}. Change the size of the last axis to 8."
     with pytest.raises(ShapeError, match=re.escape(said)):
         EUGenLinear(8, 5)(torch.zeros(shape))
 

@@ -150,7 +150,7 @@ def test_shared_projections_add_terms_that_cross_orders(distribution: str) -> No
 
 @pytest.mark.parametrize("a", [(1.0,), (), (0.0, float("nan")), "abc", None, 2.0])
 def test_what_is_no_polynomial_is_refused(a: Any) -> None:
-    said = f"no EUGen layer has the polynomial of coefficients {a!r}. Give a_0, a_1 and as many more"
+    said = f"from_polynomial() does not support coefficients={a!r}. Pass at least two finite numbers"
     with pytest.raises(UsageError, match=re.escape(said)):
         EUGenLinear.from_polynomial(linear_layer(4, 3), a)
 
@@ -219,5 +219,5 @@ def test_starts_keep_the_dtype(dtype: torch.dtype) -> None:
 
 
 def test_an_unknown_psi_is_named() -> None:
-    with pytest.raises(UsageError, match=re.escape("no activation 'fourier'. Choose one of: identity, relu,")):
+    with pytest.raises(UsageError, match=re.escape("unknown activation 'fourier'. Choose one of: identity, relu,")):
         EUGenLinear.from_linear(nn.Linear(4, 3), psi="fourier")

@@ -200,7 +200,7 @@ def test_from_conv_keeps_dtype_and_the_lack_of_a_bias(dtype: torch.dtype) -> Non
     ],
 )
 def test_convolutions_of_another_kind_are_refused(options: dict[str, Any], told: str) -> None:
-    said = f"PRPConv2d cannot take the place of a Conv2d with {told}. Give one with groups=1 and padding_mode='zeros'."
+    said = f"PRPConv2d cannot replace a Conv2d with {told}. Use one with groups=1 and padding_mode='zeros'."
     with pytest.raises(UsageError, match=re.escape(said)):
         PRPConv2d.from_conv(nn.Conv2d(4, 4, 3, **options))
 
@@ -303,33 +303,41 @@ def test_repr_says_how_to_make_it() -> None:
 
 
 def test_channels_below_one_are_named() -> None:
-    with pytest.raises(ShapeError, match=r"PRPConv2d cannot map in_channels=0 to out_channels=5\. Choose whole num"):
+    with pytest.raises(
+        ShapeError,
+        match=r"PRPConv2d does not support in_channels=0, out_channels=5\. Choose int",
+    ):
         PRPConv2d(0, 5, 3)
 
 
 def test_windows_that_do_not_exist_are_named() -> None:
-    with pytest.raises(ShapeError, match=re.escape("PRPConv2d cannot take kernel_size=0.")):
+    with pytest.raises(ShapeError, match=re.escape("PRPConv2d does not support kernel_size=0.")):
         PRPConv2d(3, 5, 0)
-    with pytest.raises(ShapeError, match=re.escape('PRPConv2d cannot keep the size of images with padding="same" and')):
+    with pytest.raises(ShapeError, match=re.escape('PRPConv2d does not support padding="same" with')):
         PRPConv2d(3, 5, 3, 2, "same")
 
 
 def test_distributions_that_are_no_codebook_are_named() -> None:
-    with pytest.raises(UsageError, match=r"no distribution 'hadamard'\. Choose one of: rademacher, "):
+    with pytest.raises(UsageError, match=r"unknown distribution 'hadamard'\. Choose one of: rademacher, "):
         PRPConv2d(3, 5, 3, distribution="hadamard")
 
 
 def test_images_that_do_not_fit_are_named() -> None:
-    with pytest.raises(ShapeError, match=re.escape("PRPConv2d takes images of 3 channels and was given shape (2, 4,")):
+    with pytest.raises(
+        ShapeError,
+        match=re.escape(
+            "PRPConv2d expects images of shape (batch, 3, height, width) or (3, height, width), got (2, 4,"
+        ),
+    ):
         make()(torch.zeros(2, 4, 8, 8))
-    with pytest.raises(ShapeError, match="PRPConv2d looks at 3 x 3 pixels at once and was given an image of 2 x 8"):
+    with pytest.raises(ShapeError, match="PRPConv2d has a window of 3 x 3 pixels, got an image of 2 x 8"):
         make()(torch.zeros(2, 3, 2, 8))
-    with pytest.raises(UsageError, match=r"PRPConv2d takes floating-point inputs and was given torch.int64\."):
+    with pytest.raises(UsageError, match=r"PRPConv2d expects floating-point inputs, got torch.int64\."):
         make()(torch.zeros(2, 3, 8, 8, dtype=torch.long))
 
 
 def test_seeds_that_are_not_of_64_bits_are_refused() -> None:
-    with pytest.raises(UsageError, match=re.escape("seed=-1 is not a whole number from 0 to 2**64 - 1")):
+    with pytest.raises(UsageError, match=re.escape("seed must be an integer from 0 to 2**64 - 1, got -1")):
         PRPConv2d(3, 5, 3, seed=-1)
 
 

@@ -180,8 +180,8 @@ def test_from_embedding_keeps_the_padding_row_and_the_dtype() -> None:
 
 def test_tables_that_renormalise_are_refused() -> None:
     said = (
-        "PRPEmbedding cannot take the place of an Embedding with max_norm=1.0: it has no rows to renormalise. "
-        "Set max_norm to None, once the rows are as they should be."
+        "PRPEmbedding cannot replace an Embedding with max_norm=1.0: it stores no rows to renormalise. Renormalise "
+        "the rows, then set max_norm to None."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         PRPEmbedding.from_embedding(nn.Embedding(9, 5, max_norm=1.0))
@@ -272,17 +272,14 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("v", "d"), [(0, 4), (4, 0), (-1, 4), (4, 2.0)])
 def test_sizes_below_one_are_named(v: Any, d: Any) -> None:
-    said = (
-        f"PRPEmbedding cannot have num_embeddings={v} rows of embedding_dim={d}. "
-        "Choose whole numbers from 1 to 2**31 - 1."
-    )
+    said = f"PRPEmbedding does not support num_embeddings={v}, embedding_dim={d}. Choose integers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         PRPEmbedding(v, d)
 
 
 @pytest.mark.parametrize("padding_idx", [20, -21, 1.5, "0"])
 def test_padding_that_is_no_entry_is_named(padding_idx: Any) -> None:
-    said = f"PRPEmbedding has no entry padding_idx={padding_idx!r} among 20. Choose one from 0, or none."
+    said = f"PRPEmbedding has 20 entries, got padding_idx={padding_idx!r}. Choose an integer from 0 to 19, or None."
     with pytest.raises(UsageError, match=re.escape(said)):
         PRPEmbedding(20, 4, padding_idx=padding_idx)
 
@@ -290,8 +287,8 @@ def test_padding_that_is_no_entry_is_named(padding_idx: Any) -> None:
 @pytest.mark.parametrize(("given", "least", "most"), [([3, 20], 3, 20), ([-1, 5], -1, 5)])
 def test_tokens_out_of_range_are_named(given: list[int], least: int, most: int) -> None:
     said = (
-        f"PRPEmbedding has tokens 0 to 19 and was given some from {least} to {most}. "
-        "Give tokens of this vocabulary, or make num_embeddings larger."
+        f"PRPEmbedding expects tokens from 0 to 19, got tokens from {least} to {most}. "
+        "Use tokens in this range, or increase num_embeddings."
     )
     with pytest.raises(UsageError, match=re.escape(said)):
         make()(torch.tensor(given))
@@ -299,20 +296,20 @@ def test_tokens_out_of_range_are_named(given: list[int], least: int, most: int) 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int16])
 def test_tokens_of_other_types_are_named(dtype: torch.dtype) -> None:
-    said = f"PRPEmbedding takes int32 or int64 tokens and was given {dtype}. Convert: x.long()."
+    said = f"PRPEmbedding expects int32 or int64 tokens, got {dtype}. Convert: x.long()."
     with pytest.raises(UsageError, match=re.escape(said)):
         make()(torch.ones(3, dtype=dtype))
 
 
 def test_an_unknown_distribution_is_named() -> None:
     with pytest.raises(
-        UsageError, match=r"no distribution 'orthogonal'\. Choose one of: rademacher, gaussian, ternary"
+        UsageError, match=r"unknown distribution 'orthogonal'\. Choose one of: rademacher, gaussian, ternary"
     ):
         PRPEmbedding(4, 4, distribution="orthogonal")
 
 
 def test_seeds_that_are_not_of_64_bits_are_refused() -> None:
-    with pytest.raises(UsageError, match=re.escape("seed=-1 is not a whole number from 0 to 2**64 - 1")):
+    with pytest.raises(UsageError, match=re.escape("seed must be an integer from 0 to 2**64 - 1, got -1")):
         PRPEmbedding(4, 4, seed=-1)
 
 

@@ -262,7 +262,7 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (4, 0), (-1, 4), (4, -7)])
 def test_sizes_below_one_are_named(n: int, m: int) -> None:
-    said = f"PRPLinear cannot map in_features={n} to out_features={m}. Choose whole numbers from 1 to 2**31 - 1."
+    said = f"PRPLinear does not support in_features={n}, out_features={m}. Choose integers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         PRPLinear(n, m)
 
@@ -270,21 +270,21 @@ def test_sizes_below_one_are_named(n: int, m: int) -> None:
 @pytest.mark.parametrize("distribution", ["normal", "Gaussian", "", None])
 def test_an_unknown_distribution_is_named_with_the_choices(distribution: str) -> None:
     names = "rademacher, gaussian, ternary, ternary_thirds, sparse, uniform, orthogonal, hadamard"
-    said = f"no distribution {distribution!r}. Choose one of: {names}."
+    said = f"unknown distribution {distribution!r}. Choose one of: {names}."
     with pytest.raises(UsageError, match=re.escape(said)):
         PRPLinear(4, 4, distribution=distribution)
 
 
 @pytest.mark.parametrize("shape", [(2, 7), (8, 2), (0, 7), ()])
 def test_inputs_of_another_width_are_named_with_both_sizes(shape: tuple[int, ...]) -> None:
-    said = f"PRPLinear takes inputs of 8 features and was given shape {shape}. Make the last axis 8 long."
+    said = f"PRPLinear expects inputs of shape (..., 8), got {shape}. Change the size of the last axis to 8."
     with pytest.raises(ShapeError, match=re.escape(said)):
         PRPLinear(8, 5)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "0", True])
 def test_seeds_that_are_not_of_64_bits_are_refused(seed: Any) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1")):
+    with pytest.raises(UsageError, match=re.escape(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")):
         PRPLinear(4, 4, seed=seed)
 
 

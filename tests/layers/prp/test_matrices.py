@@ -173,7 +173,7 @@ def test_a_full_rank_is_the_linear_layer() -> None:
 
 @pytest.mark.parametrize("rank", [-1, 7, 1.0, True, None])
 def test_ranks_that_cannot_be_are_named(rank: Any) -> None:
-    said = f"PRPLinear cannot add a low-rank path of rank={rank!r}. Choose a whole number from 0, for none, to 6."
+    said = f"PRPLinear does not support rank={rank!r}. Choose an integer from 0 (no low-rank path) to 6."
     with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
         PRPLinear(9, 6, rank=rank)
 

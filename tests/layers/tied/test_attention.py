@@ -294,30 +294,27 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize("tie", ["ov", "", None])
 def test_unknown_ties_are_refused_with_the_list(tie: Any) -> None:
-    said = f"TiedAttention knows no tie={tie!r}. Choose one of: vo, vo+qk_t, vo+qk."
+    said = f"TiedAttention does not support tie={tie!r}. Choose one of: vo, vo+qk_t, vo+qk."
     with pytest.raises(UsageError, match=re.escape(said)):
         TiedAttention(8, 2, tie=tie)
 
 
 def test_heads_that_do_not_divide_are_refused() -> None:
-    said = "TiedAttention cannot cut embed_dim=8 into num_heads=3 equal heads."
+    said = "TiedAttention cannot split embed_dim=8 into num_heads=3 equal heads."
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedAttention(8, 3)
 
 
 def test_inputs_of_another_width_are_named() -> None:
-    with pytest.raises(ShapeError, match="takes inputs of 8 features and was given shape"):
+    with pytest.raises(ShapeError, match=r"expects inputs of shape \(\.\.\., 8\), got"):
         TiedAttention(8, 2)(*[torch.zeros(3, 2, 7)] * 3)
 
 
 def test_attentions_that_cannot_be_taken_over_are_refused() -> None:
-    said = (
-        "TiedAttention cannot share matrices at embed_dim=8, kdim=6, vdim=8. "
-        "Give an attention whose widths are all the same."
-    )
+    said = "TiedAttention does not support embed_dim=8, kdim=6, vdim=8. Use an attention in which the three are equal."
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedAttention.from_attention(nn.MultiheadAttention(8, 2, kdim=6))
-    said = "cannot take over an attention with add_bias_kv=True: TiedAttention has no key and value of its own."
+    said = "TiedAttention does not support add_bias_kv=True: it adds no key and value."
     with pytest.raises(UsageError, match=re.escape(said)):
         TiedAttention.from_attention(nn.MultiheadAttention(8, 2, add_bias_kv=True))
 

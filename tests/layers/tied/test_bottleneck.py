@@ -223,18 +223,19 @@ def test_from_bottlenecks_returns_tied_ones_as_they_were() -> None:
 
 def test_blocks_that_cannot_share_are_refused() -> None:
     said = (
-        "TiedBottleneck cannot share one matrix among convolutions of [(4, 8, 1, 1), (4, 4, 3, 3), (8, 4, 1, 1)] with"
+        "TiedBottleneck cannot share one matrix among convolutions of shapes "
+        "[(4, 8, 1, 1), (4, 4, 3, 3), (8, 4, 1, 1)] with strides [(1, 1)]"
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedBottleneck.from_bottlenecks(Bottleneck(6, 4), Bottleneck(8, 4))
-    with pytest.raises(ShapeError, match=re.escape("with strides [(1, 1), (2, 2)], the first block having 6 channels")):
+    with pytest.raises(ShapeError, match=re.escape("with strides [(1, 1), (2, 2)]: the first block has 6 channels")):
         TiedBottleneck.from_bottlenecks(Bottleneck(6, 4, stride=2))
     said = (
-        "TiedBottleneck takes over blocks with conv1, bn1, conv2, bn2, conv3, convolutions without a bias and norms of "
-        "nn.BatchNorm2d, and was given "
+        "TiedBottleneck expects blocks with conv1, bn1, conv2, bn2, conv3, in which convolutions have no bias and "
+        "norms are nn.BatchNorm2d, got "
     )
-    for blocks, told in (((nn.ReLU(),), "ReLU"), ((), "none")):
-        with pytest.raises(UsageError, match=re.escape(f"{said}{told}. Give blocks of a ResNet.")):
+    for blocks, told in (((nn.ReLU(),), "ReLU"), ((), "no blocks")):
+        with pytest.raises(UsageError, match=re.escape(f"{said}{told}. Pass blocks of a ResNet.")):
             TiedBottleneck.from_bottlenecks(*blocks)
 
 
@@ -299,8 +300,8 @@ def test_repr_says_how_to_make_it() -> None:
 @pytest.mark.parametrize(("channels", "width", "blocks"), [(0, 4, 1), (4, 0, 1), (4, 4, 0), (-1, 4, 1), (4, 2.0, 1)])
 def test_sizes_below_one_are_named(channels: Any, width: Any, blocks: Any) -> None:
     said = (
-        f"TiedBottleneck cannot go from channels={channels!r} to width={width!r} and back in blocks={blocks!r}. "
-        "Choose whole numbers from 1 to 2**31 - 1."
+        f"TiedBottleneck does not support channels={channels!r}, width={width!r}, blocks={blocks!r}. "
+        "Choose integers from 1 to 2**31 - 1."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedBottleneck(channels, width, blocks)
@@ -308,13 +309,13 @@ def test_sizes_below_one_are_named(channels: Any, width: Any, blocks: Any) -> No
 
 @pytest.mark.parametrize("shape", [(2, 7, 4, 4), (8, 4, 4), (2, 8)])
 def test_inputs_of_other_channels_are_named_with_both_sizes(shape: tuple[int, ...]) -> None:
-    said = f"TiedBottleneck takes inputs of 8 channels and was given shape {shape}. Give (N, 8, height, width)."
+    said = f"TiedBottleneck expects inputs of shape (N, 8, height, width), got {shape}."
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedBottleneck(8, 4)(torch.zeros(shape))
 
 
 def test_whole_numbers_are_refused() -> None:
-    said = "TiedBottleneck takes floating-point inputs and was given torch.int64. Convert: x.float()."
+    said = "TiedBottleneck expects floating-point inputs, got torch.int64. Convert: x.float()."
     with pytest.raises(UsageError, match=re.escape(said)):
         TiedBottleneck(8, 4)(torch.zeros(2, 8, 4, 4, dtype=torch.int64))
 

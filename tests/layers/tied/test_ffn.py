@@ -253,33 +253,33 @@ def test_repr_says_how_to_make_it() -> None:
 
 @pytest.mark.parametrize(("d", "h"), [(0, 4), (4, 0), (-1, 4), (2.0, 4), (True, 4)])
 def test_sizes_below_one_are_named(d: Any, h: Any) -> None:
-    said = f"TiedFFN cannot go from d_model={d!r} to d_hidden={h!r} and back. Choose whole numbers from 1 to 2**31 - 1."
+    said = f"TiedFFN does not support d_model={d!r}, d_hidden={h!r}. Choose integers from 1 to 2**31 - 1."
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedFFN(d, h)
 
 
 def test_unknown_activations_are_refused_with_the_list() -> None:
-    with pytest.raises(UsageError, match=re.escape("no activation 'swish'. Choose one of: identity, relu, gelu,")):
+    with pytest.raises(UsageError, match=re.escape("unknown activation 'swish'. Choose one of: identity, relu, gelu,")):
         TiedFFN(4, 4, "swish")
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.5, math.nan])
 def test_dropouts_outside_0_to_1_are_refused(dropout: float) -> None:
-    said = f"TiedFFN cannot drop out with dropout={dropout!r}. Choose a probability from 0 to 1."
+    said = f"TiedFFN does not support dropout={dropout!r}. Choose a probability from 0 to 1."
     with pytest.raises(UsageError, match=re.escape(said)):
         TiedFFN(4, 4, dropout=dropout)
 
 
 def test_inputs_of_another_width_are_named_with_both_sizes() -> None:
-    said = "TiedFFN takes inputs of 8 features and was given shape (2, 7). Make the last axis 8 long."
+    said = "TiedFFN expects inputs of shape (..., 8), got (2, 7). Change the size of the last axis to 8."
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedFFN(8, 5)(torch.zeros(2, 7))
 
 
 def test_pairs_that_do_not_lead_back_are_refused() -> None:
     said = (
-        "TiedFFN cannot share one matrix between layers from 4 to 6 and from 6 to 5. "
-        "Give a second layer from 6 back to 4."
+        "TiedFFN cannot share one matrix between layers with 4 to 6 and 6 to 5 features. Use a second layer with 6 "
+        "to 4 features."
     )
     with pytest.raises(ShapeError, match=re.escape(said)):
         TiedFFN.from_linears(nn.Linear(4, 6), nn.Linear(6, 5))

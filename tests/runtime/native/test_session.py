@@ -41,13 +41,13 @@ def test_a_session_with_int8_activations(loaded: str, tmp_path: Path, monkeypatc
     assert rounded.settings["edgefc.activations"] == "int8" and "edgefc.activations" not in exact.settings
     with pytest.raises(UsageError, match=r"^activation_dtype is 'int4'\. Choose one of: float32, int8\.$"):
         Session(tmp_path / "m.onnx", activation_dtype="int4")
-    with pytest.raises(UsageError, match=r"^activation_dtype is 'int8', and without native kernels"):
+    with pytest.raises(UsageError, match=r"^activation_dtype='int8' requires native kernels"):
         Session(tmp_path / "m.onnx", native="off", activation_dtype="int8")
     export(layer.double(), x.double(), tmp_path / "d.onnx")
-    with pytest.raises(UsageError, match=r"^activation_dtype is 'int8', and without native kernels"):
+    with pytest.raises(UsageError, match=r"^activation_dtype='int8' requires native kernels"):
         Session(tmp_path / "d.onnx", activation_dtype="int8")
     monkeypatch.setattr(native, "library_path", lambda: None)
-    with pytest.raises(UsageError, match=r"^activation_dtype is 'int8', and without native kernels"):
+    with pytest.raises(UsageError, match=r"^activation_dtype='int8' requires native kernels"):
         Session(tmp_path / "m.onnx", activation_dtype="int8")
 
 

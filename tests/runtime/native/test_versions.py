@@ -105,8 +105,8 @@ def test_another_version_runs_by_its_functions(tmp_path: Path, exported: onnx.Mo
     np.testing.assert_array_equal(answer(session), by_functions(path))
     assert answer(session).min() > 900
     assert str(told[0].message) == (
-        f"{path} has nodes of the domain edgefc whose version is {said}, and the native kernels compute version 1. "
-        "The file's own functions run instead."
+        f"{path} has nodes of the domain edgefc whose version is {said}, but the native kernels implement version 1. "
+        "The functions in the file run instead."
     )
 
 
@@ -129,7 +129,7 @@ def test_another_version_without_functions_is_refused(
 def test_what_insists_on_kernels_is_refused(tmp_path: Path, exported: onnx.ModelProto, asked: dict[str, str]) -> None:
     path = write(tmp_path / "m.onnx", exported, (2,))
 
-    with pytest.raises(UsageError, match=r"^(native is 'on'|activation_dtype is 'int8'), and .* whose version is 2"):
+    with pytest.raises(UsageError, match=r"^(native is 'on'|activation_dtype is 'int8'), but .* whose version is 2"):
         Session(path, **asked)
 
 
@@ -174,7 +174,8 @@ def test_a_record_says_that_no_kernel_ran(tmp_path: Path, exported: onnx.ModelPr
     (off,) = profile(paths[1], native="off", **quick).cells
 
     said = (
-        "the file has nodes of the domain edgefc whose version is 2, and the native kernels compute version 1; its own"
+        "the file has nodes of the domain edgefc whose version is 2, but the native kernels implement version 1; "
+        "its own"
     )
     assert [any(said in warning for warning in cell.warnings) for cell in (first, second, off)] == [False, True, False]
     assert second.native_variant is None and off.native_variant is None

@@ -33,22 +33,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("absent.onnx", "cannot load absent.onnx: No such file"),
         (".", "it is a folder. Name the .onnx file in it"),
         ("good.onnx cut.onnx", "cannot load cut.onnx: it is no ONNX file, or was cut short"),
-        ("fixed.onnx --batch 8", "fixed.onnx: batch 8 does not fit: the model's input is x float32[4, 8]"),
-        ("open.onnx --shape ids=2", "--shape ids=2 has 1 axes, and input ids int64['n', 'words'] has 2"),
-        ("good.onnx --shape x=2x9", "--shape x=2x9 does not fit input x float32['batch', 8]: axis 1 is fixed. Give 8"),
-        ("good.onnx --shape y=2x8", "--shape names 'y', and there is no such input. Inputs: x float32['batch', 8]"),
-        ("good.onnx --range y=0:1", "--range names 'y', and there is no such input"),
-        ("good.onnx --shape x=2x8 --batch 3", "batch 3 does not fit a shape that was given, with 2 first"),
+        ("fixed.onnx --batch 8", "fixed.onnx: batch 8 does not match input x float32[4, 8]"),
+        ("open.onnx --shape ids=2", "--shape ids=2 has 1 axes, but input ids int64['n', 'words'] has 2"),
+        ("good.onnx --shape x=2x9", "--shape x=2x9 does not match input x float32['batch', 8]: axis 1 is fixed. Use 8"),
+        ("good.onnx --shape y=2x8", "--shape names 'y', but there is no such input. Inputs: x float32['batch', 8]"),
+        ("good.onnx --range y=0:1", "--range names 'y', but there is no such input"),
+        ("good.onnx --shape x=2x8 --batch 3", "batch 3 does not match a given shape, whose first size is 2"),
         ("good.onnx --shape x=2x8 --shape x=3x8", "--shape names an input twice"),
         ("good.onnx --inputs bad.npz --shape x=2x8", "inputs were given, and shapes are of drawn ones"),
-        ("open.onnx --range ids=0:0.5", "--range ids=0:0.5 does not fit input ids"),
+        ("open.onnx --range ids=0:0.5", "--range ids=0:0.5 does not match input ids"),
         (
             "open.onnx --range ids=0:2",
             "The inputs were drawn. Choose their sizes with --shape, their values with --range",
         ),
         ("good.onnx --batch 99999999999999", "takes more than 1099511627776 bytes. Give a smaller shape"),
         ("good.onnx --inputs absent.npz", "cannot read absent.npz: No such file"),
-        ("good.onnx --inputs bad.npz", "cannot read bad.npz: it is no .npz of plain arrays"),
+        ("good.onnx --inputs bad.npz", "cannot read bad.npz: it is not an .npz file of plain arrays"),
         ("good.onnx --inputs bad.npz --batch 2", "batch 2 was asked for, but the inputs given have their own"),
         ("good.onnx --preset fast", "there is no preset 'fast'. Choose one of: latency, memory, battery"),
         ("good.onnx --json .", "cannot write .: it is a folder"),
@@ -71,7 +71,7 @@ def test_counts_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str], 
         main(["profile", "good.onnx", f"{option}={value}"])
 
     assert caught.value.code == 2
-    assert f"{value!r} is no list of counts. Give whole numbers from 1" in capsys.readouterr().err
+    assert f"{value!r} is no list of counts. Use integers from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
