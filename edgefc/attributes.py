@@ -1,11 +1,12 @@
-"""What the attributes of edgefc nodes may hold: version 1 of the domain. Readers of a file check them first.
+"""Valid values of the attributes of edgefc nodes, for version 1 of the domain.
 
-A name means the same in every operator, so the rules are by name:
+Code that reads a file checks the attributes first. A name has the same meaning in every operator, so each name has one
+rule:
 
-    sizes      1 to 2**31 - 1, what the native kernels index
+    sizes      1 to 2**31 - 1, the range that the native kernels can index
     flags      0 or 1
-    seeds      any 64 bits
-    lists      as many entries as axes, each within bounds
+    seeds      any 64-bit integer
+    lists      one entry per axis, each within bounds
 
 An attribute that is not listed here belongs to a later release and is not checked.
 """
@@ -21,18 +22,18 @@ from edgefc.errors import shortened
 
 LARGEST = 2**31 - 1
 _MOST_LEVELS = 256
-_FORMS = 3  # of the convolution of BilinearConv2d
+_FORMS = 3  # variants of the convolution in BilinearConv2d
 
 CODE_BITS = (1, 2, 4, 8)
 
 ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "softplus", "sin")
-"""Element-wise functions. In a file a function is its place in this list: append, never reorder."""
+"""Element-wise functions. A file stores a function as its index in this list: append, never reorder."""
 
 MAX_ORDER = 32
-"""The highest order of EUGen: five doublings of the running product in the exported body. The paper goes up to 5."""
+"""The highest order of EUGen: the exported body doubles the running product five times. The paper uses up to 5."""
 
 Rule = Callable[[Any], "str | None"]
-"""From a value to what it should have been, None where it is right."""
+"""Maps a value to a description of the valid values, or to None if the value is valid."""
 
 
 def _whole(least: int, most: int) -> Rule:
@@ -66,7 +67,7 @@ def _epsilon(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "a text"
+    return None if isinstance(value, str) else "a string"
 
 
 def _is_list(value: Any, kind: type) -> bool:
@@ -97,7 +98,7 @@ RULES: Mapping[str, Rule] = {
     "distribution": _text,
 }
 
-# The axes of inputs, by their place; None for an axis that no single attribute gives.
+# The axes of inputs, by input index. None marks an axis whose size is not given by a single attribute.
 _FEATURES = (..., "in_features")  # an input of any rank
 _LINEAR: Mapping[int, Sequence[Any]] = {0: _FEATURES, 1: ("in_features",), 2: ("out_features",), 3: ("out_features",)}
 _AXES: Mapping[str, Mapping[int, Sequence[Any]]] = {
@@ -119,12 +120,14 @@ _AXES: Mapping[str, Mapping[int, Sequence[Any]]] = {
 def fault(
     op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int | None]], needed: Sequence[str] = ()
 ) -> str | None:
-    """What is wrong with the attributes of a node, as the end of a sentence: "has in_features -1, which ...".
+    """Describe the first error in the attributes of a node, or return None.
+
+    The description is the end of a sentence, such as "has in_features -1, which must be ...".
 
     Args:
-        attributes: int, float, str or a list of one of them by name; None for a value of any other type.
-        shapes: of the inputs whose shapes the file gives, by their place; None for an axis that it leaves open.
-        needed: names that the node cannot do without.
+        attributes: values by name: int, float, str or a list of one of these. None for a value of any other type.
+        shapes: shapes of the inputs that the file declares, by input index. None for an axis of unknown size.
+        needed: names of the required attributes.
     """
     for name in needed:
         if name not in attributes:
@@ -137,13 +140,14 @@ def fault(
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """The end of a sentence where a node has an attribute several times, which ONNX does not allow."""
-    again = next((name for name, count in Counter(names).items() if count > 1), None)
-    return None if again is None else f"has the attribute {shortened(again, 80)!r} more than once"
+    """Describe an attribute that occurs several times in a node, which ONNX does not allow; None if there is no such
+    attribute. The description is the end of a sentence."""
+    duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
+    return None if duplicate is None else f"has the attribute {shortened(duplicate, 80)!r} more than once"
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence; what is long is described."""
+    """Format a value for a message. A long value is replaced by its length."""
     if value is None:
         return "of another type"
     if isinstance(value, (str, list, tuple)) and len(value) > 8:

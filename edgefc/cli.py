@@ -1,12 +1,14 @@
 """The edgefc command. Each subcommand is one module in edgefc/commands/.
 
-A command module has a docstring (first line: usage; then what --help prints), add_arguments(parser)
-and run(args) -> exit code. Nothing heavy is imported before run().
+A command module has a docstring (first line: usage; the rest: the text of --help), add_arguments(parser) and
+run(args) -> exit code. Slow imports belong in run().
 
-Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 hangup
-(SIGHUP). After a signal, what was finished is shown and written, children end, and temporary folders are removed
-(endings.py). A stdout that cannot be written, such as a file on a full disk, makes 0 a 2; a closed pipe changes
-nothing. A record that was asked for is written all the same (screen.py).
+Exit codes: 0 success, 1 a check failed, 2 usage error, 3 device error, 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM), 129 hangup (SIGHUP).
+
+After a signal, the command shows and writes the results that are complete, stops its child processes and removes its
+temporary folders (endings.py). If stdout cannot be written, for example to a full disk, exit code 0 becomes 2. A closed
+pipe does not change the exit code. The command still writes the record file that was requested (screen.py).
 """
 
 import argparse
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code.
 
     Raises:
-        SystemExit: after --help and --version, and where the arguments do not parse.
+        SystemExit: after --help and --version, and if the arguments cannot be parsed.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     program = " ".join(["edgefc", *(word for word in words[:1] if word.isalpha())])
@@ -36,16 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(words: Sequence[str]) -> int:
-    """An EdgefcError becomes one line on stderr.
+    """Run the subcommand. An EdgefcError is printed as one line on stderr.
 
-    Code of the user's that ends the process with exit code 0, in a place that no command expects, is an error too.
+    If the user's code calls exit with code 0 where no command handles it, that is an error too.
     """
     args = _parser().parse_args(words)
-    said = f"edgefc {args.command}:"
+    prefix = f"edgefc {args.command}:"
     try:
         os.getcwd()
-    except FileNotFoundError:  # libraries of torch end the process then, without a reason
-        err(f"{said} the current folder no longer exists. Change to another one: cd ~")
+    except FileNotFoundError:  # libraries of torch would end the process without a message
+        err(f"{prefix} the current folder no longer exists. Change to another one: cd ~")
         return EdgefcError.exit_code
     for name, value in OWN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # before onnxruntime is imported
@@ -54,16 +56,16 @@ def _command(words: Sequence[str]) -> int:
     except SystemExit as error:
         if error.code not in (None, 0):
             raise
-        err(f"{said} the model's code ended the process: {describe_error(error)}.")
+        err(f"{prefix} the model's code ended the process: {describe_error(error)}.")
         return EdgefcError.exit_code
     except EdgefcError as error:
-        err(f"{said} {error}")
+        err(f"{prefix} {error}")
         return error.exit_code
     except (OSError, MemoryError, ImportError, SystemError) as error:
         refused = refused_by_system(error)
         if refused is None:
             raise
-        err(f"{said} {refused}")
+        err(f"{prefix} {refused}")
         return EdgefcError.exit_code
 
 
@@ -71,11 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="edgefc", description=edgefc.__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"edgefc {edgefc.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for found in pkgutil.iter_modules(edgefc.commands.__path__):
-        module = importlib.import_module(f"edgefc.commands.{found.name}")
+    for entry in pkgutil.iter_modules(edgefc.commands.__path__):
+        module = importlib.import_module(f"edgefc.commands.{entry.name}")
         _usage, _, text = (module.__doc__ or "").partition("\n\n")
         sub = commands.add_parser(
-            found.name,
+            entry.name,
             help=text.split("\n")[0],
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
