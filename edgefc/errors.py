@@ -65,7 +65,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The reason of a failed system call, such as "No such file or directory". For any other exception, first_line()."""
+    """The reason of a failed system call, such as "No such file or directory". For other exceptions, first_line()."""
     strerror = getattr(error, "strerror", None)
     return strerror if isinstance(strerror, str) and strerror else first_line(error)
 

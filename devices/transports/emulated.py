@@ -1,5 +1,7 @@
-"""An arm64 Debian folder run by qemu on this machine (userland.py makes one): answers and memory of the real
-instruction set, times of none. Records say so, and tables too.
+"""Run programs of an arm64 Debian folder with qemu on this machine. userland.py makes such a folder.
+
+Outputs and memory are those of the real instruction set, but timings are not those of a real processor. Records and
+tables mark them as emulated.
 """
 
 import subprocess
@@ -12,7 +14,7 @@ from edgefc.errors import DeviceError
 
 
 class EmulatedTransport(Transport):
-    """`folder` is the arm64 folder; `home` the home of its user there, where the agent keeps what it is sent."""
+    """An emulated device. `folder` is the arm64 folder, `home` the user's home in it, where the agent stores files."""
 
     kind = "emulated"
     emulated = True
@@ -31,5 +33,5 @@ class EmulatedTransport(Transport):
 
     def explain(self, code: int, stderr: str) -> str | None:
         if "Exec format error" in stderr:
-            return "arm64 programs do not run here. Make that so: python -m edgefc.devices.userland"
+            return "this machine cannot run arm64 programs. Set up qemu: python -m edgefc.devices.userland"
         return None

@@ -50,7 +50,7 @@ def test_the_words_of_the_call(fake: Path) -> None:
 
 @pytest.mark.parametrize("serial", ["", "-s", "--help"])
 def test_a_serial_that_is_an_option(serial: str) -> None:
-    with pytest.raises(DeviceError, match="is no serial of a phone"):
+    with pytest.raises(DeviceError, match="is not the serial of a phone"):
         AdbTransport("phone", serial)
 
 
@@ -66,7 +66,7 @@ def test_a_serial_that_is_an_option(serial: str) -> None:
         (1, "run-as: unknown package: com.termux", "there is no Termux on it"),
         (1, "run-as: package not debuggable: com.termux", "does not let adb in. Reach it by ssh"),
         (127, "sh: /data/data/com.termux/files/usr/bin/python3: not found", None),
-        (-9, "", "adb was ended on this machine by SIGKILL"),
+        (-9, "", "adb on this machine was killed by SIGKILL"),
     ],
 )
 def test_what_adb_says(code: int, stderr: str, said: str | None) -> None:
@@ -78,12 +78,12 @@ def test_what_adb_says(code: int, stderr: str, said: str | None) -> None:
 def test_what_was_not_tried_is_said() -> None:
     told = report(AdbTransport("phone", "SERIAL"), None, Facts.model_validate(GOOD), 0.0, 0.0)
 
-    assert "adb: not tried on a phone" in told.notes
+    assert "adb: not tested on a phone" in told.notes
 
 
 def test_no_adb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DeviceError, match=r"cannot reach phone: there is no adb here\. Install it"):
+    with pytest.raises(DeviceError, match=r"cannot reach phone: adb is not installed on this machine\. Install it"):
         Board(AdbTransport("phone", "SERIAL"))
 
 

@@ -81,7 +81,7 @@ def test_a_board_of_another_kind() -> None:
 def test_what_was_not_tried_on_a_phone_is_said() -> None:
     found = report(AdbTransport("phone", "SERIAL"), "oneplus-5", Facts.model_validate(GOOD), NOW, 1.0)
 
-    assert found.notes == ("adb: not tried on a phone", "edgefc was tried on no OnePlus 5: none was at hand")
+    assert found.notes == ("adb: not tested on a phone", "edgefc was tried on no OnePlus 5: none was at hand")
 
 
 @pytest.mark.parametrize(

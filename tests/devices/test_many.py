@@ -33,7 +33,7 @@ class Fake(Local):
         if self.meet is not None and self._asked == 1:
             self.meet.wait(20)
         if self.name == "broken" and len(self._recorded.orders) > 20:
-            raise DeviceError("broken: the connection was lost. Look whether it is on, and run again.")
+            raise DeviceError("broken: the connection was lost. Check that the board is on, and run the command again.")
         if self.name == "hanging" and len(self._recorded.orders) > 20:
             self.closed.wait(20)
             raise DeviceError("hanging was let go. Connect to it again.")
@@ -114,8 +114,8 @@ def test_what_fits_no_device_is_a_mistake_of_the_call(model: Path) -> None:
     ("devices", "said"),
     [
         ([], "there is no device"),
-        (["a", "b", "a"], "named twice in a, b, a"),
-        (["local", "host"], "named twice in local, host"),
+        (["a", "b", "a"], "given twice in a, b, a"),
+        (["local", "host"], "given twice in local, host"),
     ],
 )
 def test_lists_that_name_no_devices(model: Path, devices: list[str], said: str) -> None:
@@ -136,7 +136,10 @@ def test_the_command_shows_one_table_and_writes_one_report(
     assert code == 3
     assert len(report.records) == 2 and len(report.failures) == 1
     assert out.count("the time of a.onnx over the model's in the same rounds on the same device, with") == 1
-    assert err == "edgefc profile: broken: the connection was lost. Look whether it is on, and run again.\n"
+    assert (
+        err
+        == "edgefc profile: broken: the connection was lost. Check that the board is on, and run the command again.\n"
+    )
     assert "broken: not finished, rows are missing" in out
 
 

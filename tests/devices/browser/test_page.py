@@ -220,7 +220,7 @@ def test_weights_come_from_the_models_folder_alone(browse: Callable[..., Browser
     (tmp_path / "below").mkdir()
     (tmp_path / "secret.bin").write_bytes(bytes(128))
     model = onnx_models.missing_weights(tmp_path / "below" / "m.onnx", "../secret.bin")
-    with pytest.raises(ModelError, match=r"its weights '\.\./secret\.bin' lie outside its folder"):
+    with pytest.raises(ModelError, match=r"its weights file '\.\./secret\.bin' is outside the model's folder"):
         profile(model, device=browse(honest))
 
 
