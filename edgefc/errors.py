@@ -1,15 +1,15 @@
-"""The exceptions that edgefc raises.
+"""Every error edgefc raises on purpose.
 
-EdgefcError           base class                                          exit 2
+EdgefcError
 ├── UsageError        an argument, option or file that cannot be used     exit 2   (also a ValueError)
-│   ├── ShapeError    a size that the layer does not support
+│   ├── ShapeError    a size the mathematics does not allow
 │   └── MissingExtra  an optional package that is not installed           (also an ImportError)
-├── ExportError       a model that cannot be exported to ONNX
-├── ModelError        an .onnx file that is invalid or unsuitable
-├── CheckFailed       a check that ran and failed                         exit 1
-└── DeviceError       a device that is missing, busy or unstable          exit 3
+├── ExportError       a model that has no ONNX form
+├── ModelError        an .onnx file that is broken, or not what was asked for
+├── CheckFailed       a comparison that was made and did not hold         exit 1
+└── DeviceError       a device that is absent, busy or unsteady           exit 3
 
-A message has two sentences. The first states what failed, with the values as given. The second states what would work.
+One sentence says what could not be done, with the values as given; the next says what would work.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _has_memory_limit() -> bool:
 
 
 class EdgefcError(Exception):
-    """Base class. The command line prints these errors without a traceback."""
+    """Base class; the command line prints these without a traceback."""
 
     exit_code = 2
 
@@ -122,7 +122,7 @@ class UsageError(EdgefcError, ValueError):
 
 
 class ShapeError(UsageError):
-    """A size that the layer does not support."""
+    """A size the mathematics does not allow."""
 
 
 class MissingExtra(UsageError, ImportError):
@@ -130,21 +130,21 @@ class MissingExtra(UsageError, ImportError):
 
 
 class ExportError(EdgefcError):
-    """A model that cannot be exported to ONNX."""
+    """A model that has no ONNX form."""
 
 
 class ModelError(EdgefcError):
-    """An .onnx file that is invalid, or unsuitable for the request."""
+    """An .onnx file that is broken, or not what was asked for."""
 
 
 class CheckFailed(EdgefcError):
-    """A check that ran and failed."""
+    """A comparison that was made and did not hold."""
 
     exit_code = 1
 
 
 class DeviceError(EdgefcError):
-    """A device that is missing, busy or unstable."""
+    """A device that is absent, busy or unsteady."""
 
     exit_code = 3
 

@@ -329,7 +329,7 @@ def test_a_block_stands_beside_what_it_replaces(tmp_path: Path) -> None:
             "no layer matches ''. Choose among: int8 dynamic, int8 MatMulNBits, int4 MatMulNBits, ",
         ),
         ("--n 8,16,24 --m 8,16", "n has 3 sizes and m has 2. Give one m for all, or one for each n."),
-        ("--n 20000", "a dense layer of n=20000, m=20000 takes 1.6 GB, above the 1.1 GB that this command compares"),
+        ("--n 20000", "a dense layer of n=20000, m=20000 takes 1.6 GB, above the limit of 1.1 GB of this command"),
         ("--plot map.pdf", "cannot draw map.pdf: its name must end in .svg or .png. Give such a name."),
         ("--json a.svg --plot a.svg", "cannot write a.svg: this command uses that file already. Choose another name."),
         ("--json .", "cannot write .: it is a folder. Name a file in it."),

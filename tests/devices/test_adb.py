@@ -62,9 +62,9 @@ def test_a_serial_that_is_an_option(serial: str) -> None:
             "error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set",
             "Accept the key on its screen",
         ),
-        (1, "error: device offline", "it is offline"),
-        (1, "run-as: unknown package: com.termux", "there is no Termux on it"),
-        (1, "run-as: package not debuggable: com.termux", "does not let adb in. Reach it by ssh"),
+        (1, "error: device offline", "the phone is offline"),
+        (1, "run-as: unknown package: com.termux", "Termux is not installed on the phone"),
+        (1, "run-as: package not debuggable: com.termux", "Termux on the phone does not allow access by adb. Use ssh"),
         (127, "sh: /data/data/com.termux/files/usr/bin/python3: not found", None),
         (-9, "", "adb on this machine was killed by SIGKILL"),
     ],
@@ -95,7 +95,7 @@ def test_a_real_adb_without_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free.getsockname()[1]))
     try:
-        with pytest.raises(DeviceError, match=r"^phone: no phone of that serial is connected"):
+        with pytest.raises(DeviceError, match=r"^phone: no phone with this serial is connected"):
             Board(AdbTransport("phone", "NO-SUCH-PHONE"), sweeps=False)
     finally:
         subprocess.run(["adb", "kill-server"], check=False, capture_output=True)

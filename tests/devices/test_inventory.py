@@ -73,11 +73,11 @@ def test_other_addresses(transport: inventory.Transport, address: str) -> None:
     ("command", "sentence"),
     [
         (("add", "x", "--ssh", "10.0.0.7"), "'10.0.0.7' is an address, and addresses stay in the ssh configuration. "
-         "Write there: Host ALIAS, HostName 10.0.0.7; and give ALIAS here."),
+         "Write Host ALIAS and HostName 10.0.0.7 to it, and give ALIAS here."),
         (("add", "x", "--ssh", "a;b"), "'a;b' is not an alias of the ssh configuration. "
          "Use letters, digits and -._, and do not start with a hyphen."),
-        (("add", "Kitchen", "--ssh", "k"), "'Kitchen' is not a valid device name.  "
-         "Use small letters, digits and hyphens, at most 40."),
+        (("add", "Kitchen", "--ssh", "k"), "'Kitchen' is not a valid device name. "
+         "Use lowercase letters, digits and hyphens, at most 40 characters."),
         (("add", "local", "--ssh", "k"), "'local' is a reserved device name. "
          "Choose another name."),
         (("add", "there", "--ssh", "k"), "the device 'there' already exists. "

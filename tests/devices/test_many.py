@@ -113,7 +113,7 @@ def test_what_fits_no_device_is_a_mistake_of_the_call(model: Path) -> None:
 @pytest.mark.parametrize(
     ("devices", "said"),
     [
-        ([], "there is no device"),
+        ([], "no device is given"),
         (["a", "b", "a"], "given twice in a, b, a"),
         (["local", "host"], "given twice in local, host"),
     ],
