@@ -1,6 +1,6 @@
-"""What a page answers, checked: it is another program, perhaps on another machine, so nothing in it is believed unread.
+"""Validate the answers of a page. The page is another program, perhaps on another machine, so nothing is trusted.
 
-Each check returns plain data in the form of the Python probes' answers, or raises DeviceError with what cannot be.
+Each function returns plain data in the form of the Python probes' answers, or raises a DeviceError.
 """
 
 import math
@@ -16,14 +16,14 @@ from edgefc.runtime.profiling.parts import Part
 from edgefc.runtime.signature import Array, TensorInfo
 
 _LONGEST = 300  # characters of a name or a version
-_SLACK = 1.05  # a page's clock against this machine's
+_SLACK = 1.05  # accepted ratio of the page's clock to this machine's clock
 _SLACK_NS = 50_000_000
 
 
 def _printable(text: str) -> str:
-    """Nothing that a terminal would obey."""
+    """Reject text with control characters, which a terminal may interpret."""
     if not text.isprintable():
-        raise ValueError("a text with control characters")
+        raise ValueError("it has control characters")
     return text
 
 
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=Part)
 
 
 class Facts(Part):
-    """What a browser tells of itself when its page says hello."""
+    """The facts that the page of a browser sends with hello."""
 
     user_agent: Text
     brands: Annotated[list[Text], Field(max_length=20)]
@@ -51,7 +51,7 @@ class Facts(Part):
 
 
 class PortFact(Part):
-    """One input or output. onnxruntime-web leaves type and shape away for what is no tensor."""
+    """One input or output. onnxruntime-web omits type and shape if it is not a tensor."""
 
     name: Annotated[str, Field(max_length=10_000)]
     isTensor: bool
@@ -122,91 +122,97 @@ class Output(Part):
 
 
 class Run(Part):
-    """The outputs of one model, or why there are none."""
+    """The outputs of one model, or the error."""
 
     outputs: Annotated[list[Output], Field(max_length=10_000)] = Field(default=[])
     error: str | None = None
     stage: Text = "run"
 
 
-def read(kind: type[Model], value: Any, what: str = "an answer") -> Model:
-    """`value`, which was JSON, as this kind of answer."""
+def read(kind: type[Model], value: Any, what: str = "response") -> Model:
+    """Validate `value`, which is decoded JSON, as an answer of this kind.
+
+    Raises:
+        DeviceError: the value is invalid.
+    """
     try:
         return kind.of(value)
     except (ValidationError, ValueError, TypeError, RecursionError) as error:
-        raise DeviceError(f"the page gave {what} that cannot be: {_fault(error)}. Load the page again.") from None
+        raise DeviceError(f"the page returned an invalid {what}: {_fault(error)}. Reload the page.") from None
 
 
 def _fault(error: Exception) -> str:
     if not isinstance(error, ValidationError):
-        return "it is no JSON" if not isinstance(error, RecursionError) else "lists within each other, too deep"
+        return "it is not JSON" if not isinstance(error, RecursionError) else "it is nested too deeply"
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"])) or "its form"
     return f"{where}: {first['msg']}"
 
 
 def load_of(value: Any, took_ns: int) -> dict[str, Any]:
-    found = read(Load, value)
-    _fits(found.load_ns + found.first_ns + found.start_ns, took_ns, "load and first run")
-    return {"load_ns": found.load_ns, "first_ns": found.first_ns, "used_native": None}
+    answer = read(Load, value)
+    _check_time(answer.load_ns + answer.first_ns + answer.start_ns, took_ns, "load and first run")
+    return {"load_ns": answer.load_ns, "first_ns": answer.first_ns, "used_native": None}
 
 
 def heap_of(value: Any) -> dict[str, Any]:
-    """Fields of parts.Heap."""
-    found = read(Stages, value)
-    stages = {"imported": found.imported, "loaded": found.loaded, "ran": found.ran}
+    """The fields of parts.Heap."""
+    answer = read(Stages, value)
+    stages = {"imported": answer.imported, "loaded": answer.loaded, "ran": answer.ran}
     heaps = [held.heap_bytes for held in stages.values()]
     known = [heap for heap in heaps if heap is not None]
     if known != sorted(known) or len(known) not in (0, len(heaps)):
-        raise DeviceError(f"the page gave sizes of a heap that shrinks, {heaps}, as no wasm heap does.")
+        raise DeviceError(
+            f"the page returned invalid heap sizes, {heaps}: a wasm heap does not shrink. Reload the page."
+        )
     return {name: held.model_dump() for name, held in stages.items()}
 
 
 def steady_of(value: Any, models: int, rounds: int, took_ns: int) -> dict[str, Any]:
-    found = read(Steady, value)
-    if len(found.timed) != models:
-        raise DeviceError(f"the page timed {len(found.timed)} models and was asked for {models}. Load it again.")
-    walls = sum(block.wall_ns for timed in found.timed for block in timed.blocks)
-    _fits(found.wall_ns, took_ns, "timing")
-    _fits(walls, found.wall_ns, "all blocks")
-    for timed in found.timed:
-        _possible(timed, rounds, found.clock_step_ns)
+    answer = read(Steady, value)
+    if len(answer.timed) != models:
+        raise DeviceError(f"the page timed {len(answer.timed)} models instead of {models}. Reload the page.")
+    walls = sum(block.wall_ns for timed in answer.timed for block in timed.blocks)
+    _check_time(answer.wall_ns, took_ns, "timing")
+    _check_time(walls, answer.wall_ns, "all blocks")
+    for timed in answer.timed:
+        _check_blocks(timed, rounds, answer.clock_step_ns)
     return {
-        "timed": [timed.model_dump() for timed in found.timed], "timer_step_ns": found.clock_step_ns,
+        "timed": [timed.model_dump() for timed in answer.timed], "timer_step_ns": answer.clock_step_ns,
         "other_cores": None,
     }  # fmt: skip
 
 
 def outputs_of(value: Any, models: list[str]) -> list[dict[str, Array]]:
     if not isinstance(value, list) or len(value) != len(models):
-        raise DeviceError(f"the page did not answer for each of {len(models)} models. Load it again.")
-    found = []
+        raise DeviceError(f"the page did not return outputs for each of {len(models)} models. Reload the page.")
+    outputs = []
     for model, one in zip(models, value, strict=True):
         run = read(Run, one)
         if run.error is not None:
             raise refusal(model, run.stage, run.error)
-        found.append({output.name: _array(output) for output in run.outputs})
-    return found
+        outputs.append({output.name: _array(output) for output in run.outputs})
+    return outputs
 
 
-def _possible(timed: Timed, rounds: int, step_ns: int) -> None:
+def _check_blocks(timed: Timed, rounds: int, step_ns: int) -> None:
     if len(timed.blocks) > rounds:
-        raise DeviceError(f"the page gave {len(timed.blocks)} rounds and was asked for {rounds}. Load it again.")
+        raise DeviceError(f"the page returned {len(timed.blocks)} rounds, at most {rounds} expected. Reload the page.")
     for block in timed.blocks:
         most = block.runs // timed.runs_per_sample
         spent = sum(block.samples_ns) * timed.runs_per_sample
         if len(block.samples_ns) > most or spent > _SLACK * block.wall_ns + len(block.samples_ns) * step_ns:
             raise DeviceError(
-                f"the page gave {len(block.samples_ns)} samples of {spent} ns together in a round of {block.runs} "
-                f"runs and {block.wall_ns} ns, which cannot be. Load it again."
+                f"the page returned an invalid round: {len(block.samples_ns)} samples of {spent} ns in total, in "
+                f"{block.runs} runs and {block.wall_ns} ns. Reload the page."
             )
 
 
-def _fits(told_ns: int, took_ns: int, what: str) -> None:
-    if told_ns > _SLACK * took_ns + _SLACK_NS:
+def _check_time(reported_ns: int, took_ns: int, what: str) -> None:
+    if reported_ns > _SLACK * took_ns + _SLACK_NS:
         raise DeviceError(
-            f"the page says that {what} took {told_ns / 1e9:.3g} s, but its answer came after {took_ns / 1e9:.3g} s. "
-            f"Its clock cannot be used."
+            f"the page reports {reported_ns / 1e9:.3g} s for {what}, but its answer arrived after "
+            f"{took_ns / 1e9:.3g} s, so its clock cannot be used. Use another browser."
         )
 
 
@@ -214,7 +220,10 @@ def _array(one: Output) -> Array:
     try:
         dtype, data = np.dtype(one.dtype), b64decode(one.data, validate=True)
     except (TypeError, ValueError):
-        raise DeviceError(f"the page gave output {one.name!r} as {one.dtype}, which is no array of numbers.") from None
+        message = f"the page returned output {one.name!r} with the invalid dtype {one.dtype} or invalid data."
+        raise DeviceError(f"{message} Reload the page.") from None
     if dtype.kind not in "biuf" or math.prod(one.shape) * dtype.itemsize != len(data):
-        raise DeviceError(f"the page gave {len(data)} bytes for output {one.name!r} {one.dtype}{one.shape}.")
+        raise DeviceError(
+            f"the page returned {len(data)} bytes for output {one.name!r} {one.dtype}{one.shape}. Reload the page."
+        )
     return np.frombuffer(data, dtype).reshape(one.shape).copy()

@@ -1,16 +1,20 @@
-"""A preset's settings in onnxruntime-web's words."""
+"""Convert the settings of a preset to session options of onnxruntime-web."""
 
 from typing import Any
 
 from edgefc.errors import UsageError
 from edgefc.runtime.presets import settings
 
-_NAMES = {"enable_cpu_mem_arena": "enableCpuMemArena"}  # attributes of SessionOptions, here and there
+_NAMES = {"enable_cpu_mem_arena": "enableCpuMemArena"}  # onnxruntime's name -> onnxruntime-web's name
 _FATAL = 4
 
 
 def session_options(preset: str, threads: int) -> dict[str, Any]:
-    """What InferenceSession.create takes. Threads are no option there: they are set for all of onnxruntime-web."""
+    """The options of InferenceSession.create. The number of threads is a global setting of onnxruntime-web instead.
+
+    Raises:
+        UsageError: the preset has a setting that onnxruntime-web does not have.
+    """
     options: dict[str, Any] = {"executionProviders": ["wasm"], "logSeverityLevel": _FATAL}
     for name, value in settings(preset, threads).items():
         if "." in name:
@@ -23,18 +27,22 @@ def session_options(preset: str, threads: int) -> dict[str, Any]:
 
 
 def check_native(native: str, activation_dtype: str, about: str) -> None:
-    """Only native "on" and int8 activations insist on kernels, which no browser can load."""
+    """Reject native="on" and int8 activations: they need native kernels, which a browser cannot load.
+
+    Raises:
+        UsageError: one of them is requested.
+    """
     if activation_dtype != "float32":
         raise UsageError(
-            f"{about}: activations in {activation_dtype} need the native kernels, which do not load in a browser. "
+            f"{about}: activations in {activation_dtype} need the native kernels, which a browser cannot load. "
             f"Leave activation_dtype at float32."
         )
     if native == "on":
-        raise UsageError(f"{about}: native kernels do not load in a browser. Leave native at auto, or set it off.")
+        raise UsageError(f"{about}: a browser cannot load native kernels. Leave native at auto, or set it to off.")
 
 
 def _nest(tree: dict[str, Any], path: list[str], value: str) -> None:
-    """session.intra_op.allow_spinning as {"session": {"intra_op": {"allow_spinning": value}}}."""
+    """Store session.intra_op.allow_spinning as {"session": {"intra_op": {"allow_spinning": value}}}."""
     for part in path[:-1]:
         tree = tree.setdefault(part, {})
     tree[path[-1]] = value

@@ -1,7 +1,7 @@
-"""Browser: the Runner that measures in a page. Each question goes to a fresh worker, as to a fresh process elsewhere.
+"""Browser: the Runner that measures in a page. A new worker answers each question, as a new process does elsewhere.
 
-The page knows how to load, run and time a model (page/worker.js). Everything else is done here: which inputs a model
-is fed, what an answer means, and whether it can be true.
+The page can load, run and time a model (page/worker.js). Everything else happens in Python: the choice of inputs, and
+the interpretation and validation of answers.
 """
 
 import time
@@ -19,15 +19,15 @@ from edgefc.runtime.probes import child
 from edgefc.runtime.probes.null_model import null_model
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds
 
-NO_PEAK = "a browser tells no peak; what it tells is in the record's heap"
+NO_PEAK = "a browser reports no peak memory; the values that it reports are in the record's heap"
 MOST_THREADS = 64
-_PAGE_MEMORY_S = 20.0  # how long the page may wait for the browser to say what it holds
+_PAGE_MEMORY_S = 20.0  # how long the page waits for the browser's memory measurement
 
 Plain = dict[str, Any]
 
 
 class Browser:
-    """A Runner, for one profile call; owns the page from construction to close().
+    """A Runner for one profile call. It owns the page from construction to close().
 
     browser = Browser(Opened(), "web")
     browser.run("model.onnx", {"x": x}, threads=2)["y"]
@@ -48,7 +48,7 @@ class Browser:
         return facts.device(self.name, self.opened.facts, onnxruntime_web.runtime_bytes())
 
     def place(self, path: str) -> str:
-        """Files stay where they are; the page fetches them when it is asked about them."""
+        """Leave files where they are. The page downloads them when a question needs them."""
         return path
 
     def ask(self, probe: str, question: Plain, *, about: str, limit_s: float = child.LIMIT_S) -> Any:
@@ -62,22 +62,22 @@ class Browser:
             return self._steady(question, about, limit_s)
         models = [self._fed(question["model"]["path"], question, limit_s)]
         if probe == "load":
-            found, took = self._put("load", question, models, about, limit_s)
-            return answers.load_of(found, took)
+            answer, took = self._put("load", question, models, about, limit_s)
+            return answers.load_of(answer, took)
         if probe == "memory":
-            found, _ = self._put("memory", question, models, about, limit_s)
-            return {"missing": NO_PEAK, "heap": answers.heap_of(found)}
-        raise DeviceError(f"a browser does not answer {probe!r}. Use the same edgefc for both.")
+            answer, _ = self._put("memory", question, models, about, limit_s)
+            return {"missing": NO_PEAK, "heap": answers.heap_of(answer)}
+        raise DeviceError(f"a browser cannot run the probe {probe!r}. Choose another device.")
 
     def run(
         self, path: str, arrays: Mapping[str, Any], *, threads: int = 1, preset: str = "latency",
         limit_s: float = child.LIMIT_S,
     ) -> dict[str, Array]:  # fmt: skip
-        """All outputs for one array per input.
+        """Run a model once with one array per input, and return all outputs by name.
 
         Raises:
             UsageError: the arrays do not fit the model.
-            DeviceError: the browser does not load or run it.
+            DeviceError: the browser cannot load or run the model.
         """
         question: Plain = {"threads": threads, "preset": preset}
         checked = check_feeds(arrays, self._signature(path, question, limit_s))
@@ -87,14 +87,14 @@ class Browser:
         self, models: Sequence[tuple[str, Mapping[str, Array]]], *, threads: int = 1, preset: str = "latency",
         limit_s: float = child.LIMIT_S,
     ) -> list[dict[str, Array]]:  # fmt: skip
-        """The outputs of each model for its arrays, all in one worker, without a look at their inputs first."""
+        """Run each model once with its arrays, all in one worker. The arrays are not checked against the inputs."""
         asked = [{**self._offered(path).question, **self._packed(arrays, path)} for path, arrays in models]
         question, about = {"threads": threads, "preset": preset}, ", ".join(path for path, _ in models)
-        found, _ = self._put("run", question, asked, about, limit_s)
-        return answers.outputs_of(found, [path for path, _ in models])
+        answer, _ = self._put("run", question, asked, about, limit_s)
+        return answers.outputs_of(answer, [path for path, _ in models])
 
     def show(self, columns: list[str], rows: list[list[str]], notes: list[str]) -> None:
-        """A table on the page."""
+        """Show a table on the page."""
         self.opened.ask({"verb": "show", "columns": columns, "rows": rows, "notes": notes}, about="", limit_s=60.0)
 
     def close(self) -> None:
@@ -110,33 +110,33 @@ class Browser:
         ]
 
     def _tried(self, path: str, ports: Sequence[TensorInfo], wanted: Wanted) -> Plain:
-        found, batch = feeds(ports, wanted, path)
-        return {"batch": batch, "inputs": fed(found)}
+        arrays, batch = feeds(ports, wanted, path)
+        return {"batch": batch, "inputs": fed(arrays)}
 
     def _steady(self, question: Plain, about: str, limit_s: float) -> Plain:
         models = [self._fed(model["path"], question, limit_s) for model in question["models"]]
         plan = {name: question[name] for name in ("time_ns", "rounds", "samples")}
-        found, took = self._put("steady", {**question, "plan": plan}, models, about, limit_s)
-        return answers.steady_of(found, len(models), question["rounds"], took)
+        answer, took = self._put("steady", {**question, "plan": plan}, models, about, limit_s)
+        return answers.steady_of(answer, len(models), question["rounds"], took)
 
     def _put(self, verb: str, question: Plain, models: list[Plain], about: str, limit_s: float) -> tuple[Any, int]:
-        """The page's answer, unchecked, and the nanoseconds that it took."""
+        """The page's answer, not validated, and the nanoseconds until it arrived."""
         threads = question["threads"]
         check_threads(threads, self.opened.facts)
-        told = {
+        task = {
             "verb": verb, "models": models, "null_model": self._null, "threads": threads,
             "options": session_options(question["preset"], threads), "plan": question.get("plan"),
             "page_memory_s": _PAGE_MEMORY_S if threads == 1 else 0, "done": self.asked,
         }  # fmt: skip
         start = time.monotonic_ns()
-        reply = self.opened.ask(told, about=about, limit_s=limit_s)
+        reply = self.opened.ask(task, about=about, limit_s=limit_s)
         self.asked += 1
         if "answer" not in reply:
             refused = refusal(about, str(reply.get("stage")), str(reply.get("error"))[:2000])
             drawn = reply.get("stage") == "run" and "batch" in question and question["inputs"] is None
             raise DeviceError(drawn_error(str(refused))) if drawn else refused
         if reply.get("workers") != threads - 1:
-            raise DeviceError(f"the page did not run {about} in {threads} threads, as it was asked. Load it again.")
+            raise DeviceError(f"the page did not run {about} with the requested {threads} threads. Reload the page.")
         return reply["answer"], time.monotonic_ns() - start
 
     def _offered(self, path: str) -> Offered:
@@ -147,12 +147,12 @@ class Browser:
     def _signature(self, path: str, question: Plain, limit_s: float) -> tuple[TensorInfo, ...]:
         if path not in self._ports:
             one = {**question, "threads": 1, "plan": None}
-            found, _ = self._put("ports", one, [self._offered(path).question], path, limit_s)
-            self._ports[path] = tuple(fact.port() for fact in answers.read(answers.Ports, found).inputs)
+            answer, _ = self._put("ports", one, [self._offered(path).question], path, limit_s)
+            self._ports[path] = tuple(fact.port() for fact in answers.read(answers.Ports, answer).inputs)
         return self._ports[path]
 
     def _fed(self, path: str, question: Plain, limit_s: float) -> Plain:
-        """The model and its feeds as the page is told of them; drawn and packed once."""
+        """The files of the model and its feeds, for the page. The feeds are drawn and packed once."""
         wanted = Wanted.of(question)
         key = path, repr(wanted)
         if key not in self._feeds:
@@ -166,16 +166,19 @@ class Browser:
 
 
 def check_threads(threads: int, facts: answers.Facts) -> None:
-    """Raise UsageError when the page has fewer."""
+    """
+    Raises:
+        UsageError: the page cannot use that many threads.
+    """
     if threads > 1 and not facts.isolated:
         raise UsageError(
-            f"{threads} threads were asked for, and this page has one: browsers give threads only to pages from https "
-            f"or localhost. Leave --threads at 1, or forward the port to the device (adb reverse)."
+            f"threads is {threads}, and this page has only one thread: browsers allow threads only for pages from "
+            f"https or localhost. Leave --threads at 1, or forward the port to the device (adb reverse)."
         )
     if threads > MOST_THREADS:
-        raise UsageError(f"{threads} threads were asked for, and a page takes up to {MOST_THREADS}. Give fewer.")
+        raise UsageError(f"threads is {threads}, and the limit of a page is {MOST_THREADS}. Give fewer.")
 
 
 def headless(name: str) -> Browser:
-    """A headless Chromium of this machine, started for this and ended with it."""
+    """Start a headless Chromium on this machine. It ends when the Browser is closed."""
     return Browser(Opened(), name)

@@ -167,6 +167,6 @@ def test_a_browser_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["devices", "check", "web"]) == 1
     out = capsys.readouterr().out
     assert re.search(
-        r"^browser +missing +CHROME is '/nowhere/chromium', which is no program\..* apt install", out, re.M
+        r"^browser +missing +CHROME is '/nowhere/chromium', which is not a program\..* apt install", out, re.M
     )
     assert re.search(r"^onnxruntime-web +ok ", out, re.M) and "page" not in out.split("note:")[0]

@@ -1,13 +1,13 @@
-// One question in a worker of its own: a fresh wasm heap, as a fresh process is to the Python probes.
+// Answers one question in a new worker, and so with a new wasm heap. The Python probes use a new process instead.
 //
-// It is told {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage}.
-// Between the stages of `memory` it posts {stage} and waits for the page, which alone may ask the browser about memory.
+// It receives {verb, runtime, threads, options, models, null_model, plan} and posts {answer} or {error, stage}.
+// Between the stages of `memory` it posts {stage} and waits for the page, because only the page can measure memory.
 
 import { feedsOf, outputsOf } from "./arrays.js";
 import { clock, stepNs } from "./clock.js";
 import { timeModels } from "./steady.js";
 
-let heap = null; // onnxruntime's memory: it keeps the object to itself, so the constructor is watched
+let heap = null; // onnxruntime's memory; it does not expose the object, so the constructor is wrapped
 const Memory = WebAssembly.Memory;
 WebAssembly.Memory = function (wanted) {
   const made = new Memory(wanted);
@@ -16,7 +16,7 @@ WebAssembly.Memory = function (wanted) {
 };
 WebAssembly.Memory.prototype = Memory.prototype; // for instanceof
 
-const threads = []; // onnxruntime's own workers: ended with this one, else they go on to wait and the browser keeps them
+const threads = []; // onnxruntime's workers; they must be terminated with this one, or they keep waiting in the browser
 const Plain = Worker;
 globalThis.Worker = class extends Plain {
   constructor(...given) {
@@ -26,7 +26,7 @@ globalThis.Worker = class extends Plain {
 };
 
 const ort = await import("./ort/ort.wasm.min.mjs");
-let stage = "start"; // what was under way when an error was thrown: start, load, run
+let stage = "start"; // the current stage, for errors: start, load or run
 const resume = [];
 
 const VERBS = {
@@ -63,19 +63,19 @@ const VERBS = {
     return { timed, clock_step_ns: step, wall_ns: clock.wallNs() - start };
   },
 
-  // Every model once, one after the other; one that fails is an answer too.
+  // Run every model once, in order. The answer for a model that fails is its error.
   async run({ models }, options) {
-    const found = [];
+    const answers = [];
     for (const model of models) {
       try {
         const session = await open(model, options);
-        found.push({ outputs: outputsOf(await bound(session, model)()) });
+        answers.push({ outputs: outputsOf(await bound(session, model)()) });
         await session.release();
       } catch (error) {
-        found.push(told(error));
+        answers.push(failure(error));
       }
     }
-    return found;
+    return answers;
   },
 };
 
@@ -97,7 +97,7 @@ async function held(stage) {
   return { heap_bytes: heap ? heap.buffer.byteLength : null, page_bytes: page };
 }
 
-// Compile and start onnxruntime with the null model; its time is no model's.
+// Compile and start onnxruntime with the null model, so that this time is not part of the load time of a model.
 async function start({ runtime, threads, options, null_model }) {
   ort.env.logLevel = "fatal";
   ort.env.wasm.numThreads = threads;
@@ -109,7 +109,7 @@ async function start({ runtime, threads, options, null_model }) {
   return clock.wallNs() - before;
 }
 
-const told = (error) => ({ error: String(error?.message ?? error).slice(0, 2000), stage });
+const failure = (error) => ({ error: String(error?.message ?? error).slice(0, 2000), stage });
 
 function ended(reply) {
   for (const thread of threads) thread.terminate();
@@ -124,11 +124,11 @@ onmessage = async ({ data }) => {
   try {
     const start_ns = await start(data);
     const taken = ort.env.wasm.numThreads;
-    if (taken !== data.threads) throw new Error(`onnxruntime took ${taken} threads instead of ${data.threads}`);
+    if (taken !== data.threads) throw new Error(`onnxruntime used ${taken} threads instead of ${data.threads}`);
     const answer = await VERBS[data.verb]({ ...data, start_ns }, data.options);
     ended({ answer, workers: threads.length });
   } catch (error) {
-    ended(told(error));
+    ended(failure(error));
   }
 };
 postMessage({ ready: true });

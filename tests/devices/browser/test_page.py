@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefc.devices.browser import answers, feeds, onnxruntime_web, options, refusals
+from edgefc.devices.browser import answers, feeds, onnxruntime_web, options, refusals, runner
 from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.runner import Browser
 from edgefc.errors import DeviceError, ModelError, UsageError
@@ -70,10 +70,7 @@ def test_a_record_from_a_page(browse: Callable[..., Browser], tmp_path: Path) ->
     record = profile(model, device=browse(honest), batch=[1, 3], threads=[1, 2], processes=2, rounds=1, launches=2)
     cell = record.cells[0]
     assert [(c.batch, c.threads) for c in record.cells] == [(1, 1), (3, 1), (1, 2), (3, 2)]
-    assert (cell.memory, cell.memory_missing) == (
-        None,
-        "a browser tells no peak; what it tells is in the record's heap",
-    )
+    assert (cell.memory, cell.memory_missing) == (None, runner.NO_PEAK)
     assert cell.heap is not None
     assert (cell.heap.loaded.heap_bytes, cell.heap.ran.page_bytes) == (16 << 20, 9)
     assert (cell.load.samples_ns, cell.first.samples_ns) == ((3 * MS, 3 * MS), (MS, MS))
@@ -120,34 +117,34 @@ def changed(value: Any, path: str, new: Any) -> Any:
 
 BLOCK = "timed/0/blocks/0"
 LIES = [
-    ("load", "load_ns", 10**12, "load and first run took 1e.03 s"),
+    ("load", "load_ns", 10**12, "1e.03 s for load and first run"),
     ("load", "load_ns", -1, "load_ns: Input should be greater"),
     ("load", "load_ns", 1.5, "load_ns: Input should be a valid integer"),
     ("load", "first_ns", "-", "first_ns: Field required"),
     ("load", "more", 1, "more: Extra inputs"),
-    ("memory", "ran/heap_bytes", 1 << 20, "a heap that shrinks"),
-    ("memory", "ran/heap_bytes", None, "a heap that shrinks"),
+    ("memory", "ran/heap_bytes", 1 << 20, "a wasm heap does not shrink"),
+    ("memory", "ran/heap_bytes", None, "a wasm heap does not shrink"),
     ("memory", "ran/heap_bytes", 1 << 50, "ran.heap_bytes: Input should be less"),
-    ("steady", "wall_ns", 10**12, "timing took 1e.03 s"),
-    ("steady", f"{BLOCK}/wall_ns", 10**9, "all blocks took 1 s"),
+    ("steady", "wall_ns", 10**12, "1e.03 s for timing"),
+    ("steady", f"{BLOCK}/wall_ns", 10**9, "reports 1 s for all blocks"),
     ("steady", f"{BLOCK}/samples_ns", [], "samples_ns: List should have at least 1"),
     ("steady", f"{BLOCK}/samples_ns", [0], "samples_ns.0: Input should be greater"),
-    ("steady", f"{BLOCK}/samples_ns", [1, 1, 1], "3 samples of 6 ns together in a round of 4 runs"),
-    ("steady", f"{BLOCK}/samples_ns", [200_000], "1 samples of 400000 ns together"),
+    ("steady", f"{BLOCK}/samples_ns", [1, 1, 1], "3 samples of 6 ns in total, in 4 runs"),
+    ("steady", f"{BLOCK}/samples_ns", [200_000], "1 samples of 400000 ns in total"),
     ("steady", f"{BLOCK}/cpu_ns", 5, "cpu_ns: Input should be null"),
     ("steady", "timed/0/blocks", [], "blocks: List should have at least 1"),
-    ("steady", "timed/0/blocks", STEADY["timed"][0]["blocks"] * 9, "9 rounds and was asked for 1"),  # type: ignore[index]
+    ("steady", "timed/0/blocks", STEADY["timed"][0]["blocks"] * 9, "9 rounds, at most 1 expected"),  # type: ignore[index]
     ("steady", "timed/0/warm_up/run_ns", 0.0, "run_ns: Input should be greater"),
-    ("steady", "timed", [], "timed 0 models and was asked for 1"),
+    ("steady", "timed", [], "timed 0 models instead of 1"),
     ("run", "0/outputs/0/data", "AAAA", "3 bytes for output 'y' float32"),
-    ("run", "0/outputs/0/data", "!", "output 'y' as float32, which is no array"),
+    ("run", "0/outputs/0/data", "!", "output 'y' with the invalid dtype float32 or invalid data"),
     ("run", "0/outputs/0/dtype", "object", "0 bytes|8 bytes"),
-    ("run", "0/outputs/0/dtype", "nonsense", "as nonsense, which is no array"),
+    ("run", "0/outputs/0/dtype", "nonsense", "the invalid dtype nonsense"),
     ("run", "0/outputs/0/shape", [1 << 40, 1 << 40], "8 bytes for output"),
-    ("run", "0", "-", "did not answer for each of 1 models"),
+    ("run", "0", "-", "did not return outputs for each of 1 models"),
     ("run", "0/error", "no", "cannot run .*m.onnx in the browser: no"),
     ("ports", "inputs/0/shape", [1.5], "inputs.0.shape.0"),
-    ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs are above"),
+    ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs have more than"),
     ("ports", "inputs", "x", "inputs: Input should be a valid"),
 ]
 
@@ -173,7 +170,7 @@ def asked_about(browser: Browser, verb: str, model: str) -> None:
 
 @pytest.mark.parametrize("change", [("cores", 0), ("brands", ["x" * 1000]), ("isolated", 1), ("more", 1)])
 def test_facts_that_cannot_be(browse: Callable[..., Browser], change: tuple[str, Any]) -> None:
-    with pytest.raises(DeviceError, match=f"the page gave facts that cannot be: {change[0]}"):
+    with pytest.raises(DeviceError, match=f"the page returned an invalid description of itself: {change[0]}"):
         browse(honest, {**FACTS, change[0]: change[1]})
 
 
@@ -193,7 +190,7 @@ def test_any_json_is_told_in_one_sentence(value: Any) -> None:
         lambda: answers.read(answers.Facts, value), lambda: answers.read(answers.Ports, value),
     ]  # fmt: skip
     for check in checks:
-        with pytest.raises(DeviceError, match="that cannot be"):
+        with pytest.raises(DeviceError, match="the page returned an invalid"):
             check()
 
 
@@ -202,16 +199,16 @@ def test_any_json_is_told_in_one_sentence(value: Any) -> None:
 
 def test_threads_need_an_isolated_page(browse: Callable[..., Browser], tmp_path: Path) -> None:
     model = onnx_models.matmul(tmp_path / "m.onnx", 4, 2)
-    with pytest.raises(UsageError, match=r"2 threads were asked for, and this page has one: .*adb reverse"):
+    with pytest.raises(UsageError, match=r"threads is 2, and this page has only one thread: .*adb reverse"):
         profile(model, device=browse(honest, {**FACTS, "isolated": False}), threads=2)
-    with pytest.raises(DeviceError, match="did not run the null model in 2 threads"):
+    with pytest.raises(DeviceError, match="did not run the null model with the requested 2 threads"):
         profile(model, device=browse(lambda question: {**honest(question), "workers": 0}), threads=2)
 
 
 def test_native_kernels_cannot_be_insisted_on(browse: Callable[..., Browser], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"m\.onnx: native kernels do not load in a browser"):
+    with pytest.raises(UsageError, match=r"m\.onnx: a browser cannot load native kernels"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), native="on")
-    with pytest.raises(UsageError, match=r"m\.onnx: activations in int8 need the native kernels, which do not load"):
+    with pytest.raises(UsageError, match=r"m\.onnx: activations in int8 need the native kernels, which a browser"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), activation_dtype="int8")
 
 
@@ -228,7 +225,7 @@ def test_a_model_that_is_too_large(
     browse: Callable[..., Browser], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "LARGEST_MODEL", 100)
-    with pytest.raises(DeviceError, match=r"it has \d+ bytes, and a browser takes up to 100"):
+    with pytest.raises(DeviceError, match=r"it has \d+ bytes, and the limit is 100"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest))
 
 
@@ -238,12 +235,13 @@ def test_a_model_that_is_too_large(
         ("load", "Can't create a session. ERROR_CODE: 9, ERROR_MESSAGE: Could not find an implementation for Foo(21) "
          "node with name 'n'", "cannot load m in the browser: .* no kernel for its operator Foo of opset 21"),
         ("load", "... ai.onnx.ml:Foo(-1) is not a registered function/op", "has no operator ai.onnx.ml:Foo"),
-        ("load", "std::bad_alloc", "not enough memory in the browser.*Give a smaller batch or a smaller model"),
+        ("load", "std::bad_alloc", "the browser is out of memory.*Give a smaller batch or a smaller model"),
         ("load", "6491488", "threw C.. exception 6491488 without a reason"),
-        ("load", "Failed to load external data file w.bin, error: not found in preloaded files.", "beside it are not"),
+        ("load", "Failed to load external data file w.bin, error: not found in preloaded files.",
+         "its weights file does not exist"),
         ("run", "ERROR_MESSAGE: Non-zero status code returned", "cannot run m in the browser: Non-zero status"),
         ("start", "x" * 999, "cannot start onnxruntime-web for m: "),
-        ("other", "", "cannot run m in the browser: it gave no reason"),
+        ("other", "", "cannot run m in the browser: onnxruntime-web gave no reason"),
     ],
 )  # fmt: skip
 def test_refusals_in_one_sentence(stage: str, text: str, said: str) -> None:

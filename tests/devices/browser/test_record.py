@@ -145,7 +145,7 @@ def descendants(pid: int, word: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("--type=renderer", "nothing came from the page for 5 s"), ("--headless", "was ended by SIGKILL")],
+    [("--type=renderer", "the page sent nothing for 5 s"), ("--headless", "was killed by SIGKILL")],
     ids=["tab", "browser"],
 )
 def test_a_browser_that_is_killed(tmp_path: Path, word: str, said: str) -> None:
