@@ -1,6 +1,6 @@
-"""Every structured layer, what it replaces and what its paper claims: one list for tables, docs and tests.
+"""Every structured layer, the layer that it replaces, and the claim of its paper: one list for tables, docs and tests.
 
-Claims are those of the papers as far as they are known to us; a layer that its paper does not have says so.
+Claims are quoted from the papers as far as they are known to us. Layers that are not in a paper are marked.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,15 @@ _TIED_CLAIM = "about half the parameters, minor degradation"
 class Entry:
     """One layer in one configuration.
 
-    make    width -> the structured layer            dense   width -> the torch layer in whose place it stands
-    example width -> an input of two rows            call    (layer, input) -> its output
-    width   the size in the table of the docs        size    that size in words
-    recipe  the recipe that trains it, if one does   claim   what the paper says of it
-    linear  (n, m) -> the structured layer, for those in the place of a torch.nn.Linear of any n inputs and m outputs
+    make      width -> the structured layer
+    dense     width -> the torch layer that it replaces
+    example   width -> an example input of two rows
+    call      (layer, input) -> the output
+    width     the size in the table of the docs
+    size      that size in words
+    recipe    the name of the recipe that trains it; empty if there is none
+    claim     the claim of the paper
+    linear    (n, m) -> the structured layer, if it replaces a torch.nn.Linear of any n inputs and m outputs; else None
     """
 
     name: str
@@ -51,7 +55,7 @@ class Entry:
 
 
 class Called(nn.Module):
-    """A layer of an entry as a model of one input and one output."""
+    """A layer of an entry as a model with one input and one output."""
 
     def __init__(self, entry: Entry, layer: nn.Module) -> None:
         super().__init__()
@@ -104,7 +108,7 @@ def _prp(**options: Any) -> Callable[[int, int], Any]:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Every layer family by paper, in the configurations that the docs show."""
+    """Every layer family by paper, in the configurations of the docs."""
     return (
         _linear(
             "CirculantLinear", CIRCULANT, _CIRCULANT_CLAIM, "circulant-mlp", lambda n, m: edgefc.CirculantLinear(n, m)
