@@ -8,7 +8,7 @@ from edgefc.tables import markdown_table
 
 _HEAD = """# Every layer
 
-`edgefc layers --markdown` generates this page, and a test compares it with the code. Numbers are the trained parameters.
+`edgefc layers --markdown` generates this page, and a test compares it with the code. Numbers are trained parameters.
 Multiply-adds are those of the algorithm for one input row, one position of an image or one step of a sequence. An
 `.onnx` body may do more: [export/README.md](../../export/README.md) lists the bodies that expand to a dense weight when
 the runtime loads the file. Claims are those of the papers as far as they are known to us. Recipes train on small data:

@@ -1,6 +1,6 @@
-"""Odd arrays for Session.run and profile(inputs=...): the right values, or one sentence.
+"""Unusual arrays for Session.run and profile(inputs=...): the result is the right values, or one sentence.
 
-The right values are computed in float64 by numpy from the numbers in the file, and share nothing with onnxruntime.
+numpy computes the right values in float64 from the numbers in the file, independently of onnxruntime.
 """
 
 import random
@@ -84,10 +84,10 @@ def case(rng: random.Random, number: int, folder: Path) -> Case:
 
 
 def _expected(folder: Path, model: str, given: Any, dtype: np.dtype[Any]) -> Array | None:
-    """None for what is no input of the model: another type, another shape.
+    """The expected values. None for a value that is not an input of the model: another type, another shape.
 
-    Masks are ignored, as numpy does. Numbers of Python have no type of their own: they may be taken as the model's.
-    Tensors of torch are taken without their gradients.
+    Masks are ignored, as in numpy. Python numbers have no dtype, so they may be converted to the model's. Torch tensors
+    are used without their gradients.
     """
     given = given.detach() if isinstance(given, torch.Tensor) else given
     try:
@@ -121,7 +121,7 @@ def _check(y: Array, expected: Array, *, exact: bool) -> None:
 
 
 class _Lying:
-    """Has no array, and says so by an exception of its own."""
+    """An object that raises its own exception instead of returning an array."""
 
     def __array__(self, *_: Any, **__: Any) -> Array:
         raise RuntimeError("I am not an array")

@@ -1,7 +1,7 @@
-"""Every command in environments that its authors' machines are not: right output, or one sentence.
+"""Every command in unusual environments: right output, or one sentence.
 
-Where an environment takes nothing away that a command needs, the command must do its work; where the output is known,
-it must hold every number that it holds on a wide UTF-8 terminal.
+If the environment has everything that a command needs, the command must succeed. If the output is known, it must
+contain every number that it contains on a wide UTF-8 terminal.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.attack.harness import Case
 from tests.attack.outcome import OK, Outcome
 
 _STREAMS = ("stdin", "stdout", "stderr")
-_USER = 54321  # has no entry in /etc/passwd
+_USER = 54321  # a user without an entry in /etc/passwd
 
 
 @dataclass(frozen=True)
 class Command:
-    """argv with FOLDER and OUT; code: of a command that does its work; same: whether its output is known."""
+    """A command. argv contains FOLDER and OUT; code is the exit code of success; same: whether the output is known."""
 
     argv: str
     code: int = 0
@@ -59,7 +59,7 @@ Change = Callable[[Setting, Path], Setting]
 
 @dataclass(frozen=True)
 class Environment:
-    """must: whether every command must do its work; but: those that may end with a sentence."""
+    """An environment. must: whether every command must succeed; but: the commands that may end with a sentence."""
 
     name: str
     change: Change
@@ -73,14 +73,14 @@ def _env(**variables: str | None) -> Change:
 
 
 def _homeless(variables: dict[str, str | None]) -> Change:
-    """The settings go into the folder of the case: edgefc would write them to the home of who runs the attack."""
+    """Put the settings in the folder of the case, because edgefc would otherwise write them to the user's home."""
     return lambda setting, work: replace(
         setting, env={**setting.env, **variables, "XDG_CONFIG_HOME": str(work / "config")}
     )
 
 
 def _place(variable: str, kind: str) -> Change:
-    """A variable that names a folder that is absent, full or read-only."""
+    """A variable with the path of a missing, full or read-only folder."""
 
     def change(setting: Setting, work: Path) -> Setting:
         place = work / "place"
@@ -109,7 +109,7 @@ def _closed(setting: Setting, work: Path) -> Setting:
 
 
 def _user(setting: Setting, work: Path) -> Setting:
-    """Without a passwd entry; it owns its own folders and nothing else."""
+    """A user without a passwd entry, who owns only the folders of the case."""
     for path in (work, work.parent / "tmp", work / "out"):
         os.chown(path, _USER, _USER)
     work.parent.chmod(0o755)
@@ -118,7 +118,7 @@ def _user(setting: Setting, work: Path) -> Setting:
 
 
 def _let_python_be_read(over: Path) -> None:
-    """Where this Python lies in a folder of root's, such as /root, show others that part of it alone."""
+    """If this Python is in a private folder of root, such as /root, give other users access to that part of it only."""
     for path in (Path(sys.executable).resolve(), Path(sys.prefix), ROOT):
         closed = next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
         if closed is not None:
@@ -145,7 +145,7 @@ def _locked(setting: Setting, work: Path) -> Setting:
 
 
 def _own_numpy(setting: Setting, work: Path) -> Setting:
-    """Modules of the user's in the current folder, with names that edgefc imports."""
+    """User modules in the current folder with the names of modules that edgefc imports."""
     for name in ("numpy", "json", "onnxruntime", "tqdm", "edgefc"):
         (work / f"{name}.py").write_text(f"raise SystemExit('the {name} of the current folder')\n")
     return replace(setting, cwd=work)
@@ -282,7 +282,7 @@ def _codes(environment: Environment, command: Command) -> set[int]:
 
 
 def _same(environment: Environment, command: Command, folder: Path, done: Done) -> Outcome | None:
-    """A fault where a number is missing or cut."""
+    """A fault if a number is missing or truncated."""
     if not command.same or done.code != 0 or not environment.told or "closed" in environment.name:
         return None
     usual = set(json.loads((folder / "usual.json").read_text())[command.argv])

@@ -1,4 +1,4 @@
-"""Models whose bytes were changed: flipped, cut, inserted, spliced, lengths of fields that lie."""
+"""Models with changed bytes: flipped, truncated, inserted or spliced bytes, and wrong lengths of fields."""
 
 import random
 from collections.abc import Callable
@@ -93,7 +93,7 @@ def splice(content: bytearray, rng: random.Random, other: bytes) -> str:
 
 
 def length(content: bytearray, rng: random.Random) -> str:
-    """The length of a field, at any depth, becomes another number; what follows stays as it was."""
+    """Change the length of a field at any depth, without changing the bytes after it."""
     found = list(_lengths(content, 0, len(content)))
     if not found:
         return flip(content, rng)
@@ -109,7 +109,7 @@ def _places(content: bytearray, rng: random.Random) -> list[int]:
 
 
 def _lengths(data: bytearray, at: int, stop: int, depth: int = 0) -> list[tuple[int, int, int]]:
-    """Start, end and value of the lengths of protobuf fields; what parses as a message is taken for one."""
+    """The start, end and value of the lengths of protobuf fields. Everything that parses as a message counts as one."""
     found = []
     while at < stop:
         key, at = _read(data, at, stop)

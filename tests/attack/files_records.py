@@ -46,7 +46,7 @@ _LINES = (
 
 
 def prepare(folder: Path) -> None:
-    """A record of a small model, the model, and the arrays that it takes."""
+    """Write a record of a small model, the model, and its input arrays."""
     model = onnx_models.matmul(folder / "m.onnx")
     record = profile(model, min_time_s=0.001, launches=1, processes=1, memory=False)
     record.write(folder / "record.json")
@@ -83,7 +83,7 @@ def _json(rng: random.Random, number: int, folder: Path) -> Case:
 
 
 def _value(told: Any, rng: random.Random) -> str:
-    """Another value somewhere, or a key more or less."""
+    """Change one value, or add or remove one key."""
     place, path = told, []
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))

@@ -1,8 +1,8 @@
-"""Cases, each in a child that is forked from a warm server, with limits of time and memory.
+"""Run cases, each in a child process forked from a warm server, with limits of time and memory.
 
-The server has imported what the cases need and made no onnxruntime session, so a case costs milliseconds. It adopts
-what outlives a case, and so sees every process that was left running. A case works in the folder `work`, which is its
-current one; its temporary folder and its HOME are empty at the start and its own.
+The server has imported the modules that the cases need and has made no onnxruntime session, so a case takes
+milliseconds. The server adopts orphaned processes, and so detects every process that a case leaves running. The current
+folder of a case is `work`. Each case has its own temporary folder and HOME, which are empty at the start.
 """
 
 import contextlib
@@ -27,23 +27,23 @@ import edgefc.cli
 from edgefc.errors import EdgefcError
 from tests.attack.outcome import EXIT_CODES, OK, Fault, Outcome, of_command, of_text
 
-ROOM = 3 << 30  # bytes of addresses beyond those of the server
-GRACE_S = 2.0  # what a process that was told to end may take
-_CACHES = "torchinductor_"  # torch's, which it keeps
+ROOM = 3 << 30  # bytes of address space beyond those of the server
+GRACE_S = 2.0  # how long a process may take to end after a signal
+_CACHES = "torchinductor_"  # torch's cache, which torch keeps
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 @dataclass(frozen=True)
 class Case:
-    """One hostile thing.
+    """One hostile case.
 
-    act runs in a child, in an empty current folder, which it is given. It returns None for a right answer, the exit
-    code of a command, or an Outcome; it raises an EdgefcError, or a Fault.
+    act runs in a child process and gets its current folder, which is empty. It returns None for a right answer, the
+    exit code of a command, or an Outcome. It may raise an EdgefcError or a Fault.
 
     Attributes:
-        name     what is done, in words
-        limit_s  beyond this it hangs; longer on a machine that others use
-        codes    the exit codes that are right
+        name     a description
+        limit_s  the time limit, after which the case counts as a hang; longer on a loaded machine
+        codes    the valid exit codes
     """
 
     name: str
@@ -54,7 +54,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Told:
-    """A case that was run."""
+    """A finished case."""
 
     number: int
     name: str
@@ -65,7 +65,7 @@ class Told:
 
 
 def command(*argv: object) -> int:
-    """The exit code of `edgefc argv...`, run in this process, which is the case's own."""
+    """Run `edgefc argv...` in this process and return its exit code."""
     try:
         return edgefc.cli.main([os.fspath(part) if isinstance(part, Path) else str(part) for part in argv])
     except SystemExit as error:  # argparse
@@ -73,7 +73,7 @@ def command(*argv: object) -> int:
 
 
 class Kind:
-    """A module of cases, with the folder that its prepare() filled."""
+    """A module of cases and the folder that its prepare() has filled."""
 
     def __init__(self, module: Any, seed: int, folder: Path) -> None:
         self.module, self.seed, self.folder = module, seed, folder
@@ -97,12 +97,12 @@ class Kind:
 
 
 def adopt() -> None:
-    """Have this process adopt what its children leave running."""
+    """Let this process adopt the processes that its children leave running."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def run(make: Callable[[], Case], number: int) -> Told:
-    """Make the case and run it, both in a child."""
+    """Make and run the case in a child process."""
     with tempfile.TemporaryDirectory(prefix="edgefc-attack-", ignore_cleanup_errors=True) as place:
         folder, started = Path(place), time.monotonic()
         for name in ("work", "tmp", "home"):
@@ -168,7 +168,7 @@ def _acted(case: Case, folder: Path) -> Outcome:
 
 
 def _where(error: BaseException) -> str:
-    """Its last line, and the innermost place of edgefc, or of the attack itself."""
+    """The last line of a traceback, and the innermost location in edgefc or in the attack itself."""
     frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
     root = Path(__file__).resolve().parents[2]
     own = [f"{file.relative_to(root)}:{line}" for file, line in frames if file.is_relative_to(root)]
@@ -187,7 +187,7 @@ def _say(writer: int, what: dict[str, Any]) -> None:
 
 
 def _watched(child: int, reader: int) -> tuple[str, Outcome]:
-    """The case's name and its outcome, when the child has ended; it is killed at its limit."""
+    """Wait for the child, which is killed at its limit. Returns the name and the outcome of the case."""
     name, outcome, end, buffer = "(not made)", None, time.monotonic() + 60, b""
     while True:
         ready, _, _ = select.select([reader], [], [], max(0.0, end - time.monotonic()))
@@ -211,12 +211,12 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
 
 
 def _crowd() -> float:
-    """How many times longer things take, as others use this machine."""
+    """How much slower this machine is because of other load."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _reaped(child: int, end: float) -> int | None:
-    """The child's status; None where it had to be killed."""
+    """The exit status of the child. None if it had to be killed."""
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -228,7 +228,7 @@ def _reaped(child: int, end: float) -> int | None:
 
 
 def _end_children() -> list[str]:
-    """End what the case left running, which this process has adopted; the command lines of what ran on by itself."""
+    """End the adopted processes of a case. Returns the command lines of those that did not end by themselves."""
     end, found = time.monotonic() + GRACE_S, _children()
     while found and time.monotonic() < end:
         time.sleep(0.02)
@@ -241,7 +241,7 @@ def _end_children() -> list[str]:
 
 
 def _children() -> list[int]:
-    """Those that run; the others are reaped."""
+    """The running children. The others are reaped."""
     found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     running = []
     for process in map(int, found):
@@ -252,7 +252,7 @@ def _children() -> list[int]:
 
 
 def _left(folder: Path) -> list[str]:
-    """Names in the temporary folder, and hidden ones in the working folder."""
+    """The names in the temporary folder, and hidden names in the working folder."""
     hidden = [f"work/{name}" for name in os.listdir(folder / "work") if name.startswith(".")]
     own = [name for name in os.listdir(folder / "tmp") if not name.startswith(_CACHES)]
     return [f"tmp/{name}" for name in own] + hidden

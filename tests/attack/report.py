@@ -1,4 +1,4 @@
-"""What a run of cases came to, for people and for machines."""
+"""The result of a run of cases, as text and as JSON."""
 
 import re
 from collections import Counter
@@ -9,11 +9,11 @@ from typing import Any
 from tests.attack.harness import Told
 from tests.attack.outcome import OK, SENTENCE
 
-_SHOWN = 3  # cases of one kind of fault
+_SHOWN = 3  # cases that are listed per kind of fault
 
 
 def shown(kind: str, seed: int, told: Sequence[Told]) -> str:
-    """Counts, then the faults, those that say the same together."""
+    """The counts, then the faults, grouped by similar text."""
     counts = Counter(each.outcome.status for each in told)
     faults = [each for each in told if each.outcome.is_fault]
     seconds = sum(each.seconds for each in told)
@@ -33,7 +33,7 @@ def shown(kind: str, seed: int, told: Sequence[Told]) -> str:
 
 
 def one(told: Told) -> str:
-    """A case with all that it printed, control characters escaped."""
+    """A case with its output. Control characters are escaped."""
     parts = [f"{told.number}: {told.name}", f"{told.outcome.status}: {told.outcome.text}", f"{told.seconds:.2f} s"]
     parts += [f"-- {name}\n{text}" for name, text in (("stdout", told.out), ("stderr", told.err)) if text]
     return "\n".join(_clean(part, keep="\n") for part in parts)
@@ -46,13 +46,13 @@ def as_json(seed: int, told: Sequence[Told]) -> dict[str, Any]:
 
 
 def _signature(text: str) -> str:
-    """What stays of a text when names, numbers and places are taken out."""
+    """A text without names, numbers and paths, for grouping."""
     last = text.partition("\n")[0] if "Traceback" in text else text
     return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\S*\.onnx\S*|[-\d.x]*\d[\w.]*", "_", last)[:90]
 
 
 def _first(text: str) -> str:
-    """Without the traceback, which one() shows."""
+    """A text without the traceback, which one() shows."""
     return text.partition("\nTraceback")[0]
 
 

@@ -1,4 +1,4 @@
-"""All cases of a kind, in one process or in several, each of which has every so many-th."""
+"""Run all cases of a kind, in one process or in several. With N processes, each runs every N-th case."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from tests.attack.outcome import Outcome
 
 
 def run_all(kind: Kind, numbers: range, minutes: float = 600, jobs: int = 1) -> list[Told]:
-    """In order of their numbers; those that the time was too short for are not among them.
+    """The finished cases in the order of their numbers. Cases that did not start in time are missing.
 
     Raises:
-        RuntimeError: a worker died.
+        RuntimeError: a worker process failed.
     """
     end = time.monotonic() + 60 * minutes
     if jobs == 1:
@@ -25,7 +25,7 @@ def run_all(kind: Kind, numbers: range, minutes: float = 600, jobs: int = 1) -> 
     workers = [os.fork() or _worker(kind, numbers[index::jobs], end, file) for index, file in enumerate(files)]
     ends = [os.waitpid(worker, 0)[1] for worker in workers]
     if any(ends):
-        raise RuntimeError("a worker of the attack died; its stderr says why")
+        raise RuntimeError("a worker process of the attack failed; see its stderr")
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     told = [Told(**{**line, "outcome": Outcome(**line["outcome"])}) for line in lines]
     return sorted(told, key=lambda each: each.number)

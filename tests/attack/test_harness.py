@@ -1,4 +1,4 @@
-"""The harness of tests/attack sees every kind of fault: what it calls a fault is one, and nothing else is."""
+"""The harness of tests/attack detects every kind of fault, and reports nothing else as a fault."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Names that a terminal would obey, in every place that a message or a table quotes."""
+"""Names with terminal escape sequences in every position that a message or a table quotes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PLACES = (
 PAIRS = list(product(PLACES, NASTY))
 random.Random(0).shuffle(PAIRS)
 COUNT = len(PAIRS)
-_LONGEST = 20_000  # characters that a command may print of a name of 100,000
+_LONGEST = 20_000  # characters that a command may print for a name of 100,000
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
@@ -82,7 +82,7 @@ def _length(done: Done) -> Outcome | None:
 
 
 def _lines(place: str, text: str, work: Path) -> list[list[str]]:
-    """Files in `work`, and the commands that meet the text."""
+    """Write files to `work`. Returns the commands that process the text."""
     if place in ("factory message", "forward message", "exit text", "layer name", "factory module"):
         return _sources(place, text, work)
     if place in ("TOML key", "TOML value"):
@@ -158,7 +158,7 @@ def _inventory(place: str, text: str, work: Path) -> list[list[str]]:
 
 
 def model(place: str = "", text: str = "") -> onnx.ModelProto:
-    """y = x w + b, with the text in one place."""
+    """y = x w + b, with the text in one position."""
     names = {"input name": "x", "output name": "y", "weight name": "w", "node name": "n", "axis name": "batch"}
     x, y, w, n, batch = (text if each == place else name for each, name in names.items())
     weight = numpy_helper.from_array(np.eye(16, dtype=np.float32), w)

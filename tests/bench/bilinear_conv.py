@@ -1,4 +1,4 @@
-"""Bilinear convolution in both its forms against torch's convolution, in one run: what the lowering's choice rests on.
+"""Compare both forms of the bilinear convolution with torch's in one run. The lowering's choice is based on this.
 
 python tests/bench/bilinear_conv.py
 python tests/bench/bilinear_conv.py --n 128,256 --image 14 --kernel 1
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(n, size, args):
-    """Dense, expanded and factored, and which of the two the lowering would choose."""
+    """The dense, expanded and factored forms, and the form that the lowering would choose."""
     layer = edgefc.BilinearConv2d(n, n, args.kernel, padding=args.kernel // 2)
     forms, chosen, prepare = {"expanded": PADS, "factored": FACTORED}, [], bilinear_conv.prepare
     with ExitStack() as stack:
