@@ -221,7 +221,7 @@ def entries() -> tuple[Entry, ...]:
         _attention(
             "TiedAttention, value and output",
             TIED,
-            "claimed, pattern not found: our reconstruction R1",
+            "claimed, pattern unknown: our reconstruction R1",
             lambda n: edgefc.TiedAttention(n, 4, batch_first=True),
         ),
     )

@@ -1,4 +1,4 @@
-"""Training that recipes share: Adam for a number of steps, the rate falling to zero along a half cosine."""
+"""The training loop of recipes: Adam for a number of steps, with the learning rate falling to zero on a half cosine."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,7 @@ from edgefc.recipes.data import Part
 
 
 def fit(model: nn.Module, rate: float, steps: int, loss: Callable[[Tensor], Tensor], rows: int, size: int) -> None:
-    """`steps` steps; loss(indices) is the loss of the `size` rows of 0..rows-1 that this step draws."""
+    """Train for `steps` steps. Each step draws `size` indices of 0..rows-1 and minimises loss(indices)."""
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     model.train()
@@ -22,7 +22,7 @@ def fit(model: nn.Module, rate: float, steps: int, loss: Callable[[Tensor], Tens
 
 
 def fit_classes(model: nn.Module, rate: float, steps: int, part: Part, size: int = 64) -> None:
-    """With the cross-entropy of part.y."""
+    """Train with the cross-entropy loss on part.y."""
 
     def loss(chosen: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model(part.x[chosen]), part.y[chosen])
@@ -31,7 +31,7 @@ def fit_classes(model: nn.Module, rate: float, steps: int, part: Part, size: int
 
 
 def draws(rows: int, size: int, steps: int) -> Iterator[Tensor]:
-    """Indices for each step, from torch's random state; a new order when too few rows of the last one are left."""
+    """The indices of each step, from torch's random state. A new permutation starts when too few rows are left."""
     size, left = min(size, rows), torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         if len(left) < size:
@@ -42,7 +42,7 @@ def draws(rows: int, size: int, steps: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, part: Part, size: int = 1000) -> float:
-    """Percent of rows named correctly."""
+    """The percentage of rows that are classified correctly."""
     model.eval()
     starts = range(0, len(part.y), size)
     right = sum(int((model(part.x[at : at + size]).argmax(1) == part.y[at : at + size]).sum()) for at in starts)

@@ -1,4 +1,4 @@
-"""README.md of this folder, from the results in measured/:
+"""Generate README.md of this folder from the results in measured/:
 
 python -m edgefc.recipes.page > edgefc/recipes/README.md
 """
@@ -13,9 +13,9 @@ from edgefc.screen import out, run
 HEAD = """\
 # Recipes
 
-Small experiments, one for each layer family: a structured layer, the dense layer it replaces, and a plain layer of as
-many parameters, on data that Python packages ship. Written by `python -m edgefc.recipes.page` from the results in
-[measured](measured); each is the `summary.json` that the command left in its folder.
+Small experiments, one for each layer family. They compare a structured layer, the dense layer that it replaces, and a
+plain layer with as many parameters, on data that Python packages contain. `python -m edgefc.recipes.page` generates
+this page from the results in [measured](measured). Each result is the `summary.json` that the command wrote.
 
     pip install 'edgefc[recipes]'
     edgefc recipe --list

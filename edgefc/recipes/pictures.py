@@ -1,4 +1,4 @@
-"""plot.png: the metric over the number of parameters, or, where people would rather look, pictures side by side."""
+"""plot.png: the metric over the number of parameters, or, for recipes that make pictures, the pictures side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ _COLUMNS = 4
 
 
 def keep(folder: Path, arm: str, picture: Tensor) -> None:
-    """Write the picture of an arm, (h, w) or (h, w, 3), values outside 0..1 cut."""
+    """Write the picture of an arm, (h, w) or (h, w, 3). Values are clamped to 0..1."""
     with staged(_path(folder, arm)) as file:
         imsave(file, _colours(picture))
 
 
 def plot(results: Results, folder: Path, original: Tensor | None = None) -> str:
-    """Draw plot.png; the sentence says what it shows. Pictures are those that keep() wrote."""
+    """Draw plot.png, with the pictures that keep() wrote. Returns a sentence that describes the plot."""
     found = [(arm, _path(folder / "trained", arm.name)) for arm in results.arms]
     shown = [
         (f"{arm.name}\n{_about(results, arm.runs[0].value)}", imread(path)) for arm, path in found if path.is_file()
@@ -69,7 +69,7 @@ def _about(results: Results, value: float) -> str:
 
 
 def _colours(picture: Tensor) -> Any:
-    """(h, w, 3) in 0..1."""
+    """The picture as an array (h, w, 3) in 0..1."""
     array = picture.detach().float().clamp(0, 1).cpu().numpy()
     return np.repeat(array[..., None], 3, axis=-1) if array.ndim == 2 else array
 

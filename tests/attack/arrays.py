@@ -100,8 +100,8 @@ def _expected(folder: Path, model: str, given: Any, dtype: np.dtype[Any]) -> Arr
     if model in _TYPES:
         return np.concatenate([x, x], axis=1)
     with np.load(folder / f"{model}.npz") as stored, np.errstate(all="ignore"):
-        found: Array = x.astype(np.float64) @ stored["matrix"].T + stored["bias"]
-    return found
+        y: Array = x.astype(np.float64) @ stored["matrix"].T + stored["bias"]
+    return y
 
 
 def _check(y: Array, expected: Array, *, exact: bool) -> None:
@@ -156,21 +156,21 @@ def _strided(x: Array) -> Array:
 
 def _unaligned(x: Array) -> Array:
     raw = np.zeros(x.nbytes + 1, np.uint8)
-    found = raw[1:].view(x.dtype).reshape(x.shape)
-    found[:] = x
-    return found
+    unaligned = raw[1:].view(x.dtype).reshape(x.shape)
+    unaligned[:] = x
+    return unaligned
 
 
 def _read_only(x: Array) -> Array:
-    found = x.copy()
-    found.flags.writeable = False
-    return found
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    return frozen
 
 
 def _mapped(x: Array) -> Array:
-    found = np.memmap("x.raw", x.dtype, "w+", shape=x.shape)
-    found[:] = x
-    return found
+    mapped = np.memmap("x.raw", x.dtype, "w+", shape=x.shape)
+    mapped[:] = x
+    return mapped
 
 
 def _ragged(x: Array) -> Any:
@@ -178,9 +178,9 @@ def _ragged(x: Array) -> Any:
 
 
 def _record(x: Array) -> Array:
-    found = np.zeros(x.shape, [("a", x.dtype), ("b", np.int8)])
-    found["a"] = x
-    return found["a"]
+    fields = np.zeros(x.shape, [("a", x.dtype), ("b", np.int8)])
+    fields["a"] = x
+    return fields["a"]
 
 
 def _huge_view(x: Array) -> Array:
@@ -249,9 +249,9 @@ _ARRAYS: tuple[tuple[str, _Make], ...] = (
 
 
 def _recursive() -> list[Any]:
-    found: list[Any] = []
-    found.append(found)
-    return found
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    return cyclic
 
 
 COUNT = len(_ARRAYS) * len(_MODELS)

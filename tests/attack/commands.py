@@ -232,10 +232,10 @@ def judged(done: Done, codes: Collection[int], *, told: bool = True) -> Outcome:
         return Outcome(OK) if done.code in codes else Outcome("crash", f"{name}: {done.end}")
     if bidi := next((letter for letter in done.out + done.err if letter in _BIDI), None):
         return Outcome("control characters", f"U+{ord(bidi):04X}: {done.end}")
-    found = of_command(done.code, done.out, _NOTES.sub("", done.err), tuple(codes))
-    if not told and found.status in ("no sentence", "noise"):
+    outcome = of_command(done.code, done.out, _NOTES.sub("", done.err), tuple(codes))
+    if not told and outcome.status in ("no sentence", "noise"):
         return Outcome(OK)
-    return found
+    return outcome
 
 
 def was_killed(done: Done, number: int) -> Outcome:
@@ -255,8 +255,8 @@ def apart(function: Callable[[], Outcome | None]) -> Outcome | None:
     if not pid:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
-            found = function()
-            os.write(writer, json.dumps(None if found is None else asdict(found)).encode())
+            outcome = function()
+            os.write(writer, json.dumps(None if outcome is None else asdict(outcome)).encode())
         except BaseException as error:
             os.write(writer, json.dumps(asdict(Outcome("harness", repr(error)[:1000]))).encode())
         finally:
@@ -275,10 +275,10 @@ def first(*checks: Callable[[], Outcome | None]) -> Outcome:
     """Run checks in order and return the first fault. Without a fault, return the outcome of the first check."""
     told = Outcome(OK)
     for number, check in enumerate(checks):
-        found = check()
-        if found is not None and found.is_fault:
-            return found
-        told = found if number == 0 and found is not None else told
+        outcome = check()
+        if outcome is not None and outcome.is_fault:
+            return outcome
+        told = outcome if number == 0 and outcome is not None else told
     return told
 
 
@@ -288,9 +288,9 @@ def temporary(work: Path) -> Outcome | None:
     for path in folder.iterdir():  # by these Python tries whether it can write there, before edgefc is asked
         if path.is_file() and re.fullmatch("[a-z0-9_]{8}", path.name):
             path.unlink()
-    found = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]
-    found += [f"tmp/{name}" for name in os.listdir(folder)]
-    return Outcome("left behind", ", ".join(found)) if found else None
+    names = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]
+    names += [f"tmp/{name}" for name in os.listdir(folder)]
+    return Outcome("left behind", ", ".join(names)) if names else None
 
 
 def letters(text: str) -> str | None:
@@ -320,12 +320,12 @@ def _prepared(folder: Path) -> str:
 def _left(mark: str, session: int) -> tuple[str, ...]:
     """The command lines of processes with this mark or session that still run after GONE_S. They are killed."""
     until = time.monotonic() + GONE_S
-    while (found := list(marked(mark, session))) and time.monotonic() < until:
+    while (processes := list(marked(mark, session))) and time.monotonic() < until:
         time.sleep(0.02)
-    for pid, _ in found:
+    for pid, _ in processes:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return tuple(command for _, command in found)
+    return tuple(command for _, command in processes)
 
 
 def marked(mark: str, session: int) -> Iterator[tuple[int, str]]:

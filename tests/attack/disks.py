@@ -78,20 +78,22 @@ class Attack:
 
 
 def _attacks() -> list[Attack]:
-    found = []
+    attacks = []
     for command in COMMANDS:
         slow = command.argv.startswith("demo")
         for place in command.writes:
             kinds = ("full", "no names", "read-only") if slow else (*_DISK_KINDS, "limit")
             if place in ("JSON", "PLOT"):
                 kinds = (*kinds, "/dev/full")
-            found += [Attack(command, place, kind) for kind in kinds]
+            attacks += [Attack(command, place, kind) for kind in kinds]
         if not slow:
-            found += [Attack(command, *each) for each in product(("stdout",), ("/dev/full", "full", "closed", "gone"))]
-            found += [Attack(command, *each) for each in product(("stderr",), ("/dev/full", "closed"))]
-            found += [Attack(command, *each) for each in product(_VARIABLES, ("full", "no names", "read-only"))]
-    random.Random(0).shuffle(found)
-    return found
+            attacks += [
+                Attack(command, *each) for each in product(("stdout",), ("/dev/full", "full", "closed", "gone"))
+            ]
+            attacks += [Attack(command, *each) for each in product(("stderr",), ("/dev/full", "closed"))]
+            attacks += [Attack(command, *each) for each in product(_VARIABLES, ("full", "no names", "read-only"))]
+    random.Random(0).shuffle(attacks)
+    return attacks
 
 
 ATTACKS = _attacks()

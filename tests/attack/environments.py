@@ -223,10 +223,10 @@ ENVIRONMENTS = (
 
 
 def _pairs() -> list[tuple[Environment, Command]]:
-    found = [(environment, command) for environment in ENVIRONMENTS for command in COMMANDS]
-    found = [pair for pair in found if not pair[1].slow or pair[0].name.startswith(("no ", "TMPDIR", "HOME", "ulimit"))]
-    random.Random(0).shuffle(found)
-    return found
+    pairs = [(environment, command) for environment in ENVIRONMENTS for command in COMMANDS]
+    pairs = [pair for pair in pairs if not pair[1].slow or pair[0].name.startswith(("no ", "TMPDIR", "HOME", "ulimit"))]
+    random.Random(0).shuffle(pairs)
+    return pairs
 
 
 PAIRS = _pairs()

@@ -68,9 +68,9 @@ def _nodes(folder: Path, base: Base) -> list[NodeProto]:
 
 def _changed(node: NodeProto, index: int, rng: random.Random) -> str:
     """Change the attribute with this index, in place."""
-    found = node.attribute[index]
-    kept, name = AttributeProto(), found.name
-    kept.CopyFrom(found)
+    attribute = node.attribute[index]
+    kept, name = AttributeProto(), attribute.name
+    kept.CopyFrom(attribute)
     same: Callable[[NodeProto, AttributeProto, random.Random], str] = {
         AttributeProto.INT: _integer, AttributeProto.FLOAT: _float, AttributeProto.STRING: _text,
     }.get(kept.type, _list)  # fmt: skip

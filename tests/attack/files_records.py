@@ -106,10 +106,10 @@ def _value(told: Any, rng: random.Random) -> str:
 
 
 def _nested() -> Any:
-    found: Any = 1
+    value: Any = 1
     for _ in range(300):
-        found = [found]
-    return found
+        value = [value]
+    return value
 
 
 def _bytes(content: bytearray, rng: random.Random) -> str:

@@ -38,17 +38,17 @@ def session(model: Path, mode: str = "auto") -> None:
     feeds = drawn(mine.inputs)
     if feeds is None:
         return
-    found = mine.run(feeds)
+    outputs = mine.run(feeds)
     expected = by_onnxruntime(model, feeds, mine.native is not None)
-    for (name, value), theirs in zip(found.items(), expected, strict=True):
+    for (name, value), theirs in zip(outputs.items(), expected, strict=True):
         if not same(value, theirs):
             raise Fault("wrong value", f"output {name!r} is {value!r:.200} and onnxruntime gives {theirs!r:.200}")
 
 
 def by_onnxruntime(model: Path, feeds: dict[str, Array], kernels: bool) -> list[Any]:
     """The outputs of onnxruntime without edgefc, loaded in the same way."""
-    found: list[Any] = opened(model, kernels).run(None, feeds)
-    return found
+    outputs: list[Any] = opened(model, kernels).run(None, feeds)
+    return outputs
 
 
 def opened(model: Path, kernels: bool) -> Any:
@@ -142,7 +142,7 @@ def export_over(model: Path, base: Base, rng: random.Random) -> int | Outcome:
 def sent(model: Path, base: Base, rng: random.Random) -> None:
     """profile must hash, measure and send exactly the files that the model names, anywhere in the message."""
     (checked,) = models_of(model)
-    found = model_file(os.fspath(checked.path), model.name)
+    file = model_file(os.fspath(checked.path), model.name)
     try:
         by_onnxruntime(model, {}, False)
     except Exception as error:
@@ -153,20 +153,20 @@ def sent(model: Path, base: Base, rng: random.Random) -> None:
     except Exception:
         return  # onnx rejects some files that onnxruntime reads
     named = {Path(name).name for name in names if (model.parent / name).is_file()}
-    if {weights.name for weights in found.weights} != named:
-        raise Fault("wrong value", f"{found.weights} are taken for its weights, and it names {sorted(names)}")
+    if {weights.name for weights in file.weights} != named:
+        raise Fault("wrong value", f"{file.weights} are taken for its weights, and it names {sorted(names)}")
 
 
 def locations(message: Any) -> list[str]:
     """The names of external data files in this message and all nested ones."""
     if isinstance(message, onnx.TensorProto) and message.data_location == onnx.TensorProto.EXTERNAL:
         return [entry.value for entry in message.external_data if entry.key == "location"][-1:]
-    found = []
+    names = []
     for field, value in message.ListFields():
         if field.message_type is not None and field.name != "external_data":
             for each in value if field.is_repeated else [value]:
-                found += locations(each)
-    return found
+                names += locations(each)
+    return names
 
 
 def _json(rng: random.Random) -> list[str]:

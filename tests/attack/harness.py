@@ -152,13 +152,13 @@ def _child(make: Callable[[], Case], folder: Path, writer: int) -> None:
 
 def _acted(case: Case, folder: Path) -> Outcome:
     try:
-        found = case.act(folder / "work")
+        result = case.act(folder / "work")
         _flush()
-        if isinstance(found, Outcome):
-            return found
-        if found is None:
+        if isinstance(result, Outcome):
+            return result
+        if result is None:
             return Outcome(OK)
-        return of_command(found, _text(folder / "out"), _text(folder / "err"), case.codes)
+        return of_command(result, _text(folder / "out"), _text(folder / "err"), case.codes)
     except Fault as fault:
         return fault.outcome
     except EdgefcError as error:
@@ -229,22 +229,22 @@ def _reaped(child: int, end: float) -> int | None:
 
 def _end_children() -> list[str]:
     """End the adopted processes of a case. Returns the command lines of those that did not end by themselves."""
-    end, found = time.monotonic() + GRACE_S, _children()
-    while found and time.monotonic() < end:
+    end, children = time.monotonic() + GRACE_S, _children()
+    while children and time.monotonic() < end:
         time.sleep(0.02)
-        found = _children()
-    for process in found:
+        children = _children()
+    for process in children:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-    left = [f"process {process}" for process in found]
-    return left + (_end_children() if found else [])  # what those had started
+    left = [f"process {process}" for process in children]
+    return left + (_end_children() if children else [])  # what those had started
 
 
 def _children() -> list[int]:
     """The running children. The others are reaped."""
-    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     running = []
-    for process in map(int, found):
+    for process in map(int, pids):
         done, _ = os.waitpid(process, os.WNOHANG)
         if not done:
             running.append(process)

@@ -199,8 +199,8 @@ def _lost(done: Done, work: Path, sign: signal.Signals) -> Outcome | None:
 
 def _board(work: Path) -> Outcome | None:
     """A fault if files of a run are left in the cache of an agent."""
-    found = [path.name for path in (work.parent / "home").glob(".cache/edgefc/runs/*")]
-    return Outcome("left behind", f"on the board: {', '.join(found)}") if found else Outcome(OK)
+    runs = [path.name for path in (work.parent / "home").glob(".cache/edgefc/runs/*")]
+    return Outcome("left behind", f"on the board: {', '.join(runs)}") if runs else Outcome(OK)
 
 
 def _more(work: Path, known: set[str]) -> Outcome | None:

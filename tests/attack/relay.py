@@ -78,7 +78,7 @@ def _json(line: bytes, rng: random.Random) -> bytes:
 
 def _places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for key, each in inner for found in ((*above, key), *_places(each, (*above, key)))]
+    return [place for key, each in inner for place in ((*above, key), *_places(each, (*above, key)))]
 
 
 def _kill(agent: "subprocess.Popen[bytes]") -> int:

@@ -111,14 +111,14 @@ def _act(request: bytes, flood: bool, work: Path) -> Outcome | None:
 
 
 def _talk(server: Server, data: bytes) -> bytes:
-    found = b""
+    reply = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line, suppress(OSError):
         line.sendall(data)
         line.shutdown(socket.SHUT_WR)
         line.settimeout(22)
         while part := line.recv(65536):
-            found += part
-    return found
+            reply += part
+    return reply
 
 
 def _check(request: bytes, reply: bytes) -> None:

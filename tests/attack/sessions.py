@@ -88,9 +88,9 @@ def _act(model: str, how: str, native: str, folder: Path, work: Path) -> Outcome
 
 
 def _check(session: Session, x: Array, right: Array) -> None:
-    found = session.run({session.inputs[0].name: x})[session.outputs[0].name]
-    if not np.allclose(found, right, atol=1e-4, rtol=1e-3):
-        raise Fault("wrong value", f"off by {np.abs(found - right).max()}")
+    y = session.run({session.inputs[0].name: x})[session.outputs[0].name]
+    if not np.allclose(y, right, atol=1e-4, rtol=1e-3):
+        raise Fault("wrong value", f"off by {np.abs(y - right).max()}")
 
 
 def _threads(session_of: Callable[[], Session], x: Array, right: Array) -> None:

@@ -38,18 +38,18 @@ acts = {
     "exit code": lambda: 7,
 }
 adopt()
-found = {name: run(lambda act=act: Case(name, lambda _: act(), limit_s=0.5), 0) for name, act in acts.items()}
-print(json.dumps({name: told.outcome.status for name, told in found.items()}))
+results = {name: run(lambda act=act: Case(name, lambda _: act(), limit_s=0.5), 0) for name, act in acts.items()}
+print(json.dumps({name: told.outcome.status for name, told in results.items()}))
 """
 
 
 def test_each_outcome() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    found = json.loads(done.stdout)
+    statuses = json.loads(done.stdout)
 
-    expected = {name: "crash" if name.startswith("crash") else name.partition(",")[0] for name in found}
-    assert found == {**expected, "sentence of a command": "sentence"}
+    expected = {name: "crash" if name.startswith("crash") else name.partition(",")[0] for name in statuses}
+    assert statuses == {**expected, "sentence of a command": "sentence"}
 
 
 @pytest.mark.parametrize(

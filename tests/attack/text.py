@@ -170,14 +170,14 @@ def model(place: str = "", text: str = "") -> onnx.ModelProto:
     node = helper.make_node(op, [x, w], [y], name=n, domain=domain)
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 16]) for name in (x, y)]
     graph = helper.make_graph([node], "g", ports[:1], ports[1:], [weight])
-    found = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     if domain:
-        found.opset_import.append(helper.make_opsetid(domain, 1))
+        made.opset_import.append(helper.make_opsetid(domain, 1))
     if place == "doc string":
-        found.doc_string = found.graph.doc_string = node.doc_string = text
+        made.doc_string = made.graph.doc_string = node.doc_string = text
     if place == "producer":
-        found.producer_name = found.producer_version = found.domain = text
-    return found
+        made.producer_name = made.producer_version = made.domain = text
+    return made
 
 
 def save(made: onnx.ModelProto, path: Path) -> None:

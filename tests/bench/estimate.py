@@ -127,10 +127,10 @@ def _seconds(path: Path, batch: int) -> float:
 
 
 def _peak(path: Path, batch: int) -> int:
-    found = ask(
+    answer = ask(
         "memory", {"model": {"path": str(path)}, "inputs": None, "batch": batch, "native": "off"}, about=path.name
     )
-    return int(found["peak_bytes"] - sum(found["imported"].values()))
+    return int(answer["peak_bytes"] - sum(answer["imported"].values()))
 
 
 def work_from(told: dict[str, Any]) -> Work:

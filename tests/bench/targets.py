@@ -71,7 +71,7 @@ def main() -> int:
     single = [record for record in records if record.config.threads == 1]
     lines = [line(target, single) for target in TARGETS]
     lines += [*memory(single), *threads(records), *(fft(n) for n in (1024, 4096))]
-    print_table(("what", "at least", "found", ""), lines, left=1)
+    print_table(("what", "at least", "measured", ""), lines, left=1)
     for text in dict.fromkeys(map(conditions, records)):
         print(text)
     return 0
@@ -141,8 +141,8 @@ def _median_s(work) -> float:
 
 
 def _row(record: BenchRecord, layer: str, kernel: str, n: int, batch: int) -> Row | None:
-    found = (r for r in record.rows if (r.layer, r.kernel, r.n, r.batch) == (layer, kernel, n, batch))
-    return next(found, None)
+    rows = (r for r in record.rows if (r.layer, r.kernel, r.n, r.batch) == (layer, kernel, n, batch))
+    return next(rows, None)
 
 
 def _over(record: BenchRecord, mine: Row, other: Row) -> float:
@@ -158,8 +158,8 @@ def _least(what: str, values: list[float], most: float, form: str) -> Line:
     return _said(what, f"at most {most:.3g}", form.format(min(values)), min(values) <= most)
 
 
-def _said(what: str, wanted: str, found: str, reached: bool) -> Line:
-    return what, wanted, found, "reached" if reached else "NOT REACHED"
+def _said(what: str, wanted: str, measured: str, reached: bool) -> Line:
+    return what, wanted, measured, "reached" if reached else "NOT REACHED"
 
 
 if __name__ == "__main__":
