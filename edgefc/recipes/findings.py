@@ -1,8 +1,8 @@
 """Compare the arms of a result, paired by seed, and state only differences that are significant.
 
 A difference is significant if Student's interval of the mean paired difference does not contain zero. All comparisons
-of a recipe share an error of 5 % (Bonferroni: with k comparisons, each interval has the level 1 - 0.05 / k). If each seed
-splits the same data differently, the test sets of the seeds overlap and the usual interval is too narrow. Then the
+of a recipe share an error of 5 % (Bonferroni: with k comparisons, each interval has the level 1 - 0.05 / k). If each
+seed splits the same data differently, the test sets of the seeds overlap and the usual interval is too narrow. Then the
 variance of the mean is s^2 (1 / seeds + test rows / training rows), after Nadeau and Bengio, "Inference for the
 Generalization Error", Machine Learning 52, 2003.
 """

@@ -2,9 +2,9 @@
 
 There is a ReLU after each hidden layer except the code. A PRP layer stores n + 2 m numbers, and so does a low-rank
 layer of rank 1 with its bias, so these two have the same number of parameters. A low-rank layer of rank 4 and a narrow
-dense network show the effect of more, or other, parameters. "mean picture" is the training mean and has no parameters. The
-paper states that PRP reconstructs better than low-rank layers with far fewer parameters. Its sizes, ranks and results
-were not available to us, so the sizes and ranks here are our own.
+dense network show the effect of more, or other, parameters. "mean picture" is the training mean and has no parameters.
+The paper states that PRP reconstructs better than low-rank layers with far fewer parameters. Its sizes, ranks and
+results were not available to us, so the sizes and ranks here are our own.
 """
 
 from collections.abc import Callable
