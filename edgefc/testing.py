@@ -1,6 +1,6 @@
 """Test helpers for authors of layers: a comparison, a one-node model from a layer, and two evaluators to run it.
 
-model = layer_model(layer, features=64)
+model = layer_model(layer, 64)
 assert_close(run_onnxruntime(model, x), expected, nmse=1e-12, what="onnxruntime")
 """
 
