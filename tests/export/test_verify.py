@@ -20,6 +20,7 @@ from edgefc.export import export, verify
 from edgefc.export.verifying import measures
 from tests.support import cli_models as models
 from tests.support import onnx_models
+from tests.support.onnx_models import FLOAT
 
 
 class Deep(nn.Module):
@@ -290,3 +291,14 @@ def test_broken_files(deep: tuple[nn.Module, Path], tmp_path: Path, capfd: Any, 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no file .*absent\.onnx"):
         verify(tmp_path / "absent.onnx", nn.Identity(), torch.ones(1))
+
+
+def test_long_names_of_a_file_are_shortened(tmp_path: Path) -> None:
+    """An input takes another size than the model's, and the sentence about it names the input."""
+    name = "x" * 100_000
+    node = helper.make_node("Identity", [name], ["y"])
+    path = onnx_models.write(tmp_path / "m.onnx", [node], {name: (FLOAT, [2, 9])}, {"y": (FLOAT, [2, 9])}, {})
+
+    with pytest.raises(ModelError, match=r"^onnxruntime cannot run m\.onnx on inputs of shapes ") as caught:
+        verify(path, nn.Identity(), torch.randn(2, 8))
+    assert len(str(caught.value)) < 1000
