@@ -1,15 +1,15 @@
-"""Every error edgefc raises on purpose.
+"""The exceptions that edgefc raises.
 
-EdgefcError
+EdgefcError           base class                                          exit 2
 ├── UsageError        an argument, option or file that cannot be used     exit 2   (also a ValueError)
-│   ├── ShapeError    a size the mathematics does not allow
+│   ├── ShapeError    a size that the layer does not support
 │   └── MissingExtra  an optional package that is not installed           (also an ImportError)
-├── ExportError       a model that has no ONNX form
-├── ModelError        an .onnx file that is broken, or not what was asked for
-├── CheckFailed       a comparison that was made and did not hold         exit 1
-└── DeviceError       a device that is absent, busy or unsteady           exit 3
+├── ExportError       a model that cannot be exported to ONNX
+├── ModelError        an .onnx file that is invalid or unsuitable
+├── CheckFailed       a check that ran and failed                         exit 1
+└── DeviceError       a device that is missing, busy or unstable          exit 3
 
-One sentence says what could not be done, with the values as given; the next says what would work.
+A message has two sentences. The first states what failed, with the values as given. The second states what would work.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _has_memory_limit() -> bool:
 
 
 class EdgefcError(Exception):
-    """Base class; the command line prints these without a traceback."""
+    """Base class. The command line prints these errors without a traceback."""
 
     exit_code = 2
 
@@ -122,7 +122,7 @@ class UsageError(EdgefcError, ValueError):
 
 
 class ShapeError(UsageError):
-    """A size the mathematics does not allow."""
+    """A size that the layer does not support."""
 
 
 class MissingExtra(UsageError, ImportError):
@@ -130,21 +130,21 @@ class MissingExtra(UsageError, ImportError):
 
 
 class ExportError(EdgefcError):
-    """A model that has no ONNX form."""
+    """A model that cannot be exported to ONNX."""
 
 
 class ModelError(EdgefcError):
-    """An .onnx file that is broken, or not what was asked for."""
+    """An .onnx file that is invalid, or unsuitable for the request."""
 
 
 class CheckFailed(EdgefcError):
-    """A comparison that was made and did not hold."""
+    """A check that ran and failed."""
 
     exit_code = 1
 
 
 class DeviceError(EdgefcError):
-    """A device that is absent, busy or unsteady."""
+    """A device that is missing, busy or unstable."""
 
     exit_code = 3
 
