@@ -43,14 +43,14 @@ def main() -> int:
             kind.folder.mkdir()
             kind.prepare()
             if given.case is not None:
-                told = [kind.run(given.case)]
-                print(one(told[0]))
+                results = [kind.run(given.case)]
+                print(one(results[0]))
             else:
                 numbers = range(0, module.COUNT if given.count is None else given.count, given.step)
-                told = run_all(kind, numbers, given.minutes, given.jobs)
-                print(shown(name, given.seed, told), flush=True)
-            faults += sum(each.outcome.is_fault for each in told)
-            record[name] = as_json(given.seed, told)
+                results = run_all(kind, numbers, given.minutes, given.jobs)
+                print(shown(name, given.seed, results), flush=True)
+            faults += sum(each.outcome.is_fault for each in results)
+            record[name] = as_json(given.seed, results)
     if given.json is not None:
         given.json.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if faults else 0

@@ -30,7 +30,7 @@ _TYPES = {
 }  # fmt: skip
 _STRUCTURED = ("circulant", "prp")
 _MODELS = ("matmul", *_STRUCTURED, *_TYPES)
-_NEVER_RIGHT = "it answers, and such an array is no input of this model"
+_NEVER_RIGHT = "it returned an answer, but such an array is not a valid input of this model"
 
 
 def prepare(folder: Path) -> None:
@@ -117,7 +117,7 @@ def _check(y: Array, expected: Array, *, exact: bool) -> None:
         raise Fault("wrong value", f"off by {np.abs(a - b).max()} of {np.abs(b).max()}")
     lost = ~rows & np.isfinite(y).all(axis=1) & (np.abs(y) < 1e37).all(axis=1)
     if lost.any():
-        raise Fault("wrong value", f"rows {np.flatnonzero(lost)} are finite, and infinity or NaN went in")
+        raise Fault("wrong value", f"rows {np.flatnonzero(lost)} are finite, although the input has infinity or NaN")
 
 
 class _Lying:

@@ -216,12 +216,12 @@ def enter(setting: Setting, folder: Path) -> None:
         os.setuid(setting.uid)
 
 
-def judged(done: Done, codes: Collection[int], *, told: bool = True) -> Outcome:
+def judged(done: Done, codes: Collection[int], *, stderr_works: bool = True) -> Outcome:
     """The outcome of a command.
 
     Args:
         codes: the valid exit codes, negative for signals.
-        told: whether stderr could be written.
+        stderr_works: whether stderr can be written.
     """
     if done.code is None:
         return Outcome("hang", done.end)
@@ -233,7 +233,7 @@ def judged(done: Done, codes: Collection[int], *, told: bool = True) -> Outcome:
     if bidi := next((letter for letter in done.out + done.err if letter in _BIDI), None):
         return Outcome("control characters", f"U+{ord(bidi):04X}: {done.end}")
     outcome = of_command(done.code, done.out, _NOTES.sub("", done.err), tuple(codes))
-    if not told and outcome.status in ("no sentence", "noise"):
+    if not stderr_works and outcome.status in ("no sentence", "noise"):
         return Outcome(OK)
     return outcome
 
@@ -263,29 +263,29 @@ def apart(function: Callable[[], Outcome | None]) -> Outcome | None:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
+        answer = pipe.read()
     os.waitpid(pid, 0)
-    if not said:
-        return Outcome("crash", "a check ended without a word")
-    value = json.loads(said)
+    if not answer:
+        return Outcome("crash", "a check ended without a message")
+    value = json.loads(answer)
     return None if value is None else Outcome(**value)
 
 
 def first(*checks: Callable[[], Outcome | None]) -> Outcome:
     """Run checks in order and return the first fault. Without a fault, return the outcome of the first check."""
-    told = Outcome(OK)
+    result = Outcome(OK)
     for number, check in enumerate(checks):
         outcome = check()
         if outcome is not None and outcome.is_fault:
             return outcome
-        told = outcome if number == 0 and outcome is not None else told
-    return told
+        result = outcome if number == 0 and outcome is not None else result
+    return result
 
 
 def temporary(work: Path) -> Outcome | None:
     """A fault if temporary files are left."""
     folder = work.parent / "tmp"
-    for path in folder.iterdir():  # by these Python tries whether it can write there, before edgefc is asked
+    for path in folder.iterdir():  # Python's own test files, made before edgefc runs
         if path.is_file() and re.fullmatch("[a-z0-9_]{8}", path.name):
             path.unlink()
     names = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]

@@ -136,7 +136,7 @@ def _act(attack: Attack, folder: Path, when: float, work: Path) -> Outcome:
         threading.Timer(when * stored.pace(folder) * attack.command.seconds, mounts.fill, (place,)).start()
     done = started.done()
     return first(
-        lambda: judged(done, _codes(attack), told=attack.place != "stderr"),
+        lambda: judged(done, _codes(attack), stderr_works=attack.place != "stderr"),
         lambda: _silent(attack, done),
         lambda: _lost(attack, done),
         lambda: _left(attack, place, before, done),

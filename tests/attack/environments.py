@@ -65,7 +65,7 @@ class Environment:
     change: Change
     must: bool = True
     but: tuple[str, ...] = ()
-    told: bool = True
+    stderr_works: bool = True
 
 
 def _env(**variables: str | None) -> Change:
@@ -177,13 +177,13 @@ ENVIRONMENTS = (
     Environment("TMPDIR is a file", _place("TMPDIR", "file")),
     Environment("ulimit -n 12", _limit("RLIMIT_NOFILE", 12), must=False),
     Environment("ulimit -n 24", _limit("RLIMIT_NOFILE", 24), must=False),
-    Environment("ulimit -n 4", _limit("RLIMIT_NOFILE", 4), must=False, told=False),
+    Environment("ulimit -n 4", _limit("RLIMIT_NOFILE", 4), must=False, stderr_works=False),
     Environment("ulimit -u 1", lambda s, w: replace(_user(s, w), limits=(("RLIMIT_NPROC", 1),)), must=False),
     Environment("ulimit -v 600 MB", _limit("RLIMIT_AS", 600 << 20), must=False),
     Environment("ulimit -v 2 GB", _limit("RLIMIT_AS", 2 << 30), must=False),
     Environment("ulimit -s 256 kB", _limit("RLIMIT_STACK", 256 << 10), must=False),
-    Environment("ulimit -f 0", _limit("RLIMIT_FSIZE", 0), must=False, told=False),
-    Environment("ulimit -t 1", _limit("RLIMIT_CPU", 1), must=False, told=False),
+    Environment("ulimit -f 0", _limit("RLIMIT_FSIZE", 0), must=False, stderr_works=False),
+    Environment("ulimit -t 1", _limit("RLIMIT_CPU", 1), must=False, stderr_works=False),
     Environment("PYTHONIOENCODING=ascii", _env(PYTHONIOENCODING="ascii")),
     Environment("PYTHONIOENCODING=cp1252", _env(PYTHONIOENCODING="cp1252")),
     Environment("PYTHONIOENCODING=latin-1:strict", _env(PYTHONIOENCODING="latin-1:strict")),
@@ -201,8 +201,8 @@ ENVIRONMENTS = (
     Environment("COLUMNS=1e9", _env(COLUMNS="1000000000")),
     Environment("stdin closed", _stream("stdin", "closed")),
     Environment("stdout closed", _stream("stdout", "closed"), must=False),
-    Environment("stderr closed", _stream("stderr", "closed"), told=False),
-    Environment("all streams closed", _closed, must=False, told=False),
+    Environment("stderr closed", _stream("stderr", "closed"), stderr_works=False),
+    Environment("all streams closed", _closed, must=False, stderr_works=False),
     Environment("current folder removed", _gone, but=("verify", "export")),
     Environment("current folder not readable", _locked),
     Environment("umask 0777", lambda s, w: replace(s, umask=0o777)),
@@ -215,7 +215,7 @@ ENVIRONMENTS = (
     Environment("proxies", _env(http_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://[::1]:9", NO_PROXY="*")),
     Environment("PYTHONWARNINGS=error", _env(PYTHONWARNINGS="error::UserWarning")),
     Environment("PYTHONOPTIMIZE=2", _env(PYTHONOPTIMIZE="2"), but=("recipe",)),
-    Environment("PYTHONDEVMODE", _env(PYTHONDEVMODE="1"), told=False),
+    Environment("PYTHONDEVMODE", _env(PYTHONDEVMODE="1"), stderr_works=False),
     Environment("PYTHONSAFEPATH, no site", _env(PYTHONSAFEPATH="1", PYTHONNOUSERSITE="1")),
     Environment("no variables", _homeless(dict.fromkeys(os.environ))),
     Environment("OMP_NUM_THREADS=garbage", _env(OMP_NUM_THREADS="many")),
@@ -265,7 +265,7 @@ def _act(environment: Environment, command: Command, folder: Path, work: Path) -
     setting = replace(setting, cwd=setting.cwd or work)
     done = fresh(_argv(command, folder, work / "out"), setting, work.parent / "said").done()
     return first(
-        lambda: judged(done, _codes(environment, command), told=environment.told),
+        lambda: judged(done, _codes(environment, command), stderr_works=environment.stderr_works),
         lambda: _same(environment, command, folder, done),
         lambda: _hidden(work / "out"),
     )
@@ -283,7 +283,7 @@ def _codes(environment: Environment, command: Command) -> set[int]:
 
 def _same(environment: Environment, command: Command, folder: Path, done: Done) -> Outcome | None:
     """A fault if a number is missing or truncated."""
-    if not command.same or done.code != 0 or not environment.told or "closed" in environment.name:
+    if not command.same or done.code != 0 or not environment.stderr_works or "closed" in environment.name:
         return None
     usual = set(json.loads((folder / "usual.json").read_text())[command.argv])
     missing = usual - numbers(done.out)

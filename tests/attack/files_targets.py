@@ -42,7 +42,7 @@ def session(model: Path, mode: str = "auto") -> None:
     expected = by_onnxruntime(model, feeds, mine.native is not None)
     for (name, value), theirs in zip(outputs.items(), expected, strict=True):
         if not same(value, theirs):
-            raise Fault("wrong value", f"output {name!r} is {value!r:.200} and onnxruntime gives {theirs!r:.200}")
+            raise Fault("wrong value", f"output {name!r} is {value!r:.200}, but onnxruntime returns {theirs!r:.200}")
 
 
 def by_onnxruntime(model: Path, feeds: dict[str, Array], kernels: bool) -> list[Any]:
@@ -119,7 +119,7 @@ def verify(model: Path, base: Base, rng: random.Random) -> int:
             expected = layer(x)
         expected = expected[0] if isinstance(expected, tuple) else expected
         if not same(y, expected.numpy()):
-            raise Fault("wrong value", "verify says that it agrees, and it does not")
+            raise Fault("wrong value", "verify reports agreement, but the outputs differ")
     return code
 
 
@@ -133,9 +133,11 @@ def export_over(model: Path, base: Base, rng: random.Random) -> int | Outcome:
         try:
             (y,) = by_onnxruntime(model, {"input": x.numpy()}, False)
         except Exception as error:
-            raise Fault("torn", f"export says that it wrote the model, and it does not run: {error}") from None
+            raise Fault(
+                "torn", f"export reports that it wrote the model, but the model does not run: {error}"
+            ) from None
         if not same(y, expected):
-            raise Fault("torn", "export says that it wrote the model, and another one is there")
+            raise Fault("torn", "export reports that it wrote the model, but the file is another model")
     return code
 
 
@@ -154,7 +156,7 @@ def sent(model: Path, base: Base, rng: random.Random) -> None:
         return  # onnx rejects some files that onnxruntime reads
     named = {Path(name).name for name in names if (model.parent / name).is_file()}
     if {weights.name for weights in file.weights} != named:
-        raise Fault("wrong value", f"{file.weights} are taken for its weights, and it names {sorted(names)}")
+        raise Fault("wrong value", f"its weights files are {file.weights}, but the model names {sorted(names)}")
 
 
 def locations(message: Any) -> list[str]:

@@ -81,7 +81,7 @@ def _check(model: torch.nn.Module, path: Path) -> None:
         if not given and not holds_weights(name):
             continue  # layers check their own seeds and configurations
         if len(given) != 1 or not torch.equal(given[0].to(value.dtype), value):
-            raise Fault("wrong value", f"{name} is {value!r:.150}, and the file holds {given!r:.150}")
+            raise Fault("wrong value", f"{name} is {value!r:.150}, but the file has {given!r:.150}")
 
 
 def _save(state: State, path: Path) -> None:

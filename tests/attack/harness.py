@@ -53,7 +53,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Told:
+class Result:
     """A finished case."""
 
     number: int
@@ -84,15 +84,15 @@ class Kind:
         RuntimeError: prepare() failed.
         """
         if hasattr(self.module, "prepare"):
-            told = run(lambda: Case("prepare", lambda _: self.module.prepare(self.folder), 600), -1)
-            if told.outcome.status != OK:
-                raise RuntimeError(f"{self.name} cannot be prepared: {told.outcome}\n{told.err}")
+            result = run(lambda: Case("prepare", lambda _: self.module.prepare(self.folder), 600), -1)
+            if result.outcome.status != OK:
+                raise RuntimeError(f"{self.name} cannot be prepared: {result.outcome}\n{result.err}")
 
     def case(self, number: int) -> Case:
         made: Case = self.module.case(random.Random(f"{self.name} {self.seed} {number}"), number, self.folder)
         return made
 
-    def run(self, number: int) -> Told:
+    def run(self, number: int) -> Result:
         return run(lambda: self.case(number), number)
 
 
@@ -101,7 +101,7 @@ def adopt() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def run(make: Callable[[], Case], number: int) -> Told:
+def run(make: Callable[[], Case], number: int) -> Result:
     """Make and run the case in a child process."""
     with tempfile.TemporaryDirectory(prefix="edgefc-attack-", ignore_cleanup_errors=True) as place:
         folder, started = Path(place), time.monotonic()
@@ -121,7 +121,7 @@ def run(make: Callable[[], Case], number: int) -> Told:
             outcome = Outcome("left behind", ", ".join(files))
         texts = [_text(folder / stream) for stream in ("out", "err")]
         _make_removable(folder)
-        return Told(number, name, outcome, time.monotonic() - started, *texts)
+        return Result(number, name, outcome, time.monotonic() - started, *texts)
 
 
 def _child(make: Callable[[], Case], folder: Path, writer: int) -> None:
@@ -195,11 +195,11 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
         if not part:
             break
         *lines, buffer = (buffer + part).split(b"\n")
-        for told in map(json.loads, lines):
-            if "limit_s" in told:
-                name, end = told["name"], time.monotonic() + told["limit_s"] * _crowd()
+        for message in map(json.loads, lines):
+            if "limit_s" in message:
+                name, end = message["name"], time.monotonic() + message["limit_s"] * _crowd()
             else:
-                outcome, end = Outcome(**told), time.monotonic() + GRACE_S
+                outcome, end = Outcome(**message), time.monotonic() + GRACE_S
     status = _reaped(child, end)
     if outcome is not None:
         return name, outcome
@@ -207,7 +207,7 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
         return name, Outcome("hang", name)
     if os.WIFSIGNALED(status):
         return name, Outcome("crash", signal.Signals(os.WTERMSIG(status)).name)
-    return name, Outcome("crash", f"it ended with exit code {os.waitstatus_to_exitcode(status)} and without a word")
+    return name, Outcome("crash", f"it ended with exit code {os.waitstatus_to_exitcode(status)} and without a message")
 
 
 def _crowd() -> float:

@@ -99,7 +99,7 @@ def _kept(folder: Path, subject: Subject, target: Path) -> Outcome | None:
     if subject.old is None and not target.exists():
         return None
     if subject.link and not target.is_symlink():
-        return Outcome("torn", "the link is a file now")
+        return Outcome("torn", "the link was replaced by a file")
     report = target.resolve().parent / "report.json"
     try:
         json.loads(report.read_text())

@@ -194,7 +194,7 @@ def _lost(done: Done, work: Path, sign: signal.Signals) -> Outcome | None:
     record = work / "r.json"
     if sign != signal.SIGINT or done.code != 130 or not record.exists() or record.read_text() == '"old"':
         return None
-    return None if done.out.strip() else Outcome("lost measurement", "r.json has results, and stdout has none")
+    return None if done.out.strip() else Outcome("lost measurement", "r.json has results, but stdout has none")
 
 
 def _board(work: Path) -> Outcome | None:

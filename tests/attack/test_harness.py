@@ -17,7 +17,7 @@ from edgefc.errors import UsageError
 from tests.attack.harness import Case, adopt, command, run
 from tests.attack.outcome import Fault
 
-def told():
+def refuse():
     raise UsageError("cannot use it. Give another one.")
 
 def differs():
@@ -25,10 +25,10 @@ def differs():
 
 acts = {
     "ok": lambda: None,
-    "sentence": told,
+    "sentence": refuse,
     "sentence of a command": lambda: command("inspect", "nothing.onnx"),
     "crash": lambda: os.kill(os.getpid(), 11),
-    "crash without a word": lambda: os._exit(0),
+    "crash without a message": lambda: os._exit(0),
     "hang": lambda: time.sleep(60),
     "child left": lambda: subprocess.Popen(["sleep", "60"], start_new_session=True) and None,
     "left behind": lambda: Path(os.environ["TMPDIR"], "x").touch(),
@@ -39,7 +39,7 @@ acts = {
 }
 adopt()
 results = {name: run(lambda act=act: Case(name, lambda _: act(), limit_s=0.5), 0) for name, act in acts.items()}
-print(json.dumps({name: told.outcome.status for name, told in results.items()}))
+print(json.dumps({name: result.outcome.status for name, result in results.items()}))
 """
 
 
