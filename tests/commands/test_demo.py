@@ -160,7 +160,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest
     assert main(["demo", "-o", str(tmp_path)]) == 2
     assert "was not created by edgefc demo" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.md"]
-    with pytest.raises(UsageError, match="Name a new one"):
+    with pytest.raises(UsageError, match="Give another folder"):
         run.claim(tmp_path / "table.md")
 
 
