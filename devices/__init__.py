@@ -1,4 +1,4 @@
-"""What a device is and how to reach it. This machine needs neither: edgefc.runtime measures it directly.
+"""Devices other than this machine, and the connections to them. edgefc.runtime measures this machine directly.
 
     by_name.py     estimate(), check() and provision() of a device by its name
     answers.py     checks what devices answer
@@ -8,7 +8,7 @@
     agent/         what runs on a board
     transports/    ways to a board: ssh, adb, a command such as docker exec, this machine
     browser/       the runner of a browser
-    estimating/    estimate(): a device that is not at hand
+    estimating/    estimate(): predictions for a device that is not available
 
 The names below are imported on first use. Their packages are in the extra [measure].
 Imports runtime/, never torch, layers/ or export/.

@@ -1,4 +1,4 @@
-"""From a device's name to what reaches it and what measures there."""
+"""Find the transport and the runner of a device by its name."""
 
 from edgefc.devices import inventory
 from edgefc.devices.board.remote import Remote
@@ -12,21 +12,21 @@ WEB = "web"  # a headless browser of this machine
 
 
 def transport(name: str) -> Transport:
-    """How the user's device of that name is reached.
+    """The transport of a device in the inventory.
 
     Raises:
-        UsageError: the inventory has none.
+        UsageError: the inventory has no device of this name.
     """
     device = inventory.device(name)
     return transports()[device.transport].to(name, device.address)
 
 
 def connect(name: str) -> Runner:
-    """The device of that name, reached and claimed: nobody else measures there until close().
+    """Connect to a device and lock it: no other process can measure on it until close().
 
     Raises:
-        UsageError: no device has that name.
-        DeviceError: it cannot be reached, is busy, or lacks Python.
+        UsageError: no device has this name.
+        DeviceError: the device cannot be reached, is busy, or has no Python.
     """
     if name in HERE:
         return Local()

@@ -29,7 +29,7 @@ _NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 
 
 class Device(BaseModel):
-    """One device: the profile of its kind (None: of no known kind), and how it is reached."""
+    """One device: its transport and address, and the profile of its kind (None if the kind is unknown)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -45,7 +45,7 @@ class _File(BaseModel):
 
 
 def path() -> Path:
-    """Where the inventory is, whether or not there is one.
+    """The path of the inventory. The file need not exist.
 
     Raises:
         UsageError: the user has no folder for settings.
@@ -54,57 +54,57 @@ def path() -> Path:
 
 
 def devices() -> dict[str, Device]:
-    """The user's devices by name; none where there is no inventory.
+    """The user's devices by name. Empty if the inventory does not exist.
 
     Raises:
-        UsageError: the file cannot be read, or a line of it is not as add() writes it.
+        UsageError: the file cannot be read, or has a line that add() would not write.
     """
     try:
         file = path()
-    except UsageError:  # without a folder for settings none was added
+    except UsageError:  # no folder for settings, so no device was added
         return {}
     if not exists(os.path.realpath(file)):
         return {}
     try:
-        found = _File.model_validate(profiles.read_toml(file)).devices
+        by_name = _File.model_validate(profiles.read_toml(file)).devices
     except ValidationError as error:
         raise UsageError(f"cannot use {file}: {profiles.first_fault(error)}. Correct that line.") from None
-    for name, device in found.items():
+    for name, device in by_name.items():
         try:
             _check(name, device)
         except UsageError as error:
             raise UsageError(f"cannot use {file}: {error}") from None
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name.items()))
 
 
 def device(name: str) -> Device:
-    """The device of that name.
+    """The device with a name.
 
     Raises:
-        UsageError: no device has that name, or the user has no folder for settings.
+        UsageError: no device has this name, or the user has no folder for settings.
     """
     path()
-    found = devices()
-    if name not in found:
-        known = f"Devices are: {shortened(', '.join(found))}" if found else "No devices have been added yet"
+    by_name = devices()
+    if name not in by_name:
+        known = f"Devices are: {shortened(', '.join(by_name))}" if by_name else "No devices have been added yet"
         raise UsageError(f"no device {name!r}. {known}; add one with: edgefc devices add NAME --ssh ALIAS.")
-    return found[name]
+    return by_name[name]
 
 
 def made(profile: str | None, transport: str, address: str) -> Device:
     """A device of these parts.
 
     Raises:
-        UsageError: one is longer than the inventory keeps.
+        UsageError: a value is longer than the inventory allows.
     """
     try:
         return Device(profile=profile, transport=transport, address=address)
     except ValidationError as error:
-        raise UsageError(f"cannot add the device: {profiles.first_fault(error)}. Give a shorter one.") from None
+        raise UsageError(f"cannot add the device: {profiles.first_fault(error)}. Give a shorter value.") from None
 
 
 def add(name: str, device: Device) -> None:
-    """Write one more device to the inventory.
+    """Add a device to the inventory.
 
     Raises:
         UsageError: the name is taken or invalid; the profile is unknown; the address is not an alias, a serial or a
@@ -112,17 +112,17 @@ def add(name: str, device: Device) -> None:
     """
     path()
     _check(name, device)
-    found = devices()
-    if name in found:
-        raise UsageError(f"there is a device {name!r} already. Remove it first: edgefc devices remove {name}.")
-    _write({**found, name: device})
+    by_name = devices()
+    if name in by_name:
+        raise UsageError(f"the device {name!r} already exists. Remove it first: edgefc devices remove {name}.")
+    _write({**by_name, name: device})
 
 
 def remove(name: str) -> None:
-    """Take one device out of the inventory.
+    """Remove a device from the inventory.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no device has this name.
     """
     device(name)
     _write({other: each for other, each in devices().items() if other != name})
@@ -131,10 +131,11 @@ def remove(name: str) -> None:
 def _check(name: str, device: Device) -> None:
     if not re.fullmatch(_NAME, name):
         raise UsageError(
-            f"{shortened(name, 80)!r} cannot name a device. Use small letters, digits and hyphens, at most 40."
+            f"{shortened(name, 80)!r} is not a valid device name. Use lowercase letters, digits and hyphens, at most "
+            "40 characters."
         )
     if name in RESERVED:
-        raise UsageError(f"{name!r} cannot name a device: edgefc calls one of its own so. Choose another name.")
+        raise UsageError(f"{name!r} is a reserved device name. Choose another name.")
     if device.profile is not None:
         profiles.load(device.profile)
     _check_address(device)
@@ -155,14 +156,14 @@ def _check_address(device: Device) -> None:
         )
 
 
-def _write(found: Mapping[str, Device]) -> None:
+def _write(by_name: Mapping[str, Device]) -> None:
     """Every string was checked to hold nothing that TOML would escape."""
     lines = ["# The devices of edgefc, written by: edgefc devices add"]
-    for name, device in sorted(found.items()):
+    for name, device in sorted(by_name.items()):
         lines += ["", f"[devices.{name}]"]
         lines += [f'{key} = "{value}"' for key, value in device.model_dump(exclude_none=True).items()]
     try:
         write_text(path(), "\n".join(lines) + "\n")
     except UsageError as error:
-        what = str(error).removesuffix("Choose a place that can be written.")
-        raise UsageError(f"{what.strip()} Set XDG_CONFIG_HOME to a folder that can be written.") from None
+        failure = str(error).removesuffix("Choose a path that can be written.")
+        raise UsageError(f"{failure.strip()} Set XDG_CONFIG_HOME to a folder that can be written.") from None

@@ -1,4 +1,4 @@
-"""One profile call on several devices at once: one thread and one job at a time for each."""
+"""Run one profile call on several devices in parallel. Each device has one thread and runs one job at a time."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from edgefc.runtime.profiling.runner import Runner
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, and what was finished before it."""
+    """Raised after Ctrl-C. `report` has the results that were complete."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()
@@ -24,19 +24,21 @@ class Interrupted(KeyboardInterrupt):
 def profile_many(
     paths: Paths, devices: Sequence[str], *, open_device: Callable[[str], Runner] = connect, **options: Any
 ) -> Report:
-    """A record of each device that could be measured; of one that was lost, what it had finished.
+    """Profile models on several devices. Returns one record per device that could be measured.
+
+    If a connection is lost, the record of that device has the results that were complete.
 
     Args:
-        options: those of edgefc.runtime.profile, the same for all.
+        options: the options of edgefc.runtime.profile, the same for all devices.
 
     Raises:
-        Interrupted: Ctrl-C; its report has what was finished.
-        UsageError: no device, one twice, or what is asked for fits no device at all.
+        Interrupted: after Ctrl-C. Its report has the results that were complete.
+        UsageError: no device is given, a device is given twice, or every device rejects the request.
     """
     if not devices:
-        raise UsageError("there is no device to profile on. Name one that `edgefc devices` lists, or local.")
+        raise UsageError("no device is given. Give one that `edgefc devices` lists, or local.")
     if len({HERE[0] if name in HERE else name for name in devices}) < len(devices):
-        raise UsageError(f"a device is named twice in {', '.join(devices)}. Name each once.")
+        raise UsageError(f"a device is given twice in {', '.join(devices)}. Give each device once.")
     fleet = Fleet(open_device, paths, options)
     with ThreadPoolExecutor(len(devices)) as pool:
         try:
@@ -49,11 +51,11 @@ def profile_many(
 
 
 class Fleet:
-    """The devices of one call. Ctrl-C is stop(): every runner is closed, which ends what runs there."""
+    """The devices of one call. stop() is called after Ctrl-C: it closes every runner, which ends its jobs."""
 
     def __init__(self, open_device: Callable[[str], Runner], paths: Paths, options: dict[str, Any]) -> None:
         self.open_device, self.paths, self.options = open_device, paths, options
-        self.kept: dict[str, Record] = {}
+        self.records: dict[str, Record] = {}
         self.errors: dict[str, EdgefcError] = {}
         self._runners: list[Runner] = []
         self._stopped, self._lock = threading.Event(), threading.Lock()
@@ -65,13 +67,13 @@ class Fleet:
                 self._runners.append(runner)
             if self._stopped.is_set():
                 runner.close()
-            self.kept[name] = profile(
-                self.paths, device=runner, keep=lambda record: self.kept.update({name: record}), **self.options
+            self.records[name] = profile(
+                self.paths, device=runner, keep=lambda record: self.records.update({name: record}), **self.options
             )
         except EdgefcError as error:
             self.errors[name] = error
-            if name in self.kept:
-                self.kept[name] = self.kept[name].model_copy(update={"unfinished": str(error)})
+            if name in self.records:
+                self.records[name] = self.records[name].model_copy(update={"unfinished": str(error)})
 
     def stop(self) -> None:
         self._stopped.set()
@@ -87,7 +89,7 @@ class Fleet:
         ):
             raise next(iter(self.errors.values()))
         return Report.from_records(
-            *(self.kept[name] for name in devices if name in self.kept),
+            *(self.records[name] for name in devices if name in self.records),
             failures=[
                 Failure(device=name, sentence=_named(name, self.errors[name]))
                 for name in devices

@@ -1,4 +1,4 @@
-"""What the attributes of edgefc nodes may hold: version 1 of the domain. Readers of a file check them first.
+"""Valid values of the attributes of edgefc nodes, for version 1 of the domain.
 
 Here are the rules, such as SIZE (1 to 2**31 - 1, what the native kernels index), FLAG (0 or 1) and SEED (any 64 bits).
 Which attribute has which rule, and which attribute gives the size of which axis of an input, is declared with each
@@ -25,10 +25,10 @@ _MOST_LEVELS = 256
 CODE_BITS = (1, 2, 4, 8)
 
 ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "softplus", "sin")
-"""Element-wise functions. In a file a function is its place in this list: append, never reorder."""
+"""Element-wise functions. A file stores a function as its index in this list: append, never reorder."""
 
 MAX_ORDER = 32
-"""The highest order of EUGen: five doublings of the running product in the exported body. The paper goes up to 5."""
+"""The highest order of EUGen: the exported body doubles the running product five times. The paper uses up to 5."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,14 @@ def rules() -> Mapping[str, Rule]:
 def fault(
     op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Sequence[int | None]], needed: Sequence[str] = ()
 ) -> str | None:
-    """What is wrong with the attributes of a node, as the end of a sentence: "has in_features -1, which ...".
+    """Describe the first error in the attributes of a node, or return None.
+
+    The description is the end of a sentence, such as "has in_features -1, which must be ...".
 
     Args:
-        attributes: int, float, str or a list of one of them by name; None for a value of any other type.
-        shapes: of the inputs whose shapes the file gives, by their place; None for an axis that it leaves open.
-        needed: names that the node cannot do without.
+        attributes: values by name: int, float, str or a list of one of these. None for a value of any other type.
+        shapes: shapes of the inputs that the file declares, by input index. None for an axis of unknown size.
+        needed: names of the required attributes.
     """
     for name in needed:
         if name not in attributes:
@@ -148,13 +150,14 @@ def fault(
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """The end of a sentence where a node has an attribute several times, which ONNX does not allow."""
-    again = next((name for name, count in Counter(names).items() if count > 1), None)
-    return None if again is None else f"has the attribute {shortened(again, 80)!r} more than once"
+    """Describe an attribute that occurs several times in a node, which ONNX does not allow; None if there is no such
+    attribute. The description is the end of a sentence."""
+    duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
+    return None if duplicate is None else f"has the attribute {shortened(duplicate, 80)!r} more than once"
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence; what is long is described."""
+    """Format a value for a message. A long value is replaced by its length."""
     if value is None:
         return "of another type"
     if isinstance(value, (str, list, tuple)) and len(value) > 8:

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code.
 
     Raises:
-        SystemExit: after --help and --version, and where the arguments do not parse.
+        SystemExit: after --help and --version, and if the arguments cannot be parsed.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     program = " ".join(["edgefc", *(word for word in words[:1] if word.isalpha())])
@@ -31,16 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(words: Sequence[str]) -> int:
-    """An EdgefcError becomes one line on stderr.
+    """Run the subcommand. An EdgefcError is printed as one line on stderr.
 
-    Code of the user's that ends the process with exit code 0, in a place that no command expects, is an error too.
+    If the user's code calls exit with code 0 where no command handles it, that is an error too.
     """
     args = _parser().parse_args(words)
-    said = f"edgefc {args.command}:"
+    prefix = f"edgefc {args.command}:"
     try:
         os.getcwd()
-    except FileNotFoundError:  # libraries of torch end the process then, without a reason
-        err(f"{said} the current folder no longer exists. Change to another one: cd ~")
+    except FileNotFoundError:  # libraries of torch would end the process without a message
+        err(f"{prefix} the current folder no longer exists. Change to another one: cd ~")
         return EdgefcError.exit_code
     for name, value in OWN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # before onnxruntime is imported
@@ -49,16 +49,16 @@ def _command(words: Sequence[str]) -> int:
     except SystemExit as error:
         if error.code not in (None, 0):
             raise
-        err(f"{said} the model's code ended the process: {describe_error(error)}.")
+        err(f"{prefix} the model's code ended the process: {describe_error(error)}.")
         return EdgefcError.exit_code
     except EdgefcError as error:
-        err(f"{said} {error}")
+        err(f"{prefix} {error}")
         return error.exit_code
     except (OSError, MemoryError, ImportError, SystemError) as error:
         refused = refused_by_system(error)
         if refused is None:
             raise
-        err(f"{said} {refused}")
+        err(f"{prefix} {refused}")
         return EdgefcError.exit_code
 
 

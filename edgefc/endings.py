@@ -1,12 +1,13 @@
-"""How a command ends when it is told to: SIGINT (Ctrl-C), SIGTERM (kill, timeout) and SIGHUP (a closed terminal).
+"""Handling of the signals that end a command: SIGINT (Ctrl-C), SIGTERM (kill, timeout) and SIGHUP (a closed terminal).
 
-The first signal raises KeyboardInterrupt in the main thread. A command then shows and writes what it had finished, and
-its children and temporary folders are removed. The second ends the process at once; signals within REPEAT_S are taken
-as one, because `timeout` and terminals send theirs twice.
+The first signal raises KeyboardInterrupt in the main thread. The command then shows and writes the results that are
+complete, stops its child processes and removes its temporary folders. A second signal ends the process at once. Signals
+within REPEAT_S of the first count as the same signal, because `timeout` and terminals send a signal twice.
 
-Python handles a signal only between two steps of its own. While one long step runs (onnxruntime in this process, a
-product of torch), a thread waits, and ends the process after STEP_S; it also ends one that has not ended by itself
-LONGEST_S after the signal. Temporary folders are removed in each case.
+Python runs signal handlers only between bytecode instructions. A watcher thread covers long calls into native code,
+such as onnxruntime in this process or a torch matrix product. It ends the process if the handler has not run STEP_S
+after the signal, or if the process is still running LONGEST_S after the signal. Temporary folders are removed in each
+case.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ from edgefc.screen import err
 
 REPEAT_S = 0.5
 STEP_S = 4.0
-LONGEST_S = 20.0  # longer than the 15 s that a connection to a silent board takes to close
+LONGEST_S = 20.0  # longer than the 15 s timeout for closing a connection to a board that does not respond
 _LOOK_S = 0.1
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hangup"}
 _SIGNALS: dict[int, str] = {getattr(signal, name): word for name, word in _WORDS.items() if hasattr(signal, name)}
 _DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
-_leave = os._exit  # while code of the model runs, os._exit() raises an exception (export/model/isolation.py)
+_leave = os._exit  # export/model/isolation.py replaces os._exit() while the model's code runs
 _OVER = b"\0"  # no signal has this number
 
 
 def run(name: str, work: Callable[[], int]) -> int:
-    """The exit code of work(), or, after a signal, a line on stderr that begins with `name`, and 130, 143 or 129.
+    """Run work() and return its exit code. After a signal, print a line "NAME: interrupted" (or terminated, or hangup)
+    on stderr and return 130, 143 or 129.
 
-    A signal that is ignored (by nohup, or in the background of a script) stays ignored, and one that the calling
-    program handles itself stays its own. Outside of the main thread nothing changes.
+    A signal that is already ignored (by nohup, or in a background job of a script) stays ignored. A signal that the
+    calling program handles keeps its handler. Outside of the main thread, no handler is installed.
     """
     ending = _Ending(name)
     with _handled(ending):
@@ -49,10 +51,10 @@ def run(name: str, work: Callable[[], int]) -> int:
             pass
         except OSError:
             if ending.number is None:
-                raise  # otherwise what was finished could not be shown: the terminal is gone
+                raise  # after a signal, the terminal may be closed, so writing to it may fail
         else:
             return code
-    exec("")  # noqa: S102  otherwise Python ends itself with SIGINT if the exception passed through an exec() before
+    exec("")  # noqa: S102  without this, Python kills itself with SIGINT if the exception passed through an exec()
     err(ending.line)
     return ending.code
 
@@ -66,7 +68,7 @@ class _Ending:
 
     @property
     def code(self) -> int:
-        """As shells have it."""
+        """128 + the signal number, as in shells."""
         return 128 + (self.number or signal.SIGINT)
 
     @property
@@ -74,13 +76,13 @@ class _Ending:
         return f"{self.name}: {_SIGNALS[self.number or signal.SIGINT]}"
 
     def begin(self) -> None:
-        """From now on a signal raises KeyboardInterrupt, and one that has come already does so here."""
+        """Let signals raise KeyboardInterrupt from now on. If a signal has arrived already, raise it here."""
         self.raises = True
         if self.number is not None:
             raise KeyboardInterrupt
 
     def finish(self) -> None:
-        """A signal raises nothing from now on: the process is about to end."""
+        """Let signals raise nothing from now on: the process is about to end."""
         self.raises = False
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
@@ -92,7 +94,7 @@ class _Ending:
             self.end_now(self.number)
 
     def watch(self, reader: int) -> None:
-        """In a thread. `reader` has a byte for each signal, written by the system's handler, which never waits."""
+        """Body of the watcher thread. `reader` yields one byte per signal, from signal.set_wakeup_fd()."""
         with open(reader, "rb", buffering=0) as numbers:
             first = numbers.read(1)
             while first not in (_OVER, b"") and first[0] not in _SIGNALS:
@@ -101,7 +103,7 @@ class _Ending:
                 return
             start = time.monotonic()
             os.set_blocking(reader, False)
-            while (more := numbers.read(1)) not in (_OVER, b""):  # None: there is nothing yet
+            while (more := numbers.read(1)) not in (_OVER, b""):  # None: no byte is available yet
                 passed = time.monotonic() - start
                 again = more is not None and more[0] in _SIGNALS and passed > REPEAT_S
                 if again or passed > (STEP_S if self.number is None else LONGEST_S):
@@ -135,7 +137,7 @@ def _handled(ending: _Ending) -> Iterator[None]:
 
 @contextmanager
 def _watched(ending: _Ending) -> Iterator[None]:
-    """Without the thread where the system has no room for it, or the program waits for signals in its own way."""
+    """Run the watcher thread, unless the system cannot start one or the program already uses set_wakeup_fd()."""
     before = signal.set_wakeup_fd(-1)
     if before != -1:
         signal.set_wakeup_fd(before)

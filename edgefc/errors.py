@@ -1,4 +1,4 @@
-"""Every error edgefc raises on purpose.
+"""The exceptions that edgefc raises.
 
 EdgefcError
 ├── UsageError           an argument, option or file that cannot be used     exit 2   (also a ValueError)
@@ -28,24 +28,24 @@ T = TypeVar("T")
 
 
 def shortened(text: object, most: int = 300) -> str:
-    """The text in at most so many characters, cut between words, with an ellipsis where something is missing.
+    """Shorten a text to at most `most` characters. It is cut between words, and " ..." marks the cut.
 
-    A word that is longer than all of it is cut too: there is no better place.
+    A first word that is longer than the limit is cut within the word.
     """
-    said = str(text).strip()
-    if len(said) <= most:
-        return said
-    head = said[: most - 4]
-    if not said[most - 4].isspace():
+    full = str(text).strip()
+    if len(full) <= most:
+        return full
+    head = full[: most - 4]
+    if not full[most - 4].isspace():
         head = head.rsplit(maxsplit=1)[0]
     return head.rstrip(" .,;:") + " ..."
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an exception; empty where it has none, or none that can be read."""
+    """The text of an exception; empty if it has no text or its __str__ fails."""
     try:
         return str(error)
-    except (Exception, SystemExit):  # its __str__ is other code too
+    except (Exception, SystemExit):  # __str__ may be third-party code
         return ""
 
 
@@ -53,22 +53,22 @@ _TORCH_PLACE = re.compile(r"^\[enforce fail at [^\]]*\] .*?\. |^.*INTERNAL ASSER
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception of other code, shortened, without a full stop; its type where it has no text.
+    """The first line of a third-party exception, shortened, without a full stop. The type if it has no text.
 
-    The place in torch's sources that a text starts with is left out.
+    A leading location in torch's sources is removed.
     """
     lines = (_TORCH_PLACE.sub("", line, count=1).strip(" .\t") for line in text_of(error).splitlines())
     return shortened(next(filter(None, lines), type(error).__name__))
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception of other code in part of a sentence: its type and its first line."""
-    kind, said = type(error).__name__, first_line(error)
-    return kind if said == kind else f"{kind}: {said}"
+    """A third-party exception as part of a sentence: "TYPE: first line"."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a call to the system failed: "No such file or directory". The first line of any other exception."""
+    """The reason of a failed system call, such as "No such file or directory". For other exceptions, first_line()."""
     strerror = getattr(error, "strerror", None)
     return strerror if isinstance(strerror, str) and strerror else first_line(error)
 
@@ -82,27 +82,27 @@ _LIMITS = {
 
 
 def at_limit(error: OSError) -> str | None:
-    """What would work where a limit of the system was met; None for other errors."""
+    """How to raise the system limit that caused an error; None for other errors."""
     return _LIMITS.get(error.errno or 0)
 
 
 def refused_by_system(error: BaseException) -> str | None:
-    """Sentences about memory that was refused, a library that cannot be loaded, or another limit of the system.
+    """Describe a failed memory allocation, a shared library that cannot be loaded, or another system limit.
 
-    None for other errors. numpy says of a library in several lines which one it is.
+    None for other errors. numpy names the library on one of several lines.
     """
     if isinstance(error, MemoryError):
-        said = first_line(error)  # numpy tells how much it was; others give no text, or one of C++
-        said = said if said.startswith("Unable to allocate") else "the system gave no more memory"
-        return f"{said}. {_LIMITS[errno.ENOMEM]}"
+        line = first_line(error)  # numpy gives the size; other libraries give no text, or C++ text
+        reason = line if line.startswith("Unable to allocate") else "the system is out of memory"
+        return f"{reason}. {_LIMITS[errno.ENOMEM]}"
     if isinstance(error, OSError) and at_limit(error):
         return f"{reason_of(error)}. {at_limit(error)}"
-    if isinstance(error, SystemError) and _has_memory_limit():  # of a library that does not check what it gets
+    if isinstance(error, SystemError) and _has_memory_limit():  # a library did not check an allocation
         return f"a library failed: {describe_error(error)}. This shell limits the memory: raise the limit (ulimit -v)."
-    line = next((line for line in text_of(error).splitlines() if "shared object" in line), None)
-    if isinstance(error, ImportError) and line is not None:
+    cause = next((line for line in text_of(error).splitlines() if "shared object" in line), None)
+    if isinstance(error, ImportError) and cause is not None:
         remedy = "Raise the limit of memory (ulimit -v), if one is set, or install the package again."
-        return f"a library cannot be loaded: {line.rpartition('Original error was:')[2].strip(' .')}. {remedy}"
+        return f"a library cannot be loaded: {cause.rpartition('Original error was:')[2].strip(' .')}. {remedy}"
     return None
 
 
@@ -142,7 +142,7 @@ class UsageError(EdgefcError, ValueError):
 
 
 class ShapeError(UsageError):
-    """A size the mathematics does not allow."""
+    """A size that the layer does not support."""
 
     code = "shape"
 
@@ -154,13 +154,13 @@ class MissingExtra(UsageError, ImportError):
 
 
 class ExportError(EdgefcError):
-    """A model that has no ONNX form."""
+    """A model that cannot be exported to ONNX."""
 
     code = "export"
 
 
 class ModelError(EdgefcError):
-    """An .onnx file that is broken, or not what was asked for."""
+    """An .onnx file that is invalid, or unsuitable for the request."""
 
     code = "model"
 
@@ -172,14 +172,14 @@ class UnknownOperator(ModelError):
 
 
 class CheckFailed(EdgefcError):
-    """A comparison that was made and did not hold."""
+    """A check that ran and failed."""
 
     exit_code = 1
     code = "check-failed"
 
 
 class DeviceError(EdgefcError):
-    """A device that is absent, busy or unsteady."""
+    """A device that is missing, busy or unstable."""
 
     exit_code = 3
     code = "device"
@@ -207,7 +207,7 @@ def of_code(code: str) -> type[EdgefcError] | None:
 
 @contextmanager
 def needs_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Turn a missing optional package into one sentence with the command that installs it."""
+    """Convert a ModuleNotFoundError within the block into MissingExtra, with the command that installs the package."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -221,10 +221,11 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
 
 
 def renamed(old: str, given: T | None, new: str, value: T) -> T:
-    """The value of an argument that has a new name: `given` under its old one, with a warning, or `value`."""
+    """The value of a renamed argument: `given` (passed under the old name, with a FutureWarning), or else `value`."""
     if given is None:
         return value
-    warnings.warn(f"{old}= is now called {new}=. The old name goes with the next release.", FutureWarning, stacklevel=3)
+    message = f"{old}= is now called {new}=. The next release removes the old name."
+    warnings.warn(message, FutureWarning, stacklevel=3)
     return given
 
 

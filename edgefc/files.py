@@ -1,11 +1,11 @@
-"""Files written beside their place and renamed: a reader sees the old file or the new one, never half of one.
+"""Atomic file writes: a file is written to a temporary folder beside its target and then renamed.
 
-A path may be a symbolic link, or lead through several. The links stay, and the file that they lead to is written.
-A file that is replaced passes its permissions on to the new one.
+A reader sees the old file or the new file, never a partial one. A path may be a symbolic link, or pass through several.
+The links are kept, and the file that they point to is replaced. The new file gets the permissions of the old one.
 
-Each file is flushed to the disk before it is renamed. File systems that report errors late (quotas, network shares)
-report them then, while the old file is still there, and a power failure cannot leave an empty file under the name.
-Folders are not flushed: after a power failure the old file may be back, whole.
+Each file is flushed to disk before it is renamed. File systems that report errors late (quotas, network shares) report
+them at the flush, while the old file still exists. A power failure cannot leave an empty file under the name. Folders
+are not flushed, so after a power failure the old file may be back, complete.
 """
 
 import json
@@ -20,18 +20,18 @@ from edgefc import temporary
 from edgefc.errors import UsageError, reason_of
 
 TEMPORARY = ".edgefc-tmp-"
-"""How the names of temporary folders begin. They are short, so that a file in them may have a name of any length."""
+"""Prefix of the names of temporary folders. It is short, so that a file in them may have a name of any length."""
 
-_MOST_LINKS = 40  # as Linux follows
+_MOST_LINKS = 40  # the limit of Linux
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a path leads.
+    """A path, and the file that it resolves to.
 
-    path    as it was given
-    target  the file itself, in a folder without links; it need not exist
-    links   the symbolic links from the path to the target, each in a folder without links
+    path    as given
+    target  the file itself, with its folder resolved; it need not exist
+    links   the symbolic links from the path to the target, each with its folder resolved
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Place:
 
     @property
     def folder(self) -> Path:
-        """Of the target; as it was given, where the path is no link."""
+        """The folder of the target. If the path is not a link, the folder as given."""
         return self.target.parent if self.links else self.path.parent
 
     def __str__(self) -> str:
@@ -48,20 +48,20 @@ class Place:
 
 
 def place_of(path: str | os.PathLike[str]) -> Place:
-    """Follow the links of a path to the file that is to be written.
+    """Resolve the symbolic links of a path to the file that is to be written.
 
     Raises:
-        UsageError: it leads to a folder, to something else that is no file, or back to itself.
+        UsageError: the path resolves to a folder or another non-regular file, or its links form a cycle.
     """
     given = Path(path)
     if "\0" in str(given):
-        raise UsageError(f"cannot write {str(given)!r}: a name has no NUL character. Choose another name.")
+        raise UsageError(f"cannot write {str(given)!r}: a name cannot contain a NUL character. Choose another name.")
     with writing(given):
         at, links = Path(os.path.realpath(given.parent), given.name), list[Path]()
         while at.is_symlink():
             links.append(at)
             if len(links) > _MOST_LINKS:
-                raise UsageError(f"cannot write {given}: its symbolic links lead in a circle. Choose another name.")
+                raise UsageError(f"cannot write {given}: its symbolic links form a cycle. Choose another name.")
             at = at.parent / os.readlink(at)
             at = Path(os.path.realpath(at.parent), at.name)
         place = Place(given, at, tuple(links))
@@ -74,10 +74,12 @@ def place_of(path: str | os.PathLike[str]) -> Place:
 
 @contextmanager
 def staging(place: Place) -> Iterator[Path]:
-    """A temporary folder beside the target, with the folders that lead to it. It is removed at the end of the block.
+    """Make a temporary folder beside the target, and the parent folders of the target that do not exist.
+
+    At the end of the block the temporary folder is removed, and so are the new parent folders that are still empty.
 
     Raises:
-        UsageError: the folder does not exist and cannot be made, or cannot be written.
+        UsageError: the parent folder cannot be created or written.
     """
     made = [parent for parent in place.target.parents if not os.path.exists(parent)]
     try:
@@ -85,19 +87,19 @@ def staging(place: Place) -> Iterator[Path]:
             with writing(place):
                 place.target.parent.mkdir(parents=True, exist_ok=True)
                 folder = stack.enter_context(temporary.folder(TEMPORARY, place.target.parent))
-                folder.chmod(0o700)  # whatever the umask is
+                folder.chmod(0o700)  # independent of the umask
             try:
                 yield folder
             finally:
                 _allow_removing(folder)
     finally:
-        for parent in made:  # innermost first; those that hold a file stay
+        for parent in made:  # innermost first; rmdir() fails for folders that are not empty
             with suppress(OSError):
                 parent.rmdir()
 
 
 def _allow_removing(folder: Path) -> None:
-    """A umask may have taken the right to look into the folders that a library made there."""
+    """Make folders that a library created under a strict umask readable, so that they can be removed."""
     with suppress(OSError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
@@ -106,9 +108,9 @@ def _allow_removing(folder: Path) -> None:
 
 @contextmanager
 def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The path of a temporary file for the block to write; when the block succeeds, it takes the place of `path`.
+    """Yield the path of a temporary file for the block to write. If the block succeeds, the file replaces `path`.
 
-    Its name ends as that of `path`.
+    The temporary file has the same name as `path`.
 
     Raises:
         UsageError: the file or its folder cannot be written.
@@ -122,19 +124,19 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def finish(file: Path, target: Path) -> None:
-    """Flush a file to the disk, and give it the permissions of the target where that exists."""
+    """Flush a file to disk. If the target exists, copy the permissions of the target."""
     _flush(file)
     with suppress(FileNotFoundError):
         bits = stat.S_IMODE(target.stat().st_mode) & 0o777
         if bits != stat.S_IMODE(file.stat().st_mode):
-            with suppress(PermissionError):  # a file system without permissions
+            with suppress(PermissionError):  # the file system has no permissions
                 file.chmod(bits)
 
 
 def _flush(file: Path) -> None:
     try:
         descriptor = os.open(file, os.O_RDWR)
-    except PermissionError:  # a umask that takes the right to read and write
+    except PermissionError:  # the umask removes the owner's read or write permission
         return
     try:
         os.fsync(descriptor)
@@ -143,31 +145,36 @@ def _flush(file: Path) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write one UTF-8 text file, whole or not at all."""
+    """Write one UTF-8 text file atomically."""
     with staged(path) as file:
         file.write_text(text, encoding="utf-8")
 
 
 def claim(folder: Path, mark: str, made_by: str) -> None:
-    """Make the folder, or go on in one that the same command made; the file `mark` in it says who.
+    """Create the folder, or reuse it if the same command created it. The file `mark` in it records the command.
 
     Raises:
-        UsageError: it holds files and `made_by` did not make it, or it cannot be made.
+        UsageError: the folder cannot be created, or it is not empty and was not created by `made_by`.
     """
     owner = {"made_by": made_by, "version": 1}
     try:
-        strangers = [entry.name for entry in folder.iterdir()] if folder.exists() else []
-        if strangers and json.loads((folder / mark).read_bytes()) != owner:
+        contents = [entry.name for entry in folder.iterdir()] if folder.exists() else []
+        if contents and json.loads((folder / mark).read_bytes()) != owner:
             raise ValueError
     except (OSError, ValueError):
         raise UsageError(
-            f"{folder} is there and is no folder of {made_by}. Name a new one with -o; nothing was written."
+            f"{folder} already exists and was not created by {made_by}; nothing was written. Give another folder with "
+            "-o."
         ) from None
     write_text(folder / mark, json.dumps(owner) + "\n")
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether something stands at `path`; a name that the system does not take is told in one sentence."""
+    """Whether a file, folder or link exists at `path`.
+
+    Raises:
+        UsageError: the system does not accept the name.
+    """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -178,7 +185,11 @@ def exists(path: str | os.PathLike[str]) -> bool:
 
 
 def check_writable(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> None:
-    """Say now that a file cannot be written, or that it is one of `others`, before minutes are spent on it."""
+    """Check that a file can be written, before a long computation starts.
+
+    Raises:
+        UsageError: the file cannot be written, or is the same file as one of `others`.
+    """
     for other in others:
         if os.path.realpath(path) == os.path.realpath(other):
             raise UsageError(f"cannot write {path}: this command uses that file already. Choose another name.")
@@ -188,10 +199,10 @@ def check_writable(path: str | os.PathLike[str], *others: str | os.PathLike[str]
 
 @contextmanager
 def writing(what: object) -> Iterator[None]:
-    """Turn an error of the system, within the block, into one sentence that says what could not be written."""
+    """Convert an OSError within the block into a UsageError "cannot write WHAT: ..."."""
     try:
         yield
     except OSError as error:
         full = error.errno in temporary.NO_ROOM
-        remedy = "Make room there, or choose another place." if full else "Choose a place that can be written."
+        remedy = "Free some space there, or choose another path." if full else "Choose a path that can be written."
         raise UsageError(f"cannot write {what}: {reason_of(error)}. {remedy}") from None

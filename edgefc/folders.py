@@ -1,4 +1,4 @@
-"""The user's folders for settings and caches, as the XDG base directory specification names them."""
+"""The user's folders for settings and caches, according to the XDG base directory specification."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from edgefc.errors import UsageError
 
 
 def config() -> Path:
-    """$XDG_CONFIG_HOME/edgefc, or ~/.config/edgefc; whether or not it exists.
+    """$XDG_CONFIG_HOME/edgefc, or ~/.config/edgefc. The folder need not exist.
 
     Raises:
         UsageError: neither variable is set, and the user has no passwd entry.
@@ -16,7 +16,7 @@ def config() -> Path:
 
 
 def cache() -> Path:
-    """$XDG_CACHE_HOME/edgefc, or ~/.cache/edgefc; whether or not it exists.
+    """$XDG_CACHE_HOME/edgefc, or ~/.cache/edgefc. The folder need not exist.
 
     Raises:
         UsageError: neither variable is set, and the user has no passwd entry.
@@ -26,7 +26,7 @@ def cache() -> Path:
 
 def _folder(variable: str, below_home: str) -> Path:
     given = os.environ.get(variable, "")
-    if os.path.isabs(given):  # the specification has relative ones ignored
+    if os.path.isabs(given):  # the specification says to ignore relative paths
         return Path(given) / "edgefc"
     home = os.environ.get("HOME") or _passwd_home()
     if not os.path.isabs(home):

@@ -1,16 +1,16 @@
-"""The text of onnxruntime's exceptions, without what only its developers read.
+"""Remove internal details of onnxruntime from the texts of its exceptions.
 
-A text starts with any number of these, one after another:
+A text starts with any number of these prefixes, in any order:
 
     [ONNXRuntimeError] : 1 : FAIL :             a status
-    Load model from m.onnx failed:              the path was given
+    Load model from m.onnx failed:              the path as given
     Exception during initialization:
     /onnxruntime_src/.../reshape_helper.h:84 onnxruntime::ReshapeHelper::ReshapeHelper(const ..., bool)
-    conv.cc:261 Compute                         the place in its sources, with or without the signature
+    conv.cc:261 Compute                         a source location, with or without a signature
 
-They are removed from the start, and where a sentence or a colon ends before a status or a place: "Deserialize tensor w
-failed.endian_utils.cc:66 CopyLittleEndian source and ...". Something is always left. What follows is the reason, and
-stays whole.
+Prefixes are removed at the start of the text. A status or source location is also removed after a full stop or a colon:
+"Deserialize tensor w failed.endian_utils.cc:66 CopyLittleEndian source and ...". The rest is the reason and is kept
+unchanged. The result is never empty.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import re
 from edgefc import errors
 from edgefc.errors import shortened
 
-LONGEST = 300  # characters of a text that is shown
+LONGEST = 300  # characters of a text in a message
 
 _STATUS = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PHASE = re.compile(r"Exception during initialization: ")
-_PLACE = re.compile(r"(?P<file>\S+\.(?:cc|cpp|cxx|h|hpp|inc|mm)):\d+ ")
+_LOCATION = re.compile(r"(?P<file>\S+\.(?:cc|cpp|cxx|h|hpp|inc|mm)):\d+ ")
 _INNER = re.compile(r"(?<=[.:]) ?(?=\[ONNXRuntimeError\] : |(?:/\S+/)?\w+\.(?:cc|cpp|cxx|h|hpp|inc|mm):\d+ )")
 _SHORT_NAME = re.compile(r"(?:operator\(\)|[A-Za-z_~]\w*) (?=\S)")
 _MOST_SIGNATURE = 2000
 
-# Shape inference reports the innermost fault behind the nodes around it.
-_FOUND = r"\[\w+InferenceError\] (?:Inference error\(s\): )?"
-_AROUND = re.compile(r"\(op_type:(?P<op>\w*)(?:, node name: (?P<name>.*?))?\): " + _FOUND)
-_NODE = re.compile(r"Node \((?P<name>.*?)\) Op \((?P<op>\w+)\) " + _FOUND)
+# Shape inference lists the enclosing nodes before the innermost error.
+_INFERENCE = r"\[\w+InferenceError\] (?:Inference error\(s\): )?"
+_AROUND = re.compile(r"\(op_type:(?P<op>\w*)(?:, node name: (?P<name>.*?))?\): " + _INFERENCE)
+_NODE = re.compile(r"Node \((?P<name>.*?)\) Op \((?P<op>\w+)\) " + _INFERENCE)
 _CHECKED = re.compile(
     r'This is an invalid model\. In Node, \("(?P<name>.*?)", (?P<op>\w+), "[^"]*", -?\d+\) : .*, Error (?P<why>\S.*)'
 )
@@ -42,58 +42,59 @@ _NEXT = re.compile(r" \(op_type:")
 
 
 def text_of(error: BaseException) -> str:
-    """The whole text. One that is not UTF-8 reaches Python as a UnicodeDecodeError, which holds its bytes."""
+    """The whole text of an exception. If onnxruntime's text is not UTF-8, Python raises a UnicodeDecodeError that holds
+    the bytes."""
     if isinstance(error, UnicodeDecodeError):
         return error.object.decode(errors="replace")
     return errors.text_of(error)
 
 
 def reason(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
-    """What onnxruntime says in one line of at most LONGEST characters, without a full stop."""
-    shown = short(_nodes(bare(text_of(error), path)))
-    return shown or f"onnxruntime raised {type(error).__name__} without a text"
+    """The reason in one line of at most LONGEST characters, without a full stop."""
+    text = short(_nodes(bare(text_of(error), path)))
+    return text or f"onnxruntime raised {type(error).__name__} without a message"
 
 
 def bare(text: str, path: str | os.PathLike[str] | None = None) -> str:
-    """The text in one line, from the reason on."""
+    """The text in one line, without prefixes."""
     loading = None if path is None else "Load model from " + " ".join(os.fspath(path).split()) + " failed:"
-    left, at = _without_heads(" ".join(text.split()), loading), 0
-    while inner := _INNER.search(left, at):
-        before, after = left[: inner.start()].rstrip(" .:"), left[inner.end() :]
-        rest, at = _without_heads(after, None), inner.end()
+    result, at = _without_prefixes(" ".join(text.split()), loading), 0
+    while inner := _INNER.search(result, at):
+        before, after = result[: inner.start()].rstrip(" .:"), result[inner.end() :]
+        rest, at = _without_prefixes(after, None), inner.end()
         if rest != after:
             before = f"{before}: " if before else ""
-            left, at = before + rest, len(before)
-    return left
+            result, at = before + rest, len(before)
+    return result
 
 
-def _without_heads(left: str, loading: str | None) -> str:
+def _without_prefixes(text: str, loading: str | None) -> str:
     while True:
-        rest = _without_head(left, loading)
-        if not rest.strip() or rest == left:
-            return left
-        left = rest.strip()
+        rest = _without_prefix(text, loading)
+        if not rest.strip() or rest == text:
+            return text
+        text = rest.strip()
 
 
-def _without_head(text: str, loading: str | None) -> str:
+def _without_prefix(text: str, loading: str | None) -> str:
     if loading is not None and text.startswith(loading):
         return text[len(loading) :]
-    for head in (_STATUS, _PHASE):
-        if found := head.match(text):
-            return text[found.end() :]
-    place = _PLACE.match(text)
-    if place is None:
+    for prefix in (_STATUS, _PHASE):
+        if match := prefix.match(text):
+            return text[match.end() :]
+    location = _LOCATION.match(text)
+    if location is None:
         return text
-    if re.search(r"[/\\]", place["file"]):  # onnxruntime writes signatures after paths, plain names after names
-        end = _signature_end(text, place.end())
+    if re.search(r"[/\\]", location["file"]):  # a signature follows a path; a plain name follows a file name
+        end = _signature_end(text, location.end())
         return text if end is None else text[end:]
-    name = _SHORT_NAME.match(text, place.end())
+    name = _SHORT_NAME.match(text, location.end())
     return text if name is None else text[name.end() :]
 
 
 def _signature_end(text: str, at: int) -> int | None:
-    """Where a C++ signature ends: "void f<T>(int) const [with T = int]". None where there is no such thing."""
-    for _ in range(8):  # a lambda in a function has a list of parameters for each
+    """The end index of a C++ signature such as "void f<T>(int) const [with T = int]". None if there is no signature."""
+    for _ in range(8):  # nested lambdas have one parameter list each
         opened = text.find("(", at, at + _MOST_SIGNATURE)
         if opened < 0 or (closed := _closing(text, opened)) is None:
             return None
@@ -112,37 +113,37 @@ def _signature_end(text: str, at: int) -> int | None:
 
 
 def _closing(text: str, at: int) -> int | None:
-    """The place of the bracket that closes the one at `at`."""
+    """The index of the bracket that closes the one at `at`."""
     depth, close = 0, {"(": ")", "[": "]"}[text[at]]
-    for place in range(at, min(len(text), at + _MOST_SIGNATURE)):
-        depth += (text[place] == text[at]) - (text[place] == close)
+    for index in range(at, min(len(text), at + _MOST_SIGNATURE)):
+        depth += (text[index] == text[at]) - (text[index] == close)
         if depth == 0:
-            return place
+            return index
     return None
 
 
 def _nodes(text: str) -> str:
-    """The innermost fault that shape inference or the check of a node found, and the node where it is."""
+    """Reduce an error of shape inference or of a node check to the innermost error and its node."""
     if checked := _CHECKED.match(text):
         return f"its {node(checked['op'], checked['name'])}: {checked['why']}"
-    if not (found := _NODE.match(text)):
+    if not (outer := _NODE.match(text)):
         return text
-    inner, at = None, found.end()
+    inner, at = None, outer.end()
     while around := _AROUND.match(text, at):
         inner, at = around, around.end()
-    end = _NEXT.search(text, at)  # the next faults follow from this one
+    end = _NEXT.search(text, at)  # later errors are consequences of this one
     why = text[at : end.start() if end else len(text)].strip()
     if not why:
         return text
     within = "" if inner is None else f", in its {node(inner['op'], inner['name'])}"
     if why.startswith(_BRANCH):
-        return f"its {node(found['op'], found['name'])}{within}: in a branch, {_nodes(why[len(_BRANCH) :])}"
-    return f"its {node(found['op'], found['name'])}{within}: {why}"
+        return f"its {node(outer['op'], outer['name'])}{within}: in a branch, {_nodes(why[len(_BRANCH) :])}"
+    return f"its {node(outer['op'], outer['name'])}{within}: {why}"
 
 
 def short(text: str) -> str:
-    """At most LONGEST characters, without a full stop. Of a longer text the middle is left out: either end may be the
-    reason."""
+    """Shorten a text to LONGEST characters, without a full stop. The middle of a longer text is removed, because the
+    reason may be at either end."""
     if len(text) <= LONGEST:
         return text.rstrip(" .")
     head = shortened(text, LONGEST // 2)
@@ -151,5 +152,5 @@ def short(text: str) -> str:
 
 
 def node(op: str, name: str | None) -> str:
-    """A node in a sentence."""
+    """Format a node for a message."""
     return f"{op} node {shortened(name or '', 80)!r}"

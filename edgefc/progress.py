@@ -1,4 +1,4 @@
-"""What long work shows on a terminal, and nothing elsewhere: a bar of steps or bytes, or the seconds so far."""
+"""Progress display on a terminal: a bar of steps or bytes, or the elapsed seconds. Nothing is shown elsewhere."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,58 +12,62 @@ from edgefc.screen import Stderr, err, visible
 _EVERY_S, _AFTER_S = 0.5, 1.0
 _STDERR = Stderr()
 
-Told = Callable[[int, int], None]  # bytes that have arrived, and of how many
+OnBytes = Callable[[int, int], None]  # called with the bytes of a file transferred so far, and the file's size
+Told = OnBytes  # the old name
 Stage = Callable[[str], None]
 Item = TypeVar("Item")
 
 
 class Bar(tqdm):  # type: ignore[misc]
-    """tqdm on stderr, if that is a terminal (disable=False: always). Its texts can come from files and devices."""
+    """tqdm on stderr. By default it shows only on a terminal; disable=False shows it always.
+
+    Its texts are escaped, because they may come from files and devices.
+    """
 
     def __init__(self, items: Iterable[Any] | None = None, *, disable: bool | None = None, **options: Any) -> None:
         super().__init__(items, file=_STDERR, disable=disable, **options)
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = super().format_dict
+        values: dict[str, Any] = super().format_dict
         if self.disable:
-            return found
-        room = _STDERR.columns()
-        texts = {name: visible(found[name] or "", _STDERR.encoding) for name in ("prefix", "postfix")}
-        # A line that fills a terminal may wrap, so one column stays free.
-        return {**found, **texts, "ncols": found["ncols"] or (max(1, room - 1) if room else None)}
+            return values
+        columns = _STDERR.columns()
+        texts = {name: visible(values[name] or "", _STDERR.encoding) for name in ("prefix", "postfix")}
+        # A line that fills the terminal may wrap, so one column stays free.
+        return {**values, **texts, "ncols": values["ncols"] or (max(1, columns - 1) if columns else None)}
 
 
 def note(*lines: str) -> None:
-    """Print lines on stderr, above the bars that stand there."""
+    """Print lines on stderr, above the bars that are shown."""
     with Bar.external_write_mode(_STDERR):
         err(*lines)
 
 
 def steps(items: Iterable[Item], what: str) -> Iterator[Item]:
-    """The same items, with a bar that appears after a second."""
+    """Iterate over the items. A bar appears after one second."""
     bar: Iterator[Item] = iter(Bar(items, desc=what, delay=_AFTER_S, leave=False))
     return bar
 
 
 @contextmanager
-def transfer(what: str) -> Iterator[Told]:
-    """A bar of bytes, over all files that are transferred within it."""
+def transfer(what: str) -> Iterator[OnBytes]:
+    """Show one bar of bytes for all files that are transferred within the block."""
     with Bar(desc=what, unit="B", unit_scale=True, miniters=1, leave=False) as bar:
-        before = 0  # bytes of the files that are there
+        complete = 0  # bytes of the files that are complete
 
-        def told(there: int, size: int) -> None:
-            nonlocal before
-            bar.total = before + size
-            bar.update(before + there - bar.n)
-            before += size if there == size else 0
+        def on_bytes(transferred: int, size: int) -> None:
+            nonlocal complete
+            bar.total = complete + size
+            bar.update(complete + transferred - bar.n)
+            complete += size if transferred == size else 0
 
-        yield told
+        yield on_bytes
 
 
 @contextmanager
 def elapsed(what: str) -> Iterator[Stage]:
-    """The seconds so far, for work that does not say how far it is. Yields a function that names its next stage."""
+    """Show the elapsed seconds of work of unknown length. Yields a function that sets the name of the current stage."""
     with Bar(desc=what, bar_format="{desc}: {elapsed}", leave=False) as bar:
 
         def tell(stage: str) -> None:

@@ -1,4 +1,4 @@
-"""The torch layer that a node of an .onnx file belongs to.
+"""The torch layer that a node of an .onnx file belongs to. There are three sources, in this order:
 
 edgefc.layer                   written by edgefc.export on every node: the innermost torch module, "" for the model
 pkg.torch.onnx.name_scopes     written by torch.onnx.export(dynamo=True): names from the model down to the node
@@ -12,14 +12,14 @@ from collections.abc import Mapping
 
 LAYER_KEY = "edgefc.layer"
 FLAT_KEY = "edgefc.flat"
-"""On a model whose functions were written out, so that its structured layers are no nodes any more."""
+"""Set on a model whose functions were inlined, so that its structured layers are no longer single nodes."""
 
 _TORCH_KEY = "pkg.torch.onnx.name_scopes"
-_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's name for code outside of every module
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's name for code outside of any module
 
 
 def torch_scope(metadata: Mapping[str, str]) -> str | None:
-    """The qualified name of the innermost torch module, "" for the model itself; None where torch names none."""
+    """The qualified name of the innermost torch module, "" for the model itself; None without torch's metadata."""
     try:
         names = ast.literal_eval(metadata.get(_TORCH_KEY, ""))
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -31,7 +31,7 @@ def torch_scope(metadata: Mapping[str, str]) -> str | None:
 
 
 def layer_of(name: str, metadata: Mapping[str, str]) -> str | None:
-    """The layer of a node with this name and metadata; None where neither names one."""
+    """The layer of a node with this name and metadata; None if neither names a layer."""
     if LAYER_KEY in metadata:
         return metadata[LAYER_KEY]
     scope = torch_scope(metadata)

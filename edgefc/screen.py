@@ -1,8 +1,8 @@
-"""The only place that writes to stdout and stderr. Other modules call out() and err(), with one line per argument.
+"""The only module that writes to stdout and stderr. Other modules call out() and err(), with one line per argument.
 
-Text of files, factories, devices and arguments is printed as visible() shows it: it can hold what a terminal obeys,
-line breaks, and characters that the terminal's encoding lacks. In a program that run() runs, a stdout that cannot be
-written does not end the work, so that records are still written; it is reported at the end.
+All text is printed as visible() returns it, because text from files, factories, devices and arguments may contain
+terminal escape sequences, line breaks and characters that the terminal's encoding lacks. Within run(), a failed write
+to stdout does not stop the program, so that records are still written. The failure is reported at the end.
 
 Standard library only, from Python 3.9.
 """
@@ -23,8 +23,8 @@ from typing import Any, NoReturn, TextIO
 
 from edgefc.errors import EdgefcError, reason_of
 
-_EXIT_CODE = 2  # of a program whose stdout could not be written
-# Unicode's default-ignorable characters that Python calls printable: most terminals show nothing for them.
+_EXIT_CODE = 2  # if stdout could not be written
+# Unicode's default-ignorable characters that Python considers printable. Most terminals show nothing for them.
 _UNSEEN = frozenset(
     chr(code)
     for first, last in (
@@ -36,19 +36,19 @@ _UNSEEN = frozenset(
 
 
 def visible(text: object, encoding: str = "utf-8") -> str:
-    r"""The text in one line of printable characters that the encoding has; others become escapes, such as \x1b.
+    r"""The text in one line. Characters that are not printable or not in the encoding become escapes, such as \x1b.
 
-    Escaped are control characters (line breaks and tabs too), all separators but the space, bidirectional controls,
-    zero-width characters and lone surrogates.
+    Control characters (including line breaks and tabs), separators other than the space, bidirectional controls,
+    zero-width characters and lone surrogates are escaped.
     """
-    said = str(text)
-    if said.isascii() and said.isprintable():
-        return said
-    return "".join(letter if _shows(letter, encoding) else ascii(letter)[1:-1] for letter in said)
+    string = str(text)
+    if string.isascii() and string.isprintable():
+        return string
+    return "".join(letter if _is_visible(letter, encoding) else ascii(letter)[1:-1] for letter in string)
 
 
 @lru_cache(4096)
-def _shows(letter: str, encoding: str) -> bool:
+def _is_visible(letter: str, encoding: str) -> bool:
     if not letter.isprintable() or letter in _UNSEEN:
         return False
     try:
@@ -59,7 +59,7 @@ def _shows(letter: str, encoding: str) -> bool:
 
 
 def width(text: str) -> int:
-    """The columns that a terminal takes for a visible text: 2 of wide characters, none of combining ones."""
+    """The number of terminal columns of a visible text: 2 for a wide character, 0 for a combining one."""
     if text.isascii():
         return len(text)
     return sum(
@@ -69,10 +69,10 @@ def width(text: str) -> int:
 
 
 def out(*lines: object) -> None:
-    """Print lines on stdout; an empty one without an argument.
+    """Print lines on stdout, or an empty line if no argument is given.
 
     Raises:
-        OSError: stdout cannot be written; not within run(), which reports it at the end.
+        OSError: stdout cannot be written. Within run(), nothing is raised: run() reports the failure at the end.
     """
     if _state.failure is not None:
         return
@@ -85,7 +85,7 @@ def out(*lines: object) -> None:
 
 
 def err(*lines: object) -> None:
-    """Print lines on stderr. There is no place to report that it cannot be written, so that is ignored."""
+    """Print lines on stderr. A failed write is ignored, because it cannot be reported anywhere."""
     try:
         _write(sys.stderr, lines or ("",))
     except OSError:
@@ -93,7 +93,7 @@ def err(*lines: object) -> None:
 
 
 def encoding() -> str:
-    """That of stdout."""
+    """The encoding of stdout."""
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
@@ -110,9 +110,9 @@ def _columns(stream: TextIO | None) -> int | None:
 
 
 def run(body: Callable[[], int]) -> int:
-    """The exit code of a program: that of `body`, or 2 where it is 0 and stdout could not be written.
+    """Run a program and return its exit code: that of `body`, or 2 if it is 0 and stdout could not be written.
 
-    A reader of stdout that has gone (a closed pipe) is no error.
+    A closed pipe on stdout is not an error.
     """
     _open_closed()
     _state.failure, _state.running = None, True
@@ -128,7 +128,7 @@ def run(body: Callable[[], int]) -> int:
 
 @contextmanager
 def reported(program: str) -> Iterator[None]:
-    """Print an EdgefcError of the block and go on: something that matters more is reported after it."""
+    """Print an EdgefcError of the block and continue, because a more important error is reported afterwards."""
     try:
         yield
     except EdgefcError as error:
@@ -136,11 +136,11 @@ def reported(program: str) -> Iterator[None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser that prints by this module: its errors quote arguments."""
+    """ArgumentParser that prints through this module, because its errors quote arguments."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        self.color = False  # Python 3.14 and later colour the help, whatever the output is
+        self.color = False  # Python 3.14 and later colour the help for any kind of output
 
     def error(self, message: str) -> NoReturn:
         err(*self.format_usage().rstrip("\n").split("\n"), f"{self.prog}: error: {message}")
@@ -152,7 +152,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Stderr:
-    """stderr for a library that draws on it: what cannot be written is dropped."""
+    """stderr as a stream for libraries such as tqdm. Failed writes are ignored."""
 
     encoding = property(lambda self: getattr(sys.stderr, "encoding", None) or "ascii")
 
@@ -176,7 +176,7 @@ class Stderr:
 
 
 class _State:
-    """Of the program that run() runs: whether there is one, and why stdout could not be written."""
+    """Whether run() is active, and the first error of writing to stdout."""
 
     running = False
     failure: OSError | None = None
@@ -194,26 +194,26 @@ def _write(stream: TextIO | None, lines: tuple[object, ...]) -> None:
 
 
 def _settled(code: int | str | None) -> int:
-    """The exit code, once everything was flushed and a failure of stdout was reported."""
-    if isinstance(code, str):  # of sys.exit("...")
+    """Flush stdout, report a failure of stdout, and return the exit code."""
+    if isinstance(code, str):  # from sys.exit("...")
         err(code)
         code = 1
     if sys.stdout is not None:
-        with suppress(ValueError):  # closed by the model's code
+        with suppress(ValueError):  # the model's code closed stdout
             try:
-                sys.stdout.flush()  # what other code printed
+                sys.stdout.flush()  # output of print() in other code
             except OSError as error:
                 _state.failure = _state.failure or error
                 _discard(sys.stdout)
     failure = _state.failure
     if failure is None or isinstance(failure, BrokenPipeError):
         return code or 0
-    err(f"edgefc: cannot write to stdout: {reason_of(failure)}. Send it to a place that can be written.")
+    err(f"edgefc: cannot write to stdout: {reason_of(failure)}. Redirect it to a file or device that can be written.")
     return code or _EXIT_CODE
 
 
 def _discard(stream: TextIO | None) -> None:
-    """Let what a stream still holds go nowhere: Python flushes it at exit, and would report the failure again."""
+    """Redirect a stream to os.devnull: otherwise Python flushes it at exit and reports the failure again."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -223,20 +223,21 @@ def _discard(stream: TextIO | None) -> None:
 
 
 def _open_closed() -> None:
-    """Open descriptors 0 to 2 where they are closed: a file that took such a number would get others' output."""
+    """Open closed descriptors among 0 to 2. Otherwise a file opened later would get that number, and with it the
+    output that is meant for stdout or stderr."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
             with suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+                os.open(os.devnull, os.O_RDWR)  # open() returns the lowest free number
 
 
 @contextmanager
 def _made_visible() -> Iterator[None]:
-    """What Python itself prints on stderr: warnings, and log records of libraries that no handler takes.
+    """Escape what Python itself prints on stderr: warnings, and log records of libraries without a handler.
 
-    Warnings of matplotlib are left out: they are about its font cache, which edgefc does not need.
+    Warnings of matplotlib are suppressed: they are about its font cache, which edgefc does not need.
     """
     warn, warnings.formatwarning = warnings.formatwarning, _warning
     pictures = logging.getLogger("matplotlib")

@@ -1,4 +1,4 @@
-"""Tables for people, on stdout. Nothing is cut: a terminal that is narrower than a table gets it in several parts."""
+"""Text tables on stdout. Cells are never truncated: if a table is wider than the terminal, it is split into parts."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
@@ -7,13 +7,14 @@ from edgefc import screen
 from edgefc.screen import visible, width
 
 TOP = 20
-"""Rows that a long table shows unless all are asked for."""
+"""Rows of a long table that are shown without --all."""
 
 _GAP = "  "
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, keys: int = 1) -> None:
-    """The first `left` columns are words, the rest numbers; the first `keys` stand in every part of the table."""
+    """Print a table. The first `left` columns are left-aligned words and the rest are right-aligned numbers. The first
+    `keys` columns are repeated in every part of the table."""
     known, room = screen.encoding(), screen.room()
     screen.out(*table_lines(columns, rows, left=left, keys=keys, encoding=known, room=room))
 
@@ -24,9 +25,9 @@ def table_lines(
 ) -> list[str]:  # fmt: skip
     """The lines of print_table, in printable characters of the encoding.
 
-    Lines have at most `room` columns, but for words that are longer. In a table that is wider, headings have several
-    lines, and columns that do not fit follow in further parts, beside the same keys. Where not even one column of
-    numbers fits beside the keys, each cell has a line of its own.
+    Lines have at most `room` terminal columns, except for longer words. If the table is wider, headings are wrapped,
+    and columns that do not fit follow in further parts, next to the same key columns. If not even one number column
+    fits next to the keys, each cell is printed on its own line.
     """
     names = [visible(column, encoding) for column in columns]
     body = [[visible(cell, encoding) for cell in row] for row in rows]
@@ -56,7 +57,7 @@ def _aligned(rows: Sequence[Sequence[str]], sizes: Sequence[int], left: int) -> 
 
 
 def _folded(names: Sequence[str], body: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[int]]:
-    """Headings of several lines, no wider than the cells below them or their own longest word; and the sizes."""
+    """Wrap headings to the width of their cells or of their longest word. Returns heading lines and column widths."""
     sizes, columns = [], []
     for name, *cells in zip(names, *body, strict=True):
         sizes.append(max(map(width, (*name.split(), *cells)), default=0))
@@ -66,7 +67,7 @@ def _folded(names: Sequence[str], body: Sequence[Sequence[str]]) -> tuple[list[l
 
 
 def _parts(sizes: Sequence[int], keys: int, room: int | None) -> Iterator[list[int]]:
-    """The columns of each part."""
+    """The column indices of each part."""
     part = list(range(keys))
     for column in range(keys, len(sizes)):
         if room is not None and len(part) > keys and _wide([sizes[at] for at in (*part, column)]) > room:
@@ -77,7 +78,7 @@ def _parts(sizes: Sequence[int], keys: int, room: int | None) -> Iterator[list[i
 
 
 def _stacked(names: Sequence[str], body: Sequence[Sequence[str]], room: int) -> Iterator[str]:
-    """A line for each cell, behind its column's name, or below it where both do not fit in a line."""
+    """One line per cell: "NAME: cell", or the name and the cell on two lines if they do not fit on one."""
     for index, row in enumerate(body):
         yield from [""] if index else []
         for name, cell in zip(names, row, strict=True):
@@ -90,13 +91,13 @@ def _wide(sizes: Sequence[int]) -> int:
 
 
 def first_rows(rows: Sequence[Sequence[str]], every: bool) -> tuple[Sequence[Sequence[str]], str]:
-    """The rows to print, and a line on those left out: the first TOP rows unless all are asked for."""
-    if every or len(rows) <= TOP + 1:  # a line for one row that is left out would take its place
+    """The rows to print, and a line that counts the omitted ones. The first TOP rows are printed unless `every`."""
+    if every or len(rows) <= TOP + 1:  # a line about one omitted row would be as long as the row
         return rows, ""
     return rows[:TOP], f"... and {len(rows) - TOP} more. --all prints every row."
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """The same as markdown, without a line end after the last row."""
+    """The table as markdown, without a line break after the last row."""
     rule = (*["---"] * left, *["---:"] * (len(columns) - left))
     return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows))

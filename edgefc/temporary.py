@@ -1,11 +1,12 @@
-"""Temporary folders that are removed even when the process that made them was killed.
+"""Temporary folders that are removed even if the process that made them is killed.
 
-A folder is locked while its process lives; the system releases the lock however the process ends. The next call of
-folder() with the same prefix in the same place removes the folders that nobody has locked. Where the system or the file
-system has no such locks (Windows, some network shares), only the process that made a folder removes it.
+A process locks its folder while it runs, and the system releases the lock when the process ends for any reason. The
+next call of folder() with the same prefix in the same parent folder removes the folders that are not locked. If the
+system or the file system has no such locks (Windows, some network shares), only the process that made a folder removes
+it.
 
-A process that ends by an exception, at whatever moment, removes its folders itself: at the end of the block, or, where
-a second exception prevents that, at the exit of Python. One that ends by os._exit() calls remove_all() before.
+A process that ends with an exception removes its folders at the end of the block. If a second exception prevents that,
+they are removed when Python exits. Code that calls os._exit() calls remove_all() first.
 """
 
 from __future__ import annotations
@@ -24,27 +25,26 @@ from pathlib import Path
 
 from edgefc.errors import UsageError, at_limit, reason_of
 
-_NEW = "new-"  # a folder that its process has not locked yet
-_NEW_FOR_S = 60.0  # no process takes so long from making a folder to locking it
+_NEW = "new-"  # marks a folder that its process has not locked yet
+_NEW_FOR_S = 60.0  # no process takes this long from making a folder to locking it
 
 _PIECE = 1 << 20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-_own: set[Path] = set()  # the folders of this process; each is here before it is made, and until it is removed
+_own: set[Path] = set()  # the folders of this process; a path is added before mkdir and removed after rmtree
 
 
 @contextmanager
 def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator[Path]:
-    """A new folder, which only this user can enter; removed with all that is in it at the end of the block.
+    """Make a folder that only this user can access. It is removed with its contents at the end of the block.
 
     Args:
-        prefix: how its name starts. Folders of killed processes are found by it.
-        place: the folder to make it in; the system's folder for temporary files when left out.
+        prefix: start of the folder's name. It also identifies the folders of killed processes.
+        place: the parent folder. Default: the system's folder for temporary files.
 
     Raises:
-        UsageError: there is no folder for temporary files that can be written, or it had no room for what the block
-            wrote.
-        OSError: `place` was given, and the folder cannot be made there.
+        UsageError: no folder for temporary files can be written, or its disk was full while the block wrote.
+        OSError: `place` is given and the folder cannot be made in it.
     """
     where = Path(place) if place is not None else system_place()
     _sweep(where, prefix)
@@ -55,7 +55,7 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
         try:
             new.mkdir(mode=0o700)
             lock = _locked(new)
-            new.rename(made)  # only now: no other process removes a folder that is locked
+            new.rename(made)  # after locking, so that no other process removes the folder
         except OSError as error:
             if place is None and not at_limit(error):
                 raise _no_place(error) from None
@@ -75,10 +75,10 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
 
 
 def check_room(path: Path, size: int) -> None:
-    """Try to write so many bytes into a folder that folder() made, where a library failed and may not say why.
+    """Check that `size` bytes can be written to a folder of folder(). Use it after a library failed without a reason.
 
     Raises:
-        UsageError: they cannot be written.
+        UsageError: the bytes cannot be written.
     """
     file = path / "room"
     try:
@@ -92,7 +92,7 @@ def check_room(path: Path, size: int) -> None:
 
 
 def remove_all() -> None:
-    """Remove every folder of this process, when no block will end any more."""
+    """Remove every folder of this process. Call it if the blocks of folder() will not end."""
     for path in list(_own):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -115,7 +115,7 @@ def system_place() -> Path:
 
 
 def _is_full(error: OSError) -> bool:
-    """numpy gives no number of an error, and says "1024 requested and 0 written"."""
+    """Whether a disk is full. numpy raises an OSError without errno and with "1024 requested and 0 written"."""
     return error.errno in NO_ROOM or (
         error.errno is None and re.search(r"requested and \d+ written", str(error)) is not None
     )
@@ -124,7 +124,7 @@ def _is_full(error: OSError) -> bool:
 def _no_room(where: Path, error: OSError) -> UsageError:
     return UsageError(
         f"cannot write temporary files to {where}: {reason_of(error)}. "
-        "Make room there, or set TMPDIR to a folder on another disk."
+        "Free some space there, or set TMPDIR to a folder on another disk."
     )
 
 
@@ -135,7 +135,7 @@ def _no_place(error: OSError) -> UsageError:
 
 
 def _sweep(where: Path, prefix: str) -> None:
-    """Remove the folders of this user whose process has ended. What cannot be removed stays."""
+    """Remove the folders of this user whose process has ended. Errors are ignored."""
     with suppress(OSError), os.scandir(where) as entries:
         for entry in entries:
             if entry.name.startswith(prefix):
@@ -173,7 +173,7 @@ def _locked(path: Path) -> int | None:
     except OSError as error:
         if descriptor >= 0:
             os.close(descriptor)
-        if at_limit(error) and error.errno != errno.EAGAIN:  # which flock() gives for a lock that another has
+        if at_limit(error) and error.errno != errno.EAGAIN:  # flock() gives EAGAIN if another process has the lock
             raise
         return None
     return descriptor

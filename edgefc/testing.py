@@ -1,6 +1,6 @@
-"""For authors of layers: one comparison, a one-node model from a layer, and two evaluators to run it on.
+"""Test helpers for authors of layers: a comparison, a one-node model from a layer, and two evaluators to run it.
 
-model = layer_model(layer, features=64)
+model = layer_model(layer, 64)
 assert_close(run_onnxruntime(model, x), expected, nmse=1e-12, what="onnxruntime")
 """
 
@@ -27,20 +27,23 @@ with needs_extra("torch", "edgefc.testing"):
 __all__ = ["assert_close", "layer_model", "run_onnxruntime", "run_reference"]
 
 _OPEN = 2
-"""Stands for an axis with a name while the layer is asked for its node."""
+"""The size of named axes in the example input that layer_model() passes to the layer."""
 
 
 def assert_close(actual: NDArray[Any] | Tensor, expected: NDArray[Any] | Tensor, *, nmse: float, what: str) -> None:
-    """Fail unless |actual - expected|^2 / |expected|^2 is at most `nmse`, whatever the scale and the size.
+    """Assert that |actual - expected|^2 / |expected|^2 is at most `nmse`, independent of scale and size.
 
-    1e-10 is about five good digits. Shapes are compared first, then finiteness; an expectation that is empty or all
-    zero is refused, because it proves nothing.
+    1e-10 is about five correct digits. Shapes are compared first, then finiteness. Expected values that are empty or
+    all zero fail, because such a comparison proves nothing.
+
+    Raises:
+        AssertionError: the values differ, or cannot be compared. The message starts with `what`.
     """
     a, b = _float64(actual), _float64(expected)
     assert a.shape == b.shape, f"{what}: shape {a.shape}, expected {b.shape}"
     assert np.isfinite(b).all(), f"{what}: {(~np.isfinite(b)).sum()} of {b.size} expected values are not finite"
     assert np.isfinite(a).all(), f"{what}: {(~np.isfinite(a)).sum()} of {a.size} values are not finite"
-    assert b.any(), f"{what}: the expectation is all zeros or empty, so the comparison proves nothing"
+    assert b.any(), f"{what}: the expected values are all zeros or empty, so the comparison proves nothing"
     measured = measures.nmse(a, b)
     gap = np.abs(a - b)
     where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
@@ -57,14 +60,17 @@ def layer_model(
     body: str | None = None,
     leading: Sequence[str | int] = ("batch",),
 ) -> ir.Model:
-    """The model of one layer: input x, one edgefc:: node and its function, output y, or several: y, y1, ...
+    """Build the model of one layer: input x, one edgefc:: node with its function, and outputs y, y1, ...
 
     x is the number of features, for an input (*leading, features) in the dtype of the layer; or an example of the
     input, with its sizes, its dtype and an open first axis, for layers that take images, tokens or sequences.
     body is one of its operator's bodies; without it the first.
 
-    The layer is asked for its node as torch.onnx.export would ask it, without tracing, which takes milliseconds. The
-    weights are copies: what happens to the layer afterwards does not reach the model.
+    Args:
+        x: the number of features, for an input of shape (*leading, features) and the dtype of the layer. Or an example
+            input, for layers that take images, tokens or sequences: its first axis becomes the open axis "batch", and
+            the other sizes and the dtype are kept.
+        leading: the axes before the features; a string makes an open axis of that name.
 
     Raises:
         UsageError: a layer that shows itself by no node, or by several.
@@ -73,14 +79,14 @@ def layer_model(
     example, shape = _example(layer, x, leading)
     name, weights, attributes, results = _node_of(layer, example)
     initializers = [_initializer(f"weight_{index}", weight) for index, weight in enumerate(weights)]
-    port = ir.Value(name="x", type=_element(example), shape=ir.Shape(shape))
+    graph_input = ir.Value(name="x", type=_element(example), shape=ir.Shape(shape))
     node = ir.node(
-        name, [port, *initializers], attributes=attributes, num_outputs=len(results), domain=DOMAIN,
+        name, [graph_input, *initializers], attributes=attributes, num_outputs=len(results), domain=DOMAIN,
         name=type(layer).__name__,
     )  # fmt: skip
     for index, (y, result) in enumerate(zip(node.outputs, results, strict=True)):
         y.name, y.type, y.shape = f"y{index or ''}", _element(result), _open_shape(result, x, leading)
-    graph = ir.Graph([port], node.outputs, nodes=[node], initializers=initializers, opset_imports={"": opset})
+    graph = ir.Graph([graph_input], node.outputs, nodes=[node], initializers=initializers, opset_imports={"": opset})
     model = ir.Model(graph, ir_version=passes.IR_VERSION)
     passes.prepare_nodes(model)
     passes.attach_functions(model, opset, {} if body is None else {name: body})
@@ -92,19 +98,19 @@ def layer_model(
 
 
 def run_reference(model: ir.Model, x: NDArray[Any]) -> Any:
-    """What a model of one input, x, puts out, by ONNX's own evaluator: slow, and independent of onnxruntime.
+    """Run a model with one input, x, in ONNX's reference evaluator, which is slow and independent of onnxruntime.
 
-    An array; a list of arrays where the model has several outputs.
+    Returns an array, or a list of arrays if the model has several outputs.
     """
     return _one_or_all(_Evaluator(ir.to_proto(model)).run(None, {"x": x}))
 
 
 def run_onnxruntime(model: ir.Model, x: NDArray[Any], *, threads: int = 1, optimise: bool = True) -> Any:
-    """The same by onnxruntime on the CPU; optimise=False computes node by node."""
+    """As run_reference(), in onnxruntime on the CPU. optimise=False disables graph optimisations."""
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what fails is raised
+    options.log_severity_level = 4  # errors are raised, so they need no log
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     content = ir.to_proto(model).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -116,7 +122,7 @@ def _one_or_all(results: Any) -> Any:
 
 
 def _example(layer: nn.Module, x: int | Tensor, leading: Sequence[str | int]) -> tuple[Tensor, list[str | int]]:
-    """An input to ask the layer with, and its shape with open axes by name."""
+    """An example input for the layer, and its shape with names for open axes."""
     if isinstance(x, Tensor):
         return torch.cat([x[:1]] * _OPEN), ["batch", *x.shape[1:]]
     dtype = next((p.dtype for p in layer.parameters() if p.is_floating_point()), torch.float32)
@@ -125,7 +131,7 @@ def _example(layer: nn.Module, x: int | Tensor, leading: Sequence[str | int]) ->
 
 
 def _open_shape(result: Tensor, x: int | Tensor, leading: Sequence[str | int]) -> ir.Shape | None:
-    """Features behind the leading axes; for examples only the number of axes: which of them is the batch is unknown."""
+    """The leading axes and the features. For an example input only the rank is known, not which axis is the batch."""
     return ir.Shape([None] * result.ndim) if isinstance(x, Tensor) else ir.Shape([*leading, result.shape[-1]])
 
 
@@ -134,7 +140,7 @@ def _element(tensor: Tensor) -> ir.TensorType:
 
 
 def _node_of(layer: nn.Module, x: Tensor) -> tuple[str, list[Tensor], dict[str, Any], list[Tensor]]:
-    """Op, weights, attributes and outputs of the one node that `layer` puts in its place when it is exported."""
+    """The op, weights, attributes and outputs of the one node that `layer` creates when it is exported."""
     calls: list[tuple[str, list[Tensor], dict[str, Any], list[Tensor]]] = []
 
     def several(op: str, inputs: Any, /, attrs: Any = None, *, dtypes: Any, shapes: Any, **_: Any) -> list[Tensor]:
@@ -156,8 +162,8 @@ def _node_of(layer: nn.Module, x: Tensor) -> tuple[str, list[Tensor], dict[str, 
         layer(x)
     if len(calls) != 1:
         raise UsageError(
-            f"{type(layer).__name__} shows itself to the exporter by {len(calls)} nodes and layer_model() takes one. "
-            "Give a layer whose forward returns one layer_node(...) of edgefc.layers.common.onnx_node."
+            f"{type(layer).__name__} creates {len(calls)} nodes when it is exported, and layer_model() needs exactly "
+            "one. Give a layer whose forward returns one layer_node(...) of edgefc.layers.common.onnx_node."
         )
     return calls[0]
 
@@ -168,7 +174,8 @@ def _initializer(name: str, weight: Tensor) -> ir.Value:
 
 
 class Loop(op_loop.Loop):
-    """onnx 1.23 joins what the trips put out along its first axis; the operator stacks it along a new one."""
+    """Works around onnx 1.23, which concatenates scan outputs along the first axis. The specification stacks them along
+    a new axis."""
 
     op_domain = ""
 
@@ -185,7 +192,7 @@ class Loop(op_loop.Loop):
 
 
 class _Evaluator(ReferenceEvaluator):
-    """onnx's evaluator with that Loop, in functions too."""
+    """onnx's evaluator with the corrected Loop, also within functions."""
 
     def __init__(self, proto: Any, **options: Any) -> None:
         super().__init__(proto, **{**options, "new_ops": [Loop]})

@@ -27,11 +27,13 @@ _UNDEFINED = (
 _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (
         r"Protobuf parsing failed|No graph was found|ModelProto does not have a graph",
-        lambda _: "it is no ONNX file, or was cut short. Export it or copy it again",
+        lambda _: "it is not an ONNX file, or it is truncated. Export it or copy it again",
     ),
     (
         r"(?i)external data.*does not exist: *\"?(?P<file>[^\"]+?)\"?$|file[_ ]size: [^\[]*\[(?P<old>[^\]]+)\]",
-        lambda m: f"its weights file {Path(m['file'] or m['old']).name!r} is not there. Put it beside the model",
+        lambda m: (
+            f"its weights file {Path(m['file'] or m['old']).name!r} does not exist. Copy it to the model's folder"
+        ),
     ),
     (
         r"while running (?P<op>\S+) node\. Name:'(?P<name>.*?)' Status Message: (?P<why>.*)",

@@ -69,9 +69,9 @@ def test_folders_made_for_nothing_are_removed(tmp_path: Path) -> None:
     ("place", "said"),
     [
         ("", "it is a folder. Name a file in it."),
-        ("file/m.onnx", "Choose a place that can be written."),
-        ("x" * 300, "Choose a place that can be written."),
-        ("/proc/absent/m.onnx", "Choose a place that can be written."),
+        ("file/m.onnx", "Choose a path that can be written."),
+        ("x" * 300, "Choose a path that can be written."),
+        ("/proc/absent/m.onnx", "Choose a path that can be written."),
     ],
     ids=["folder", "below-a-file", "long-name", "no-file-system-for-it"],
 )
@@ -156,13 +156,13 @@ def test_a_link_that_only_could_be_written_makes_no_folder(tmp_path: Path, make:
 @pytest.mark.parametrize(
     ("to", "said"),
     [
-        ("a.json", "symbolic links lead in a circle. Choose another name."),
-        ("b.json", "symbolic links lead in a circle. Choose another name."),
+        ("a.json", "symbolic links form a cycle. Choose another name."),
+        ("b.json", "symbolic links form a cycle. Choose another name."),
         ("folder", "it is a folder. Name a file in it."),
         ("pipe", "it is not a regular file. Choose another name."),
-        ("file/m.onnx", "Choose a place that can be written."),
-        ("x" * 300, "Choose a place that can be written."),
-        ("loop/m.onnx", "Choose a place that can be written."),
+        ("file/m.onnx", "Choose a path that can be written."),
+        ("x" * 300, "Choose a path that can be written."),
+        ("loop/m.onnx", "Choose a path that can be written."),
     ],
 )
 def test_links_that_cannot_be_written(tmp_path: Path, to: str, said: str) -> None:
@@ -193,7 +193,7 @@ def test_the_message_says_where_a_link_leads(tmp_path: Path) -> None:
 
 
 def test_a_name_with_nul(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a name has no NUL character"):
+    with pytest.raises(UsageError, match=r"a name cannot contain a NUL character"):
         write_text(f"{tmp_path}/a\0.json", "text")
 
 
@@ -247,8 +247,8 @@ FAULTS = ["fsync", "chmod", "replace"]
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.ENOSPC, "a.json: No space left on device. Make room there, or choose another place."),
-        (errno.EIO, "a.json: Input/output error. Choose a place that can be written."),
+        (errno.ENOSPC, "a.json: No space left on device. Free some space there, or choose another path."),
+        (errno.EIO, "a.json: Input/output error. Choose a path that can be written."),
     ],
 )
 def test_errors_of_the_system(
@@ -313,5 +313,5 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "a.json")], check=True, cwd=ROOT, capture_output=True, text=True
     )
 
-    assert done.stdout.startswith("UsageError cannot write ") and "File too large. Make room there" in done.stdout
+    assert done.stdout.startswith("UsageError cannot write ") and "File too large. Free some space there" in done.stdout
     assert files(tmp_path).keys() == {"a.json"} and (tmp_path / "a.json").read_text() == "old"

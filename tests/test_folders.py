@@ -79,10 +79,10 @@ def test_an_inventory_that_is_none(
     elif kind == "large":
         with file.open("wb") as large:
             large.truncate(100 << 20)
-        why = "it is above 1048576 bytes"
+        why = "it has more than 1048576 bytes"
     elif kind == "not UTF-8":
         file.write_bytes(b"[devices.\xff]\n")
-        why = "it is no TOML"
+        why = "it is not valid TOML"
     else:
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ("x" * 300)))
         why = "File name too long"

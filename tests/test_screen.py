@@ -185,7 +185,7 @@ def test_a_stdout_that_fails(
     assert done == [1]
     reason = os.strerror(number)
     assert capsys.readouterr().err == (
-        f"edgefc: cannot write to stdout: {reason}. Send it to a place that can be written.\n"
+        f"edgefc: cannot write to stdout: {reason}. Redirect it to a file or device that can be written.\n"
     )
     assert program(body) == 0
     assert capsys.readouterr().out == "first\nsecond\n"
@@ -236,7 +236,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "XDG_CONFIG_HOME": str(folder), **more}
 
 
-SENTENCE = "edgefc: cannot write to stdout: {}. Send it to a place that can be written.\n"
+SENTENCE = "edgefc: cannot write to stdout: {}. Redirect it to a file or device that can be written.\n"
 
 
 @pytest.mark.parametrize(

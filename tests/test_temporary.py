@@ -105,7 +105,7 @@ def test_no_room_for_what_the_block_writes(monkeypatch: pytest.MonkeyPatch, tmp_
 
     assert str(caught.value) == (
         f"cannot write temporary files to {tmp_path}: {error.strerror or error}. "
-        "Make room there, or set TMPDIR to a folder on another disk."
+        "Free some space there, or set TMPDIR to a folder on another disk."
     )
     with pytest.raises(OSError, match="^" + re.escape(str(error))), temporary.folder("a-", tmp_path):
         raise error  # as it is: the caller gave the place, and names what it writes there

@@ -1,1 +1,1 @@
-"""A browser as a device: a page on loopback answers the probes' questions through onnxruntime-web (README.md)."""
+"""A browser as a device: a page answers the questions of the probes with onnxruntime-web (README.md)."""

@@ -1,4 +1,4 @@
-"""check(): whether a headless browser of this machine can measure, as `edgefc devices check web` tells it."""
+"""check(): whether a headless browser on this machine can measure, for `edgefc devices check web`."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from edgefc.errors import DeviceError
 
 
 def check(name: str) -> Report:
-    """Find the browser, fetch onnxruntime-web where it is not in the cache, open the page and hear what it says.
+    """Find the browser, download onnxruntime-web if it is not in the cache, open the page and read its facts.
 
     Raises:
-        DeviceError: both are there, and no page comes.
+        DeviceError: the browser and onnxruntime-web are available, but no page connects.
     """
     lines = [
         _tried("browser", chromium.find, "apt install chromium, or set CHROME to the path of one"),
@@ -23,24 +23,24 @@ def check(name: str) -> Report:
         opened = Opened()
         opened.close()
         lines += _page(opened.facts)
-    return Report(name, tuple(lines), ("a browser of this machine: a phone's is measured by edgefc devices serve",))
+    return Report(name, tuple(lines), ("this is a browser on this machine. For a phone, use edgefc devices serve",))
 
 
-def _tried(what: str, find: Callable[[], str], mend: str) -> Line:
+def _tried(what: str, find: Callable[[], str], fix: str) -> Line:
     try:
         return Line(what, "ok", find())
     except DeviceError as error:
-        return Line(what, "missing", str(error), mend)
+        return Line(what, "missing", str(error), fix)
 
 
 def _onnxruntime_web() -> str:
     onnxruntime_web.files()
-    return f"{onnxruntime_web.VERSION}, its sha256 as pinned"
+    return f"{onnxruntime_web.VERSION}, with the pinned sha256"
 
 
 def _page(facts: Facts) -> list[Line]:
     threads = Line("threads", "ok", f"{facts.cores or 'an unknown number of'} cores, in an isolated page")
     if not facts.isolated:
         threads = Line("threads", "slow", "none: the page is not isolated", "open it from https or localhost")
-    clock = Line("clock", "ok", f"steps by {facts.timer_step_ns / 1e3:g} us")
+    clock = Line("clock", "ok", f"steps of {facts.timer_step_ns / 1e3:g} us")
     return [Line("page", "ok", ", ".join(facts.brands) or facts.user_agent), threads, clock]

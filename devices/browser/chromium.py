@@ -1,4 +1,4 @@
-"""Finds Chromium or Chrome and starts it headless, with a profile folder of its own that is removed afterwards."""
+"""Find Chromium or Chrome and start it headless, with a temporary profile folder."""
 
 import json
 import os
@@ -26,36 +26,38 @@ _FLAGS = (
     "--disable-breakpad", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--mute-audio",
     "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
     "--disable-backgrounding-occluded-windows", "--password-store=basic", "--use-mock-keychain",
-    "--enable-blink-features=ForceEagerMeasureMemory",  # memory is told at once, not at the next collection
+    "--enable-blink-features=ForceEagerMeasureMemory",  # report memory at once, not at the next garbage collection
 )  # fmt: skip
 _END_S = 10.0
 
 
 def find() -> str:
-    """The program: $CHROME, else the first of the usual names.
+    """The path of the browser: $CHROME, or the first of the usual names.
 
     Raises:
-        DeviceError: there is none.
+        DeviceError: there is no such program.
     """
     wanted = os.environ.get("CHROME")
     if wanted:
-        found = shutil.which(wanted)
-        if found is None:
-            raise DeviceError(f"CHROME is {wanted!r}, which is no program. Set it to Chromium's or Chrome's path.")
-        return found
+        program = shutil.which(wanted)
+        if program is None:
+            raise DeviceError(
+                f"CHROME is {wanted!r}, which is not a program. Set it to the path of Chromium or Chrome."
+            )
+        return program
     for name in (*_NAMES, *_PLACES):
-        if found := shutil.which(name):
-            return found
+        if program := shutil.which(name):
+            return program
     raise DeviceError(
-        "there is no Chromium or Chrome on the PATH. Install one (apt install chromium), or set CHROME to its path."
+        "Chromium or Chrome is not on the PATH. Install one (apt install chromium), or set CHROME to its path."
     )
 
 
 class Chromium:
-    """A headless browser at one address, from construction to close(). keeper.py owns its process and its folder.
+    """A headless browser that shows one address, from construction to close(). keeper.py owns its process and folder.
 
     Raises:
-        DeviceError: there is no browser, or it cannot be started.
+        DeviceError: no browser is installed, or it cannot be started.
     """
 
     def __init__(self, url: str) -> None:
@@ -65,10 +67,10 @@ class Chromium:
         self._keeper = subprocess.Popen(  # noqa: S603  no shell
             [sys.executable, "-I", str(Path(keeper.__file__)), self.program, *_FLAGS, *as_root],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            start_new_session=True,  # what ends the terminal's programs must not end it first
+            start_new_session=True,  # a signal from the terminal must not end the keeper before this process
         )  # fmt: skip
         assert self._keeper.stdin is not None
-        with suppress(OSError):  # it ended: so it says nothing
+        with suppress(OSError):  # the keeper has ended; _started() reports it
             self._keeper.stdin.write(url + "\n")
             self._keeper.stdin.flush()
         self._folder = self._started()
@@ -76,26 +78,26 @@ class Chromium:
         self._watch.start()
 
     def gone(self) -> str | None:
-        """Why there is no browser any more, None while there is one."""
+        """Why the browser has ended. None while it runs."""
         return self._end
 
     def close(self) -> None:
-        """Kill it and remove its folder."""
+        """Kill the browser and remove its folder."""
         self._end_keeper()
         self._watch.join()
-        shutil.rmtree(self._folder, ignore_errors=True)  # where the keeper was killed
+        shutil.rmtree(self._folder, ignore_errors=True)  # if the keeper was killed
 
     def _started(self) -> Path:
-        """The folder of the browser, which runs then."""
+        """Wait until the browser has started, and return its folder."""
         assert self._keeper.stdout is not None
         try:
-            said = json.loads(self._keeper.stdout.readline())
-            return Path(said["folder"])
+            answer = json.loads(self._keeper.stdout.readline())
+            return Path(answer["folder"])
         except (ValueError, KeyError, OSError) as error:
             self._end_keeper()
             self._keeper.stdout.close()
-            why = said["error"] if isinstance(error, KeyError) else "its keeper ended at once"
-            raise DeviceError(f"cannot start {self.program}: {why}.") from None
+            reason = answer["error"] if isinstance(error, KeyError) else "the process that starts it (keeper.py) ended"
+            raise DeviceError(f"cannot start {self.program}: {reason}.") from None
         except BaseException:
             self._end_keeper()
             raise
@@ -115,17 +117,17 @@ class Chromium:
         code = self._keeper.stdout.readline().strip()
         program = Path(self.program).name
         if not code:
-            self._end = f"{program} was ended with the process that keeps it"
+            self._end = f"{program} ended because its keeper process ended"
         elif code.startswith("-"):
-            self._end = f"{program} was ended by {signal_name(-int(code))}"
+            self._end = f"{program} was killed by {signal_name(-int(code))}"
         else:
-            self._end = f"{program} ended with exit {code}{self._last_words()}"
+            self._end = f"{program} ended with exit code {code}{self._last_error()}"
         self._keeper.stdout.close()
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         try:
             lines = (self._folder / keeper.LOG).read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
         except OSError:
             return ""
-        said = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line or "cannot" in line.lower()]
-        return f"; the last line of its log: {shortened(said[-1])}" if said else ""
+        errors = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line or "cannot" in line.lower()]
+        return f"; the last error in its log: {shortened(errors[-1])}" if errors else ""

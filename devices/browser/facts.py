@@ -1,4 +1,5 @@
-"""What a browser tells of itself, in a record's words; what it keeps to itself is None, with the reason."""
+"""Convert the facts of a browser to the fields of a record. Values that a browser does not report are None, with the
+reason."""
 
 from datetime import datetime, timezone
 
@@ -8,9 +9,9 @@ from edgefc.devices.browser.onnxruntime_web import VERSION
 from edgefc.runtime.profiling.parts import Device, Environment
 
 SAMPLE_STEPS = 200  # as in page/steady.js
-_UNTOLD = "a browser does not tell"
-_NO_PYTHON = "there is none in a browser"
-_BRAND_FILLER = ("Not", "not")  # Chromium adds a brand of this kind so that nobody relies on the list's form
+_UNKNOWN = "a browser does not report it"
+_NO_PYTHON = "a browser has no Python"
+_BRAND_FILLER = ("Not", "not")  # Chromium adds an invented brand, such as "Not A;Brand"
 
 
 def environment(facts: Facts) -> Environment:
@@ -18,11 +19,11 @@ def environment(facts: Facts) -> Environment:
         "board", "virtual", "emulated", "cpu", "features", "usable_cores", "governor", "frequency_hz",
         "max_frequency_hz", "memory_bytes", "load_1min",
     )  # fmt: skip
-    missing = {**dict.fromkeys(unknown, _UNTOLD), "python": _NO_PYTHON, "numpy": _NO_PYTHON}
+    missing = {**dict.fromkeys(unknown, _UNKNOWN), "python": _NO_PYTHON, "numpy": _NO_PYTHON}
     if facts.model:
         del missing["board"]
     if facts.cores is None:
-        missing["cores"] = f"{_UNTOLD}, so one is assumed"
+        missing["cores"] = f"{_UNKNOWN}, so one is assumed"
     told = {
         "board": facts.model or None, "machine": _machine(facts), "cores": facts.cores or 1,
         "os": " ".join(filter(None, (facts.platform, facts.platform_version))) or "unknown",
@@ -34,9 +35,9 @@ def environment(facts: Facts) -> Environment:
 
 def device(name: str, facts: Facts, download_bytes: int) -> Device:
     notes = [
-        f"a timing is the mean of as many runs in a row as last {SAMPLE_STEPS} steps of the browser's clock, "
-        f"which are {facts.timer_step_ns / 1000:g} us: spread and percentiles are those of such means",
-        "temperature, clock frequency, CPU time and peak memory are not told by a browser",
+        f"a sample is the mean of consecutive runs that take {SAMPLE_STEPS} steps of the browser's clock, "
+        f"of {facts.timer_step_ns / 1000:g} us each: spread and percentiles are those of such means",
+        "a browser does not report temperature, clock frequency, CPU time and peak memory",
     ]
     if not facts.isolated:
         notes.append("the page was not in a secure context: one thread, and only the wasm heap is known of memory")

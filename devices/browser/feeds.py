@@ -1,4 +1,4 @@
-"""Models and feeds as the page fetches them: a model with its weights, and one file with all arrays of a batch."""
+"""The files that the page downloads: models with their weights, and one file with all input arrays of a batch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from edgefc.modelfile.weights import weights
 from edgefc.runtime.inputs import Wanted, feeds_for, shapes_for
 from edgefc.runtime.signature import Array, TensorInfo
 
-LARGEST_MODEL = 1 << 30  # bytes; wasm has 4 GiB, and loading holds about three copies of the weights
+LARGEST_MODEL = 1 << 30  # bytes; wasm has 4 GiB, and loading needs about three copies of the weights
 LARGEST_FEEDS = 1 << 30
 
 
@@ -21,22 +21,23 @@ def offer_model(server: Server, path: str) -> dict[str, Any]:
     """The ids under which the page fetches a model and its weights.
 
     Raises:
-        DeviceError: all together they are too large.
+        DeviceError: the files together are too large.
         ModelError: onnxruntime would not read its weights.
     """
     model = Path(path)
-    found = weights(model)
-    size = sum(file.stat().st_size for file in (model, *(each.file for each in found)))
+    external = weights(model)
+    size = sum(file.stat().st_size for file in (model, *(each.file for each in external)))
     if size > LARGEST_MODEL:
         raise DeviceError(
-            f"cannot load {path} in the browser: it has {size} bytes, and a browser takes up to {LARGEST_MODEL}."
+            f"cannot load {path} in the browser: it has {size} bytes, and the limit is {LARGEST_MODEL}. "
+            "Give a smaller model."
         )
-    beside = [{"path": each.location, "file": server.offer(each.file)} for each in found]
+    beside = [{"path": each.location, "file": server.offer(each.file)} for each in external]
     return {"file": server.offer(model), "weights": beside}
 
 
 def feeds(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:
-    """As inputs.feeds_for, for ports that a page has told of, so that their sizes may be anything."""
+    """As inputs.feeds_for(), for inputs as reported by the page. Their sizes are not trusted."""
     try:
         if wanted.path is None:
             _check_size(shapes_for(ports, wanted), path)
@@ -46,11 +47,11 @@ def feeds(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> tuple[dict[
 
 
 def packed(arrays: Mapping[str, Array], path: str) -> tuple[list[dict[str, Any]], bytes]:
-    """Where each array lies in the bytes, and all bytes."""
+    """The index of the arrays (name, dtype, shape, offset and length in bytes), and the bytes of all arrays."""
     index, parts, at = [], [], 0
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
-            raise UsageError(f"{path}: input {name!r} is no array of numbers, and a browser is fed nothing else.")
+            raise UsageError(f"{path}: input {name!r} has dtype {array.dtype}, and a browser takes numbers only.")
         part = np.ascontiguousarray(array).tobytes()
         shape = list(array.shape)
         index.append({"name": name, "dtype": array.dtype.name, "shape": shape, "offset": at, "length": len(part)})
@@ -62,4 +63,6 @@ def packed(arrays: Mapping[str, Array], path: str) -> tuple[list[dict[str, Any]]
 def _check_size(sizes: list[list[int]], path: str) -> None:
     total = sum(math.prod(shape) for shape in sizes) * 8
     if total > LARGEST_FEEDS:
-        raise DeviceError(f"cannot run {path} in the browser: its inputs are above {LARGEST_FEEDS} bytes.")
+        raise DeviceError(
+            f"cannot run {path} in the browser: its inputs have more than {LARGEST_FEEDS} bytes. Give a smaller batch."
+        )

@@ -1,12 +1,12 @@
-"""Keeps a browser for as long as its own stdin is open: `python keeper.py PROGRAM ARGUMENT...`.
+"""Run a browser as long as this program's stdin is open: `python keeper.py PROGRAM ARGUMENT...`.
 
-    stdin     the address to open, on the first line: not on a command line, since it holds the token
-    stdout    one line of JSON: {"folder": the profile's} or {"error": why nothing was started}; and the exit code of
-              the browser on a second line, should it end by itself
+    stdin     the first line is the address to open; it contains the token, so it must not be on a command line
+    stdout    one line of JSON: {"folder": the temporary folder} or {"error": why the browser was not started}; if the
+              browser ends by itself, a second line with its exit code
 
-When stdin ends, which it does however the parent dies, the process group of the browser is killed and its folder is
-removed. When this process is killed, the kernel kills the browser, and the next keeper removes the folder, whose lock
-is free then. Only the standard library, so that it starts fast.
+stdin ends when the parent process ends for any reason. Then the process group of the browser is killed and its folder
+is removed. If this process is killed, the kernel kills the browser, and the next keeper removes the folder, because its
+lock is free. Only the standard library is imported, so that the program starts quickly.
 """
 
 import ctypes
@@ -25,13 +25,13 @@ from typing import IO
 
 PREFIX, LOG = "edgefc-browser-", "stderr.txt"
 _LOCK = "lock"
-_REMOVALS = 20  # a tenth of a second apart: processes that were killed may write for a moment
-_UNLOCKED_S = 60.0  # a folder without a lock is about to get one, unless it is older
+_REMOVALS = 20  # attempts, a tenth of a second apart: killed processes may still write for a moment
+_UNLOCKED_S = 60.0  # a younger folder without a lock belongs to a keeper that is starting
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 def main(command: list[str]) -> int:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the parent closes stdin when it is told to stop
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the parent handles them and closes stdin
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     url = sys.stdin.readline().strip()
@@ -40,14 +40,14 @@ def main(command: list[str]) -> int:
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     except OSError as error:
-        return _told({"error": f"no temporary folder can be written ({error.strerror}). Set TMPDIR to one that can"})
+        return _report({"error": f"no temporary folder can be written ({error.strerror}). Set TMPDIR to one that can"})
     try:
         with open(folder / _LOCK, "w") as lock:
             _locked(lock)
             _sweep(folder.parent)
             return _keep(folder, command, url)
     except OSError as error:
-        return _told({"error": f"{error.filename}: {error.strerror}"})
+        return _report({"error": f"{error.filename}: {error.strerror}"})
     finally:
         _remove(folder)
 
@@ -55,15 +55,15 @@ def main(command: list[str]) -> int:
 def _keep(folder: Path, command: list[str], url: str) -> int:
     start = folder / "start.html"
     start.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">', encoding="utf-8")
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # the browser's helpers are reaped here
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # this process reaps the browser's helper processes
     with open(folder / LOG, "wb") as log:
         browser = subprocess.Popen(  # noqa: S603  no shell
             [*command, f"--user-data-dir={folder / 'profile'}", start.as_uri()],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=os.name == "posix",
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )  # fmt: skip
-    _told({"folder": str(folder)})
-    threading.Thread(target=_ended, args=(browser,), daemon=True).start()
+    _report({"folder": str(folder)})
+    threading.Thread(target=_report_end, args=(browser,), daemon=True).start()
     try:
         while sys.stdin.buffer.read(4096):
             pass
@@ -72,14 +72,14 @@ def _keep(folder: Path, command: list[str], url: str) -> int:
     return 0
 
 
-def _told(line: dict[str, str]) -> int:
+def _report(line: dict[str, str]) -> int:
     print(json.dumps(line), flush=True)  # noqa: T201  the parent reads it
     return 1
 
 
-def _ended(browser: "subprocess.Popen[bytes]") -> None:
-    """Tell the parent, which then closes stdin."""
-    print(browser.wait(), flush=True)  # noqa: T201  for the process that started this one
+def _report_end(browser: "subprocess.Popen[bytes]") -> None:
+    """Print the exit code of the browser for the parent, which then closes stdin."""
+    print(browser.wait(), flush=True)  # noqa: T201  the parent reads it
 
 
 def _end_with_parent() -> None:
@@ -92,7 +92,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Whether this process has the lock now; it holds it for as long as the file is open."""
+    """Try to lock a file; whether that succeeded. The lock is held as long as the file is open."""
     if os.name != "posix":
         return True
     import fcntl
@@ -128,13 +128,13 @@ def _kill(browser: "subprocess.Popen[bytes]") -> None:
         else:
             browser.kill()
     except OSError:
-        pass  # it ended before
+        pass  # it has ended already
     browser.wait()
     _reap()
 
 
 def _reap() -> None:
-    """Wait for the processes that the browser left, each killed with it."""
+    """Reap the helper processes of the browser, which were killed with it."""
     if not hasattr(os, "WNOHANG"):
         return
     for _ in range(_REMOVALS):

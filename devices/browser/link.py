@@ -1,7 +1,7 @@
-"""Where the two sides meet: the host asks one question at a time, a page polls for it and posts the answer.
+"""Exchange of questions and answers: the host asks one question at a time; a page polls for it and posts the answer.
 
-Both sides call from threads of their own. A page is a client by the name that it drew; the first one that says hello
-is the one that is asked, until it says bye or is not heard of for `silent_s`.
+The host and the page's requests run in different threads. A page identifies itself with a random client name. The first
+page that sends hello gets the questions, until it sends bye or sends nothing for `silent_s`.
 """
 
 import threading
@@ -11,16 +11,21 @@ from typing import Any
 
 from edgefc.errors import DeviceError
 
-POLL_S = 20.0  # how long a page waits for a question before it asks again
+POLL_S = 20.0  # how long a request for a question waits before it returns without one
 _LOOK_S = 0.2
 
 
 class Refused(Exception):
-    """A request that is not this page's to make; its text is shown on the page."""
+    """A request of a page that is not the current client, or that comes after the end. The page shows the text."""
 
 
 class Link:
-    """`gone()` tells in a few words that no page can be there any more, such as that the browser has ended."""
+    """The exchange with one page.
+
+    Args:
+        silent_s: how long the page may send nothing before it counts as lost, s.
+        gone: returns the reason if no page can connect any more, for example because the browser has ended.
+    """
 
     def __init__(self, silent_s: float, gone: Callable[[], str | None] = lambda: None) -> None:
         self.silent_s, self.gone = silent_s, gone
@@ -37,14 +42,18 @@ class Link:
     # The host's side
 
     def facts(self, limit_s: float, hint: str) -> Any:
-        """What the page said of itself, once there is one."""
+        """Wait for a page and return its facts, unchecked.
+
+        Raises:
+            DeviceError: no page connected within `limit_s`. The message ends with `hint`.
+        """
         end = time.monotonic() + limit_s
         with self._changed:
             while self._client is None:
                 if why := self.gone():
-                    raise DeviceError(f"no page asked for questions: {why}. {hint}")
+                    raise DeviceError(f"no page connected: {why}. {hint}")
                 if time.monotonic() > end:
-                    raise DeviceError(f"no page asked for questions within {limit_s:g} s. {hint}")
+                    raise DeviceError(f"no page connected within {limit_s:g} s. {hint}")
                 self._changed.wait(_LOOK_S)
             return self._facts
 
@@ -52,7 +61,7 @@ class Link:
         """The page's reply, a JSON object with its fields unchecked.
 
         Raises:
-            DeviceError: the page was closed, crashed, or took longer than `limit_s`.
+            DeviceError: the page was closed or crashed, or took longer than `limit_s`.
         """
         end = time.monotonic() + limit_s
         with self._changed:
@@ -66,28 +75,28 @@ class Link:
 
     def _awaited(self, about: str, end: float, limit_s: float) -> dict[str, Any]:
         while self._reply is None:
-            self._look(about, end, limit_s)
+            self._check(about, end, limit_s)
             self._changed.wait(_LOOK_S)
         return self._reply
 
-    def _look(self, about: str, end: float, limit_s: float) -> None:
+    def _check(self, about: str, end: float, limit_s: float) -> None:
         now = time.monotonic()
         if self.ended:
-            raise DeviceError(f"{about} was not finished: it was stopped here. Start it again.")
+            raise DeviceError(f"{about} was not finished: it was stopped on this machine. Start it again.")
         if why := self.gone():
             raise DeviceError(f"{about} was not finished: {why}. Run it again.")
         if self._client is None:
-            raise DeviceError(f"{about} was not finished: the page was closed or loaded again. Keep it open.")
+            raise DeviceError(f"{about} was not finished: the page was closed or reloaded. Keep it open.")
         if now - self._heard > self.silent_s:
             raise DeviceError(
-                f"{about} was not finished: nothing came from the page for {self.silent_s:g} s. "
-                "Keep it open and in front, and its device awake; or give a smaller model."
+                f"{about} was not finished: the page sent nothing for {self.silent_s:g} s. "
+                "Keep the page open and in front, and its device awake; or give a smaller model."
             )
         if now > end:
             raise DeviceError(f"{about} was still running after {limit_s:g} s. Give a smaller batch or model.")
 
     def end(self, linger_s: float) -> None:
-        """Tell the page that all is done, and wait a moment for it to hear. A question under way is given up."""
+        """End the exchange and wait up to `linger_s` until the page has received the end. A pending question fails."""
         until = time.monotonic() + linger_s
         with self._changed:
             self.ended = True
@@ -101,13 +110,15 @@ class Link:
         with self._changed:
             other = self._client is not None and self._client != client
             if self.ended or (other and time.monotonic() - self._heard < self.silent_s):
-                raise Refused("all is done" if self.ended else "another page is being measured; close that one first")
+                raise Refused(
+                    "the measurement has ended" if self.ended else "another page is being measured; close it first"
+                )
             self._client, self._facts = client, facts
             self._hear(client)
             self._changed.notify_all()
 
     def next(self, client: str, wait_s: float = POLL_S) -> dict[str, Any] | None:
-        """The question that waits, {"verb": "end"} when there will be none, or None when there is none yet."""
+        """The pending question; {"verb": "end"} after the end; None if there is no question within `wait_s`."""
         until = time.monotonic() + wait_s
         with self._changed:
             while True:
@@ -117,7 +128,7 @@ class Link:
                     self._changed.notify_all()
                     return {"verb": "end"}
                 if self._question is not None and self._reply is None:
-                    self._taken = True  # a page that asks again has lost it on the way, and gets it again
+                    self._taken = True  # if the page polls again, the question was lost in transit, so it is sent again
                     return self._question
                 left = until - time.monotonic()
                 if left <= 0:
@@ -125,7 +136,7 @@ class Link:
                 self._changed.wait(left)
 
     def answer(self, client: str, reply: dict[str, Any]) -> None:
-        """A reply to a question that nobody waits for any more is dropped."""
+        """Accept a reply. A reply to a question that is no longer pending is ignored."""
         with self._changed:
             self._hear(client)
             if self._question is not None and self._taken and reply.get("id") == self._question["id"]:
@@ -133,7 +144,7 @@ class Link:
                 self._changed.notify_all()
 
     def alive(self, client: str) -> bool:
-        """Whether the page shall go on."""
+        """Whether the page should continue."""
         with self._changed:
             self._hear(client)
             return not self.ended
@@ -146,5 +157,9 @@ class Link:
 
     def _hear(self, client: str) -> None:
         if client != self._client:
-            raise Refused("all is done" if self.ended else "another page is being measured, or this one was given up")
+            raise Refused(
+                "the measurement has ended"
+                if self.ended
+                else "another page is being measured, or this page sent nothing for too long"
+            )
         self._heard = time.monotonic()

@@ -1,4 +1,4 @@
-"""A page that is there to be asked: a server, and a headless browser of ours or a person's own."""
+"""An open page: a server, and a headless browser or a browser that the user opens."""
 
 import threading
 from collections.abc import Callable
@@ -14,16 +14,20 @@ from edgefc.progress import elapsed
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "steady.js", "clock.js", "arrays.js")
-_FAREWELL_S = 3.0  # for a person's page to hear that all is done
-_START_S, _SILENT_S = 60.0, 30.0  # of a headless browser
-_ARRIVAL_S, _ASLEEP_S = 3600.0, 120.0  # of a person with a phone, which slows pages that are not in front
+_FAREWELL_S = 3.0  # for the user's page to receive the end
+_START_S, _SILENT_S = 60.0, 30.0  # for a headless browser
+_ARRIVAL_S, _ASLEEP_S = 3600.0, 120.0  # for the user's browser: a phone slows down pages in the background
 
 
 class Opened:
-    """A page, from construction to close(); facts is what it says of itself.
+    """An open page, from construction to close(). `facts` are the facts that the page reports.
+
+    Args:
+        by_hand: whether the user opens the page. Otherwise a headless browser is started.
+        announce: called with the server before the page connects.
 
     Raises:
-        DeviceError: there is no browser, it does not start, or no page came.
+        DeviceError: no browser is installed, it does not start, or no page connects.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Opened:
         return self.link.ask(question, about=about, limit_s=limit_s)
 
     def close(self) -> None:
-        """Once is enough, from any thread: a question under way then ends with DeviceError."""
+        """Close the page. A pending question fails with DeviceError. May be called repeatedly and from any thread."""
         with self._closing:
             if self._closed:
                 return

@@ -1,4 +1,4 @@
-"""A preset's settings in onnxruntime-web's words."""
+"""Convert the settings of a preset to session options of onnxruntime-web."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from edgefc.errors import UsageError
 from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.presets import settings
 
-_NAMES = {"enable_cpu_mem_arena": "enableCpuMemArena"}  # attributes of SessionOptions, here and there
+_NAMES = {"enable_cpu_mem_arena": "enableCpuMemArena"}  # onnxruntime's name -> onnxruntime-web's name
 _FATAL = 4
 
 
@@ -37,7 +37,7 @@ def check_native(asked: SessionOptions, about: str) -> None:
 
 
 def _nest(tree: dict[str, Any], path: list[str], value: str) -> None:
-    """session.intra_op.allow_spinning as {"session": {"intra_op": {"allow_spinning": value}}}."""
+    """Store session.intra_op.allow_spinning as {"session": {"intra_op": {"allow_spinning": value}}}."""
     for part in path[:-1]:
         tree = tree.setdefault(part, {})
     tree[path[-1]] = value

@@ -1,4 +1,4 @@
-"""What onnxruntime-web says when it does not load or run a model, as one sentence each."""
+"""Convert error texts of onnxruntime-web to messages with a fix."""
 
 import re
 from collections.abc import Callable
@@ -28,36 +28,36 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         r"(?i)out of memory|bad_?alloc|OOM|allocat\w+ failed|failed to allocate|memory access out of bounds"
-        r"|invalid array length|Integer overflow",  # of sizes, which have 32 bits there
-        lambda _: f"there is not enough memory in the browser, whose wasm heap ends at 4 GiB. {_SMALLER}",
+        r"|invalid array length|Integer overflow",  # sizes have 32 bits in wasm
+        lambda _: f"the browser is out of memory; its wasm heap is limited to 4 GiB. {_SMALLER}",
     ),
     (
         r"(?i)external data|Module\.MountedFiles|not found in preloaded files",
-        lambda _: "weights that it keeps in a file beside it are not there. Put that file beside the model",
+        lambda _: "its weights file does not exist. Copy it to the model's folder",
     ),
     (
         r"(?i)protobuf parsing failed|ModelProto does not have a graph|No graph was found",
-        lambda _: "it is no ONNX file, or was cut short. Export it or copy it again",
+        lambda _: "it is not an ONNX file, or it is truncated. Export it or copy it again",
     ),
     (
         r"^\d+$",
         lambda m: f"{_HERE} threw C++ exception {m[0]} without a reason. {_SMALLER}",
     ),
 )
-_DOES = {"start": "cannot start onnxruntime-web for {}", "load": "cannot load {} in the browser"}
+_FAILURES = {"start": "cannot start onnxruntime-web for {}", "load": "cannot load {} in the browser"}
 
 
 def refusal(about: str, stage: str, text: str) -> DeviceError:
-    """`stage` is what the page was at: start, load or run."""
-    does = _DOES.get(stage, "cannot run {} in the browser").format(about)
-    return DeviceError(f"{does}: {_sentence(text)}.")
+    """An error for a text of onnxruntime-web. `stage` is the stage that failed: start, load or run."""
+    failure = _FAILURES.get(stage, "cannot run {} in the browser").format(about)
+    return DeviceError(f"{failure}: {_sentence(text)}.")
 
 
 def _sentence(text: str) -> str:
     flat = " ".join(text.split())
-    for pattern, say in _KNOWN:
-        if found := re.search(pattern, flat):
-            return say(found)
+    for pattern, sentence in _KNOWN:
+        if match := re.search(pattern, flat):
+            return sentence(match)
     flat = re.sub(r"^.*ERROR_MESSAGE: ", "", flat)
     flat = re.sub(r"\S+\.(cc|h|cpp):\d+ .*?\)(?: const)? ", "", flat).strip().rstrip(".")
-    return shortened(flat, _LONGEST) or "it gave no reason"
+    return shortened(flat, _LONGEST) or "onnxruntime-web gave no reason"

@@ -1,7 +1,7 @@
-"""Browser: the Runner that measures in a page. Each question goes to a fresh worker, as to a fresh process elsewhere.
+"""Browser: the Runner that measures in a page. A new worker answers each question, as a new process does elsewhere.
 
-The page knows how to load, run and time a model (page/worker.js). Everything else is done here: which inputs a model
-is fed, what an answer means, and whether it can be true.
+The page can load, run and time a model (page/worker.js). Everything else happens in Python: the choice of inputs, and
+the interpretation and validation of answers.
 """
 
 import time
@@ -38,7 +38,7 @@ from edgefc.runtime.profiling.parts import Device, Environment
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds
 
 MOST_THREADS = 64
-_PAGE_MEMORY_S = 20.0  # how long the page may wait for the browser to say what it holds
+_PAGE_MEMORY_S = 20.0  # how long the page waits for the browser's memory measurement
 
 ONE_THREAD = SessionOptions()
 _LONGEST = 2000  # characters of an error's text
@@ -50,7 +50,7 @@ _ToPage = LoadQuestion | MemoryQuestion | SteadyQuestion | RunQuestion
 
 
 class Browser:
-    """A Runner, for one profile call; owns the page from construction to close().
+    """A Runner for one profile call. It owns the page from construction to close().
 
     browser = Browser(Opened(), "web")
     browser.run("model.onnx", {"x": x}, options=SessionOptions(threads=2))["y"]
@@ -71,7 +71,7 @@ class Browser:
         return facts.device(self.name, self.opened.facts, onnxruntime_web.runtime_bytes())
 
     def place(self, path: str) -> str:
-        """Files stay where they are; the page fetches them when it is asked about them."""
+        """Leave files where they are. The page downloads them when a question needs them."""
         return path
 
     def ask(self, question: Question[A], *, about: str, limit_s: float = child.LIMIT_S) -> A:
@@ -82,11 +82,11 @@ class Browser:
         self, path: str, arrays: Mapping[str, Any], *, options: SessionOptions = ONE_THREAD,
         limit_s: float = child.LIMIT_S,
     ) -> dict[str, Array]:  # fmt: skip
-        """All outputs for one array per input.
+        """Run a model once with one array per input, and return all outputs by name.
 
         Raises:
             UsageError: the arrays do not fit the model.
-            DeviceError: the browser does not load or run it.
+            DeviceError: the browser cannot load or run the model.
         """
         checked = check_feeds(arrays, self._signature(ModelToRun(path, options), limit_s))
         return self.run_all([(path, checked)], options=options, limit_s=limit_s)[0]
@@ -103,7 +103,7 @@ class Browser:
         return [{output.name: _PAGE.array(output) for output in ran.outputs} for ran in found.models]
 
     def show(self, columns: list[str], rows: list[list[str]], notes: list[str]) -> None:
-        """A table on the page."""
+        """Show a table on the page."""
         self.opened.ask({"verb": "show", "columns": columns, "rows": rows, "notes": notes}, about="", limit_s=60.0)
 
     def close(self) -> None:
@@ -156,12 +156,12 @@ class Browser:
     ) -> Plain:
         threads = options.threads
         check_threads(threads, self.opened.facts)
-        told = {
+        task = {
             "verb": verb, "models": models, "null_model": self._null, "threads": threads,
             "options": session_options(options), "page_memory_s": _PAGE_MEMORY_S if threads == 1 else 0,
             "done": self.asked, "plan": plan,
         }  # fmt: skip
-        reply = self.opened.ask(told, about=about, limit_s=limit_s)
+        reply = self.opened.ask(task, about=about, limit_s=limit_s)
         self.asked += 1
         if "answer" in reply and reply.get("workers") != threads - 1:
             raise DeviceError(f"the page did not run {about} in {threads} threads, as it was asked. Load it again.")
@@ -212,13 +212,13 @@ def check_threads(threads: int, facts: Facts) -> None:
     """Raise UsageError when the page has fewer."""
     if threads > 1 and not facts.isolated:
         raise UsageError(
-            f"{threads} threads were asked for, and this page has one: browsers give threads only to pages from https "
-            f"or localhost. Leave --threads at 1, or forward the port to the device (adb reverse)."
+            f"threads is {threads}, and this page has only one thread: browsers allow threads only for pages from "
+            f"https or localhost. Leave --threads at 1, or forward the port to the device (adb reverse)."
         )
     if threads > MOST_THREADS:
-        raise UsageError(f"{threads} threads were asked for, and a page takes up to {MOST_THREADS}. Give fewer.")
+        raise UsageError(f"threads is {threads}, and the limit of a page is {MOST_THREADS}. Give fewer.")
 
 
 def headless(name: str) -> Browser:
-    """A headless Chromium of this machine, started for this and ended with it."""
+    """Start a headless Chromium on this machine. It ends when the Browser is closed."""
     return Browser(Opened(), name)

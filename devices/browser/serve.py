@@ -1,4 +1,4 @@
-"""`edgefc devices serve`: measure in a browser that a person opens, here or on a phone in the same network."""
+"""`edgefc devices serve`: measure in a browser that the user opens, on this machine or on a phone in its network."""
 
 import socket
 from contextlib import suppress
@@ -15,27 +15,29 @@ from edgefc.runtime.profiling.table import bytes_text, name_of, time_text
 from edgefc.screen import err
 
 HOST = "127.0.0.1"
-_EVERYWHERE = "0.0.0.0"  # noqa: S104  bound only when a user names it
-_ELSEWHERE = "192.0.2.1"  # of a range kept for documentation (RFC 5737); nothing is sent to it
+_EVERYWHERE = "0.0.0.0"  # noqa: S104  used only if the user gives it
+_ELSEWHERE = "192.0.2.1"  # reserved for documentation (RFC 5737); nothing is sent to it
 _COLUMNS = ["model", "batch", "threads", "median", "p90", "load", "first run", "file"]
 
 
 def serve(paths: Paths, *, host: str = HOST, port: int = 0, threads: Counts = 1, **asked: Any) -> Record:
-    """Print an address on stderr, wait for a page there, and profile the models in it; it shows the result too.
+    """Print an address on stderr, wait until it is opened in a browser, and profile the models there.
+
+    The page shows the results too.
 
     Args:
-        host: the address to listen on; beyond this machine only when named, such as 0.0.0.0 for all its networks.
-        port: any free one when 0.
-        asked: what profile() takes besides the device.
+        host: the address to listen on. Default: loopback. 0.0.0.0 listens on all networks of this machine.
+        port: the port; 0 for any free one.
+        asked: the other arguments of profile(), except for the device.
 
     Raises:
-        UsageError: the arguments, as profile() says, or threads that a page cannot have.
-        DeviceError: the address cannot be listened on, no page came, or it was closed before the end.
+        UsageError: as profile(), or the page cannot use that many threads.
+        DeviceError: the server cannot listen on the address, no page connects, or the page is closed before the end.
     """
     models_of(paths)
     several = counts("threads", threads)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
-        raise UsageError(f"there is no port {port!r}. Give one up to 65535, or leave it out.")
+        raise UsageError(f"port is {port!r}. Give a number from 0 to 65535, or leave it out.")
     browser = _ByHand(
         Opened(by_hand=True, host=host, port=port, announce=lambda server: _announce(server, host)), "web"
     )
@@ -49,7 +51,7 @@ def serve(paths: Paths, *, host: str = HOST, port: int = 0, threads: Counts = 1,
 
 
 class _ByHand(Browser):
-    """The page is still wanted when profile() is done: for the table."""
+    """A browser that stays open after profile() has closed it, to show the table. end() closes it."""
 
     def close(self) -> None:
         pass
@@ -61,22 +63,27 @@ class _ByHand(Browser):
 def _announce(server: Server, host: str) -> None:
     wide = host not in (HOST, "localhost")
     shown = _address() if host == _EVERYWHERE else host
-    say = [f"Open this address in a browser, {'of a device in the same network' if wide else 'here'}:"]
-    say += [f"    {server.url(shown)}", "Keep the page open and in front until the table is there."]
+    where = "on a device in the same network" if wide else "on this machine"
+    lines = [f"Open this address in a browser {where}:"]
+    lines += [f"    {server.url(shown)}", "Keep the page open and in front until it shows the table."]
     if wide:
-        say += [
-            "The connection is not encrypted: on a network that you do not trust, others can read the address and",
-            "with it the models. Browsers give threads and a fine clock only to https and localhost, so this page has",
-            "one thread, a clock in steps of 100 us or more, and of memory the wasm heap alone.",
+        lines += [
+            "The connection is not encrypted: on an untrusted network, others can read the address, and with it the",
+            "models. Browsers allow threads and a precise clock only for https and localhost, so this page has one",
+            "thread and a clock with steps of 100 us or more, and reports only the wasm heap as memory.",
         ]
     if host in (HOST, "localhost", _EVERYWHERE):
-        say += [f"A phone on USB has them: adb reverse tcp:{server.port} tcp:{server.port}, then open there:"]
-        say += [f"    {server.url()}"]
-    err(*say)
+        lines += [
+            "For threads and a precise clock on a phone, connect it by USB, run",
+            f"    adb reverse tcp:{server.port} tcp:{server.port}",
+            "and open this address on the phone:",
+            f"    {server.url()}",
+        ]
+    err(*lines)
 
 
 def _address() -> str:
-    """This machine's address in the network that leads elsewhere; its name where there is no network."""
+    """The address of this machine in its network; its host name without a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((_ELSEWHERE, 9))
@@ -86,7 +93,7 @@ def _address() -> str:
 
 
 def _show(browser: Browser, record: Record) -> None:
-    """A page that was closed by now is no loss: the record is whole."""
+    """Show the table on the page. If the page has been closed, nothing is lost: the record is complete."""
     rows = [
         [
             name_of(record, cell.model), str(cell.batch), str(cell.threads), time_text(cell.steady.median_ns),

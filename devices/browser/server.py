@@ -1,12 +1,14 @@
-"""The page's server: a random token in every address, a fixed list of files, bounded requests, loopback by default.
+"""The server of the page: random token in all addresses, fixed list of files, bounded requests, loopback by default.
 
-    GET  /TOKEN/                 the page; page.js, worker.js, ort/... beside it: exactly the names in `files`
-    GET  /TOKEN/file/ID          a model, weights or inputs that were offered, by a number
-    GET  /TOKEN/next?client=C    the next question, after a wait of up to link.POLL_S
+    GET  /TOKEN/                 the page
+    GET  /TOKEN/NAME             page.js, worker.js, ort/...: exactly the names in `files`
+    GET  /TOKEN/file/ID          a model, weights or inputs, by the id from offer()
+    GET  /TOKEN/next?client=C    the next question; waits up to link.POLL_S
     POST /TOKEN/hello|answer|alive|bye?client=C
 
-Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy isolate the page, which SharedArrayBuffer, and with it
-threads, a finer clock and the memory API need: https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated
+The headers Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy isolate the page. Isolation is required for
+SharedArrayBuffer (and so for threads), a finer clock and the memory API:
+https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated
 """
 
 import hmac
@@ -47,10 +49,10 @@ Reply = tuple[int, str, bytes | Path]
 
 
 class Server:
-    """Serves from its construction to close(). `files` maps names below the token to paths.
+    """The server, from construction to close(). `files` maps names below the token to paths.
 
     Raises:
-        DeviceError: the address cannot be listened on.
+        DeviceError: the server cannot listen on the address.
     """
 
     def __init__(self, link: Link, files: dict[str, Path], host: str = "127.0.0.1", port: int = 0) -> None:
@@ -60,7 +62,8 @@ class Server:
         try:
             self._http = _Http((host, port), self)
         except (OSError, OverflowError) as error:
-            raise DeviceError(f"cannot listen on {host} port {port}: {reason_of(error)}. Choose another one.") from None
+            message = f"cannot listen on {host} port {port}: {reason_of(error)}. Choose another address or port."
+            raise DeviceError(message) from None
         self.port = int(self._http.server_address[1])
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()
@@ -69,7 +72,7 @@ class Server:
         return f"http://{host}:{self.port}/{self.token}/"
 
     def offer(self, content: Path | bytes) -> str:
-        """The id under which the page may fetch this file, or these bytes."""
+        """Let the page download a file or bytes. Returns the id for GET /TOKEN/file/ID."""
         number = str(len(self.offered))
         self.offered[number] = content
         return number
@@ -85,25 +88,25 @@ class Server:
             return (204, "", b"") if question is None else _json(question)
         if name.startswith("file/"):
             content = self.offered.get(name[5:])
-            return _plain(404, "there is no such file") if content is None else (200, _BYTES, content)
+            return _plain(404, "no such file") if content is None else (200, _BYTES, content)
         path = self.files.get(name or "index.html")
-        return _plain(404, "there is no such file") if path is None else (200, _TYPES.get(path.suffix, _BYTES), path)
+        return _plain(404, "no such file") if path is None else (200, _TYPES.get(path.suffix, _BYTES), path)
 
     def post(self, name: str, client: str, body: bytes) -> Reply:
         if name == "alive":
-            return (204, "", b"") if self.link.alive(client) else _plain(410, "all is done")
+            return (204, "", b"") if self.link.alive(client) else _plain(410, "the measurement has ended")
         if name == "bye":
             self.link.bye(client)
         elif name in ("hello", "answer"):
             try:
                 value = json.loads(body)
             except (ValueError, RecursionError):
-                return _plain(400, "this is no JSON")
+                return _plain(400, "the body is not JSON")
             if not isinstance(value, dict) or not client:
-                return _plain(400, "this is no JSON object of a page")
+                return _plain(400, "the body is not a JSON object, or the client is missing")
             self.link.hello(client, value) if name == "hello" else self.link.answer(client, value)
         else:
-            return _plain(404, "there is nothing to post to")
+            return _plain(404, "no such address")
         return 204, "", b""
 
 
@@ -129,7 +132,7 @@ class _Http(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A page that went away in the middle is told of by the link."""
+        """Ignore errors of requests: the link reports a page that disconnects."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -143,20 +146,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit() or len(length) > 12:
-            self._last(411, "the length of the body is not told")
+            self._last(411, "the header Content-Length is missing or invalid")
         elif int(length) > LARGEST_BODY:
-            self._last(413, f"the body is above {LARGEST_BODY} bytes")
-        elif self._mine() is None:
-            self._last(404, "there is nothing here")
+            self._last(413, f"the body has more than {LARGEST_BODY} bytes")
+        elif self._name() is None:
+            self._last(404, "no such address")
         else:
             self._replied(self.rfile.read(int(length)))
 
     def _replied(self, body: bytes) -> None:
-        name = self._mine()
+        name = self._name()
         if name is None:
-            return self._last(404, "there is nothing here")
-        found = _CLIENT.fullmatch(urlsplit(self.path).query)
-        client = found[1] if found else ""
+            return self._last(404, "no such address")
+        match = _CLIENT.fullmatch(urlsplit(self.path).query)
+        client = match[1] if match else ""
         served = self.server.served
         try:
             reply = served.get(name, client) if self.command == "GET" else served.post(name, client, body)
@@ -164,14 +167,14 @@ class _Handler(BaseHTTPRequestHandler):
             reply = _plain(409, str(refused))
         return self._send(*reply)
 
-    def _mine(self) -> str | None:
-        """What stands behind the token in the address, None without it."""
+    def _name(self) -> str | None:
+        """The part of the address after the token. None if the token is missing or wrong."""
         token, _, name = urlsplit(self.path).path[1:].partition("/")
         known = hmac.compare_digest(token.encode("utf-8", "replace"), self.server.served.token.encode())
         return name if known else None
 
     def _last(self, status: int, text: str) -> None:
-        """And close the connection, since the body was not read."""
+        """Send a last reply and close the connection, because the body was not read."""
         self.close_connection = True
         self._send(*_plain(status, text))
 

@@ -1,5 +1,7 @@
-"""estimate(): time and memory on a device that is not at hand.
+"""estimate(): predict latency and memory on a device that is not available.
 
-estimate.py   the roofline        rates.py, constants.json   how fast a device computes and moves data
-work.py       the steps of a run  products.py, touched.py, layers.py   what each step computes, touches, belongs to
+estimate.py      the roofline model
+rates.py         the rates of a device: computation and data transfer
+constants.json   the fitted constants of the model
+work.py          the steps of a run, from products.py (arithmetic), touched.py (bytes) and layers.py (torch layers)
 """

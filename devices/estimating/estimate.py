@@ -1,9 +1,9 @@
-"""estimate(): latency and memory of a model on a device that is not at hand, by a roofline over every step of a run.
+"""estimate(): predict latency and memory of a model on a device that is not available, with a roofline model per step.
 
-A step takes an overhead and then the longer of two times: its arithmetic at the device's rate, and its weights through
-the cache or memory that holds them. The few constants of that are in constants.json, fitted on one machine by
-tests/bench/estimate.py, which wrote beside them how far the estimates were off on cells that the fit did not see.
-For any other device this is an extrapolation, and says so.
+The time of a step is an overhead plus the longer of two times: its arithmetic at the device's rate, and the transfer
+of its weights from the cache or memory that holds them. The constants are in constants.json. tests/bench/estimate.py
+fitted them on one machine, and recorded the errors on held-out cells in the same file. For any other device the result
+is an extrapolation, and is marked as such.
 """
 
 import math
@@ -24,9 +24,12 @@ class _Part(BaseModel):
 
 
 class Constants(_Part):
-    """Of one core: what a run, a step, and one of several stacked products take beside their work; rates; memory.
+    """The fitted constants, for one core.
 
-    A product of r rows runs at efficiency * r / (r + rows_half) of the peak.
+    run_cycles, step_cycles, product_cycles   overhead of a run, of a step, and of each further product of a batched one
+    efficiency, rows_half                     a product of r rows reaches efficiency * r / (r + rows_half) of the peak
+    *_bytes_per_cycle                         rates of caches and of element-wise and moving operators
+    memory_*                                  see memory_bytes()
     """
 
     run_cycles: float
@@ -46,7 +49,7 @@ class Constants(_Part):
 
 
 class Spread(_Part):
-    """Of predicted over measured, on cells that the fit did not see."""
+    """Quantiles of predicted / measured on held-out cells."""
 
     cells: int
     least: float
@@ -57,7 +60,7 @@ class Spread(_Part):
 
 
 class Calibration(_Part):
-    """constants.json."""
+    """The content of constants.json."""
 
     machine: str
     date: str
@@ -74,9 +77,10 @@ class Calibration(_Part):
 
 @dataclass(frozen=True)
 class Share:
-    """One torch layer's part of an estimate; its name is "" for what the model itself does.
+    """The part of one torch layer in an estimate. The name is "" for operations of the model itself.
 
-    weight_bytes are read in a run; held_bytes are its weights in memory, each counted at the first layer that has it.
+    weight_bytes are the weight bytes read in a run. held_bytes are the weight bytes in memory; a shared weight is
+    counted at the first layer that uses it. bound is "overhead", "arithmetic" or "weights".
     """
 
     layer: str
@@ -89,9 +93,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was estimated, never measured. low and high hold 80 % of the cells checked where the fit was made.
+    """A prediction, not a measurement.
 
-    seconds is the sum of the layers' and of what a run takes beside its steps.
+    seconds is the overhead of a run plus the sum over the layers. low_seconds to high_seconds is the band that
+    contained 80 % of the held-out cells on the machine of the fit.
     """
 
     device: str
@@ -108,10 +113,10 @@ class Estimate:
 
 
 def estimate(work: Work, rates: Rates, *, threads: int = 1, calibration: Calibration | None = None) -> Estimate:
-    """Latency of one run, and the memory that the model adds to onnxruntime's own.
+    """Predict the latency of one run, s, and the memory that the model adds to that of onnxruntime, bytes.
 
     Raises:
-        UsageError: more threads than the device has fast cores, or none.
+        UsageError: `threads` is not between 1 and the number of cores in the fastest cluster.
     """
     if not 1 <= threads <= rates.cores:
         raise UsageError(
@@ -136,23 +141,23 @@ def estimate(work: Work, rates: Rates, *, threads: int = 1, calibration: Calibra
 
 
 def weight_speed(work: Work, rates: Rates, constants: Constants, threads: int) -> float:
-    """Bytes per second at which weights arrive: from the smallest place that holds all that a run reads."""
-    held = work.weight_bytes + work.live_bytes
-    if held <= rates.l2_bytes:
+    """The rate of reading weights, bytes/s: that of the smallest of L2, L3 and memory that holds the data of a run."""
+    working_set = work.weight_bytes + work.live_bytes
+    if working_set <= rates.l2_bytes:
         return constants.l2_bytes_per_cycle * rates.clock_hz * threads
-    if held <= rates.l3_bytes:
+    if working_set <= rates.l3_bytes:
         return constants.l3_bytes_per_cycle * rates.clock_hz * threads
     one = constants.memory_share * rates.traffic_bytes_per_s
     return one if threads == 1 else min(one * threads, rates.total_bytes_per_s or one)
 
 
 def run_seconds(rates: Rates, constants: Constants) -> float:
-    """What a run takes beside its steps."""
+    """The overhead of a run, s."""
     return constants.run_cycles / rates.clock_hz
 
 
 def step_seconds(step: Step, rates: Rates, constants: Constants, speed: float, threads: int) -> tuple[float, str]:
-    """The time of one step, and what bounds it."""
+    """The time of one step, s, and its bound: "overhead", "arithmetic" or "weights"."""
     overhead = constants.step_cycles / rates.clock_hz
     if step.kind == "view":
         return overhead, "overhead"
@@ -166,19 +171,19 @@ def step_seconds(step: Step, rates: Rates, constants: Constants, speed: float, t
             "move": constants.move_bytes_per_cycle,
         }[step.kind]  # fmt: skip
         cycles = (step.activation_bytes + step.weight_bytes) / per_cycle
-    arithmetic, arriving = cycles / rates.clock_hz / threads, step.weight_bytes / speed
-    longest = max(overhead, arithmetic, arriving)
+    arithmetic, transfer = cycles / rates.clock_hz / threads, step.weight_bytes / speed
+    longest = max(overhead, arithmetic, transfer)
     bound = "overhead" if longest == overhead else "arithmetic" if longest == arithmetic else "weights"
-    return overhead + max(arithmetic, arriving), bound
+    return overhead + max(arithmetic, transfer), bound
 
 
 def memory_parts(work: Work) -> tuple[int, int, int]:
-    """What memory grows with: a constant, weights as the file stores them, and those computed or copied at load."""
+    """The inputs of the memory model: 1, bytes of the files, and bytes of weights computed or copied at load."""
     return 1, work.file_bytes, max(work.held_bytes - work.file_bytes, 0)
 
 
 def memory_bytes(work: Work, constants: Constants) -> int:
-    """The peak that the model adds to onnxruntime's own memory, at load or in a run."""
+    """The peak memory that the model adds to that of onnxruntime, at load or in a run, bytes."""
     shares = (constants.memory_fixed_bytes, constants.memory_per_stored_byte, constants.memory_per_folded_byte)
     held = math.fsum(share * part for share, part in zip(shares, memory_parts(work), strict=True))
     return int(held) + work.live_bytes

@@ -1,7 +1,7 @@
 """The torch layer of every node that onnxruntime executed.
 
-onnxruntime gives fused nodes names of its own and keeps the names of values. So a node belongs to the layer whose node
-makes the same value in the file; nodes of a local function belong to the node that called it.
+onnxruntime renames fused nodes but keeps the names of values. So an executed node belongs to the layer of the file's
+node with the same output. Nodes of a local function belong to the layer of the calling node.
 """
 
 import re
@@ -13,14 +13,14 @@ from edgefc.scopes import LAYER_KEY, layer_of
 
 _INLINED = re.compile(r"_inlfunc_(?P<op>[A-Za-z0-9]+?)(?:_token_(?P<token>\d+))?_")
 
-Call = tuple[str, int]  # operator, number that onnxruntime gave the call
+Call = tuple[str, int]  # operator, and onnxruntime's number of the call
 
 
 def layers(executed: Sequence[Executed], model: Model) -> list[str]:
     """Of each executed node, the layer; "" outside of all modules."""
     source = _Source(model)
     calls = _calls(executed, source.calling)
-    made: dict[str, str] = {}  # the layer by the value that an executed node made
+    made: dict[str, str] = {}  # output value of an executed node -> its layer
     result: list[str] = []
     for node in executed:
         call = _call(node.name)
@@ -34,7 +34,7 @@ def layers(executed: Sequence[Executed], model: Model) -> list[str]:
 
 
 class _Source:
-    """The layers of the file's own nodes, by the names that are left of them in what was executed."""
+    """The layers of the nodes in the file, by the names that survive in the executed nodes."""
 
     def __init__(self, model: Model) -> None:
         nodes = list(model.graph.all_nodes())
@@ -55,9 +55,9 @@ class _Source:
 
 
 def _layer(node: Node) -> str:
-    """By the file's own word; a node that it says nothing of is a layer of its own."""
-    found = layer_of(node.name, node.metadata)
-    return (node.name or next(iter(node.outputs), "") or node.op) if found is None else found
+    """The layer according to the file. A node without that information counts as its own layer."""
+    layer = layer_of(node.name, node.metadata)
+    return (node.name or next(iter(node.outputs), "") or node.op) if layer is None else layer
 
 
 def _calls(executed: Sequence[Executed], nodes: Sequence[Node]) -> dict[Call, str]:
@@ -79,5 +79,5 @@ def _of_op(op: str, numbers: Sequence[int], nodes: Sequence[Node]) -> Iterator[t
 
 
 def _call(name: str) -> Call | None:
-    found = _INLINED.match(name)
-    return None if found is None else (found["op"], -1 if found["token"] is None else int(found["token"]))
+    match = _INLINED.match(name)
+    return None if match is None else (match["op"], -1 if match["token"] is None else int(match["token"]))

@@ -1,4 +1,4 @@
-"""Matrix products and convolutions as counts: `count` times rows x inner by inner x columns."""
+"""The sizes of matrix products and convolutions: `count` products of (rows, inner) by (inner, columns) matrices."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PRODUCTS = {*_MATRICES, *_BLOCKS, *_CONVOLUTIONS, *_TRANSPOSED, *_RECURRENT}
 
 
 def product(op: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Product:
-    """What an operator of PRODUCTS computes."""
+    """The size of an operator of PRODUCTS."""
     shapes, out = [shape for _, shape in inputs], outputs[0][1]
     if op in _MATRICES:
         return _matrices(shapes[0], shapes[_MATRICES[op]] if len(shapes) > _MATRICES[op] else [], out)
@@ -32,7 +32,7 @@ def product(op: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Produ
 
 
 def _matrices(left: list[int], right: list[int], out: list[int]) -> Product:
-    """A matrix product, stacked ones and transposed ones too. One matrix for all rows makes a single product."""
+    """A matrix product, batched or transposed ones included. A single right matrix makes one product of all rows."""
     if len(left) < 2 or len(right) < 2:
         vector = left if len(left) < 2 else right
         inner = vector[-1] if vector else 1
@@ -54,13 +54,13 @@ def _convolution(shapes: list[list[int]], out: list[int]) -> Product:
 
 
 def _transposed(shapes: list[list[int]]) -> Product:
-    """A transposed convolution: every position of the input spreads over a window."""
+    """A transposed convolution: every input position contributes to a window of the output."""
     image, kernel = shapes[0], shapes[1] if len(shapes) > 1 else [1, 1]
     return 1, math.prod(image) // max(kernel[0], 1), math.prod(kernel[1:]), kernel[0]
 
 
 def _recurrent(shapes: list[list[int]]) -> Product:
-    """Every step multiplies its input and the state before it by the gates' matrices."""
+    """A recurrent layer: every step multiplies its input and the previous state by the matrices of the gates."""
     x, w, r = (shapes[index] if index < len(shapes) and len(shapes[index]) == 3 else [0, 0, 0] for index in range(3))
     gates, hidden = max(r[1:]), min(r[1:])
     return x[0] * w[0], x[1], gates, x[2] + hidden

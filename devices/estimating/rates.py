@@ -1,4 +1,4 @@
-"""How fast a device computes and moves data, as estimates need it: from a profile, or measured on this machine."""
+"""The rates of a device for estimates: computation and data transfer, from a profile or measured on this machine."""
 
 import json
 import os
@@ -13,33 +13,36 @@ from edgefc.runtime.probes import sysfs
 
 _LIMIT_S = 60
 REACHED = 0.9
-"""What share of its peak a large product is taken to reach: it tells the clock, which a virtual machine hides."""
+"""The assumed share of peak of a large product. It is used to compute the clock rate, which virtual machines hide."""
 
 _PROGRAM = """
 import json, time
 import numpy as np
 
-def least(work, times):
-    found = []
+def shortest(work, times):
+    seconds = []
     for _ in range(times):
         start = time.thread_time()
         work()
-        found.append(time.thread_time() - start)
-    return min(found)
+        seconds.append(time.thread_time() - start)
+    return min(seconds)
 
 a = np.ones((768, 768), np.float32)
 c, d = np.ones(1 << 24, np.float32), np.empty(1 << 24, np.float32)
-print(json.dumps({"flop_per_s": 2 * 768**3 / least(lambda: a @ a, 40),
-                  "copy_bytes_per_s": c.nbytes / least(lambda: np.copyto(d, c), 12)}))
+print(json.dumps({"flop_per_s": 2 * 768**3 / shortest(lambda: a @ a, 40),
+                  "copy_bytes_per_s": c.nbytes / shortest(lambda: np.copyto(d, c), 12)}))
 """
 
 
 @dataclass(frozen=True)
 class Rates:
-    """One core of the fastest cluster, and how many there are. A cache that is not known is 0: memory is assumed.
+    """The rates of one core of the fastest cluster. An unknown cache has size 0, so that memory is assumed.
 
-    traffic_bytes_per_s   what one core reads and writes of memory, together
-    total_bytes_per_s     the same of all cores; None: not known
+    cores                 number of cores in that cluster
+    traffic_bytes_per_s   memory traffic of one core, reads plus writes
+    total_bytes_per_s     memory traffic of all cores; None if unknown
+    memory_bytes          size of the memory; None if unknown
+    measured_here         whether the rates were measured on this machine
     """
 
     device: str
@@ -55,19 +58,20 @@ class Rates:
 
 
 def of_profile(profile: Profile) -> Rates:
-    """What a profile's facts say.
+    """The rates according to a profile. For the profile of this machine, they are measured.
 
     Raises:
-        UsageError: it lacks a fact that an estimate needs.
+        UsageError: the profile lacks a fact that an estimate needs.
+        DeviceError: the measurement on this machine failed.
     """
     if profile.kind == "host":
         return of_this_machine()
-    lacking = [name for name, there in _needed(profile).items() if not there]
-    if lacking:
-        able = ", ".join(key for key in profiles.names() if usable(profiles.load(key)))
+    missing = [name for name, present in _needed(profile).items() if not present]
+    if missing:
+        supported = ", ".join(key for key in profiles.names() if usable(profiles.load(key)))
         raise UsageError(
-            f"no estimate for {profile.key}: its profile has no public source for {' and '.join(lacking)}. "
-            f"Measure on the device with edgefc profile, or estimate for one of: {able}."
+            f"no estimate for {profile.key}: its profile has no public source for {' and '.join(missing)}. "
+            f"Measure on the device with edgefc profile, or estimate for one of: {supported}."
         )
     best, memory = profile.clusters[0], profile.memory
     assert memory is not None
@@ -84,7 +88,7 @@ def of_profile(profile: Profile) -> Rates:
 
 
 def usable(profile: Profile) -> bool:
-    """Whether it has what an estimate needs."""
+    """Whether a profile has the facts that an estimate needs."""
     return profile.kind == "host" or all(_needed(profile).values())
 
 
@@ -97,19 +101,19 @@ def _needed(profile: Profile) -> dict[str, bool]:
 
 
 def of_this_machine() -> Rates:
-    """Measured in a second, in a process with one thread; caches as the kernel tells them.
+    """Measure this machine in about one second, in a process with one thread. The kernel reports the cache sizes.
 
     Raises:
-        DeviceError: the measurement did not end, or not well.
+        DeviceError: the measurement failed or timed out.
     """
-    alone = dict.fromkeys((f"{each}_NUM_THREADS" for each in ("OPENBLAS", "OMP", "MKL")), "1")
+    one_thread = dict.fromkeys((f"{each}_NUM_THREADS" for each in ("OPENBLAS", "OMP", "MKL")), "1")
     try:
         done = subprocess.run(  # noqa: S603  fixed words
-            [sys.executable, "-c", _PROGRAM], env={**os.environ, **alone}, capture_output=True, timeout=_LIMIT_S,
+            [sys.executable, "-c", _PROGRAM], env={**os.environ, **one_thread}, capture_output=True, timeout=_LIMIT_S,
             check=True,
         )  # fmt: skip
-        told = json.loads(done.stdout)
-        flop, copy = float(told["flop_per_s"]), float(told["copy_bytes_per_s"])
+        answer = json.loads(done.stdout)
+        flop, copy = float(answer["flop_per_s"]), float(answer["copy_bytes_per_s"])
     except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError) as error:
         raise DeviceError(f"this machine's speed was not measured: {type(error).__name__}. Try again.") from None
     caches = sysfs.caches()

@@ -1,6 +1,6 @@
-"""The bytes that an operator touches: a look-up reads the rows that it gathers, not the table that holds them.
+"""The bytes that an operator reads and writes. A look-up reads only the rows that it gathers, not its whole table.
 
-Arrays are (type, shape) as onnxruntime's profiler and TensorProto name types.
+An array is (type, shape). Type names are those of onnxruntime's profiler and TensorProto.
 """
 
 import math
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 Array = tuple[str, list[int]]
 
 VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Size", "Constant"}
-"""Operators that move nothing: onnxruntime gives their output the memory of their input, or reads a shape alone."""
+"""Operators that move no data: in onnxruntime their output shares the memory of their input, or they read a shape."""
 
 _LOOKUPS = {
     "Gather": (0,), "GatherElements": (0,), "GatherND": (0,), "Slice": (0,), "Compress": (0,),
     "EmbedLayerNormalization": (2, 3, 4), "QEmbedLayerNormalization": (2, 3, 4), "RotaryEmbedding": (1, 2, 3),
 }  # fmt: skip
-"""Inputs of which an operator reads no more entries than it writes."""
+"""Inputs of which an operator reads at most as many elements as it writes, by input index."""
 
 _BLOCKS = {"GatherBlockQuantized": (0, 2, 3)}
-"""Inputs of which an operator reads the rows that it writes: packed integers, and scales of several of them."""
+"""Inputs of which an operator reads only the rows that it writes, by input index: packed integers and their scales."""
 
 _BITS = {
     "double": 64, "int64": 64, "uint64": 64, "complex64": 64, "complex128": 128, "float16": 16, "bfloat16": 16,
@@ -28,12 +28,12 @@ _BITS = {
 
 
 def size(array: Array) -> int:
-    """Bytes of an array; those of 4 bits are packed."""
+    """The size of an array in bytes. Types below 8 bits are packed."""
     return _bytes(math.prod(array[1]), array[0])
 
 
 def read(op: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[int]:
-    """Of every input, the bytes that the operator reads."""
+    """The bytes that the operator reads of each input."""
     if op in VIEWS:
         return [0] * len(inputs)
     whole = [size(array) for array in inputs]

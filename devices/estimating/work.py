@@ -1,7 +1,7 @@
-"""What one run of a model computes and moves, step by step: counted by running it once here, with its bodies.
+"""Count the arithmetic and data of one run of a model, per step. The model is run once on this machine for that.
 
-onnxruntime tells every executed node with its arrays, after functions were written out, constants folded and nodes
-fused; so the counts are of what a device would run as well.
+onnxruntime reports every executed node and its arrays after it has inlined functions, folded constants and fused nodes.
+So the counts describe the graph that a device would run as well.
 """
 
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ _FUNCTIONS = {"Exp", "Log", "Erf", "Gelu", "FastGelu", "BiasGelu", "QuickGelu", 
 
 @dataclass(frozen=True)
 class Step:
-    """One node of a run. A product is `count` times rows x inner by inner x columns. Sizes are in bytes.
+    """One executed node. A product is `count` products of (rows, inner) by (inner, columns). Sizes are in bytes.
 
-    activation_bytes    what it reads and writes beside weights
-    live_bytes          its inputs and outputs beside weights, whole: what memory holds during the step
-    weight_bytes        what it reads of weights
-    fresh_bytes         of these, what no step before it read: a Loop reads the same weights again and again
-    held_bytes          its weights, whole, that no step before it has: what memory holds at all times
+    activation_bytes    bytes read and written, without weights
+    live_bytes          full size of inputs and outputs, without weights: memory in use during the step
+    weight_bytes        bytes of weights read
+    fresh_bytes         the part of weight_bytes that no earlier step read (a Loop reads the same weights repeatedly)
+    held_bytes          full size of the weights that no earlier step uses: memory in use at all times
     """
 
     layer: str
@@ -60,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Work:
-    """One run at one batch size. file_bytes counts the .onnx file and the weights beside it."""
+    """One run at one batch size. file_bytes is the size of the .onnx file and its external data."""
 
     file: str
     file_bytes: int
@@ -69,17 +69,17 @@ class Work:
 
     @property
     def weight_bytes(self) -> int:
-        """The weights that a run reads, each once: what a cache would have to hold."""
+        """The weight bytes that a run reads, each counted once: the size that a cache needs."""
         return sum(step.fresh_bytes for step in self.steps)
 
     @property
     def held_bytes(self) -> int:
-        """All weights of the run, as memory holds them."""
+        """The bytes of all weights of the run in memory."""
         return sum(step.held_bytes for step in self.steps)
 
     @property
     def live_bytes(self) -> int:
-        """The most that the inputs and outputs of one step take beside weights."""
+        """The largest live_bytes of a step."""
         return max((step.live_bytes for step in self.steps), default=0)
 
 
@@ -91,11 +91,11 @@ def work_of(
     shapes: Shapes | None = None,
     ranges: Ranges | None = None,
 ) -> Work:
-    """Run a model once, in a child process, and count. Inputs are those of profile().
+    """Run a model once in a child process and count its steps. The arguments are those of profile().
 
     Raises:
-        UsageError: no such file, or inputs that do not fit.
-        ModelError: onnxruntime does not load or run it, or ends with it.
+        UsageError: the file does not exist, or the inputs do not fit the model.
+        ModelError: onnxruntime cannot load or run the model, or crashes.
     """
     file = Path(path)
     admit(file)
@@ -108,8 +108,8 @@ def _work(file: Path, found: WorkAnswer) -> Work:
     """What the probe told of the file, counted."""
     try:
         model = graph.read(file)
-    except ValueError as error:  # onnxruntime has read it, and takes messages that no writer of ONNX makes
-        raise ModelError(f"{file} cannot be counted: {error}. Export it again.") from None
+    except ValueError as error:  # onnxruntime accepts some irregular messages that no exporter writes
+        raise ModelError(f"cannot count the operations of {file}: {error}. Export it again.") from None
     seen = _Seen()
     named = zip(layers(found.nodes, model), found.nodes, strict=True)
     steps = tuple(_step(layer, node, seen) for layer, node in named)
@@ -118,7 +118,7 @@ def _work(file: Path, found: WorkAnswer) -> Work:
 
 
 class _Seen:
-    """How many bytes of each weight the steps so far have read and hold."""
+    """The bytes of each weight that earlier steps have read and hold."""
 
     def __init__(self) -> None:
         self._read: dict[str, int] = {}
@@ -141,7 +141,7 @@ def _step(layer: str, node: Executed, seen: _Seen) -> Step:
     outputs: list[Array] = [(each.dtype, list(each.shape)) for each in node.outputs]
     is_product = op in PRODUCTS and inputs and outputs
     count, rows, columns, inner = product(op, inputs, outputs) if is_product else (0, 0, 0, 0)
-    moved = live = written(op, outputs)  # the output of a view lies in its input
+    moved = live = written(op, outputs)  # 0 for a view, whose output shares the memory of its input
     weights = fresh = held = 0
     for taken, array, touched in zip(node.inputs, inputs, read(op, inputs, outputs), strict=True):
         if taken.weight is None:

@@ -1,1 +1,1 @@
-"""Public facts about kinds of devices: one TOML file each. profile.py reads and checks them."""
+"""Public facts about kinds of devices, one TOML file per kind. profile.py reads and checks the files."""

@@ -1,7 +1,8 @@
-"""Profiles: public facts about a kind of device, each with its source. One TOML file each, in profiles/.
+"""Profiles: public facts about kinds of devices, each with its source. There is one TOML file per kind in profiles/.
 
-A fact is a table { value, source, note }: source names an entry of the file's [sources], whose address was read;
-note says how the value follows from it where that is not plain. What has no source is left out. Units end the keys.
+A fact is a table { value, source, note }. source names an entry of the file's [sources], the address of the page that
+gives the value. note explains how the value follows from the page if that is not obvious. Facts without a source are
+left out. Keys end with the unit.
 """
 
 import os
@@ -39,7 +40,7 @@ class _Part(BaseModel):
 
 
 class Fact(_Part, Generic[T]):
-    """A value and the entry of [sources] that has it."""
+    """A value, and the entry of [sources] that gives it."""
 
     value: T
     source: Text
@@ -53,7 +54,7 @@ class System(_Part):
 
 
 class Cluster(_Part):
-    """Equal cores. The first cluster of a profile is the fastest one."""
+    """A group of identical cores. The first cluster of a profile is the fastest one."""
 
     core: Fact[Text]
     cores: Fact[Annotated[int, Field(ge=1, le=256)]]
@@ -65,7 +66,7 @@ class Cluster(_Part):
 
 
 class Memory(_Part):
-    """bytes lists the sizes on sale; copy_bytes_per_s counts each copied byte once, so half of the traffic."""
+    """bytes lists the sizes on sale. copy_bytes_per_s counts each copied byte once, so it is half of the traffic."""
 
     bytes: Fact[list[Annotated[int, Field(ge=64 * _MiB, le=_TiB)]]]
     type: Fact[Text] | None = None
@@ -80,7 +81,7 @@ class Thermal(_Part):
 
 
 class Profile(_Part):
-    """One kind of device. `key` is the file's name, by which commands call it."""
+    """One kind of device. `key` is its name in commands, which is the name of the file without .toml."""
 
     key: Text
     name: Text
@@ -93,7 +94,7 @@ class Profile(_Part):
 
     @model_validator(mode="after")
     def _sourced(self) -> "Profile":
-        """No fact without a source, no source without a fact."""
+        """Check that every fact has a source and every source is used."""
         named = {path: fact.source for path, fact in self.facts()}
         for path, source in named.items():
             if source not in self.sources:
@@ -120,10 +121,10 @@ def names() -> list[str]:
 
 
 def load(key: str) -> Profile:
-    """The profile of that key.
+    """Load the profile with a key.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no profile has this key.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", key) or not (FOLDER / f"{key}.toml").is_file():
         raise UsageError(f"no profile {key!r}. Profiles are: {', '.join(names())}.")
@@ -131,10 +132,10 @@ def load(key: str) -> Profile:
 
 
 def read(path: Path) -> Profile:
-    """The profile in a file.
+    """Read a profile from a file.
 
     Raises:
-        UsageError: it is no TOML, or a key, value or source is not as the classes of this module say.
+        UsageError: the file is not TOML, or a key, value or source does not match the classes of this module.
     """
     content = read_toml(path)
     try:
@@ -147,33 +148,33 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The content of a small TOML file.
 
     Raises:
-        UsageError: it cannot be read, is above 1 MiB, or is no TOML.
+        UsageError: the file cannot be read, exceeds 1 MiB, or is not TOML.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # opening a pipe would block
         raise UsageError(f"cannot read {path}: it is not a regular file. Check the path.")
     try:
-        with open(path, "rb", opener=_at_once) as file:
+        with open(path, "rb", opener=_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UsageError(f"cannot read {path}: it is not a regular file. Remove it.")
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
     if len(content) > _LARGEST_BYTES:
-        raise UsageError(f"cannot read {path}: it is above {_LARGEST_BYTES} bytes. Make it smaller.")
+        raise UsageError(f"cannot read {path}: it has more than {_LARGEST_BYTES} bytes. Make it smaller.")
     try:
         return tomllib.loads(content.decode())
-    except Exception as error:  # a number of 5,000 digits, say, is no TOMLDecodeError
-        raise UsageError(f"cannot read {path}: it is no TOML: {first_line(error)}. Correct it.") from None
+    except Exception as error:  # not only TOMLDecodeError: a number of 5,000 digits raises ValueError
+        raise UsageError(f"cannot read {path}: it is not valid TOML: {first_line(error)}. Correct it.") from None
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Without waiting for the other end of a pipe."""
+def _nonblocking(path: str, flags: int) -> int:
+    """Open a file without waiting for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def first_fault(error: ValidationError) -> str:
-    """Where and what, of the first of a model's faults."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where = shortened(".".join(map(str, fault["loc"])), 80)
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}" if where else said
+    """The location and message of the first validation error."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = shortened(".".join(map(str, first["loc"])), 80)
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

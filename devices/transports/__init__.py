@@ -1,1 +1,1 @@
-"""Ways to start a program on a device: one file each, the interface in base.py."""
+"""Transports start a program on a device. There is one file per transport; base.py defines the interface."""

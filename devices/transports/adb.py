@@ -1,8 +1,8 @@
-"""A phone by the `adb` program and Python in Termux. Not tried on a phone: none was at hand.
+"""Connect to a phone with the `adb` program and Python in Termux. Not tested on a phone: none was available.
 
-`adb shell` joins its words with blanks and the phone's shell splits them again, so each is quoted. Termux keeps its
-programs in a folder of its own, which only its own user may enter on most phones: `run-as` opens it where Termux is a
-debuggable build, and a rooted phone opens it with `su`. Where neither works, use ssh: pkg install openssh in Termux.
+`adb shell` joins its arguments with spaces and the phone's shell splits them again, so each argument is quoted. Termux
+keeps its programs in a private folder, which on most phones only its own user can access. `run-as` gives access if
+Termux is a debuggable build; on a rooted phone, `su` does. Otherwise use ssh: pkg install openssh in Termux.
 """
 
 import re
@@ -15,19 +15,19 @@ from edgefc.errors import DeviceError
 
 _TERMUX = "/data/data/com.termux/files"
 _MEANINGS = (
-    (r"no devices/emulators found", "no phone is connected. Switch USB debugging on, plug it in: adb devices"),
-    ("device unauthorized", "it does not trust this machine yet. Accept the key on its screen: adb devices"),
-    ("device offline", "it is offline. Unlock it, or plug it in again: adb devices"),
-    ("more than one device", "there are several phones. Give the serial of one: adb devices"),
-    (r"device '.*' not found", "no phone of that serial is connected. See those that are: adb devices"),
-    ("package not debuggable", "Termux of this phone does not let adb in. Reach it by ssh: pkg install openssh there"),
-    ("unknown package", "there is no Termux on it. Install Termux, and in it: pkg install python"),
-    ("cannot connect to daemon", "the adb server does not start here. See why: adb start-server"),
+    (r"no devices/emulators found", "no phone is connected. Enable USB debugging and connect it: adb devices"),
+    ("device unauthorized", "the phone has not authorised this machine. Accept the key on its screen: adb devices"),
+    ("device offline", "the phone is offline. Unlock it, or connect it again: adb devices"),
+    ("more than one device", "several phones are connected. Give the serial of one: adb devices"),
+    (r"device '.*' not found", "no phone with this serial is connected. List the connected phones: adb devices"),
+    ("package not debuggable", "Termux on the phone does not allow access by adb. Use ssh: pkg install openssh there"),
+    ("unknown package", "Termux is not installed on the phone. Install Termux, and in it: pkg install python"),
+    ("cannot connect to daemon", "the adb server does not start on this machine. To see why: adb start-server"),
 )
 
 
 class AdbTransport(Transport):
-    """`serial` is one that `adb devices` lists."""
+    """A phone. `serial` is listed by `adb devices`."""
 
     kind = "adb"
     address = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
@@ -38,7 +38,7 @@ class AdbTransport(Transport):
     def __init__(self, name: str, serial: str) -> None:
         super().__init__(name)
         if not serial or serial.startswith("-"):
-            raise DeviceError(f"{serial!r} is no serial of a phone. Give one that adb devices lists.")
+            raise DeviceError(f"{serial!r} is not the serial of a phone. Give one that adb devices lists.")
         self.serial = serial
 
     def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
@@ -48,10 +48,12 @@ class AdbTransport(Transport):
         )  # fmt: skip
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The words of the adb call. -T: bytes pass unchanged, no terminal; -x keeps stderr and the exit code apart."""
+        """The arguments of the adb call. -T: no terminal, so that bytes pass unchanged."""
         program = shutil.which("adb")
         if program is None:
-            raise DeviceError(f"cannot reach {self.name}: there is no adb here. Install it: sudo apt install adb.")
+            raise DeviceError(
+                f"cannot reach {self.name}: adb is not installed on this machine. Install it: sudo apt install adb."
+            )
         home, usr = f"{_TERMUX}/home", f"{_TERMUX}/usr"
         there = ["run-as", "com.termux", "env", f"HOME={home}", f"TMPDIR={home}", f"PATH={usr}/bin",
                  f"LD_LIBRARY_PATH={usr}/lib", *argv]  # fmt: skip
@@ -60,8 +62,8 @@ class AdbTransport(Transport):
     def explain(self, code: int, stderr: str) -> str | None:
         if code < 0:
             return ended_here("adb", code)
-        for said, meaning in _MEANINGS:
-            if re.search(said, stderr):
+        for pattern, meaning in _MEANINGS:
+            if re.search(pattern, stderr):
                 return meaning + "."
         return None
 

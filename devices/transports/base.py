@@ -1,6 +1,7 @@
-"""Transport: start a program on a device and talk to it over its stdin and stdout. All else is the agent's work.
+"""Transport: start a program on a device and connect to its stdin and stdout. The agent does everything else.
 
-Arguments are lists everywhere: where a medium has a shell in between (ssh, adb), the transport quotes each word for it.
+Commands are lists of arguments. If the connection passes them through a shell (ssh, adb), the transport quotes each
+argument.
 """
 
 import re
@@ -15,24 +16,24 @@ from edgefc.errors import DeviceError, UsageError, shortened
 LETTERS = "Letters, digits and -._ are taken, the first no hyphen"
 """The end of address_is of transports whose addresses are so."""
 
-_QUOTED_OTHERWISE = frozenset("'\\!")  # within single quotes csh and fish read these in their own way
+_QUOTED_OTHERWISE = frozenset("'\\!")  # csh and fish treat these differently within single quotes
 
 
 def quoted(argv: Sequence[str]) -> str:
-    """One line that every login shell splits into these words: sh, bash, zsh, csh, tcsh, fish and others.
+    """Quote arguments so that every login shell splits the line into them: sh, bash, zsh, csh, tcsh, fish and others.
 
     Raises:
-        DeviceError: a word has a character that these shells read differently within single quotes.
+        DeviceError: an argument has a character that these shells treat differently within single quotes.
     """
     for word in argv:
         if not word.isprintable() or not word.isascii() or _QUOTED_OTHERWISE.intersection(word):
-            raise DeviceError(f"{word!r} cannot be passed through every login shell. Leave out quotes, ! and \\.")
+            raise DeviceError(f"{word!r} cannot be quoted for every login shell. Remove quotes, ! and \\.")
     return shlex.join(argv)
 
 
 def ended_here(program: str, code: int) -> str:
-    """That the medium's own program was killed on this machine; `code` is below 0."""
-    return f"{program} was ended on this machine by {signal_name(-code)}. Run again."
+    """A message that a program of this machine, such as ssh, was killed. `code` is the negative signal number."""
+    return f"{program} on this machine was killed by {signal_name(-code)}. Run the command again."
 
 
 def signal_name(number: int) -> str:
@@ -75,23 +76,27 @@ class Transport(ABC):
 
     @abstractmethod
     def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
-        """The program under way there, with pipes for stdin, stdout and stderr. Its end is this process's end.
+        """Start a program on the device, with pipes for stdin, stdout and stderr.
+
+        Returns:
+            A local process that ends when the program ends.
 
         Raises:
-            DeviceError: the medium's own program (ssh, adb) is not installed here.
+            DeviceError: the program that makes the connection (ssh, adb) is not installed on this machine.
         """
 
     @abstractmethod
     def explain(self, code: int, stderr: str) -> str | None:
-        """Why a program ended so, when it is the medium's fault: a sentence and what would work. None: the program's.
+        """Explain a failure of the connection: what failed, and what would work. None if the program itself failed.
 
-        `code` is the exit code of the process that start() gave, below 0 for a signal. `stderr` is the last part of
-        what was printed, for example "Host key verification failed."
+        Args:
+            code: the exit code of the process returned by start(), negative for a signal.
+            stderr: the last part of stderr, for example "Host key verification failed."
         """
 
     def by_hand(self, command: str) -> str:
-        """How a person runs that command there, for sentences."""
+        """The command line for running a command on the device by hand, for messages."""
         return command
 
-    def close(self) -> None:  # noqa: B027  most have nothing
-        """Give back what the transport itself holds; programs that it started have ended by then."""
+    def close(self) -> None:  # noqa: B027  most transports hold nothing
+        """Release the resources of the transport. The programs that it started have ended by then."""

@@ -1,4 +1,4 @@
-"""This machine as a device: the agent in a child process, without the way to a board."""
+"""This machine as a device: the agent runs in a child process."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from edgefc.runtime import native
 
 
 class LocalTransport(Transport):
-    """`environment` replaces this process's, say with another HOME."""
+    """This machine. `environment` replaces the environment of this process, for example to change HOME."""
 
     kind = "local"
 
@@ -31,6 +31,6 @@ class LocalTransport(Transport):
 
 
 def this_machine(name: str) -> LocalTransport:
-    """With the native kernels of this edgefc, which a profile on this machine uses too."""
+    """A transport whose agent uses the native kernels of this edgefc, as a profile on this machine does."""
     library = native.library_path()
     return LocalTransport(name, environment={**os.environ, **({"EDGEFC_LIBRARY": library} if library else {})})

@@ -1,7 +1,7 @@
-"""A board by the `ssh` program. The user's ssh configuration says where it is, who logs in and with which key.
+"""Connect to a board with the `ssh` program. The user's ssh configuration gives the address, the user and the key.
 
-ssh joins its words with blanks and the board's login shell splits them again, so each is quoted (base.quoted). Nothing
-is asked for: without a key that works, or with a host key that is not known, ssh ends and says so.
+ssh joins its arguments with spaces and the board's login shell splits them again, so each argument is quoted
+(base.quoted). ssh never prompts: if no key is accepted, or the host key is unknown, it exits with an error.
 """
 
 import ipaddress
@@ -19,29 +19,29 @@ _OPTIONS = (
     "ServerAliveCountMax=3", "ControlMaster=no", "ControlPath=none", "ClearAllForwardings=yes", "ForwardAgent=no",
     "PermitLocalCommand=no", "RequestTTY=no", "LogLevel=ERROR",
 )  # fmt: skip
-_OWN_FAULT = 255  # ssh's own exit code; any other is the program's
+_OWN_FAULT = 255  # the exit code of ssh's own errors; other codes are those of the program
 
-# What ssh says, as whole lines of its own, so that words of the board are not taken for them, and what that means.
-# The first that fits counts.
+# Error lines of ssh and their meaning. The patterns match whole lines of ssh, so that output of the board does not
+# match by accident. The first match is used.
 _MEANINGS = (
-    (r"HOST IDENTIFICATION HAS CHANGED", "its host key is another than the one that is known. Was it set up anew, then "
-     "forget the old key with ssh-keygen -R and log in once by hand: ssh {alias}"),
-    (r"^Host key verification failed", "its host key is not known. Log in once by hand and compare it: ssh {alias}"),
-    (r"^\S+@\S+: Permission denied \(", "it takes none of your keys. Copy one there: ssh-copy-id {alias}"),
-    (r"^ssh: Could not resolve hostname", "no host has that name. Give it a HostName in your ssh configuration: "
+    (r"HOST IDENTIFICATION HAS CHANGED", "its host key has changed. If the system was reinstalled, remove the old key "
+     "with ssh-keygen -R and log in once by hand: ssh {alias}"),
+    (r"^Host key verification failed", "its host key is unknown. Log in once by hand and compare it: ssh {alias}"),
+    (r"^\S+@\S+: Permission denied \(", "it accepts none of your keys. Copy one to it: ssh-copy-id {alias}"),
+    (r"^ssh: Could not resolve hostname", "the host name cannot be resolved. Add a HostName to your ssh configuration: "
      "Host {alias}"),
-    (r"^ssh: connect to .*: Connection refused", "nothing listens for ssh there. Switch sshd on, or correct the port "
-     "in your configuration"),
-    (r"^(ssh: connect to .*|Connection) timed out", "it does not answer. Look whether it is on and in the same "
+    (r"^ssh: connect to .*: Connection refused", "it refuses ssh connections. Start sshd on it, or correct the port in "
+     "your ssh configuration"),
+    (r"^(ssh: connect to .*|Connection) timed out", "it does not respond. Check that it is on and in the same "
      "network: ssh {alias}"),
-    (r"^ssh: connect to .*: (No route to host|Network is unreachable)", "there is no way to it. Look whether it is on "
-     "and in the same network: ssh {alias}"),
-    (r"Bad configuration option", "your ssh configuration has a line that ssh does not take. Correct it: ssh {alias}"),
+    (r"^ssh: connect to .*: (No route to host|Network is unreachable)", "there is no network route to it. Check that "
+     "it is on and in the same network: ssh {alias}"),
+    (r"Bad configuration option", "your ssh configuration has an invalid line. Correct it: ssh {alias}"),
 )  # fmt: skip
 
 
 class SshTransport(Transport):
-    """`alias` is a host of the ssh configuration, of the file $EDGEFC_SSH_CONFIG where that is set."""
+    """A board. `alias` is a host of the ssh configuration, or of the file $EDGEFC_SSH_CONFIG if that is set."""
 
     kind = "ssh"
     address = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
@@ -50,7 +50,7 @@ class SshTransport(Transport):
     def __init__(self, name: str, alias: str, *, python: str = "python3") -> None:
         super().__init__(name)
         if not alias or alias.startswith("-"):
-            raise DeviceError(f"{alias!r} is no host of the ssh configuration. Give an alias that it has.")
+            raise DeviceError(f"{alias!r} is not a host of the ssh configuration. Give an alias from it.")
         self.alias, self.python = alias, python
 
     @classmethod
@@ -65,15 +65,16 @@ class SshTransport(Transport):
     def start(self, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(  # noqa: S603  a list, no shell here
             self.command(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is told to the agent by the end of its stdin, not by a cut link
+            start_new_session=True,  # after Ctrl-C the agent ends because its stdin closes, not because ssh is killed
         )  # fmt: skip
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The words of the ssh call."""
+        """The arguments of the ssh call."""
         program = shutil.which("ssh")
         if program is None:
             raise DeviceError(
-                f"cannot reach {self.name}: there is no ssh here. Install it: sudo apt install openssh-client."
+                f"cannot reach {self.name}: ssh is not installed on this machine. Install it: sudo apt install "
+                "openssh-client."
             )
         config = os.environ.get("EDGEFC_SSH_CONFIG")
         options = [word for option in _OPTIONS for word in ("-o", option)]
@@ -84,13 +85,13 @@ class SshTransport(Transport):
             return ended_here("ssh", code)
         if code != _OWN_FAULT:
             return None
-        for said, meaning in _MEANINGS:
-            if re.search(said, stderr, re.MULTILINE):
+        for pattern, meaning in _MEANINGS:
+            if re.search(pattern, stderr, re.MULTILINE):
                 return meaning.format(alias=self.alias) + "."
         last = shortened(stderr.strip().rpartition("\n")[2])
-        if not last:  # ssh ends so when the program there was killed; when a link is lost, it prints a line
+        if not last:  # without a line, the program on the board was killed; for a lost connection, ssh prints a line
             return None
-        return f"the connection was lost ({last.rstrip('.')}). Look whether it is on, and run again."
+        return f"the connection was lost ({last.rstrip('.')}). Check that the board is on, and run the command again."
 
     def by_hand(self, command: str) -> str:
         return f"ssh {self.alias} {command}"

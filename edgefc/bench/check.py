@@ -1,8 +1,10 @@
-"""Whether a competitor computes what it should: its output beside a float64 product, before it is timed.
+"""Compare the output of a competitor with a float64 product before it is timed.
 
-The error is |y - reference|^2 / |reference|^2 over all rows of one batch size. The reference of the dense layer and of
-its quantised forms is the dense layer's own matrix, that of two thin matrices is their own product, and that of a
-structured layer is the dense matrix that it stands for (its forward in float64 where it has no such matrix).
+The error is |y - reference|^2 / |reference|^2 over all rows of one batch size. The reference is computed in float64:
+
+    dense and quantised layers   the product with the dense layer's matrix
+    low rank                     the product with its two matrices
+    structured layer             the product with its dense() matrix; its forward if it has no dense()
 """
 
 import copy
@@ -19,17 +21,17 @@ from edgefc.export.verifying.measures import nmse
 from edgefc.runtime import Model, Session
 
 FLOAT32, INT8, INT4 = 1e-6, 1e-3, 3e-2
-"""The largest error of a form that computes in float32, of one with 8-bit numbers, and of one with 4-bit weights."""
+"""The largest accepted errors: for float32, for 8-bit numbers, and for 4-bit weights."""
 
-_COLUMNS = 1024  # of a matrix at a time in float64
+_COLUMNS = 1024  # columns of a matrix that are converted to float64 at a time
 Array = NDArray[Any]
 
 
 class Check:
-    """Inputs of one case: the largest batch, of which smaller ones are the first rows.
+    """The inputs of one case. They are those of the largest batch; a smaller batch uses the first rows.
 
     Args:
-        threads: of the sessions, as they are timed.
+        threads: number of threads of the sessions, the same as for timing.
     """
 
     def __init__(self, n: int, batches: Sequence[int], threads: int) -> None:
@@ -37,7 +39,7 @@ class Check:
         self.x: Array = np.random.default_rng(0).standard_normal((max(batches), n), np.float32)
 
     def product(self, weights: Sequence[Array], bias: Array) -> Array:
-        """The reference of a chain of matrices, each (inputs, outputs), and the bias behind them."""
+        """The reference output, shape (batch, m), of a chain of matrices, each (inputs, outputs), and a bias (m,)."""
         y = self.x.astype(np.float64)
         for w in weights:
             parts = [y @ w[:, at : at + _COLUMNS].astype(np.float64) for at in range(0, w.shape[1], _COLUMNS)]
@@ -46,7 +48,7 @@ class Check:
 
     @torch.no_grad()
     def layer(self, layer: nn.Module) -> Array:
-        """The reference of a layer."""
+        """The reference output of a structured layer, shape (batch, m)."""
         double: Any = copy.deepcopy(layer).double()
         x = torch.from_numpy(self.x).double()
         dense = double.dense() if hasattr(double, "dense") else double
@@ -56,13 +58,13 @@ class Check:
         return np.asarray(y if double.bias is None else y + double.bias)
 
     def errors(self, model: Model, reference: Array, bound: float) -> tuple[float, ...]:
-        """The error of a file at each batch size.
+        """The error of a model file at each batch size.
 
         Raises:
-            CheckFailed: one of them is above the bound, or not a number.
+            CheckFailed: an error is above the bound, or NaN.
         """
         session = Session(model.path, threads=self.threads, **model.settings)
-        found = []
+        errors = []
         for batch in self.batches:
             (y,) = session.run({session.inputs[0].name: self.x[:batch]}).values()
             error = nmse(y, reference[:batch])
@@ -71,5 +73,5 @@ class Check:
                     f"its output is wrong on this machine: the normalised mean squared error against float64 at batch "
                     f"{batch} is {error:.1e}, above the bound of {bound:.0e}, so it was not timed."
                 )
-            found.append(error)
-        return tuple(found)
+            errors.append(error)
+        return tuple(errors)

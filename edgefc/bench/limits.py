@@ -1,12 +1,12 @@
-"""What this machine can do at most with so many threads: read memory, and multiply-add in registers.
+"""Measure the peak rates of this machine for a number of threads: memory reads, and multiply-adds in registers.
 
-    read      every thread sums its part of a buffer that no cache holds, once and in order (as STREAM's kernels do)
-    fma       every thread runs independent chains of fused multiply-adds that touch no memory
-    numpy     where there is no native library: numpy's sum reads, and its matrix product stands in for fma, on as many
-              threads as its BLAS takes
+    read      every thread sums its part of a buffer larger than all caches, once and in order (like STREAM's kernels)
+    fma       every thread runs independent chains of fused multiply-adds without memory access
+    numpy     without a native library: numpy's sum measures reads, and its matrix product replaces fma. BLAS chooses
+              the number of threads of the product
 
-The best of several passes counts: what slows a pass down is not the machine's limit. A layer whose weights stay in a
-cache reads faster than `read`.
+The fastest of several passes is used, because slower passes are slowed down by something other than the machine's
+limit. A layer whose weights stay in a cache can read faster than `read`.
 """
 
 import ctypes
@@ -24,14 +24,15 @@ from edgefc.runtime.profiling.parts import Part
 
 PASSES = 7
 _OVER_CACHE, _LEAST_BYTES, _MOST_BYTES = 4, 128 << 20, 1 << 30
-_FMA_S = 0.01  # of one pass: long beside starting a thread
-_SIDE = 768  # of numpy's matrices
+_FMA_S = 0.01  # duration of one pass: much longer than starting a thread
+_SIDE = 768  # rows and columns of numpy's matrices
 
 
 class Limits(Part):
-    """For `threads` threads. passes are the seconds of each pass; buffer_bytes and operations are what one did.
+    """Peak rates for `threads` threads, taken from the shortest pass.
 
-    The rates are those of the shortest pass.
+    read_passes_s and operation_passes_s are the durations of the passes. buffer_bytes and operations are the bytes read
+    and the operations done in one pass.
     """
 
     threads: int
@@ -45,7 +46,7 @@ class Limits(Part):
     operation_passes_s: tuple[float, ...]
 
     def joined(self, other: "Limits") -> "Limits":
-        """The passes of both: a second measurement, later, catches the machine at another moment."""
+        """Combine the passes of two measurements, taken at different times."""
         return Limits(
             threads=self.threads, source=self.source, variant=self.variant, buffer_bytes=self.buffer_bytes,
             read_bytes_per_s=max(self.read_bytes_per_s, other.read_bytes_per_s),
@@ -58,22 +59,23 @@ class Limits(Part):
 
 
 def limits(threads: int = 1, *, passes: int = PASSES) -> Limits:
-    """Measured now, in well under a second for most machines.
+    """Measure the limits now. It takes well under a second on most machines.
 
     Raises:
-        UsageError: EDGEFC_NATIVE_CPU names no variant of the native kernels.
+        UsageError: EDGEFC_NATIVE_CPU is not the name of a variant of the native kernels.
     """
-    found = native.choose("auto")
-    buffer = np.ones(_buffer_bytes() // 4, np.float32)  # written, so that every page is there
+    library = native.choose("auto")
+    buffer = np.ones(_buffer_bytes() // 4, np.float32)  # written, so that every page is in memory
     parts = np.array_split(buffer, threads)
-    read, work, operations = _numpy(parts) if found is None else _native(ctypes.CDLL(found[0]), parts)
-    together = threads if found is not None else 1
+    read, work, operations = _numpy(parts) if library is None else _native(ctypes.CDLL(library[0]), parts)
+    workers = threads if library is not None else 1
     read_s = [_wall_s(read, threads) for _ in range(passes)]
-    work_s = [_wall_s(work, together) for _ in range(passes)]
+    work_s = [_wall_s(work, workers) for _ in range(passes)]
     return Limits(
-        threads=threads, source="numpy" if found is None else "native", variant=None if found is None else found[1],
-        read_bytes_per_s=buffer.nbytes / min(read_s), operations_per_s=together * operations / min(work_s),
-        buffer_bytes=buffer.nbytes, operations=together * operations,
+        threads=threads, source="numpy" if library is None else "native",
+        variant=None if library is None else library[1],
+        read_bytes_per_s=buffer.nbytes / min(read_s), operations_per_s=workers * operations / min(work_s),
+        buffer_bytes=buffer.nbytes, operations=workers * operations,
         read_passes_s=tuple(read_s), operation_passes_s=tuple(work_s),
     )  # fmt: skip
 
@@ -82,12 +84,12 @@ Work = Callable[[int], object]
 
 
 def _native(library: Any, parts: list[Any]) -> tuple[Work, Work, int]:
-    """What thread number i does to read its part and to calculate, and the operations of the latter."""
+    """The reading function and the computing function, each called with a thread index, and the latter's operations."""
     try:
         read, fma, each = library.EdgefcRead, library.EdgefcFma, library.EdgefcFmaEach
     except AttributeError:
         raise UsageError(
-            "the native kernels are older than this edgefc and measure no limits. Build them again: "
+            "the native kernels are older than this edgefc and cannot measure limits. Build them again: "
             "python -m edgefc.runtime.native.build"
         ) from None
     read.restype = fma.restype = ctypes.c_float
@@ -105,7 +107,7 @@ def _numpy(parts: list[Any]) -> tuple[Work, Work, int]:
 
 
 def _wall_s(work: Work, threads: int) -> float:
-    """From the moment when all threads are ready to the end of the last one. The work leaves the interpreter's lock."""
+    """Seconds from the start of all threads to the end of the last one. The work must release the GIL."""
     if threads == 1:
         return _seconds(work, 0)
     ready, ends = threading.Barrier(threads), [(0.0, 0.0)] * threads

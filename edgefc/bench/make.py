@@ -1,4 +1,4 @@
-"""The models of one case as files, and what could not be made, each with its reason."""
+"""Write the models of one case to files. A layer that cannot be made is listed with the reason."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,9 +27,15 @@ _QUANTISED: dict[str, tuple[Callable[[Path, Path], None], float]] = {
 
 
 class Made:
-    """competitors, the dense one first, all checked; left_out; tick() is called for each layer that is done.
+    """The models of one case.
 
-    Without a dense layer that passes its check there are no competitors: there is nothing to compare them with.
+    Args:
+        folder: where the .onnx files are written.
+        tick: called after each layer.
+
+    Attributes:
+        competitors: the models that passed their check, the dense one first. Empty if the dense layer did not pass.
+        left_out: the layers that are not among them, each with the reason.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class Made:
 
     def _linear(self) -> None:
         case, dense = self.case, self.folder / "dense.onnx"
-        with self._told(plan.DENSE, "onnxruntime"):
+        with self._layer(plan.DENSE, "onnxruntime"):
             reference = self._reference(models.dense(case.n, case.m, dense))
             self._plain(plan.DENSE, dense, case.n * case.m, reference)
         if not self.competitors:
@@ -56,7 +62,7 @@ class Made:
         for name in (each for each in case.competitors if each in _QUANTISED):
             quantise, bound = _QUANTISED[name]
             path = self.folder / f"{name.replace(' ', '-')}.onnx"
-            with self._told(name, "onnxruntime"):
+            with self._layer(name, "onnxruntime"):
                 quantise(dense, path)
                 self._plain(name, path, case.n * case.m, reference, bound)
         for index, entry in enumerate(case.entries):
@@ -64,14 +70,14 @@ class Made:
                 make = partial(entry.linear, case.n, case.m)
                 self._structured(entry, make, self.folder / f"layer{index}.onnx")
         if plan.LOW_RANK in case.competitors:
-            with self._told(plan.LOW_RANK, "onnxruntime"):
+            with self._layer(plan.LOW_RANK, "onnxruntime"):
                 self._low_rank()
                 self.competitors.sort(key=lambda competitor: competitor.kernel != "onnxruntime")
 
     def _block(self, entry: Entry) -> None:
-        """An entry beside the model that it replaces."""
+        """An entry and the dense model that it replaces."""
         path, n = self.folder / "dense.onnx", self.case.n
-        with self._told(plan.name_of(entry), None):
+        with self._layer(plan.name_of(entry), None):
             with torch.device("meta"):
                 weights = [p for p in entry.dense(n).parameters() if p.ndim > 1]
             count = sum(p.numel() for p in weights)
@@ -88,15 +94,15 @@ class Made:
     def _plain(
         self, name: str, path: Path, multiply_adds: int, reference: Array, bound: float = FLOAT32, note: str = ""
     ) -> None:
-        """One of onnxruntime's own operators."""
+        """Add a model of onnxruntime's own operators."""
         size = models.weight_bytes(path)
         competitor = Competitor(name, "onnxruntime", Model(path, native="off"), size, multiply_adds, bound, note)
         self._add(competitor, reference)
 
     def _structured(self, entry: Entry, make: Callable[[], Any], path: Path) -> None:
-        """Its portable form, and its native one where there is a kernel."""
+        """Add the portable form of an entry, and the native form if it has a kernel."""
         name = plan.name_of(entry)
-        with self._told(name, None):
+        with self._layer(name, None):
             layer: nn.Module = models.drawn(make)
             models.write_layer(entry, layer, self.case.n, path)
             size, count = models.weight_bytes(path), layer.multiply_adds()  # type: ignore[operator]
@@ -105,7 +111,7 @@ class Made:
             self._largest = max(self._largest, (numbers, name))
             portable = Competitor(name, "portable", Model(path, native="off"), size, count, FLOAT32)
             for competitor in (portable, *self._native(portable)):
-                with self._excused(competitor.layer, competitor.kernel):
+                with self._recorded(competitor.layer, competitor.kernel):
                     self._add(competitor, reference)
 
     def _native(self, portable: Competitor) -> Iterator[Competitor]:
@@ -125,7 +131,7 @@ class Made:
         )
 
     def _low_rank(self) -> None:
-        """With as many numbers as the largest of the structured layers trains, and never more than dense."""
+        """Add a low-rank layer with as many parameters as the largest structured layer, and at most those of dense."""
         n, m = self.case.n, self.case.m
         numbers, name = self._largest
         most = max(1, n * m // (n + m))
@@ -137,14 +143,15 @@ class Made:
         self._plain(plan.LOW_RANK, path, rank * (n + m), reference, note=note)
 
     @contextmanager
-    def _told(self, layer: str, kernel: str | None) -> Iterator[None]:
-        """A layer that cannot have this size, or fails its check, is left out with the sentence that it says."""
-        with self._excused(layer, kernel):
+    def _layer(self, layer: str, kernel: str | None) -> Iterator[None]:
+        """As _recorded(), and call tick()."""
+        with self._recorded(layer, kernel):
             yield
         self.tick()
 
     @contextmanager
-    def _excused(self, layer: str, kernel: str | None) -> Iterator[None]:
+    def _recorded(self, layer: str, kernel: str | None) -> Iterator[None]:
+        """Record an error as the reason why the layer is left out: for example, it fails its check."""
         try:
             yield
         except EdgefcError as error:

@@ -1,4 +1,4 @@
-"""bench(): every layer of a size in one run, interleaved, so that what the machine does meanwhile hits all alike."""
+"""bench(): time all layers of one size in one run, interleaved, so that other load on the machine affects all alike."""
 
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -28,7 +28,7 @@ FLOAT_BYTES = 4
 
 Keep = Callable[[BenchRecord], None]
 Held = dict[int, tuple[int | None, int | None, float]]
-"""By model: bytes after loading and after a run, above the null model's, and the time of one load, ns."""
+"""By model index: bytes after loading and after a run, beyond those of the null model, and the time of one load, ns."""
 
 
 def bench(
@@ -36,20 +36,23 @@ def bench(
     layers: Sequence[str] | None = None, threads: int = 1, time_s: float = TIME_S, keep: Keep | None = None,
     progress: bool | None = None,
 ) -> BenchRecord:  # fmt: skip
-    """Measure dense, quantised, low-rank and structured layers of n inputs and m outputs beside each other.
+    """Measure dense, quantised, low-rank and structured layers of n inputs and m outputs in the same run.
 
         bench([1024], [1, 64], layers=["circulant", "int4"]).rows
 
     Args:
-        m: one for all n, or one for each; n when left out. Blocks such as TiedFFN go from n to their own width.
-        layers: parts of names (plan.known() lists them); all when left out. The dense layer is always there.
-        time_s: the time spent timing each row.
-        keep: called with what is finished, a record that is `unfinished`, after each size and batch.
-        progress: a bar on stderr; when left out, if that is a terminal.
+        n: input sizes.
+        batch: batch sizes.
+        m: output sizes: one for all n, or one for each n. Default: n. Blocks such as TiedFFN use n and their own width.
+        layers: names or parts of names; plan.known() lists the names. Default: all. The dense layer always runs.
+        threads: number of onnxruntime threads.
+        time_s: the time spent timing each row, s.
+        keep: called after each size and batch with the record so far, whose `unfinished` is set.
+        progress: whether to show a bar on stderr. Default: if stderr is a terminal.
 
     Raises:
-        UsageError: sizes, names, threads or the time cannot be used, or the disk has no room.
-        CheckFailed: nothing could be measured; the sentence says why.
+        UsageError: sizes, names, threads or the time are invalid, or the models do not fit memory or the disk.
+        CheckFailed: nothing could be measured. The message gives the reason.
     """
     sizes = _sizes(n, m)
     competitors, entries = plan.chosen(layers)
@@ -66,7 +69,7 @@ def bench(
 
 
 def _sizes(n: Sequence[int], m: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
-    """(n, m) pairs, each once."""
+    """The (n, m) pairs without duplicates."""
     _check_counts("n", n)
     if m is None:
         m = n
@@ -83,7 +86,7 @@ def _check_counts(name: str, given: Sequence[int]) -> None:
 
 
 class _Bench:
-    """One call of bench(), under way."""
+    """The state of one call of bench()."""
 
     def __init__(
         self, config: BenchConfig, cases: list[Case], time_s: float, keep: Keep | None, progress: bool | None
@@ -121,7 +124,8 @@ class _Bench:
         )  # fmt: skip
 
     def _cell(self, case: Case, competitors: list[Competitor], index: int, held: Held) -> Held:
-        """All competitors at one batch size. Memory and load time belong to the file and are measured once."""
+        """Measure all competitors at one batch size. Memory and load time do not depend on the batch size, and are
+        measured only at the first."""
         batch = self.config.batches[index]
         try:
             record = profile(
@@ -138,11 +142,11 @@ class _Bench:
         errors = [competitor.errors[index] for competitor in competitors]
         self.rows += _rows(case, competitors, errors, record, len(self.profiles) - 1, held)
         if self.keep is not None:
-            self.keep(self.so_far("it was still under way"))
+            self.keep(self.so_far("the benchmark was still running"))
         return held
 
     def _bars(self) -> Iterator[tuple[Case, Any]]:
-        """Each case with the bar: a tick per layer that is written, and per row."""
+        """Each case with the bar, which ticks once per layer that is written and once per row."""
         counts = [len(c.competitors) + len(c.entries) + 2 + len(self.config.batches) * _about(c) for c in self.cases]
         with Bar(total=sum(counts), unit="layer", leave=False, disable=self.silent) as bar:
             done = 0
@@ -176,7 +180,7 @@ def _rows(
 
 
 def _held(cell: Cell, record: Record) -> tuple[int | None, int | None]:
-    """After loading and after a run, above what the null model holds then."""
+    """Bytes held after loading and after a run, beyond those of the null model."""
     null = [_added(memory) for memory in record.baselines[0].memory]
     if cell.memory is None or not null:
         return None, None
@@ -185,7 +189,7 @@ def _held(cell: Cell, record: Record) -> tuple[int | None, int | None]:
 
 
 def _added(memory: Memory) -> tuple[int, int]:
-    """What loading, and loading with a run, added to the process, bytes."""
+    """Bytes that loading added to the process, and that loading and a run added."""
     imported, loaded, ran = (
         stage.anonymous_bytes + stage.file_bytes for stage in (memory.imported, memory.loaded, memory.ran)
     )

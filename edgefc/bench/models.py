@@ -1,11 +1,11 @@
-"""The competitors as .onnx files: a dense layer, the same quantised, two thin matrices, and the structured layers.
+"""The competitors as .onnx files: a dense layer, its quantised forms, a low-rank layer, and the structured layers.
 
-All quantised forms are onnxruntime's own and quantise their inputs to 8 bits in every run:
+All quantised forms are onnxruntime's own. They quantise their inputs to 8 bits in every run:
 
-    int8 dynamic        quantize_dynamic, signed weights in the range of 7 bits (reduce_range). Processors without VNNI
-                        add two products of 8-bit numbers in 16 bits, which saturates with weights of the full range
-                        (normalised mean squared error 4e-2). Unsigned weights are right there too and have half the
-                        error, and take up to 2.6 times as long with VNNI and up to 1.3 times as long without.
+    int8 dynamic        quantize_dynamic, signed weights in a 7-bit range (reduce_range). Processors without VNNI add
+                        two 8-bit products in 16 bits, which saturates with full-range weights (normalised mean squared
+                        error 4e-2). Unsigned weights are also correct on them and have half the error, but take up to
+                        2.6 times as long with VNNI and up to 1.3 times as long without.
     int8 MatMulNBits    weights of 8 bits in blocks of 128, accuracy level 4
     int4 MatMulNBits    weights of 4 bits in blocks of 128, accuracy level 4
 """
@@ -40,9 +40,12 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Competitor:
-    """One layer in one form. weight_bytes are stored in the file; multiply_adds are of one row.
+    """One layer in one form.
 
-    bound is the largest error (check.py) with which it is timed, errors are those that were found, one for each batch.
+    weight_bytes    bytes of weights in the file
+    multiply_adds   for one row of input
+    bound           the largest accepted error (check.py)
+    errors          the measured errors, one per batch size
     """
 
     layer: str
@@ -57,20 +60,20 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Chain:
-    """Matrices, each (inputs, outputs), applied one after the other, and a bias behind them."""
+    """Matrices, each of shape (inputs, outputs), applied in order, and a bias that is added last."""
 
     weights: tuple[Matrix, ...]
     bias: Matrix
 
 
 def dense(n: int, m: int, path: Path) -> Chain:
-    """A dense layer as MatMul and Add: quantisers do not know Gemm."""
+    """Write a dense layer as MatMul and Add, because the quantisers do not support Gemm."""
     linear = torch.nn.Linear(n, m)
     return _written(path, (linear,))
 
 
 def low_rank(n: int, m: int, rank: int, path: Path) -> Chain:
-    """n to rank to m: two matrices, no activation between."""
+    """Write a low-rank layer: n to rank to m, two matrices without an activation between them."""
     return _written(path, (torch.nn.Linear(n, rank, bias=False), torch.nn.Linear(rank, m)))
 
 
@@ -100,12 +103,13 @@ def _write(path: Path, n: int, m: int, weights: Sequence[Matrix], bias: Matrix) 
 
 
 def quantise_int8(source: Path, path: Path) -> None:
+    """Quantise with quantize_dynamic."""
     with _silent():
         quantize_dynamic(source, path, weight_type=QuantType.QInt8, reduce_range=True)
 
 
 def quantise_blocks(source: Path, path: Path, *, bits: int) -> None:
-    """MatMulNBits with weights of 4 or 8 bits."""
+    """Quantise to MatMulNBits with 4-bit or 8-bit weights."""
     with _silent():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -118,10 +122,10 @@ def quantise_blocks(source: Path, path: Path, *, bits: int) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep what the quantisers advise off stderr: it is not about the files that they write.
+    """Suppress log records of the quantisers, whose advice is not about the files that they write.
 
-    They log through the root logger, and configure it when they are imported. That would also print the INFO records of
-    other libraries.
+    The quantisers configure the root logger when they are imported. Without this, INFO records of other libraries would
+    be printed too.
     """
     root = logging.root
     disabled, level, handlers = root.manager.disable, root.level, [*root.handlers]
@@ -135,16 +139,16 @@ def _silent() -> Iterator[None]:
 
 
 def write_layer(entry: Entry, layer: Any, n: int, path: Path) -> None:
-    """A structured layer, or the dense one of an entry, as edgefc export writes it."""
+    """Export a structured layer, or the dense model of an entry."""
     export(Called(entry, layer), torch.randn(2, n), path, verify=False)
 
 
 def drawn(make: Callable[[], Any]) -> Any:
-    """The layer that make() makes, with random numbers instead of its own initial ones.
+    """Make a layer with random weights instead of its own initialisation.
 
-    Initialising can take minutes (the QR of an orthogonal matrix), and no time here depends on the numbers. Matrices
-    are drawn from N(0, 1 / length of the last axis) and vectors uniformly from -1 to 1, so that an error of the product
-    is not hidden behind a bias. A layer that keeps something else than float numbers is made as it makes itself.
+    Initialisation can take minutes (the QR decomposition for an orthogonal matrix), and timings do not depend on the
+    values. Matrices are drawn from N(0, 1 / size of the last axis) and vectors uniformly from -1 to 1, so that a large
+    bias does not hide an error of the product. A layer with weights of another type is initialised normally.
     """
     with torch.device("meta"):
         layer = make()
@@ -166,7 +170,8 @@ def _weights(layer: nn.Module) -> list[Tensor]:
 
 
 def missing_kernel(path: Path) -> str | None:
-    """Why the native library cannot run all layers of a file, or None: it is loaded once more without its bodies."""
+    """Why the native library cannot run all layers of a file; None if it can. The file is loaded without its function
+    bodies to find out."""
     if library_path() is None:
         return "this edgefc was installed without native kernels"
     model = onnx.load(path, load_external_data=False)
@@ -186,13 +191,13 @@ def missing_kernel(path: Path) -> str | None:
 
 
 def gains_by_int8(path: Path) -> bool:
-    """Whether a file has a layer whose native kernel is made for inputs of 8 bits: PRPLinear with codes of 1 bit."""
+    """Whether a file has a layer whose native kernel is faster with 8-bit inputs: PRPLinear with 1-bit codes."""
     nodes = [node for node in onnx.load(path, load_external_data=False).graph.node if node.op_type == "PRPLinear"]
     return any(attribute.name == "bits" and attribute.i == 1 for node in nodes for attribute in node.attribute)
 
 
 def weight_bytes(path: Path) -> int:
-    """Of the weights that a file stores, in it or beside it."""
+    """Bytes of the weights that a model stores, in the .onnx file or in other files."""
     graph = onnx.load(path, load_external_data=False).graph
     return sum(
         prod(weight.dims) * onnx.helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize

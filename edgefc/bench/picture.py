@@ -1,8 +1,9 @@
-"""A BenchRecord as a heat map: who is faster than the dense layer, at which size and batch, and by how much.
+"""Draw a BenchRecord as a heat map of the speedup over the dense layer.
 
-One row per layer and kernel, one column per size and batch. Blue is faster than dense and orange slower, which people
-who tell red from green badly tell apart; the number in the cell is dense time over this one's. A frame marks the
-fastest of a column, rows of dense layers show their time. Where a layer was left out, the cell is empty.
+There is one row per layer and kernel, and one column per size and batch. Blue is faster than dense and orange is slower
+(suitable for red-green colour blindness). The number in a cell is the time of the dense layer divided by the time of
+this layer. A frame marks the fastest layer of a column. Rows of dense layers show their time. The cell of a layer that
+was left out is empty.
 """
 
 from pathlib import Path
@@ -23,20 +24,28 @@ from edgefc.runtime.profiling.table import time_text
 FORMATS = (".svg", ".png")
 _COLOURS = LinearSegmentedColormap.from_list("over dense", ["#b35806", "#f1a340", "#f7f7f7", "#67a9cf", "#053061"])
 _EMPTY, _DENSE_CELL = "#ffffff", "#e8e8e8"
-_MOST = 64.0  # times faster or slower: beyond it the colour says no more
-_DARK = 0.62  # of the colour scale: numbers on it are white
+_MOST = 64.0  # speedups and slowdowns beyond this factor have the same colour
+_DARK = 0.62  # distance from the middle of the colour scale beyond which numbers are white
 
 Key = tuple[str, str, str]
 Column = tuple[int, int, int]
 
 
 def check_format(path: str | Path) -> None:
+    """
+    Raises:
+        UsageError: the name does not end in .svg or .png.
+    """
     if Path(path).suffix.lower() not in FORMATS:
-        raise UsageError(f"cannot draw {path}: its name ends in neither {' nor '.join(FORMATS)}. Name it so.")
+        raise UsageError(f"cannot draw {path}: its name must end in {' or '.join(FORMATS)}. Give such a name.")
 
 
 def draw(record: BenchRecord, path: str | Path) -> None:
-    """Write the picture, .svg or .png by its name."""
+    """Write the picture as .svg or .png, depending on the name.
+
+    Raises:
+        UsageError: the name has another ending, or the file cannot be written.
+    """
     check_format(path)
     figure = _figure(record)
     with staged(path) as file:
@@ -61,7 +70,7 @@ def _figure(record: BenchRecord) -> Figure:
 
 
 def _axes(record: BenchRecord) -> tuple[list[Key], list[Column]]:
-    """Rows in the order of the record, those of one layer together, and columns by size, then batch."""
+    """The rows in the order of the record, and the columns sorted by size, then batch."""
     keys = dict.fromkeys((row.replaces, row.layer, row.kernel) for row in record.rows)
     columns = {(row.n, row.m, row.batch) for row in record.rows}
     return list(keys), sorted(columns)
@@ -90,7 +99,7 @@ def _norm() -> LogNorm:
 
 
 def _frames(axes: Axes, record: BenchRecord, keys: list[Key], columns: list[Column]) -> None:
-    """Around the fastest of each column; a block that replaces something else is a contest of its own."""
+    """Draw a frame around the fastest layer of each column. A block is compared only with the model it replaces."""
     for rows in record.groups():
         best = table.fastest(rows)
         x = columns.index((best.n, best.m, best.batch))
@@ -129,8 +138,8 @@ def _titles(figure: Figure, record: BenchRecord) -> None:
         "How many times faster than the dense layer in its place", x=0.01, ha="left", fontsize=12, fontweight="bold"
     )
     machine, _, versions = table.conditions(record).partition("; ")
-    doubted = sum(bool(row.warnings) for row in record.rows)
-    warnings = f"; {doubted} of {len(record.rows)} figures unreliable, see the table" if doubted else ""
+    unreliable = sum(bool(row.warnings) for row in record.rows)
+    warnings = f"; {unreliable} of {len(record.rows)} figures unreliable, see the table" if unreliable else ""
     figure.supxlabel(
         f"{machine}\n{versions}; {record.environment.date.date()}\n"
         f"frame: the fastest of a column; grey: a dense layer and its time; medians of one run, float32{warnings}",

@@ -1,19 +1,19 @@
-"""BenchRecord: everything that one bench found, and its file format.
+"""BenchRecord: the results of one benchmark, and their file format.
 
     environment   the machine and the versions
-    config        what was asked
-    limits        what the machine can do at most (limits.py)
-    rows          one per layer, kernel, size and batch: what the table and the picture show
-    left_out      what was asked for and is not in rows, each with its reason
-    profiles      per size and batch the record of edgefc profile, with every timing kept; rows point into them
-    unfinished    null, or why sizes are missing
+    config        the request
+    limits        the peak rates of the machine (limits.py)
+    rows          one per layer, kernel, size and batch: the contents of the table and the picture
+    left_out      requested layers that are not in rows, each with the reason
+    profiles      one record of edgefc profile per size and batch, with every timing; rows refer to them by index
+    unfinished    null, or the reason why sizes are missing
 
-Units end the names. A value that could not be had is null.
+Names end with the unit. A value that could not be measured is null.
 
 Format history (schema_version):
     1   first
     2   nmse of every row; competitors are checked before they are timed
-    3   rows.warnings, before rows.doubts. Version 2 is converted when it is read
+    3   rows.doubts renamed to rows.warnings. Version 2 is converted when it is read
 """
 
 import os
@@ -32,7 +32,7 @@ NATIVE_INT8 = "native, int8 input"
 
 
 class BenchConfig(Part):
-    """sizes are (n, m), n inputs and m outputs; layers is what was asked for by name, null for all."""
+    """The request. sizes are (n, m): n inputs and m outputs. layers are the requested names, null for all."""
 
     sizes: tuple[tuple[int, int], ...]
     batches: tuple[int, ...]
@@ -44,14 +44,15 @@ class BenchConfig(Part):
 class Row(Part):
     """One layer at one size and batch; kernel is "onnxruntime", "portable", "native" or NATIVE_INT8.
 
-    nmse: the normalised mean squared error of the output against float64 (check.py says against which product).
-    speed is the time of the dense layer in the same rounds over this one's: above 1 is faster than dense. low and high
-    are its 95 % interval, null when there are too few rounds.
-    bytes_per_run: the stored weights once, the input and the output; what the layer must move at least.
-    operations_per_run: two for each multiply-add that the layer's formula takes.
-    loaded_bytes: held after loading, above a model that does nothing. Weights that the system maps from a file are not
-    in memory yet; resident_bytes has them: held after one run more, at the first batch size of the bench.
-    load_ns: one load in a fresh process.
+    nmse                 normalised mean squared error of the output against float64 (check.py defines the reference)
+    speed                time of the dense layer divided by the time of this one, in the same rounds; above 1 is faster
+    speed_low/high       the 95 % interval of speed; null if there are too few rounds
+    bytes_per_run        the stored weights, the input and the output, each once: the least that a run must move
+    operations_per_run   two per multiply-add of the layer's formula
+    loaded_bytes         memory after loading, beyond that of a model that does nothing. Weights that the system maps
+                         from a file are not yet in memory
+    resident_bytes       the same after one run at the first batch size of the benchmark, so mapped weights are included
+    load_ns              time of one load in a new process
     """
 
     layer: str
@@ -87,7 +88,7 @@ class Row(Part):
 
 
 class LeftOut(Part):
-    """n, m and batch are null where the reason holds for all of them."""
+    """A layer that was not measured. n, m and batch are null if the reason applies to all of them."""
 
     layer: str
     kernel: str | None
@@ -113,17 +114,17 @@ class BenchRecord(Part):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "BenchRecord":
-        """The record in a file.
+        """Read a record from a file.
 
         Raises:
-            UsageError: there is none, or none of version 2 or 3.
+            UsageError: the file cannot be read, or is not a record of version 2 or 3.
         """
         found: BenchRecord = read_json(cls, path, "edgefc bench")
         return found
 
     def groups(self) -> list[tuple[Row, ...]]:
-        """Rows that stand for the same dense layer at the same batch, the sizes in the order of the run."""
-        found: dict[tuple[str, int, int, int], list[Row]] = {}
+        """The rows grouped by replaced dense layer, size and batch, in the order of the run."""
+        groups: dict[tuple[str, int, int, int], list[Row]] = {}
         for row in self.rows:
-            found.setdefault((row.replaces, row.n, row.m, row.batch), []).append(row)
-        return [tuple(rows) for rows in found.values()]
+            groups.setdefault((row.replaces, row.n, row.m, row.batch), []).append(row)
+        return [tuple(rows) for rows in groups.values()]

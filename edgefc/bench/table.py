@@ -1,4 +1,4 @@
-"""A BenchRecord for people: a table for each size and batch, the fastest first, and under which conditions it holds."""
+"""Print a BenchRecord: one table per size and batch, the fastest layer first, and the conditions of the measurement."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,18 +16,18 @@ BEST, SLOWER, DENSE = "fastest", "slower than dense", "dense"
 
 
 def show(record: BenchRecord) -> None:
-    """Print the record on stdout; what matters most comes last."""
+    """Print the record on stdout. The summary comes last."""
     for rows in record.groups():
         out("", f"{size_text(rows[0])}, {threads_text(record)}", "")
         cells = [_cells(row, rows, record) for row in sorted(rows, key=lambda row: row.median_ns)]
         print_table(_COLUMNS, cells, left=_LEFT, keys=_KEYS)
-    out("", *_left_out(record), *_doubts(record), *_caption(record), *_notes(record))
+    out("", *_left_out(record), *_warnings(record), *_caption(record), *_notes(record))
     out("", *map(winner, record.groups()))
 
 
 def size_text(row: Row) -> str:
     size = f"n = m = {row.n}" if row.n == row.m else f"{row.n} inputs, {row.m} outputs"
-    return f"{size}, batch {row.batch}, beside {row.replaces}"
+    return f"{size}, batch {row.batch}, compared with {row.replaces}"
 
 
 def threads_text(record: BenchRecord) -> str:
@@ -40,13 +40,17 @@ def fastest(rows: Sequence[Row]) -> Row:
 
 
 def winner(rows: Sequence[Row]) -> str:
-    """Who wins one size and batch, in a sentence."""
+    """A sentence about the fastest layer at one size and batch."""
     best, smallest = fastest(rows), min(rows, key=lambda row: (row.weight_bytes, row.median_ns))
     size = f"{rows[0].n} to {rows[0].m}, batch {best.batch}"
     dense = next(row for row in rows if row.is_dense)
     if best.is_dense or (best.speed_low or best.speed) < 1:
         near = min((row for row in rows if not row.is_dense), key=lambda row: row.median_ns, default=dense)
-        also = "" if near.is_dense else f"; next to it {near.layer} ({near.kernel}), {speed_text(near.speed)}"
+        also = (
+            ""
+            if near.is_dense
+            else f"; the fastest other layer is {near.layer} ({near.kernel}), {speed_text(near.speed)}"
+        )
         return f"{size}: nothing is faster than {dense.layer}, {time_text(dense.median_ns)}{also}"
     least = "" if smallest.layer == best.layer else (
         f"; the fewest bytes stored: {smallest.layer}, {bytes_text(smallest.weight_bytes)}"
@@ -73,23 +77,23 @@ def _cells(row: Row, rows: Sequence[Row], record: BenchRecord) -> tuple[str, ...
 
 
 def _slower(row: Row) -> bool:
-    """Even the upper end of the interval is, where there is one."""
+    """Whether a layer is slower than dense, including the upper end of the interval if there is one."""
     return (row.speed if row.speed_high is None else row.speed_high) < 1
 
 
 def _left_out(record: BenchRecord) -> Iterator[str]:
     """One line per reason."""
-    found: dict[str, list[LeftOut]] = {}
+    by_reason: dict[str, list[LeftOut]] = {}
     for each in record.left_out:
-        found.setdefault(each.reason, []).append(each)
-    for reason, which in found.items():
+        by_reason.setdefault(each.reason, []).append(each)
+    for reason, which in by_reason.items():
         names = dict.fromkeys(w.layer if w.kernel is None else f"{w.layer} ({w.kernel})" for w in which)
         where = dict.fromkeys(f"{w.n} to {w.m}" + ("" if w.batch is None else f", batch {w.batch}") for w in which)
         yield f"left out: {', '.join(names)}, at {'; '.join(where)}: {reason}"
 
 
-def _doubts(record: BenchRecord) -> Iterator[str]:
-    """The first of them, and how many more."""
+def _warnings(record: BenchRecord) -> Iterator[str]:
+    """The first warning, and the number of rows with warnings."""
     rows = [row for row in record.rows if row.warnings]
     if rows:
         row = rows[0]
@@ -115,7 +119,7 @@ def conditions(record: BenchRecord) -> str:
 
 def _caption(record: BenchRecord) -> Iterator[str]:
     limits = record.limits
-    by = f"native loops, {limits.variant}" if limits.source == "native" else "numpy, on threads of its own choice"
+    by = f"native loops, {limits.variant}" if limits.source == "native" else "numpy, which chooses its own threads"
     yield conditions(record)
     yield (
         f"limits, measured with {threads_text(record)} ({by}): "
@@ -125,6 +129,6 @@ def _caption(record: BenchRecord) -> Iterator[str]:
     variants = {cell.native_variant for profile in record.profiles for cell in profile.cells if cell.native_variant}
     if variants:
         yield f"native kernels: {', '.join(sorted(variants))}"
-    yield "time: median of one run; over dense: its time over this one's in the same rounds, with a 95 % interval"
-    yield "error: normalised mean squared error of the output against the same product in float64, taken before timing"
-    yield "speed and bytes only: what a layer costs in accuracy, training shows (edgefc recipe)"
+    yield "time: median of one run; over dense: speedup over the dense layer in the same rounds, with a 95 % interval"
+    yield "error: normalised mean squared error of the output against the same product in float64, before timing"
+    yield "This compares speed and memory only. To measure the accuracy of a layer, train with it: edgefc recipe."

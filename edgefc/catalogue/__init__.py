@@ -2,7 +2,7 @@
 
     rows.py   each entry built, counted and exported; page.py: the rows as README.md
 
-Claims are those of the papers as far as they are known to us; a layer that its paper does not have says so.
+Claims are quoted from the papers as far as they are known to us. Layers that are not in a paper are marked.
 """
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from edgefc.layers.registry import entries as entries
 
 
 class Called(nn.Module):
-    """A layer of an entry as a model of one input and one output."""
+    """A layer of an entry as a model with one input and one output."""
 
     def __init__(self, entry: Entry, layer: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The catalogue as a page."""
+"""The catalogue as a markdown page."""
 
 import re
 from collections.abc import Sequence
@@ -8,11 +8,12 @@ from edgefc.tables import markdown_table
 
 _HEAD = """# Every layer
 
-Written by `edgefc layers --markdown`; a test holds it to the code. Numbers are what is trained; multiply-adds are those
-of one input row, one position of an image or one step of a sequence, by the arithmetic of the algorithm (an `.onnx`
-body may do more: [export/README.md](../../export/README.md) says which expand to a dense weight when the runtime loads
-the file). Claims are the papers' as far as they are known to us. Recipes train on small data: they show sanity, not
-reproduction; [their page](../recipes/README.md) has the figures with their spread.
+`edgefc layers --markdown` generates this page, and a test compares it with the code. Numbers are trained parameters.
+Multiply-adds are those of the algorithm for one input row, one position of an image or one step of a sequence. An
+`.onnx` body may do more: [export/README.md](../../export/README.md) lists the bodies that expand to a dense weight when
+the runtime loads the file. Claims are those of the papers as far as they are known to us. Recipes train on small data:
+they show that a layer trains, and do not reproduce a paper. [Their page](../recipes/README.md) has the results with
+their spread.
 
 """
 

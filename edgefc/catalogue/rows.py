@@ -1,4 +1,4 @@
-"""The catalogue in numbers: each layer built, counted and exported."""
+"""The figures of the catalogue: every layer is built, counted and exported."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ LEFT = 6
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: counts of numbers, multiply-adds of one row, step or position, and bytes."""
+    """One layer: number of parameters, multiply-adds for one row, step or position, and bytes."""
 
     layer: str
     paper: str
@@ -40,13 +40,13 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Every entry of the catalogue, exported one by one."""
+    """The rows of all entries. Every entry is exported, which takes some seconds."""
     with temporary.folder("edgefc-layers-") as folder:
         return [_row(entry, folder) for entry in Bar(entries(), desc="exporting", unit="layer")]
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row in words, in the order of COLUMNS."""
+    """The text of a row, in the order of COLUMNS."""
     counts = (
         row.numbers, row.dense_numbers, row.multiply_adds, row.dense_multiply_adds, row.state_bytes, row.file_bytes
     )  # fmt: skip
@@ -63,7 +63,7 @@ def _row(entry: Entry, folder: Path) -> Row:
         layer=entry.name,
         paper=entry.paper,
         size=entry.size,
-        ops=tuple(sorted({found.op for found in inspect(file).layers})),
+        ops=tuple(sorted({each.op for each in inspect(file).layers})),
         claim=entry.claim,
         recipe=f"{entry.recipe}: {summary(entry.recipe)}" if entry.recipe else "",
         numbers=_numbers(layer),
@@ -80,7 +80,7 @@ def _numbers(layer: Any) -> int:
 
 
 def _dense_multiply_adds(dense: nn.Module) -> int:
-    """Each number of a matrix or kernel is used once a row, step or position; a row of an embedding is looked up."""
+    """Each element of a matrix or kernel is used once per row, step or position. An embedding needs no arithmetic."""
     if isinstance(dense, nn.Embedding):
         return 0
     return sum(parameter.numel() for parameter in dense.parameters() if parameter.ndim > 1)

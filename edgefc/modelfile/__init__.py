@@ -1,11 +1,11 @@
-"""What an .onnx file of unknown origin holds, read without the onnx package and before onnxruntime loads it.
+"""Checks of an untrusted .onnx file, made without the onnx package and before onnxruntime loads the file.
 
-    admission.py   admit(): the check that every command and Session make first
-    functions.py   what the local functions of a file come to when onnxruntime writes them out
-    weights.py     the tensors whose data lie in other files
-    places.py      where those files may lie
-    attributes.py  check_attributes(): those of edgefc nodes
-    protobuf.py    the fields of a protobuf message, read from a file by position
+    admission.py   admit(): the check that every command and Session run first
+    functions.py   check_functions(): the cost of inlining the local functions of a file
+    weights.py     tensors whose data are in other files (external data)
+    places.py      the allowed locations of those files
+    attributes.py  check_attributes(): the attributes of edgefc nodes
+    protobuf.py    a reader for the fields of a protobuf message in a file
 
-The standard library only: the agent on a board carries these modules (devices/board/pack.py).
+These modules import only the standard library: the agent on a board includes them (devices/board/pack.py).
 """  # fmt: skip

@@ -1,17 +1,17 @@
-"""admit(): what is checked of a file before onnxruntime, or the onnx package, reads it.
+"""admit(): checks of a model file before onnxruntime or the onnx package reads it.
 
-onnxruntime checks much of a model, and ends the process or takes all memory where it does not. admit() refuses, in one
-sentence and in milliseconds:
+onnxruntime does not check everything in a model: some files end the process or use all memory. admit() takes
+milliseconds. It rejects, with one sentence:
 
-- what is not a regular file, and what is larger than protobuf reads
-- bytes that are no protobuf message
-- functions that call themselves, nest too deeply, or come to too much when they are written out (functions.py)
-- weights that lie outside the model's folder, that are not there, are not a regular file, or end early (places.py)
-- names of inputs, outputs and open sizes that are not UTF-8: Python cannot hold them
+- a path that is not a regular file, and a file that exceeds protobuf's size limit
+- bytes that are not a protobuf message
+- functions that call themselves, nest too deeply, or become too large when they are inlined (functions.py)
+- weights files that are outside the model's folder, missing, not regular files, or too short (places.py)
+- names of inputs, outputs and open axes that are not UTF-8, which Python cannot represent
 
-A model is a program all the same. One that was admitted may run for ever, or ask for more memory than there is: run a
-model of unknown origin in a process of its own, with a limit. A file that another program changes between this check
-and the load is not the one that was checked.
+An accepted model may still run forever or allocate more memory than the machine has. Run an untrusted model in its own
+process, with limits. admit() gives no protection against a program that changes the file between the check and the
+load.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from edgefc.modelfile.functions import check_functions
 from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, inside, merged, opened, strings
 from edgefc.modelfile.weights import is_ort_format, no_onnx, places
 
-_PORTS = {11: "input", 12: "output"}  # of a GraphProto
+_TENSORS = {11: "input", 12: "output"}  # field numbers of GraphProto
 _LARGEST = (1 << 31) - 1  # bytes of a protobuf message
 
 
 def admit(path: Path) -> None:
-    """Refuse a file that onnxruntime cannot be given.
+    """Reject a file that onnxruntime must not load.
 
     Raises:
-        UsageError: no file can be read there.
-        ModelError: it is no ONNX file, or holds what is refused.
+        UsageError: the file cannot be read.
+        ModelError: the file is not an ONNX file, or fails one of the checks above.
     """
     check_file(path)
     if is_ort_format(path):
@@ -43,8 +43,8 @@ def admit(path: Path) -> None:
         with opened(path) as source:
             if source.size > _LARGEST:
                 raise ModelError(
-                    f"cannot load {path}: it has {source.size:,} bytes, and an ONNX file has up to {_LARGEST:,}. Save "
-                    "it with its weights in a file beside it."
+                    f"cannot load {path}: it has {source.size:,} bytes, and the limit of an ONNX file is {_LARGEST:,}. "
+                    "Save it with its weights in a separate file."
                 )
             _check_names(source, path)
             check_functions(source, path)
@@ -55,16 +55,17 @@ def admit(path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """
+    """Check that a regular file exists, can be read and is not empty.
+
     Raises:
-        UsageError: there is no file, or one that cannot be read.
-        ModelError: it is empty.
+        UsageError: the file does not exist, is not a regular file or cannot be read.
+        ModelError: the file is empty.
     """
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise UsageError(f"cannot load {path}: it is a folder. Name the .onnx file in it.")
-        if not stat.S_ISREG(mode):  # to open a pipe would wait for its writer
+        if not stat.S_ISREG(mode):  # opening a pipe would block until a writer opens it
             raise UsageError(f"cannot load {path}: it is not a regular file. Name an .onnx file.")
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -77,14 +78,14 @@ def check_file(path: Path) -> None:
 
 
 def _check_names(source: Source, path: Path) -> None:
-    """Of inputs and outputs, and of their open sizes."""
+    """Check the names of inputs and outputs, and of their open axes."""
     for each in fields(source, merged(source, source.whole, 7)):
-        if each.number not in _PORTS or each.value >= 0:
+        if each.number not in _TENSORS or each.value >= 0:
             continue
-        port: Message = ((each.start, each.end),)
-        dims = (strings(source, dim, 2).get(2, b"") for dim in inside(source, port, 2, 1, 2, 1))
+        tensor: Message = ((each.start, each.end),)
+        dims = (strings(source, dim, 2).get(2, b"") for dim in inside(source, tensor, 2, 1, 2, 1))
         for kind, name in (
-            (_PORTS[each.number], strings(source, port, 1).get(1, b"")),
+            (_TENSORS[each.number], strings(source, tensor, 1).get(1, b"")),
             *(("axis", dim) for dim in dims),
         ):
             try:

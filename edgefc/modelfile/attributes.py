@@ -1,4 +1,4 @@
-"""The attributes of edgefc nodes, checked before onnxruntime computes with them: some make it allocate without end.
+"""Check the attributes of edgefc nodes before onnxruntime uses them. Some invalid values make it allocate all memory.
 
 Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto):
 
@@ -24,25 +24,26 @@ from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, floats
 
 _LONGEST = 1 << 16  # bytes of one attribute: a codebook has at most 256 numbers
 _FLOAT, _INT, _STRING, _FLOATS, _INTS = 1, 2, 3, 6, 7  # AttributeProto.AttributeType
-_REFERENCE = object()  # the value of an attribute that a function passes on
+_REFERENCE = object()  # the value of an attribute that refers to an attribute of the enclosing function
 
 
 def check_attributes(path: Path, domain: str, version: int) -> None:
-    """Check the nodes of the main graph. A file of another version of the domain is not checked.
+    """Check the nodes of the main graph. A file with another version of the domain is not checked.
 
     Raises:
-        ModelError: a node has an attribute that no layer has. The sentence names the node, the attribute and its value.
+        ModelError: an attribute of a node is missing, repeated or invalid. The message names the node, the attribute
+            and its value.
     """
     with opened(path) as source:
         try:
-            found = next(_faults(source, domain, version), None)
-        except Malformed:  # no protobuf, an .ort file say; onnxruntime tells of the rest
+            error = next(_errors(source, domain, version), None)
+        except Malformed:  # not a protobuf message, such as an .ort file; onnxruntime reports the error
             return
-    if found is not None:
-        raise ModelError(f"cannot load {path}: {found}. Export it again.")
+    if error is not None:
+        raise ModelError(f"cannot load {path}: {error}. Export it again.")
 
 
-def _faults(source: Source, domain: str, version: int) -> Iterator[str]:
+def _errors(source: Source, domain: str, version: int) -> Iterator[str]:
     for imported in inside(source, source.whole, 8):
         if _text(source, imported, 1) == domain and [0, *varints(source, imported, 2)][-1] != version:
             return
@@ -53,21 +54,21 @@ def _faults(source: Source, domain: str, version: int) -> Iterator[str]:
         shapes = _shapes(source, graph) if nodes else {}
         for node in nodes:
             op, inputs = _text(source, node, 4), _texts(source, node, 1)
-            stored = {place: shapes[name] for place, name in enumerate(inputs) if name in shapes}
+            known_shapes = {index: shapes[name] for index, name in enumerate(inputs) if name in shapes}
             pairs = [_attribute(source, each) for each in inside(source, node, 5)]
             attributes = dict(pairs)
             known = {name: value for name, value in attributes.items() if value is not _REFERENCE}
             missing = [name for name in needed.get(op, []) if name not in attributes]
-            said = repeated(name for name, _ in pairs) or fault(op, known, stored, missing)
-            if said is not None:
-                yield f"its node {_text(source, node, 3)!r}, an {domain}::{op}, {said}"
+            error = repeated(name for name, _ in pairs) or fault(op, known, known_shapes, missing)
+            if error is not None:
+                yield f"its node {_text(source, node, 3)!r}, an {domain}::{op}, {error}"
 
 
 def _needed(source: Source, domain: str) -> Iterator[tuple[str, list[str]]]:
-    """Each function of the domain, and the attributes that its nodes cannot do without."""
+    """Each function of the domain, and the required attributes of its nodes."""
     for function in inside(source, source.whole, 25):
         texts: dict[int, list[str]] = {1: [""], 6: [], 10: [""]}
-        for number, start, end, value in fields(source, function):  # once: most fields are nodes, often hundreds
+        for number, start, end, value in fields(source, function):  # one pass: a function may have hundreds of nodes
             if number in texts and value < 0:
                 texts[number].append(source.text(start, end))
         if texts[10][-1] == domain:
@@ -75,17 +76,17 @@ def _needed(source: Source, domain: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _shapes(source: Source, graph: Message) -> Mapping[str, Sequence[int | None]]:
-    """Of stored weights, and of the inputs of the graph."""
-    found: dict[str, Sequence[int | None]] = {}
-    for port in inside(source, graph, 11):
-        for shape in inside(source, port, 2, 1, 2):
+    """The shapes of initializers and of graph inputs, by name."""
+    shapes: dict[str, Sequence[int | None]] = {}
+    for tensor in inside(source, graph, 11):
+        for shape in inside(source, tensor, 2, 1, 2):
             sizes = [next(varints(source, axis, 1), None) for axis in inside(source, shape, 1)]
-            found[_text(source, port, 1)] = sizes
-    return found | {_text(source, each, 8): list(varints(source, each, 1)) for each in inside(source, graph, 5)}
+            shapes[_text(source, tensor, 1)] = sizes
+    return shapes | {_text(source, each, 8): list(varints(source, each, 1)) for each in inside(source, graph, 5)}
 
 
 def _attribute(source: Source, message: Message) -> tuple[str, Any]:
-    """The name, and the value: None where it is of another type than the attributes of edgefc nodes."""
+    """The name and the value. The value is None if no attribute of an edgefc node has its type."""
     if sum(end - start for start, end in message) > _LONGEST:
         return _text(source, message, 1), None
     texts = strings(source, message, 1, 4, 21)

@@ -1,18 +1,18 @@
-"""What the local functions of an .onnx file come to when onnxruntime writes them out, level by level, at load.
+"""The cost of inlining the local functions of an .onnx file. onnxruntime inlines them level by level when it loads it.
 
-A few hundred bytes of functions that call each other can ask for more memory, time or stack than there is: onnxruntime
-1.31 checks only that none calls itself. Seen of onnxruntime 1.31.1 on x86-64:
+A few hundred bytes of functions that call each other can need more memory, time or stack than the machine has.
+onnxruntime 1.31 checks only that no function calls itself. Measured with onnxruntime 1.31.1 on x86-64:
 
-- A call within a call takes 2 to 3 KB of stack, a subgraph within a subgraph about 3. A thread with a stack of 256 KB,
-  which is less than any system's default but that of musl's C threads, survives 64 of both in any order and dies at 96;
-  the main thread with 8 MB dies at 3,000.
-- Each level copies all nodes below it, in 4 to 20 microseconds each: 2 to the power of 14 nodes, doubled level by
-  level, load in 2 s, of 16 in 20 s.
-- A function's tensors are copied at each call.
-- Each input that a function declares takes 25 microseconds and 5 KB.
+- A nested call takes 2 to 3 KB of stack, a nested subgraph about 3 KB. A thread with a stack of 256 KB (smaller than
+  every system's default except that of musl's C threads) survives 64 nested calls and subgraphs in any order, and
+  crashes at 96. The main thread with 8 MB crashes at 3,000.
+- Each level copies all nodes below it, in 4 to 20 microseconds each: 2**14 nodes, doubled level by level, load in 2 s;
+  2**16 nodes load in 20 s.
+- Each call copies the tensors of the function.
+- Each declared input of a function takes 25 microseconds and 5 KB.
 
-The limits leave room for what exporters write. torch.onnx wrote a function for every module (2.1 to 2.4): some 10 calls
-deep, tens of thousands of copies. edgefc writes one level.
+The limits exceed what exporters write. torch.onnx 2.1 to 2.4 wrote a function for every module: about 10 nested calls
+and tens of thousands of copies. edgefc writes one level.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from edgefc.errors import ModelError, shortened
 from edgefc.modelfile.protobuf import Message, Source, fields, inside, strings
 
 DEEPEST = 64
-"""Calls and subgraphs within each other."""
+"""Nested calls and subgraphs."""
 MOST_COPIES = 4_000_000
-"""Nodes, inputs and outputs copied, each once for every call that it lies in."""
+"""Copies of nodes, inputs and outputs: one for every call that encloses them."""
 MOST_BYTES = 512 << 20
-"""Of nodes, the tensors in them included, beyond the bytes of the file."""
+"""Bytes of inlined nodes and their tensors, beyond the size of the file."""
 MOST_NAMES = 100_000
-"""Inputs, outputs and attributes that all functions declare."""
+"""Inputs, outputs and attributes declared by all functions together."""
 
-_SMALL = 1 << 14  # bytes of a node that is searched for a domain rather than read
-_WRITTEN_OUT = "Save it with its functions written out: onnx.inliner.inline_local_functions"
+_SMALL = 1 << 14  # nodes of up to this many bytes are searched for a domain name before they are parsed
+_INLINE = "Save it with its functions inlined: onnx.inliner.inline_local_functions"
 _Key = tuple[bytes, bytes, bytes]  # domain, name, overload
 _Wanted = Callable[[Message], bool]
 
@@ -48,16 +48,16 @@ class _Call(NamedTuple):
 
 @dataclass
 class _Body:
-    """Of one function, or of the graph: what lies in it, subgraphs included."""
+    """The contents of one function or of the graph, including subgraphs."""
 
     entries: int = 0  # nodes, inputs and outputs
-    depth: int = 0  # subgraphs within each other
-    references: int = 0  # attributes that stand for those of the call
+    depth: int = 0  # nested subgraphs
+    references: int = 0  # attributes that refer to attributes of the call
     calls: list[_Call] = field(default_factory=list)
 
 
 class _Total(NamedTuple):
-    """Of one function with all that it calls. `copies` counts entries once for every call that they lie in."""
+    """The size of one function, including everything that it calls. `copies` counts entries once per enclosing call."""
 
     entries: int
     copies: int
@@ -67,11 +67,11 @@ class _Total(NamedTuple):
 
 
 def check_functions(source: Source, path: Path) -> None:
-    """Refuse a file whose functions are too much for onnxruntime.
+    """Reject a file whose functions exceed a limit when onnxruntime inlines them.
 
     Raises:
-        ModelError: they are.
-        Malformed: the file is no protobuf message.
+        ModelError: a limit is exceeded, or a function calls itself.
+        Malformed: the file is not a protobuf message.
     """
     functions = {_key(source, function): function for function in inside(source, source.whole, 25)}
     if not functions:
@@ -88,7 +88,7 @@ class _Checked:
         self._source, self._functions, self._path = source, functions, path
         self._domains = {key[0] for key in functions}
         self._totals: dict[_Key, _Total] = {}
-        self._way: list[_Key] = []  # the calls within which a function is being counted
+        self._stack: list[_Key] = []  # the functions whose bodies are being counted, outermost first
 
     def check_names(self) -> None:
         counted = 0
@@ -108,31 +108,31 @@ class _Checked:
         more = total.bytes - self._source.size
         if more > MOST_BYTES:
             raise self._refused(
-                f"its functions, written out at every call, take {more:,} bytes more than the file, and the limit is "
+                f"its functions, inlined at every call, take {more:,} bytes more than the file, and the limit is "
                 f"{MOST_BYTES:,}"
             )
 
     def total(self, key: _Key) -> _Total:
         if key not in self._totals:
-            if key in self._way:
+            if key in self._stack:
                 called = "::".join(part.decode(errors="replace") for part in key[:2])
                 raise ModelError(
                     f"cannot load {self._path}: its function {shortened(called, 80)} calls itself, which ONNX does not "
-                    "allow. Save it without."
+                    "allow. Remove the recursive call and save it again."
                 )
-            if len(self._way) >= DEEPEST:
+            if len(self._stack) >= DEEPEST:
                 raise self._too_deep()
-            self._way.append(key)
+            self._stack.append(key)
             message, body = self._functions[key], _Body()
             _walk(self._source, message, 7, 0, body)
             for attribute in inside(self._source, message, 11):
                 _walk_graphs(self._source, attribute, 0, body)
             self._totals[key] = self._sum(body, sum(end - start for start, end in message))
-            self._way.pop()
+            self._stack.pop()
         return self._totals[key]
 
     def _sum(self, body: _Body, size: int) -> _Total:
-        """A body with all that it calls."""
+        """The total of a body and everything that it calls."""
         entries, copies, depth, references = body.entries, 0, body.depth, body.references
         for call in body.calls:
             if call.key not in self._functions:
@@ -145,18 +145,18 @@ class _Checked:
             references += called.references
         if depth > DEEPEST:
             raise self._too_deep()
-        # The graph itself is not copied, and a function with it once for each call that leads to it.
-        copies += entries if self._way else 0
+        # The graph itself is not copied; a function body is copied once for each call.
+        copies += entries if self._stack else 0
         if copies > MOST_COPIES:
             raise self._refused(
-                f"onnxruntime would copy {copies:,} nodes and names or more to write its functions out, and the limit "
+                f"onnxruntime would copy at least {copies:,} nodes and names to inline its functions, and the limit "
                 f"is {MOST_COPIES:,}",
-                "Save it with fewer calls within calls",
+                "Save it with fewer nested calls",
             )
         return _Total(entries, copies, size, depth, references)
 
     def _may_call(self, node: Message) -> bool:
-        """Whether a node of the graph, or one in it, can be a call: a search for the names of domains in its bytes."""
+        """Whether a node, or a node in its subgraphs, may be a call: its bytes contain a domain name of a function."""
         ((start, end),) = node
         if end - start > _SMALL:
             return True
@@ -164,16 +164,16 @@ class _Checked:
         return any(domain in data for domain in self._domains)
 
     def _too_deep(self) -> ModelError:
-        return self._refused(f"more than {DEEPEST} calls of functions and subgraphs lie within each other")
+        return self._refused(f"more than {DEEPEST} function calls and subgraphs are nested within each other")
 
-    def _refused(self, why: str, then: str = _WRITTEN_OUT) -> ModelError:
-        return ModelError(f"cannot load {self._path}: {why}. {then}.")
+    def _refused(self, reason: str, remedy: str = _INLINE) -> ModelError:
+        return ModelError(f"cannot load {self._path}: {reason}. {remedy}.")
 
 
 def _walk(
     source: Source, message: Message, number: int, depth: int, body: _Body, wanted: _Wanted = lambda _: True
 ) -> None:
-    """Count the nodes of a graph or a function, which are in the field `number`."""
+    """Count the nodes of a graph or function. `number` is the field that holds the nodes."""
     body.depth = max(body.depth, depth)
     for node in inside(source, message, number):
         if wanted(node):

@@ -1,13 +1,13 @@
-"""The fields of a protobuf message, read from a file by position.
+"""A reader for the fields of a protobuf message in a file.
 
-A message is a sequence of fields: a varint key (number * 8 + wire type) and a value. Fields of unknown numbers are
-skipped, and groups. A field that holds one message may occur several times: its occurrences are then one message, so a
-Message here is a tuple of spans.
+A message is a sequence of fields. A field is a varint key (number * 8 + wire type) and a value. Unknown fields and
+groups are skipped. A field of one message may occur several times. Its occurrences are then concatenated, so a Message
+is a tuple of spans.
 
-The file is read in blocks and not mapped: a file that another program truncates while it is mapped ends the process
-with SIGBUS, and a read of it only comes out short.
+The file is read in blocks and not mapped. If another program truncates a mapped file, the process ends with SIGBUS; a
+read only returns fewer bytes.
 
-What protobuf's C++ reader does with odd bytes is done here as well: keys and enumerations keep their low 32 bits.
+Irregular bytes are handled as in protobuf's C++ reader: keys and enumerations keep their low 32 bits.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 VARINT, EIGHT_BYTES, LENGTH, GROUP, GROUP_END, FOUR_BYTES = range(6)  # wire types
-DEEPEST = 100  # messages within messages: protobuf itself reads no more than that
+DEEPEST = 100  # nested messages; protobuf has the same limit
 
 _BLOCK = 1 << 14
 _HEADER = 20  # bytes of the longest key and length
 _STEP = {EIGHT_BYTES: 8, FOUR_BYTES: 4}
 
 Message = tuple[tuple[int, int], ...]
-"""Where the parts of a message lie: start and end."""
+"""The spans of a message in the file: (start, end) of each part."""
 
 
 class Malformed(ValueError):
-    """The bytes are no protobuf message."""
+    """The bytes are not a protobuf message."""
 
 
 class Field(NamedTuple):
-    """What has a length lies from start to end, and its `value` is -1. A varint has its value, and an empty span."""
+    """A field. A length-delimited field spans start to end and has the `value` -1. A varint has an empty span."""
 
     number: int
     start: int
@@ -44,7 +44,7 @@ class Field(NamedTuple):
 
 
 class Source:
-    """A file that is read by position. It keeps the block that was read last."""
+    """A file with random access. The block that was read last is cached."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -56,30 +56,31 @@ class Source:
         return ((0, self.size),)
 
     def block(self, at: int) -> tuple[bytes, int]:
-        """Bytes around a position, and where they start. A header at `at` lies in them, or the file ends in it."""
+        """A block of bytes and its start. It contains the whole header at `at`, unless the file ends within it."""
         end = self._start + len(self._block)
         if not self._start <= at <= end - _HEADER and not (end >= self.size and self._start <= at):
             self._block, self._start = self._from(at, _BLOCK), at
         return self._block, self._start
 
     def read(self, start: int, end: int) -> bytes:
-        """
+        """The bytes of a span.
+
         Raises:
             Malformed: the file has become shorter.
         """
         first = start - self._start
         if first >= 0 and end - self._start <= len(self._block):
             return self._block[first : end - self._start]
-        found = self._from(start, end - start)
-        if len(found) < end - start:
+        data = self._from(start, end - start)
+        if len(data) < end - start:
             raise Malformed("the file ends early")
-        return found
+        return data
 
     def text(self, start: int, end: int) -> str:
         return self.read(start, end).decode(errors="replace")
 
     def has(self, what: bytes, start: int, end: int) -> bool:
-        """Whether these bytes occur in a span."""
+        """Whether the bytes `what` occur in a span."""
         step = 1 << 20
         return any(what in self.read(at, min(at + step + len(what), end)) for at in range(start, end, step))
 
@@ -95,17 +96,17 @@ def opened(path: Path) -> Iterator[Source]:
 
 
 def fields(source: Source, message: Message) -> Iterator[Field]:
-    """Each field with a length and each varint; numbers of other kinds and unknown groups are skipped.
+    """Each length-delimited field and each varint. Fixed-width numbers and groups are skipped.
 
     Raises:
-        Malformed: the bytes are no message.
+        Malformed: the bytes are not a protobuf message.
     """
     for start, end in message:
         yield from _fields(source, start, end)
 
 
 def inside(source: Source, message: Message, *numbers: int) -> Iterator[Message]:
-    """The messages at the end of a path of fields. Each field of the path may occur any number of times."""
+    """The messages at a path of field numbers. Each field of the path may occur any number of times."""
     for number, start, end, value in fields(source, message):
         if number == numbers[0] and value < 0:
             if len(numbers) == 1:
@@ -115,12 +116,12 @@ def inside(source: Source, message: Message, *numbers: int) -> Iterator[Message]
 
 
 def merged(source: Source, message: Message, number: int) -> Message:
-    """The one message that the occurrences of a field are."""
+    """All occurrences of a field, concatenated into one message."""
     return tuple(span for part in inside(source, message, number) for span in part)
 
 
 def strings(source: Source, message: Message, *numbers: int) -> dict[int, bytes]:
-    """Of each of these fields its last value."""
+    """The last value of each of these fields, by field number."""
     return {
         number: source.read(start, end)
         for number, start, end, value in fields(source, message)
@@ -129,17 +130,17 @@ def strings(source: Source, message: Message, *numbers: int) -> dict[int, bytes]
 
 
 def varints(source: Source, message: Message, number: int) -> Iterator[int]:
-    """The values of one field, each in a field of its own or several packed into one."""
+    """The values of one repeated varint field, packed or not."""
     for field in fields(source, message):
         if field.number == number:
             yield from [field.value] if field.value >= 0 else packed(source.read(field.start, field.end))
 
 
 def floats(source: Source, message: Message, number: int) -> Iterator[float]:
-    """The float32 values of one field, each in a field of its own or several packed into one.
+    """The values of one repeated float32 field, packed or not.
 
     Raises:
-        Malformed: as fields(), or a list of bytes that are no multiple of four.
+        Malformed: as for fields(), or the length of a packed list is not a multiple of four.
     """
     for start, end in message:
         for field in _fields(source, start, end, four_bytes=True):
@@ -150,7 +151,7 @@ def floats(source: Source, message: Message, number: int) -> Iterator[float]:
 
 
 def packed(data: bytes) -> Iterator[int]:
-    """The varints that bytes hold one after another."""
+    """The varints in a packed list."""
     at = 0
     while at < len(data):
         value, at = _varint(data, at)
@@ -158,9 +159,9 @@ def packed(data: bytes) -> Iterator[int]:
 
 
 def _fields(source: Source, at: int, stop: int, four_bytes: bool = False) -> Iterator[Field]:
-    """With four_bytes, values of that wire type too, as what has a length."""
+    """As fields(), for one span. With four_bytes, 4-byte values are included, with their span."""
     open_groups: list[int] = []
-    block, base, ready = b"", 0, -1  # a header that starts before `ready` lies in the block
+    block, base, ready = b"", 0, -1  # the block contains every header that starts before `ready`
     while at < stop:
         if at >= ready:
             block, base = source.block(at)
@@ -189,7 +190,7 @@ def _fields(source: Source, at: int, stop: int, four_bytes: bool = False) -> Ite
             if wire == GROUP:
                 open_groups.append(number)
             elif wire != GROUP_END or not open_groups or open_groups.pop() != number:
-                raise Malformed(f"wire type {wire} where none can be")
+                raise Malformed(f"unexpected wire type {wire}")
         if at > stop:
             raise Malformed("a field ends outside its message")
     if open_groups:
@@ -197,7 +198,7 @@ def _fields(source: Source, at: int, stop: int, four_bytes: bool = False) -> Ite
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at a position, and the position after it: seven bits a byte, low ones first."""
+    """The varint at a position, and the position after it: seven bits per byte, low bits first."""
     try:
         byte = data[at]
         if byte < 128:

@@ -1,7 +1,7 @@
-"""The tensors of an .onnx file whose data lie in other files.
+"""The tensors of an .onnx file whose data are in other files (external data).
 
-They are initializers and values of attributes, dense or sparse, in the graph, in functions and in the graphs that nodes
-hold, at any depth. Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+They are initializers and attribute values, dense or sparse, in the graph, in functions and in subgraphs at any depth.
+Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edgefc.errors import ModelError
 from edgefc.modelfile.places import BITS, Folder, Place
 from edgefc.modelfile.protobuf import DEEPEST, Field, Malformed, Message, Source, fields, opened, packed, strings
 
-# What lies in which field of which message. Fields that hold one message are apart: all their occurrences are one.
+# The message type of each field. Singular fields are listed separately, because their occurrences are concatenated.
 _ONE: dict[str, dict[int, str]] = {
     "model": {7: "graph"},
     "attribute": {5: "tensor", 6: "graph", 22: "sparse"},
@@ -30,36 +30,40 @@ _MANY: dict[str, dict[int, str]] = {
     "attribute": {10: "tensor", 11: "graph", 23: "sparse"},
 }
 _EXTERNAL = 1  # TensorProto.DataLocation
-_LONGEST_SHAPE = 255  # sizes; onnxruntime checks the size of a tensor with more
-_SMALL = 1 << 14  # bytes of a message that is searched for a key rather than read
+_LONGEST_SHAPE = 255  # axes; for more, onnxruntime itself checks the size of the tensor
+_SMALL = 1 << 14  # messages of up to this many bytes are searched for "location" before they are parsed
 
 
 def weights(path: Path) -> list[Place]:
-    """Of each location that a model names, in the order of the file, the first tensor there.
+    """The first tensor at each external location, in the order of the file.
 
     Raises:
-        ModelError: onnxruntime would not read one of them, or the file is no ONNX file.
+        ModelError: onnxruntime would not read one of the tensors, or the file is not an ONNX file.
     """
     if is_ort_format(path):
         return []
     with opened(path) as source:
         try:
-            found = list(places(source, path))
+            tensors = list(places(source, path))
         except Malformed:
             raise no_onnx(path) from None
-    return list({each.location: each for each in reversed(found)}.values())[::-1]
+    return list({each.location: each for each in reversed(tensors)}.values())[::-1]
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files of weights(), each once, however many names the model has for it. Raises as weights() does."""
+    """The files of weights(). A file with several names in the model is listed once.
+
+    Raises:
+        ModelError: as weights().
+    """
     return list({os.path.realpath(each.file): each.file for each in weights(path)}.values())
 
 
 def places(source: Source, path: Path) -> Iterator[Place]:
-    """Where every tensor lies that is in another file.
+    """The location of every tensor with external data.
 
     Raises:
-        Malformed: the file is no protobuf message.
+        Malformed: the file is not a protobuf message.
         ModelError: onnxruntime would not read a tensor.
     """
     folder = Folder(path)
@@ -73,11 +77,11 @@ def places(source: Source, path: Path) -> Iterator[Place]:
 
 
 def locations(path: Path) -> frozenset[str]:
-    """What a model calls the files of its weights, whether or not there are such files.
+    """The names of the external data files in a model. The files need not exist.
 
     Raises:
         OSError: the model cannot be read.
-        Malformed: it is no protobuf message.
+        Malformed: the model is not a protobuf message.
     """
     with opened(path) as source:
         return frozenset(
@@ -89,17 +93,17 @@ def locations(path: Path) -> frozenset[str]:
 
 
 def is_ort_format(path: Path) -> bool:
-    """Whether onnxruntime reads a file in its own format, which has no functions and no external data."""
+    """Whether a file is in onnxruntime's own format, which has no functions and no external data."""
     return path.name.lower().endswith(".ort")
 
 
 def no_onnx(path: Path) -> ModelError:
-    return ModelError(f"cannot load {path}: it is no ONNX file, or was cut short. Export it or copy it again.")
+    return ModelError(f"cannot load {path}: it is not an ONNX file, or it is truncated. Export it or copy it again.")
 
 
 @dataclass
 class _Tensor:
-    """What a TensorProto says of its data. The last value of a field counts, as protobuf reads it."""
+    """The fields of a TensorProto that describe its data. As in protobuf, the last value of a field is used."""
 
     name: bytes = b""
     dtype: int = 0
@@ -116,14 +120,14 @@ class _Tensor:
         elif number == 8 and value < 0:
             self.name = source.read(start, end)
         elif number == 13 and value < 0:
-            told = strings(source, ((start, end),), 1, 2)
-            self.entries.append((told.get(1, b""), told.get(2, b"")))
-        elif number == 14 and value & 0xFFFFFFFF in (0, _EXTERNAL):  # protobuf passes over other values
+            entry = strings(source, ((start, end),), 1, 2)
+            self.entries.append((entry.get(1, b""), entry.get(2, b"")))
+        elif number == 14 and value & 0xFFFFFFFF in (0, _EXTERNAL):  # protobuf ignores other values
             self.is_external = value & 0xFFFFFFFF == _EXTERNAL
 
     @property
     def size(self) -> int | None:
-        """In bytes; None where the type has no size."""
+        """The size in bytes. None if the type has no fixed size."""
         bits = BITS.get(self.dtype)
         return None if bits is None or len(self.dims) > _LONGEST_SHAPE else -(-math.prod(self.dims) * bits // 8)
 
@@ -136,7 +140,7 @@ def _read(source: Source, message: Message) -> _Tensor:
 
 
 def _tensors(source: Source, kind: str, message: Message, depth: int) -> Iterator[Message]:
-    """Those that may have data in another file."""
+    """The tensors that may have external data."""
     if depth > DEEPEST:
         raise Malformed(f"messages are nested more than {DEEPEST} deep")
     if kind == "tensor":

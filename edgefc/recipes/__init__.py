@@ -1,20 +1,20 @@
-"""edgefc recipe: small experiments that put each layer family beside a dense layer and beside one of the same size.
+"""edgefc recipe: small experiments that compare each layer family with a dense layer and with one of the same size.
 
-NAME.py       one recipe each: the constant RECIPE
-recipe.py     what a recipe is: Recipe, Arm, Metric, Job, Outcome
-data.py       data that Python packages ship, and how they are split
-folders.py    the papers' own data sets, from a folder of the user's
-fit.py        Adam for a number of steps, the same for every arm
-sources.py    what results depend on
-sizes.py      how large models are; the plain model that is as large as another
-found.py      the recipes there are
-harness.py    run(): all arms with all seeds, kept as they finish
-results.py    Results, and its file format
-findings.py   what the results show, and what they do not
-report.py     Results as a table and as sentences
+NAME.py       one recipe each, as the constant RECIPE
+recipe.py     the classes of a recipe: Recipe, Arm, Metric, Job, Outcome
+data.py       data sets that Python packages contain, and their splits
+folders.py    the data sets of the papers, from a folder of the user
+fit.py        training with Adam for a number of steps, the same for every arm
+sources.py    fingerprint of everything that results depend on
+sizes.py      sizes of models; the plain model with as many parameters as another
+found.py      the list of recipes
+harness.py    run(): train all arms with all seeds, and store each result as it finishes
+results.py    Results and its file format
+findings.py   statistics and sentences about the results
+report.py     Results as a table and sentences
 pictures.py   plot.png
 weights.py    the models of seed 0, kept to be exported
 measured/     published results; README.md shows them
 
-Small data shows that a layer trains and what it costs; it does not reproduce a paper.
+Small data shows that a layer trains and what it costs. It does not reproduce a paper.
 """

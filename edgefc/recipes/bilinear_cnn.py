@@ -1,9 +1,10 @@
-"""bilinear-cnn: four 3x3 convolutions, the second and the fourth of stride 2, a hidden layer, ReLU between, classes.
+"""bilinear-cnn: four 3x3 convolutions (the second and fourth with stride 2), a hidden layer, and a class layer, with
+ReLU between.
 
-The authors' networks on CIFAR-10 (SVGG, BiSVGG) with fewer layers and filters: 8, 8, 16, 16 and 32 hidden units. Every
-layer but the last is of one kind. At scale s a bilinear convolution has s^2 times the filters, laid out s times as high
-and s times as wide, and the hidden layer s times the units: so do the authors' layers. "small dense" is the dense
-network with filters and units as many as the parameters of the bilinear one at scale 2 pay for.
+The network is the authors' for CIFAR-10 (SVGG, BiSVGG) with fewer layers and filters: 8, 8, 16, 16 and 32 hidden units.
+All layers except the last are of the kind of the arm. At scale s, a bilinear convolution has s^2 times the filters (s
+times the rows and s times the columns), and the hidden layer has s times the units, as the authors' layers. "small
+dense" is the dense network with about as many parameters as the bilinear one at scale 2.
 """
 
 from torch import nn
@@ -23,7 +24,7 @@ STEPS, QUICK_STEPS, ROWS = 300, 5, 32
 
 def arms(images: Images) -> list[Arm]:
     def dense(width: int) -> nn.Module:
-        """width is that of the last convolution, and grows in steps of one."""
+        """`width` is the number of filters of the last convolution."""
         filters = tuple(max(1, round(width * f / FILTERS[-1])) for f in FILTERS)
         convs = [_dense_conv(n, m, s) for n, m, s in _sizes(images, filters)]
         return _network(images, convs, filters[-1], width * HIDDEN // FILTERS[-1], nn.Linear)
@@ -42,7 +43,7 @@ def arms(images: Images) -> list[Arm]:
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Percent of held-out images named correctly."""
+    """The percentage of held-out images that are classified correctly."""
     part, held_out = job.data.split(job.seed, tuning=job.tuning)
     fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, part, ROWS)
     return accuracy(model, held_out)

@@ -1,12 +1,12 @@
-"""bilinear-embedding: which of the 64 commonest words stands in a gap, from two words before it and two after.
+"""bilinear-embedding: predict a missing word among the 64 most common ones from two words before it and two after it.
 
-Each neighbour's row of the embedding is multiplied by numbers of its place, the four are added up, and a dense layer
-names the word. The vocabulary is the 4,096 commonest words, numbered from the commonest, and one entry for all others;
-so the bilinear embedding, which gives the words of 64 numbers in a row one of their two rows in common, shares it among
-words about equally common. At scale s it has s times the columns. Two dense models are held against the bilinear one at
-scale 2: "narrow dense" has few columns, which come near to its number of parameters only in coarse steps; "few words"
-has few entries, the commonest, and as many parameters. All tables start as the authors' do: uniform in +-0.05, the
-bilinear one's factors each.
+The embedding of each neighbour is multiplied by a trained vector for its position. The sum of the four is classified by
+a dense layer. The vocabulary has 4,096 entries: the most common words, numbered by frequency, and one for all others.
+The bilinear embedding shares one of the two factor rows of a word among 64 consecutive numbers, and so among words of
+similar frequency. At scale s it has s times the columns. Two dense models are compared with the bilinear one at scale
+2: "narrow dense" has fewer columns, whose number of parameters can match only in coarse steps; "few words" has fewer
+entries (the most common ones) and the same number of parameters. All tables are initialised as the authors' are:
+uniform in +-0.05, for the bilinear one each factor.
 """
 
 import re
@@ -32,17 +32,17 @@ STEPS, QUICK_STEPS, ROWS = 1000, 5, 128
 
 @dataclass(frozen=True)
 class Gaps:
-    """Neighbours (gaps, 2 AROUND) and word (gaps,) as numbers, int64: to train on, to tune on, to test on."""
+    """Neighbours (gaps, 2 AROUND) and words (gaps,) as int64 numbers, for training, tuning and testing."""
 
     about: str
     parts: tuple[Part, Part, Part]
 
 
 def load(folder: Path | None) -> Gaps:
-    """The vocabulary is that of the text to train on.
+    """Load a text. The vocabulary is that of the training part.
 
     Raises:
-        UsageError: a text too short to ask for ASKED words in each part.
+        UsageError: the text is too short: a part has fewer than ASKED gaps.
     """
     text = data.library_docstrings(1_000_000) if folder is None else folders.text(folder)
     train, held_out = text.split()
@@ -77,14 +77,14 @@ def arms(gaps: Gaps) -> list[Arm]:
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Percent of held-out gaps named correctly."""
+    """The percentage of held-out gaps that are predicted correctly."""
     parts = job.data.parts
     fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, parts[0], ROWS)
     return accuracy(model, parts[1 if job.tuning else 2])
 
 
 class _Model(nn.Module):
-    """(gaps, 2 AROUND) -> (gaps, ASKED). Numbers from the last of the table on mean its last entry."""
+    """(gaps, 2 AROUND) -> (gaps, ASKED). Word numbers beyond the table are mapped to its last entry."""
 
     def __init__(self, table: nn.Module, width: int, words: int) -> None:
         super().__init__()
@@ -99,12 +99,12 @@ class _Model(nn.Module):
 
 
 def _words(text: str) -> list[str]:
-    """Letters in lower case, and single signs; numbers as one."""
+    """The words in lower case, single punctuation characters, and "0" for every number."""
     return ["0" if word[0].isdigit() else word for word in re.findall(r"[a-z_]+|[0-9]+|[^\sa-z0-9_]", text.lower())]
 
 
 def _gaps(words: list[str], index: dict[str, int]) -> Part:
-    """Every word but those at the ends whose number is below ASKED, with its neighbours."""
+    """Every word whose number is below ASKED, with its neighbours. Words at the ends of the text are left out."""
     tokens = torch.tensor([index.get(word, WORDS - 1) for word in words], dtype=torch.int64)
     if len(tokens) <= 2 * AROUND:
         return Part(tokens.new_empty(0, 2 * AROUND), tokens.new_empty(0))

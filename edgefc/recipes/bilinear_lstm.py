@@ -1,11 +1,12 @@
-"""bilinear-lstm: the next character from those before it; an embedding, one LSTM, a dense layer to the characters.
+"""bilinear-lstm: predict the next character of a text, with an embedding, one LSTM, and a dense layer.
 
-The text is folded to 32 characters: letters in lower case, ".", ",", digits as one, blanks as one, line ends, all
-others as one; bits per character are of that text. Every sequence starts from a zero state, so the first characters are
-named with little before them, in every arm. The embedding and the last layer are dense in all arms. At scale s the
-bilinear LSTM has s times the units, which the last layer pays for too. "narrow dense" is the network with torch's LSTM
-of as many units as the parameters of the bilinear one at scale 2 pay for. Gates are torch's in every arm. Each LSTM
-starts as its layer does: the bilinear one with a forget bias of 1, torch's with biases near 0.
+The text is reduced to 32 characters: lower-case letters, ".", ",", one for all digits, one for runs of blanks, line
+ends, and one for all others. Bits per character are those of the reduced text. Every sequence starts from a zero state,
+so in every arm the first characters are predicted from little context. The embedding and the last layer are dense in
+all arms. At scale s the bilinear LSTM has s times the units, so the last layer is larger too. "narrow dense" is the
+network with torch's LSTM and about as many parameters as the bilinear one at scale 2. The gates are those of torch in
+every arm. Each LSTM has the initialisation of its layer: the bilinear one has a forget bias of 1, and torch's has
+biases near 0.
 """
 
 import math
@@ -30,18 +31,22 @@ STEPS, QUICK_STEPS, HELD_OUT_ROWS = 250, 3, 2000
 
 @dataclass(frozen=True)
 class Characters:
-    """Tokens of the folded text, (characters,) int64: to train on, to tune on, to test on."""
+    """Tokens of the reduced text, (characters,) int64, for training, tuning and testing."""
 
     about: str
     parts: tuple[Tensor, Tensor, Tensor]
 
     def rows(self, part: int) -> Tensor:
-        """Sequences that do not overlap, (rows, LENGTH + 1)."""
+        """Sequences without overlap, (rows, LENGTH + 1)."""
         return self.parts[part].unfold(0, LENGTH + 1, LENGTH + 1)
 
 
 def load(folder: Path | None) -> Characters:
-    """Raises UsageError: a text too short for a sequence in each part."""
+    """Load a text.
+
+    Raises:
+        UsageError: the text is too short for a sequence in each part.
+    """
     text = data.library_docstrings(500_000) if folder is None else folders.text(folder)
     train, held_out = text.split()
     _, tuning = text.split(tuning=True)
@@ -67,7 +72,7 @@ def arms(characters: Characters) -> list[Arm]:
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Mean bits per character of the held-out sequences."""
+    """The mean number of bits per character of the held-out sequences."""
     rows, held_out = job.data.rows(0), job.data.rows(1 if job.tuning else 2)[:HELD_OUT_ROWS]
 
     def loss(chosen: Tensor) -> Tensor:
@@ -97,7 +102,7 @@ def _nats(model: nn.Module, rows: Tensor) -> Tensor:
 
 
 def _fold(text: str) -> Tensor:
-    """Runs of blanks become one, so that indents do not make the text easy."""
+    """Reduce a text to ALPHABET. Runs of blanks become one, so that indentation does not make the text easier."""
     index = {character: place for place, character in enumerate(ALPHABET)}
     index |= {str(digit): index["0"] for digit in range(10)}
     lines = "\n".join(" ".join(line.split()) for line in text.lower().splitlines())

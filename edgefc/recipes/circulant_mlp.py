@@ -1,9 +1,9 @@
-"""circulant-mlp: a perceptron n -> 512 -> 512 -> classes, ReLU between; the first two layers are of one kind.
+"""circulant-mlp: a perceptron n -> 512 -> 512 -> classes with ReLU between. The first two layers are of the arm's kind.
 
 The last layer is dense in every arm. The paper replaced the fully connected layers of a convolutional network on MNIST
-and CIFAR-10; this is a plain perceptron, so its figures are not the paper's. "narrow dense" is the perceptron whose
-two hidden layers are as wide as the parameters of the circulant one pay for. "frozen circulant" is the paper's
-randomized circulant: kernels from the seed, only biases and the last layer trained.
+and CIFAR-10. This is a plain perceptron, so its results are not comparable with the paper's. "narrow dense" is the
+perceptron with narrower hidden layers and about as many parameters as the circulant one. "frozen circulant" is the
+paper's randomized circulant: kernels come from the seed, and only biases and the last layer are trained.
 """
 
 import math
@@ -44,7 +44,7 @@ def perceptron(layer: Layer, images: Images, width: int, seed: int) -> nn.Module
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Percent of held-out images named correctly."""
+    """The percentage of held-out images that are classified correctly."""
     part, held_out = job.data.split(job.seed, tuning=job.tuning)
     fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, part)
     return accuracy(model, held_out)

@@ -1,11 +1,11 @@
-"""Data that Python packages ship, so that nothing is downloaded, and how they are split.
+"""Data sets that Python packages contain, so that nothing is downloaded, and their splits.
 
 digits()              scikit-learn: 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, UCI 1998)
 faces()               scikit-image: 100 faces of Labeled Faces in the Wild and 100 other cuts, 25 x 25 pixels
 photograph(name)      scikit-image: those of PHOTOGRAPHS, which are in the wheel
 library_docstrings()  the docstrings of modules of Python's standard library: English, more or less
 
-folders.py reads the papers' own data sets into the same forms.
+folders.py reads the data sets of the papers into the same classes.
 """
 
 import ast
@@ -31,7 +31,7 @@ MODULES = (
     "selectors", "shlex", "shutil", "smtplib", "socket", "statistics", "string", "subprocess", "tarfile", "tempfile",
     "textwrap", "threading", "timeit", "tokenize", "trace", "turtle", "typing", "uuid", "weakref", "zipfile",
 )  # fmt: skip
-_HELD_OUT = 0.2  # of the training rows, while a learning rate is chosen
+_HELD_OUT = 0.2  # share of the training rows that is held out to choose a learning rate
 
 
 class Part(NamedTuple):
@@ -46,7 +46,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images; without a test part of their own, split() sets `test_share` aside, another for each seed."""
+    """Labelled images. If there is no separate test part, split() holds out `test_share`, different for each seed."""
 
     about: str
     train: Part
@@ -62,11 +62,12 @@ class Images:
 
     @property
     def test_over_train(self) -> float:
-        """Rows to test on over rows to train on, where each seed splits anew; else 0."""
+        """Number of test rows / number of training rows if each seed has its own split; otherwise 0."""
         return 0.0 if self.test is not None else self.test_share / (1 - self.test_share)
 
     def split(self, seed: int, *, tuning: bool = False) -> tuple[Part, Part]:
-        """What to train on and what to measure on, each class in its share; tuning leaves the test part alone."""
+        """The training part and the part to measure on, stratified by class. With `tuning`, both are taken from the
+        training data, and the test data are not used."""
         train, test = (self.train, self.test) if self.test is not None else _apart(self.train, self.test_share, seed)
         return _apart(train, _HELD_OUT, seed) if tuning else (train, test)
 
@@ -79,13 +80,13 @@ class Text:
     text: str
 
     def split(self, *, tuning: bool = False) -> tuple[str, str]:
-        """The first eight tenths to train on and the last to measure on; tuning measures on the tenth between."""
+        """The first eight tenths for training, and the last tenth to measure on; with `tuning`, the ninth tenth."""
         first, second = len(self.text) * 8 // 10, len(self.text) * 9 // 10
         return self.text[:first], self.text[first:second] if tuning else self.text[second:]
 
 
 def digits() -> Images:
-    """Grey, (1, 8, 8), ten classes."""
+    """Grey images of shape (1, 8, 8) in ten classes."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -94,7 +95,7 @@ def digits() -> Images:
 
 
 def faces() -> Images:
-    """Grey, (1, 25, 25); class 1 is a face."""
+    """Grey images of shape (1, 25, 25). Class 1 is a face."""
     from skimage.data import lfw_subset
 
     x = torch.tensor(np.asarray(lfw_subset()), dtype=torch.float32)[:, None]  # type: ignore[no-untyped-call]
@@ -105,7 +106,11 @@ def faces() -> Images:
 
 
 def photograph(name: str, size: int) -> Tensor:
-    """The middle square of a photograph, averaged down to (size, size), or (size, size, 3) where it has colours."""
+    """The central square of a photograph, resized to (size, size), or (size, size, 3) if it is in colour.
+
+    Raises:
+        UsageError: the name is not in PHOTOGRAPHS.
+    """
     import skimage.data
     from skimage.transform import resize
 
@@ -149,7 +154,7 @@ def _sources() -> list[str]:
 
 
 def _apart(part: Part, share: float, seed: int) -> tuple[Part, Part]:
-    """Set a share of the rows apart, each class in its share."""
+    """Split off a share of the rows, stratified by class. Returns (rest, share)."""
     chosen, generator = [], torch.Generator().manual_seed(seed)
     for label in torch.unique(part.y):
         rows = torch.nonzero(part.y == label).flatten()

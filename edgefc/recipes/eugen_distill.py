@@ -1,18 +1,19 @@
-"""eugen-distill: a trained perceptron n -> 256 -> 256 -> 256 -> classes, ReLU between, with its middle taken out.
+"""eugen-distill: replace the middle of a trained perceptron n -> 256 -> 256 -> 256 -> classes with ReLU between.
 
-The middle is a layer 256 -> 256, its ReLU and the next layer 256 -> 256. From the EUGens paper: record what goes into
-the middle and what comes out on the training images, and solve for the weight of one EUGen layer by least squares, G
-left as it is; the linear layer that follows is merged, since its outputs are those solved for. Also the paper's: train
-G, weight and bias of that layer alone with the Huber loss. No labels are used, and the rest of the network stays.
-Reconstructions of ours: the network, the bias in the solution, outputs brought to variance 1 for the loss, and
-tuning from the closed form.
+The middle is a layer 256 -> 256, its ReLU and the next layer 256 -> 256. From the EUGens paper: record the inputs and
+outputs of the middle on the training images, and solve for the weight of one EUGen layer by least squares, with fixed
+G. The following linear layer is merged, because the solution is for its outputs. Also from the paper: train G, weight
+and bias of that layer alone with the Huber loss. Labels are not used, and the rest of the network does not change. Our
+reconstructions: the network, the bias in the solution, outputs scaled to variance 1 for the loss, and tuning from the
+closed form.
 
-The plain layer is one matrix of low rank from input to output, without the ReLU: first the one of that rank with the
-least squared error on the training images (reduced-rank regression), then tuned the same way. EUGen with m features
-and G from a seed stores as much as rank m / 2; with a trained G as much, but for 64 numbers in 33,000, as rank m.
+The plain layer is one low-rank matrix from input to output, without the ReLU. It starts as the matrix of that rank with
+the smallest squared error on the training images (reduced-rank regression), and is tuned in the same way. EUGen with m
+features and G from a seed stores as many numbers as rank m / 2. With a trained G it stores as many as rank m, except
+for 64 numbers in 33,000.
 
-On the bundled digits the middle is nearly a linear map of what goes into it, and EUGen loses: in closed form and tuned
-it leaves more of the output unexplained than low rank of the same size. gelu as Phi, smoother than relu, loses less.
+On the bundled digits the middle is nearly linear, and EUGen is worse: in closed form and tuned, its output error is
+larger than that of low rank with the same size. The difference is smaller with Phi = gelu, which is smoother than relu.
 """
 
 import time
@@ -35,7 +36,8 @@ TEACHER_RATE, TUNING_RATES = 0.003, (0.0003, 0.001, 0.003, 0.01)
 
 
 class Kind(NamedTuple):
-    """A middle from a seed, its start from recorded inputs and outputs, and whether it is tuned after that."""
+    """A function that makes a middle from a seed, its initialisation from recorded inputs and outputs, and whether it
+    is tuned afterwards."""
 
     middle: Callable[[int], nn.Module]
     start: Callable[[nn.Module, Tensor, Tensor], None]
@@ -59,7 +61,7 @@ def network(images: Images, middle: nn.Module) -> nn.Sequential:
 
 
 def train(model: nn.Module, job: Job) -> Outcome:
-    """Percent of held-out images named correctly, after the teacher was trained and its middle replaced."""
+    """Train the teacher and replace its middle. Returns the percentage of held-out images classified correctly."""
     assert isinstance(model, nn.Sequential)
     part, held_out = job.data.split(job.seed, tuning=job.tuning)
     steps = QUICK_STEPS if job.quick else STEPS
@@ -85,13 +87,13 @@ def train(model: nn.Module, job: Job) -> Outcome:
 
 @torch.no_grad()
 def record(teacher: nn.Sequential, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What goes into the middle and what comes out."""
+    """The inputs and outputs of the middle, both (rows, WIDTH)."""
     x = teacher[:MIDDLE](images)
     return x, teacher[MIDDLE](x)
 
 
 def tune(middle: nn.Module, x: Tensor, y: Tensor, rate: float, steps: int) -> None:
-    """The middle alone, Huber loss of outputs of variance 1."""
+    """Train only the middle, with the Huber loss on outputs scaled to variance 1."""
     size = y.std()
 
     def loss(rows: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def tune(middle: nn.Module, x: Tensor, y: Tensor, rate: float, steps: int) -> No
 
 @torch.no_grad()
 def reduced_rank(middle: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Set a layer of rank r, two linear layers of which the second has a bias, to the least-squares solution."""
+    """Set a layer of rank r (two linear layers, the second with a bias) to the least-squares solution."""
     inner, outer = middle.children()
     assert isinstance(inner, nn.Linear)
     assert isinstance(outer, nn.Linear)
@@ -118,7 +120,7 @@ def reduced_rank(middle: nn.Module, x: Tensor, y: Tensor) -> None:
 
 @torch.no_grad()
 def off(middle: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Root mean square of the error over that of y around its mean, in percent."""
+    """The root mean square of the error, in percent of the standard deviation of y."""
     return 100 * float((middle(x) - y).norm() / (y - y.mean(0)).norm())
 
 

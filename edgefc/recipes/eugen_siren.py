@@ -1,17 +1,18 @@
-"""eugen-siren: a network 2 -> 128 -> 128 -> 128 -> 1 with sines that is one photograph: coordinates in, grey value out.
+"""eugen-siren: a network 2 -> 128 -> 128 -> 128 -> 1 with sines stores one photograph: coordinates in, grey value out.
 
 SIREN (Sitzmann et al., NeurIPS 2020, arXiv 2006.09661) computes sin(30 (W x + b)) in each layer. The two layers of
-128 x 128 are of one kind; the first and the last are dense in every arm. From the EUGens paper: SIREN among its tasks,
-layers of 256 x 256, 32 features, a network of about a third of its size, and G trained. Reconstructions of ours: where
-its sine goes, Phi, the width, the features that give a third, the start. So there are three readings:
+128 x 128 are of the kind of the arm; the first and the last are dense in every arm. From the EUGens paper: SIREN among
+its tasks, layers of 256 x 256, 32 features, a network of about a third of the size, and a trained G. Our
+reconstructions: the position of the sine, Phi, the width, the number of features for a third of the size, and the
+initialisation. There are three readings of the paper:
 
-    EUGen relu, then sine       Phi = relu, the paper's usual one; the layer keeps the sine behind it
-    EUGen sine, then sine       Phi = sin, and the sine behind it; also without the norm of the input
-    EUGen for layer and sine    Phi = sin takes the place of the layer and of its sine
+    EUGen relu, then sine       Phi = relu, the usual one in the paper, followed by the sine
+    EUGen sine, then sine       Phi = sin, followed by the sine; also without the norm of the input
+    EUGen for layer and sine    Phi = sin replaces the layer and its sine
 
-"low rank" is W = B A with the sine behind it, "narrow dense" the SIREN with as many parameters. What a sine sees
-starts with variance 1 before its bias, as in SIREN: layers that are not dense are scaled to that on the grid of pixels.
-Biases start as those of torch.nn.Linear in every arm.
+"low rank" is W = B A followed by the sine. "narrow dense" is the SIREN with as many parameters. As in SIREN, the input
+of a sine initially has variance 1 before the bias: layers that are not dense are scaled accordingly on the pixel grid.
+Biases are initialised as in torch.nn.Linear in every arm.
 """
 
 import math
@@ -40,7 +41,7 @@ Layer = Callable[[int, int], nn.Module]  # width, seed
 
 @dataclass(frozen=True)
 class Photographs:
-    """Grey pictures in 0..1, (size, size): the one that is measured, and the one for which rates are chosen."""
+    """Grey pictures in 0..1, (size, size): the one to measure, and the one to choose learning rates on."""
 
     about: str
     picture: Tensor
@@ -55,7 +56,7 @@ class Sine(nn.Module):
 
 
 class Kind(NamedTuple):
-    """A hidden layer, what of it has the weight that is scaled and the bias, and whether a sine follows it."""
+    """A hidden layer, the submodule with the weight to scale and the bias, and whether a sine follows."""
 
     layer: Layer
     last: Callable[[nn.Module], nn.Module] = lambda layer: layer
@@ -116,7 +117,7 @@ def model(kind: Kind, width: int, seed: int) -> nn.Sequential:
 
 
 def train(model: nn.Module, job: Job) -> Outcome:
-    """Peak signal over noise of the whole picture, cut to 0..1, in dB."""
+    """The peak signal-to-noise ratio of the whole picture, clamped to 0..1, in dB."""
     picture, x = job.data.other if job.tuning else job.data.picture, grid()
     y = 2 * picture.reshape(-1, 1) - 1
 
@@ -131,7 +132,7 @@ def train(model: nn.Module, job: Job) -> Outcome:
 
 
 def grid() -> Tensor:
-    """The coordinates of all pixels in -1..1, row by row, (SIZE^2, 2)."""
+    """The coordinates of all pixels in -1..1, row by row: (SIZE^2, 2)."""
     line = torch.linspace(-1, 1, SIZE)
     return torch.cartesian_prod(line, line)
 
@@ -141,7 +142,7 @@ def _grey(picture: Tensor) -> Tensor:
 
 
 def _bound(width: int) -> float:
-    """SIREN's own: uniform up to this gives sines arguments of variance 1."""
+    """The bound of SIREN's uniform initialisation, which gives the sines arguments of variance 1."""
     return math.sqrt(6 / width) / OMEGA
 
 

@@ -1,10 +1,10 @@
-"""What the results show: arm against arm, paired by seed, and only what the spread carries.
+"""Compare the arms of a result, paired by seed, and state only differences that are significant.
 
-A difference is named as one where Student's interval of the mean paired difference leaves zero out. All comparisons
-of a recipe share one error of 5 % (Bonferroni: with k of them, each interval is one of 1 - 0.05 / k). Where each seed
-splits the same data anew, the tests of the seeds overlap and the usual interval is too narrow; then the variance of the
-mean is s^2 (1 / seeds + test rows / training rows), after Nadeau and Bengio, "Inference for the Generalization Error",
-Machine Learning 52, 2003.
+A difference is significant if Student's interval of the mean paired difference does not contain zero. All comparisons
+of a recipe share an error of 5 % (Bonferroni: with k comparisons, each interval has the level 1 - 0.05 / k). If each
+seed splits the same data differently, the test sets of the seeds overlap and the usual interval is too narrow. Then the
+variance of the mean is s^2 (1 / seeds + test rows / training rows), after Nadeau and Bengio, "Inference for the
+Generalization Error", Machine Learning 52, 2003.
 """
 
 from statistics import mean, stdev
@@ -25,7 +25,7 @@ _ERROR = 0.05
 
 
 class Gap(NamedTuple):
-    """Mean of arm minus other over the seeds; low and high are null with too few seeds."""
+    """The mean over the seeds of arm minus other, and its interval. low and high are None for too few seeds."""
 
     mean: float
     low: float | None
@@ -38,7 +38,7 @@ class Gap(NamedTuple):
 
 
 def gap(arm: ArmPart, other: ArmPart, comparisons: int, test_over_train: float = 0.0) -> Gap:
-    """Seed by seed: both trained on the same split."""
+    """The difference of two arms, paired by seed: with the same seed, both are trained on the same split."""
     gaps = [one - two for one, two in zip(arm.values, other.values, strict=True)]
     if len(gaps) < LEAST_SEEDS:
         return Gap(mean(gaps), None, None)
@@ -48,7 +48,7 @@ def gap(arm: ArmPart, other: ArmPart, comparisons: int, test_over_train: float =
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """One for each comparison, then how it was found, where, and what it is worth."""
+    """One sentence per comparison, then the statistics, the training, the machine and the limitations."""
     about = (_about(results, results.arm(one), results.arm(two)) for one, two in results.pairs)
     quick = ("A quick run: few seeds, few steps, no rate chosen. It shows that the recipe runs, and nothing else.",)
     return (
@@ -105,7 +105,7 @@ def _training(results: Results) -> str:
 
 
 def _edges(results: Results) -> list[str]:
-    """Arms that might have done better with a rate that was not tried."""
+    """A note about arms whose best learning rate is the smallest or largest one tried."""
     found = []
     for arm in results.arms:
         rates = sorted(map(float, arm.tried))
@@ -117,7 +117,7 @@ def _edges(results: Results) -> list[str]:
 
 
 def _chosen(results: Results) -> list[str]:
-    """What a choice of rates on the same data may do."""
+    """A note about the effect of choosing rates on data that other seeds test on."""
     if not (results.test_over_train and any(len(arm.tried) > 1 for arm in results.arms)):
         return []
     return [

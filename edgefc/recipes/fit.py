@@ -1,4 +1,4 @@
-"""Training that recipes share: Adam for a number of steps, the rate falling to zero along a half cosine."""
+"""The training loop of recipes: Adam for a number of steps, with the learning rate falling to zero on a half cosine."""
 
 from collections.abc import Callable, Iterator
 
@@ -43,7 +43,7 @@ def fit_classes(model: nn.Module, rate: float, steps: int, part: Part, size: int
 
 
 def draws(rows: int, size: int, steps: int) -> Iterator[Tensor]:
-    """Indices for each step, from torch's random state; a new order when too few rows of the last one are left."""
+    """The indices of each step, from torch's random state. A new permutation starts when too few rows are left."""
     size, left = min(size, rows), torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         if len(left) < size:
@@ -54,7 +54,7 @@ def draws(rows: int, size: int, steps: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, part: Part, size: int = 1000) -> float:
-    """Percent of rows named correctly."""
+    """The percentage of rows that are classified correctly."""
     model.eval()
     starts = range(0, len(part.y), size)
     right = sum(int((model(part.x[at : at + size]).argmax(1) == part.y[at : at + size]).sum()) for at in starts)

@@ -1,8 +1,10 @@
-"""The papers' own data sets, from a folder of the user's. Sizes are checked before memory is taken; no pickle.
+"""Read the data sets of the papers from a folder of the user.
 
-mnist(folder)         the four idx files, plain or .gz (Fashion-MNIST and others come in the same form)
+Sizes are checked before memory is allocated. Pickled data are not read.
+
+mnist(folder)         the four idx files, plain or .gz (Fashion-MNIST and others have the same format)
 cifar10(folder)       the binary version: data_batch_1.bin ... and test_batch.bin
-pictures(folder, n)   a folder for each class, images in it, resized to n x n; train/ and test/ (or val/) if there are
+pictures(folder, n)   one folder of images per class, resized to n x n; optionally in train/ and test/ (or val/)
 text(folder)          .txt files, in the order of their names
 images(folder, n)     whichever of the first three the folder holds
 digits_or_images()    the bundled digits where no folder is given
@@ -22,8 +24,8 @@ import torch
 from edgefc.errors import UsageError
 from edgefc.recipes.data import Images, Part, Text, digits
 
-LARGEST_BYTES = 2**28  # of the numbers in one file, and of all pictures of one part
-LARGEST_PIXELS = 50_000_000  # of one picture
+LARGEST_BYTES = 2**28  # limit for the numbers in one file, and for all pictures of one part
+LARGEST_PIXELS = 50_000_000  # limit for one picture
 _IDX = {"images": (0x803, 3), "labels": (0x801, 1)}
 _CIFAR_SHAPE, _CIFAR_ROW = (3, 32, 32), 1 + 3 * 32 * 32
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -37,10 +39,10 @@ WANTS_PICTURES = "one folder for each class with images in it, by themselves or 
 
 
 def images(folder: Path, size: int = 32, *, grey: bool = False) -> Images:
-    """Whichever the folder holds; `size` and `grey` are for pictures.
+    """Read MNIST, CIFAR-10 or pictures, depending on the contents of the folder. `size` and `grey` apply to pictures.
 
     Raises:
-        UsageError: none of them, or files that are damaged or too large.
+        UsageError: the folder has none of them, or files are damaged or too large.
     """
     _check(folder)
     if _idx(folder, "train", "images"):
@@ -63,7 +65,7 @@ def digits_or_images(folder: Path | None) -> Images:
 
 
 def mnist(folder: Path) -> Images:
-    """(1, height, width), with the test files as test part."""
+    """Images of shape (1, height, width). The test files are the test part."""
     _check(folder)
     train, test = (_mnist_part(folder, stem) for stem in ("train", "t10k"))
     if train.x.shape[1:] != test.x.shape[1:]:
@@ -74,7 +76,7 @@ def mnist(folder: Path) -> Images:
 
 
 def cifar10(folder: Path) -> Images:
-    """(3, 32, 32), ten classes, with test_batch.bin as test part."""
+    """Images of shape (3, 32, 32) in ten classes. test_batch.bin is the test part."""
     _check(folder)
     place = _cifar_folder(folder)
     if place is None or not (place / "test_batch.bin").is_file():
@@ -86,7 +88,7 @@ def cifar10(folder: Path) -> Images:
 
 
 def pictures(folder: Path, size: int, *, grey: bool = False) -> Images:
-    """(3, size, size), or (1, size, size) grey; classes in the order of their folders' names."""
+    """Images of shape (3, size, size), or (1, size, size) if grey. Classes are in the order of their folders' names."""
     _check(folder)
     first, second = _part_folders(folder)
     names = [path.name for path in _classes(first)]
@@ -100,7 +102,7 @@ def pictures(folder: Path, size: int, *, grey: bool = False) -> Images:
 
 
 def text(folder: Path, characters: int = 1_000_000) -> Text:
-    """All .txt files one after the other, cut after so many characters."""
+    """All .txt files, concatenated and cut after `characters`."""
     _check(folder)
     found, left = [], characters
     for path in sorted(folder.glob("*.txt")):
@@ -172,7 +174,7 @@ def _cifar_part(path: Path) -> Part:
 
 
 def _part_folders(folder: Path) -> tuple[Path, Path | None]:
-    """Where to train and where to test; the folder itself where it is not divided."""
+    """The training folder and the test folder. If there is no train/, the folder itself and None."""
     if not (folder / "train").is_dir():
         return folder, None
     tests = (folder / name for name in _TEST_NAMES)

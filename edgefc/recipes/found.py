@@ -1,4 +1,4 @@
-"""The recipes there are: the modules of this folder that hold a constant RECIPE."""
+"""The list of recipes: the modules of this folder with a constant RECIPE."""
 
 import difflib
 import importlib
@@ -10,7 +10,7 @@ from edgefc.recipes.recipe import Recipe
 
 
 def recipes() -> dict[str, Recipe]:
-    """By name, in the order of names."""
+    """All recipes by name, sorted by name."""
     modules = (
         importlib.import_module(f"edgefc.recipes.{m.name}") for m in pkgutil.iter_modules(edgefc.recipes.__path__)
     )
@@ -19,10 +19,10 @@ def recipes() -> dict[str, Recipe]:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe with a name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no recipe has this name.
     """
     found = recipes()
     if name not in found:

@@ -1,7 +1,7 @@
-"""run(): every arm with every seed, then the table, the notes and the plot, in one folder.
+"""run(): train every arm with every seed, and write the table, the notes and the plot to one folder.
 
-recipe.json           marks the folder as this recipe's
-trained/*.json        one finished training each, taken up again while its fingerprint is today's
+recipe.json           marks the folder as belonging to this recipe
+trained/*.json        one finished training each; reused if its fingerprint has not changed
 trained/*.png         the picture of the first seed, for recipes that make pictures
 ARM.safetensors       the weights of the first seed, for recipes with an example to export them with
 summary.json          what the recipe found (results.py)
@@ -51,7 +51,7 @@ class _Kept(Part):
 
 
 class _Place(NamedTuple):
-    """Where trainings are kept, and what they must have come from."""
+    """The folder of finished trainings, and the fingerprint that they must have to be reused."""
 
     folder: Path
     mark: str
@@ -66,13 +66,13 @@ def run(
     *,
     command: str | None = None,
 ) -> Results:
-    """Do what the folder does not hold yet, print and write the results.
+    """Run the trainings that the folder does not have yet, and print and write the results.
 
     `command` is the command that runs the recipe, `edgefc recipe NAME` if left out; a folder of another is refused.
 
     Raises:
-        UsageError: the folder holds something else or cannot be written, or `data` cannot be read.
-        CheckFailed: a training ended in no number.
+        UsageError: the folder has other contents or cannot be written, or `data` cannot be read.
+        CheckFailed: the result of a training is not finite.
     """
     loaded = recipe.load(data)
     claim(folder, "recipe.json", command or f"edgefc recipe {recipe.name}")
@@ -82,7 +82,7 @@ def run(
         recipe, loaded, _Place(folder / "trained", mark), seeds or (QUICK_SEEDS if quick else recipe.seeds), quick
     )
     results = _results(recipe, loaded, arms, versions, mark, own_data=data is not None, quick=quick)
-    report.show(results)  # before anything is written, which a full disk refuses
+    report.show(results)  # before writing, which fails on a full disk
     write_text(folder / "summary.json", results.model_dump_json(indent=1) + "\n")
     write_text(folder / "table.md", report.markdown(results))
     original = recipe.original(loaded) if recipe.original else None
@@ -101,7 +101,7 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, nn.Module]:
 
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Within the block torch starts from `seed` and runs on one thread; afterwards it is as it was."""
+    """Within the block, torch's random state starts from `seed` and torch uses one thread. Both are restored."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -113,10 +113,10 @@ def repeatable(seed: int) -> Iterator[None]:
 
 
 def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool) -> list[ArmPart]:
-    """All arms; the seed runs slowest, so that a run that is stopped has whole seeds."""
+    """Train all arms. The loop over seeds is the outer one, so that an interrupted run has complete seeds."""
     arms = list(recipe.arms(data))
     grids = {arm.name: arm.rates or recipe.rates for arm in arms}
-    if quick:  # not chosen: the middle one
+    if quick:  # use the middle rate without tuning
         grids = {name: (rates[len(rates) // 2],) for name, rates in grids.items()}
     total = sum(seeds + (len(rates) * len(TUNING_SEEDS) if len(rates) > 1 else 0) for rates in grids.values())
     done = 0
@@ -151,7 +151,7 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
 
 
 def _tried(arm: Arm, rates: tuple[float, ...], one: Callable[[Arm, int, float, bool], _Kept]) -> dict[float, float]:
-    """Mean value of each rate over the tuning seeds; a training that ends in no number counts as nan."""
+    """The mean value of each rate over the tuning seeds. It is nan if the result of a training is not finite."""
     if len(rates) == 1:
         return {rates[0]: math.nan}
     found = {}

@@ -1,4 +1,4 @@
-"""plot.png: the metric over the number of parameters, or, where people would rather look, pictures side by side."""
+"""plot.png: the metric over the number of parameters, or, for recipes that make pictures, the pictures side by side."""
 
 import importlib
 from pathlib import Path
@@ -85,7 +85,7 @@ def _about(results: Results, value: float) -> str:
 
 
 def _colours(picture: Tensor) -> Any:
-    """(h, w, 3) in 0..1."""
+    """The picture as an array (h, w, 3) in 0..1."""
     array = picture.detach().float().clamp(0, 1).cpu().numpy()
     return np.repeat(array[..., None], 3, axis=-1) if array.ndim == 2 else array
 

@@ -1,9 +1,10 @@
-"""prp-autoencoder: n -> h -> c -> h -> n on pieces of pictures, ReLU between but for the code, all layers of one kind.
+"""prp-autoencoder: an autoencoder n -> h -> c -> h -> n for pieces of pictures, with all layers of one kind.
 
-A PRP layer stores n + 2 m numbers, and so does a low-rank layer of rank 1 with its bias: those two are compared at the
-same number of parameters. A low-rank layer of rank 4 and a narrow dense network show what more, or other, parameters
-give; "mean picture" is the training mean, trained by nothing. The paper says in words that PRP reconstructs better than
-low-rank layers with far fewer parameters; its sizes, ranks and figures were not to be had, so all of these are ours.
+There is a ReLU after each hidden layer except the code. A PRP layer stores n + 2 m numbers, and so does a low-rank
+layer of rank 1 with its bias, so these two have the same number of parameters. A low-rank layer of rank 4 and a narrow
+dense network show the effect of more, or other, parameters. "mean picture" is the training mean and has no parameters.
+The paper states that PRP reconstructs better than low-rank layers with far fewer parameters. Its sizes, ranks and
+results were not available to us, so the sizes and ranks here are our own.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ Layer = Callable[[int, int, int], nn.Module]  # inputs, outputs, seed
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pictures, cut into pieces after they were split: no picture is on both sides. piece None keeps them whole."""
+    """Pictures that are split, then cut into pieces, so that no picture is in both parts. piece None: no cutting."""
 
     about: str
     images: Images
@@ -38,7 +39,7 @@ class Pieces:
 
     @property
     def size(self) -> int:
-        """Numbers in one piece."""
+        """The number of values in one piece."""
         channels, height, width = self.images.shape
         return channels * height * width if self.piece is None else channels * self.piece**2
 
@@ -47,7 +48,7 @@ class Pieces:
         return self.images.test_over_train
 
     def split(self, seed: int, *, tuning: bool) -> tuple[Tensor, Tensor]:
-        """Rows of (rows, size), less the mean of the training rows."""
+        """The training part and the part to measure on, each (rows, size), minus the mean of the training rows."""
         first, second = (self._cut(part.x) for part in self.images.split(seed, tuning=tuning))
         middle = first.mean(0)
         return first - middle, second - middle
@@ -89,7 +90,7 @@ def arms(pieces: Pieces) -> list[Arm]:
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Mean squared error on held-out pieces, percent of their mean square around the training mean."""
+    """The mean squared error on held-out pieces, in percent of their mean square around the training mean."""
     rows, held_out = job.data.split(job.seed, tuning=job.tuning)
     scale = rows.square().mean()
 
@@ -116,7 +117,7 @@ def _low_rank(rank: int) -> Layer:
 
 
 class _Zero(nn.Module):
-    """Gives the mean, which is zero."""
+    """Returns zeros, which is the mean."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)

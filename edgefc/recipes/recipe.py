@@ -1,4 +1,4 @@
-"""What a recipe is. One file in this folder holds one, as the constant RECIPE; the file's name is the recipe's.
+"""The classes of a recipe. Each recipe is a file in this folder with the same name and a constant RECIPE.
 
     RECIPE = Recipe(
         name="circulant-mlp",                         # circulant_mlp.py
@@ -10,14 +10,14 @@
         load=load,                                    # Path of --data, or None -> data, with an `about`
         arms=arms,                                    # data -> the arms; the first is the baseline
         train=train,                                  # (model, Job) -> the metric, or an Outcome
-        rates=(0.001, 0.003, 0.01, 0.03),             # one: no choice is made, and `training` says why that one
+        rates=(0.001, 0.003, 0.01, 0.03),             # with a single rate there is no choice; `training` explains it
         training="Adam, 400 steps of 64 digits, ...",
     )
 
-The harness seeds torch, builds the model, counts its numbers and calls train() on one thread, once for each arm and
-seed. With more than one rate it does so first for each rate and the seeds TUNING_SEEDS, with job.tuning set: train()
-then measures on a part held out of the training data, and the test data are not touched. Every arm has the same rates
-to choose from, the best mean is taken, of equal ones the smaller rate.
+For each arm and seed, the harness seeds torch, builds the model, counts its parameters and calls train() on one thread.
+If there is more than one rate, it first does so for each rate and each of TUNING_SEEDS, with job.tuning set. Then
+train() measures on a held-out part of the training data, and the test data are not used. Every arm chooses among the
+same rates; the rate with the best mean is used, and the smaller one of equal rates.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ TUNING_SEEDS = (100, 101)
 
 
 class Metric(NamedTuple):
-    """form is a format such as ".2f"; unit may be empty."""
+    """The metric of a recipe. form is a format such as ".2f"; unit may be empty."""
 
     name: str
     unit: str
@@ -40,9 +40,9 @@ class Metric(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """One kind of model; build(seed) gives it untrained, and takes what it draws from torch's random state.
+    """One kind of model. build(seed) returns an untrained model, initialised from torch's random state.
 
-    Layers that have seeds of their own take them from `seed`. rates, if given, are this arm's instead of the recipe's.
+    Layers with their own seeds get them from `seed`. rates, if given, replace the recipe's rates for this arm.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Arm(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One training. quick asks for a few steps; data is what the recipe's load() gave."""
+    """One training. data is the result of the recipe's load(). With quick, train() runs only a few steps."""
 
     arm: str
     seed: int
@@ -62,7 +62,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The metric, other quantities worth a column (names with units), and a picture in 0..1, (h, w) or (h, w, 3)."""
+    """The metric, further columns (names with units), and an optional picture in 0..1, (h, w) or (h, w, 3)."""
 
     value: float
     more: dict[str, float] = {}  # noqa: RUF012
@@ -70,10 +70,11 @@ class Outcome(NamedTuple):
 
 
 class Data(Protocol):
-    """What load() returns: anything that says in a few words what it is, without paths.
+    """The result of load(): any object with a short description `about` without paths.
 
-    Data that each seed splits anew also has test_over_train, the rows to test on over those to train on (data.Images
-    has it): the tests of such seeds overlap, and the notes allow for that. Without it the test data are the same.
+    Data that each seed splits differently also have test_over_train, the number of test rows / training rows (see
+    data.Images): the test sets of the seeds overlap, which the statistics take into account. Without it, all seeds have
+    the same test data.
     """
 
     @property
@@ -87,7 +88,7 @@ def file_name(text: str) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """See the head of this file.
+    """See the docstring of this module.
 
     pairs are the comparisons that the notes make, (arm, other); empty compares every arm with the first. All of them
     share one error of 5 %, so name few. original gives the picture that pictures are to be held against. example gives

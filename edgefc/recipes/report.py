@@ -1,4 +1,4 @@
-"""Results for people: the table and its notes, printed and as markdown."""
+"""Results as a table with notes, printed or as markdown."""
 
 from statistics import mean
 
@@ -8,7 +8,7 @@ from edgefc.tables import markdown_table, print_table
 
 
 def columns(results: Results) -> tuple[str, ...]:
-    """Headings, with units; stored numbers only where they are not the parameters."""
+    """The headings with units. Stored numbers are a column only if they differ from the parameters."""
     stored = ("numbers stored",) if _stores_more(results) else ()
     more = results.arms[0].runs[0].more
     better = f"{results.metric.heading}, {results.metric.better} is better (mean ± sd)"
@@ -16,7 +16,7 @@ def columns(results: Results) -> tuple[str, ...]:
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
-    """One per arm."""
+    """One row per arm."""
     most = results.arms[0].parameters
     return [
         (
@@ -33,7 +33,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def spread(results: Results, arm: ArmPart) -> str:
-    """Mean and sample standard deviation."""
+    """The mean and the sample standard deviation, as text."""
     text = results.metric.text
     return text(arm.mean) + ("" if arm.sd is None else f" ± {text(arm.sd)}")
 

@@ -1,6 +1,6 @@
-"""Results: everything that one recipe found, and its file format, summary.json.
+"""Results: the results of one recipe, and their file format, summary.json.
 
-Units end the names, but for those of the metric, which names its own. A value that could not be had is null.
+Names end with the unit, except for the metric, which has its own. A value that could not be measured is null.
 
 Format history (schema_version):
     1   first
@@ -15,7 +15,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class MetricPart(Part):
-    """form is a format such as ".2f"."""
+    """The metric. form is a format such as ".2f"."""
 
     name: str
     unit: str
@@ -31,7 +31,7 @@ class MetricPart(Part):
 
 
 class Run(Part):
-    """One training; seconds of one core, with everything that train() did."""
+    """One training. seconds is the CPU time of train()."""
 
     value: float
     more: dict[str, float]
@@ -39,7 +39,8 @@ class Run(Part):
 
 
 class ArmPart(Part):
-    """parameters are trained; numbers_stored are those of the state dict. `tried`: mean value of each rate tried."""
+    """One arm. parameters counts trained numbers, numbers_stored those of the state dict. `tried` is the mean value of
+    each rate."""
 
     name: str
     parameters: int
@@ -72,10 +73,10 @@ class Machine(Part):
 
 
 class Results(Part):
-    """Of one recipe; runs are in the order of the seeds 0, 1, ...
+    """The results of one recipe. Runs are in the order of the seeds 0, 1, ...
 
-    test_over_train is 0 where all seeds are measured on the same test data, else the rows to test on over those to
-    train on in the split of each seed.
+    test_over_train is 0 if all seeds have the same test data. Otherwise it is the number of test rows / training rows
+    in the split of each seed.
     """
 
     schema_version: Literal[1]

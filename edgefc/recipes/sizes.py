@@ -1,4 +1,4 @@
-"""How large models are, and the plain model that is as large as another."""
+"""The number of parameters of a model, and the plain model with as many parameters as another."""
 
 from collections.abc import Callable
 
@@ -9,16 +9,17 @@ from edgefc.layers.common.checkpoint import holds_weights
 
 
 def numbers(model: nn.Module) -> tuple[int, int]:
-    """How many numbers are trained, and how many weights the state dict holds: seeds are not counted."""
+    """The number of trained parameters, and the number of weights in the state dict, without seeds."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     held = (value for name, value in model.state_dict().items() if holds_weights(name) and isinstance(value, Tensor))
     return trained, sum(value.numel() for value in held)
 
 
 def same_size(make: Callable[[int], nn.Module], wanted: int) -> int:
-    """The width from 1 for which make(width) has the number of parameters nearest to `wanted`; of two, the larger.
+    """The width, from 1, for which the number of parameters of make(width) is nearest to `wanted`.
 
-    The baseline gets the doubt. The number of parameters must grow with the width.
+    Of two equally near widths, the larger one is chosen, in favour of the baseline. The number of parameters must grow
+    with the width.
     """
     with torch.random.fork_rng(devices=[]):
         high = 1

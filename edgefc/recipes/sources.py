@@ -1,4 +1,4 @@
-"""What results depend on: the data, the versions, and the files of edgefc that train."""
+"""A fingerprint of everything that results depend on: data, versions, and the source files of edgefc for training."""
 
 import ast
 import hashlib
@@ -16,7 +16,7 @@ from edgefc.recipes.recipe import Data, Recipe
 
 
 def fingerprint(recipe: Recipe, data: Data, versions: dict[str, str], quick: bool) -> str:
-    """Changes whenever a training could come out otherwise: with the data, the versions, or the code that trains."""
+    """A hash of the data, the versions and the training code. It changes if a training could have another result."""
     digest = hashlib.sha256(repr((recipe.name, recipe.rates, quick, sorted(versions.items()))).encode())
     for path in (*sources(recipe.train.__module__), Path(__file__).with_name("harness.py")):
         digest.update(path.read_bytes())
@@ -26,7 +26,7 @@ def fingerprint(recipe: Recipe, data: Data, versions: dict[str, str], quick: boo
 
 
 def sources(module: str) -> list[Path]:
-    """Of a module: its own file and those of edgefc that it imports, and so on; read from import statements."""
+    """The file of a module and the files of edgefc that it imports, recursively, according to import statements."""
     found: dict[str, Path] = {}
     waiting = [(module, getattr(sys.modules.get(module), "__file__", None))]
     while waiting:
@@ -59,7 +59,7 @@ def _file(name: str) -> str | None:
 
 
 def _pieces(data: object) -> Iterator[bytes]:
-    """What the data are made of, tensors and arrays by their bytes."""
+    """The contents of the data as bytes, for hashing."""
     if isinstance(data, np.ndarray):
         data = torch.from_numpy(data)
     if isinstance(data, Tensor):

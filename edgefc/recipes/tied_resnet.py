@@ -1,14 +1,15 @@
 """tied-resnet: a small ResNet of bottlenecks whose 1x1 convolutions, down and up, share one matrix.
 
-A stem, then two stages, the second of half the height and width and twice the channels. A stage begins with a
-bottleneck that changes the channels and is the same in every arm; the BLOCKS after it are of one kind, x + W2 G(W1 x),
-G = norm, ReLU, 3x3 convolution, norm, ReLU. "dense" has W1 and W2 in each block, "tied" W2 = W1^T in each block,
-"tied per stage" one W for all of them. All draw their 1x1 matrices from N(0, 2 / width), so that the arms differ in the
-sharing alone; nothing follows W2 but the sum, as in TiedBottleneck, and a norm and a ReLU come after each stage.
+A stem is followed by two stages; the second has half the height and width and twice the channels. A stage begins with a
+bottleneck that changes the channels and is the same in every arm. The BLOCKS after it are of the kind of the arm:
+x + W2 G(W1 x), where G is norm, ReLU, 3x3 convolution, norm, ReLU. "dense" has W1 and W2 in each block, "tied" has
+W2 = W1^T in each block, and "tied per stage" has one W for all blocks. All 1x1 matrices are initialised from
+N(0, 2 / width), so that the arms differ only in the sharing. As in TiedBottleneck, W2 is followed only by the sum. A
+norm and a ReLU follow each stage.
 
-"narrow dense" is the dense ResNet of fewer channels with as many parameters as "tied per stage". The paper trains
-ResNet-50 on ImageNet-1k; its figures were not to be had. The 3x3 convolutions, over half of the numbers of a block, are
-not shared, so no arm comes near half.
+"narrow dense" is the dense ResNet with fewer channels and as many parameters as "tied per stage". The paper trains
+ResNet-50 on ImageNet-1k; its results were not available to us. The 3x3 convolutions have more than half of the
+parameters of a block and are not shared, so no arm is near half of the parameters.
 """
 
 from collections.abc import Callable
@@ -43,14 +44,14 @@ def arms(images: Images) -> list[Arm]:
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Percent of held-out images named correctly."""
+    """The percentage of held-out images that are classified correctly."""
     part, held_out = job.data.split(job.seed, tuning=job.tuning)
     fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, part)
     return accuracy(model, held_out)
 
 
 def _resnet(images: Images, blocks: Blocks, channels: int) -> nn.Module:
-    """Images (N, channels, height, width) to (N, classes); pictures from 32 pixels on are strided by the stem."""
+    """Images (N, channels, height, width) to (N, classes). The stem has a stride for pictures of 32 pixels or more."""
     colours, height, across = images.shape
     stride, stem = max(1, min(height, across) // 16), max(1, channels // 2)
     return nn.Sequential(
@@ -66,7 +67,7 @@ def _stage(inputs: int, channels: int, stride: int, blocks: Blocks) -> tuple[nn.
 
 
 class _First(nn.Module):
-    """The bottleneck that changes the channels, and with a stride of 2 halves height and width."""
+    """The bottleneck that changes the number of channels and, with a stride of 2, halves height and width."""
 
     def __init__(self, inputs: int, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class _First(nn.Module):
 
 
 class _Dense(nn.Module):
-    """A bottleneck with two matrices of its own."""
+    """A bottleneck with its own two matrices."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

@@ -1,14 +1,14 @@
-"""tied-vit: a small vision transformer whose blocks hold one matrix where a dense one holds two.
+"""tied-vit: a small vision transformer whose blocks have one shared matrix in place of two.
 
-Patches of 2 x 2 pixels of the digits, two blocks with the norm first, the mean of the tokens into a dense layer. Of
-larger pictures the patches are an eighth of the shorter side; what is left over at the edge is not seen. The arms
-differ in the blocks alone: dense ones are torch's nn.MultiheadAttention and nn.Linear, GELU, nn.Linear. Each layer
-starts as it does by itself, so the dense and the tied ones do not start alike.
+The digits are cut into patches of 2 x 2 pixels. There are two pre-norm blocks, and the mean of the tokens goes to a
+dense layer. For larger pictures, the side of a patch is an eighth of the shorter side of the picture, and remaining
+pixels at the edge are not used. The arms differ only in the blocks; a dense block has torch's nn.MultiheadAttention and
+nn.Linear, GELU, nn.Linear. Each layer has its own initialisation, so dense and tied layers start differently.
 
-"half FFN" is the dense transformer with half of the hidden numbers: as many parameters as "tied FFN" but for biases,
-and fewer multiply-adds. "narrow dense" is narrower everywhere, with as many as the smallest tied one. The paper trains
-on ImageNet-1k at sizes that were not to be had, and which matrices of the attention share is our reconstruction
-(TiedAttention).
+"half FFN" is the dense transformer with half of the hidden units: it has as many parameters as "tied FFN" except for
+biases, and fewer multiply-adds. "narrow dense" is narrower everywhere, with as many parameters as the smallest tied
+arm. The paper trains on ImageNet-1k at sizes that were not available to us. The choice of the shared attention matrices
+is our reconstruction (TiedAttention).
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from edgefc.recipes.sizes import numbers, same_size
 
 WIDTH, HIDDEN, HEADS, DEPTH = 32, 128, 2, 2
 STEPS, QUICK_STEPS, ROWS = 500, 3, 32
-PLACES = 0.5  # standard deviation at the start; with the usual 0.02 these few steps go into telling places apart
+PLACES = 0.5  # initial standard deviation of position embeddings; with 0.02, few steps learn little but the positions
 
 Attention = Callable[[int], nn.Module]  # width; answers (query, key, value, need_weights=...)
 Pair = Callable[[int, int], nn.Module]  # width, hidden
@@ -53,7 +53,7 @@ def arms(images: Images) -> list[Arm]:
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Percent of held-out images named correctly."""
+    """The percentage of held-out images that are classified correctly."""
     part, held_out = job.data.split(job.seed, tuning=job.tuning)
     fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, part, ROWS)
     return accuracy(model, held_out)
@@ -78,7 +78,7 @@ class _Transformer(nn.Module):
 
 
 class _Block(nn.Module):
-    """x and what the attention, then the pair, make of its norm; tokens (N, tokens, width) to the same."""
+    """A pre-norm block: x + attention(norm(x)), then x + pair(norm(x)); (N, tokens, width) to the same shape."""
 
     def __init__(self, width: int, attention: nn.Module, pair: nn.Module) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""An attack on edgefc: seeded hostile cases, each in a process of its own, and a report of what went wrong.
+"""Fuzzing of edgefc: seeded hostile cases, each in a separate process, and a report of the faults.
 
     python -m tests.attack files_bytes --count 200 --seed 1
-    python -m tests.attack files_bytes --seed 1 --case 17      (one case again, with all that it printed)
+    python -m tests.attack files_bytes --seed 1 --case 17      (repeat one case and show its output)
 
 A kind of attack is a module of this folder with
 
-    COUNT                          how many cases the full attack has
-    case(rng, number, folder)      the harness.Case of a number; rng is seeded by kind, seed and number alone
-    prepare(folder)                optional: writes the files that cases start from, in a process of its own
+    COUNT                          number of cases of the full attack
+    case(rng, number, folder)      the harness.Case with this number; rng depends only on kind, seed and number
+    prepare(folder)                optional: writes the files that the cases start from, in a separate process
 
-outcome.py says what counts as a fault. harness.py runs the cases.
+outcome.py defines faults. harness.py runs the cases.
 """

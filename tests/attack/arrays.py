@@ -1,6 +1,6 @@
-"""Odd arrays for Session.run and profile(inputs=...): the right values, or one sentence.
+"""Unusual arrays for Session.run and profile(inputs=...): the result is the right values, or one sentence.
 
-The right values are computed in float64 by numpy from the numbers in the file, and share nothing with onnxruntime.
+numpy computes the right values in float64 from the numbers in the file, independently of onnxruntime.
 """
 
 import random
@@ -30,7 +30,7 @@ _TYPES = {
 }  # fmt: skip
 _STRUCTURED = ("circulant", "prp")
 _MODELS = ("matmul", *_STRUCTURED, *_TYPES)
-_NEVER_RIGHT = "it answers, and such an array is no input of this model"
+_NEVER_RIGHT = "it returned an answer, but such an array is not a valid input of this model"
 
 
 def prepare(folder: Path) -> None:
@@ -84,10 +84,10 @@ def case(rng: random.Random, number: int, folder: Path) -> Case:
 
 
 def _expected(folder: Path, model: str, given: Any, dtype: np.dtype[Any]) -> Array | None:
-    """None for what is no input of the model: another type, another shape.
+    """The expected values. None for a value that is not an input of the model: another type, another shape.
 
-    Masks are ignored, as numpy does. Numbers of Python have no type of their own: they may be taken as the model's.
-    Tensors of torch are taken without their gradients.
+    Masks are ignored, as in numpy. Python numbers have no dtype, so they may be converted to the model's. Torch tensors
+    are used without their gradients.
     """
     given = given.detach() if isinstance(given, torch.Tensor) else given
     try:
@@ -100,8 +100,8 @@ def _expected(folder: Path, model: str, given: Any, dtype: np.dtype[Any]) -> Arr
     if model in _TYPES:
         return np.concatenate([x, x], axis=1)
     with np.load(folder / f"{model}.npz") as stored, np.errstate(all="ignore"):
-        found: Array = x.astype(np.float64) @ stored["matrix"].T + stored["bias"]
-    return found
+        y: Array = x.astype(np.float64) @ stored["matrix"].T + stored["bias"]
+    return y
 
 
 def _check(y: Array, expected: Array, *, exact: bool) -> None:
@@ -117,11 +117,11 @@ def _check(y: Array, expected: Array, *, exact: bool) -> None:
         raise Fault("wrong value", f"off by {np.abs(a - b).max()} of {np.abs(b).max()}")
     lost = ~rows & np.isfinite(y).all(axis=1) & (np.abs(y) < 1e37).all(axis=1)
     if lost.any():
-        raise Fault("wrong value", f"rows {np.flatnonzero(lost)} are finite, and infinity or NaN went in")
+        raise Fault("wrong value", f"rows {np.flatnonzero(lost)} are finite, although the input has infinity or NaN")
 
 
 class _Lying:
-    """Has no array, and says so by an exception of its own."""
+    """An object that raises its own exception instead of returning an array."""
 
     def __array__(self, *_: Any, **__: Any) -> Array:
         raise RuntimeError("I am not an array")
@@ -156,21 +156,21 @@ def _strided(x: Array) -> Array:
 
 def _unaligned(x: Array) -> Array:
     raw = np.zeros(x.nbytes + 1, np.uint8)
-    found = raw[1:].view(x.dtype).reshape(x.shape)
-    found[:] = x
-    return found
+    unaligned = raw[1:].view(x.dtype).reshape(x.shape)
+    unaligned[:] = x
+    return unaligned
 
 
 def _read_only(x: Array) -> Array:
-    found = x.copy()
-    found.flags.writeable = False
-    return found
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    return frozen
 
 
 def _mapped(x: Array) -> Array:
-    found = np.memmap("x.raw", x.dtype, "w+", shape=x.shape)
-    found[:] = x
-    return found
+    mapped = np.memmap("x.raw", x.dtype, "w+", shape=x.shape)
+    mapped[:] = x
+    return mapped
 
 
 def _ragged(x: Array) -> Any:
@@ -178,9 +178,9 @@ def _ragged(x: Array) -> Any:
 
 
 def _record(x: Array) -> Array:
-    found = np.zeros(x.shape, [("a", x.dtype), ("b", np.int8)])
-    found["a"] = x
-    return found["a"]
+    fields = np.zeros(x.shape, [("a", x.dtype), ("b", np.int8)])
+    fields["a"] = x
+    return fields["a"]
 
 
 def _huge_view(x: Array) -> Array:
@@ -249,9 +249,9 @@ _ARRAYS: tuple[tuple[str, _Make], ...] = (
 
 
 def _recursive() -> list[Any]:
-    found: list[Any] = []
-    found.append(found)
-    return found
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    return cyclic
 
 
 COUNT = len(_ARRAYS) * len(_MODELS)

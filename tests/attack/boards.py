@@ -1,4 +1,5 @@
-"""A board that lies: an agent here, one of whose lines is changed on the way. Its numbers, or one sentence."""
+"""A board that sends invalid data: one line of a local agent is changed in transit. The result is its numbers, or one
+sentence."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def _act(argv: str, plan: dict[str, object], work: Path) -> Outcome:
 
 
 def _record(work: Path) -> Outcome | None:
-    """What was written is JSON of finite numbers."""
+    """The written file is JSON with finite numbers."""
     path = work / "r.json"
     if not path.exists():
         return None
@@ -55,7 +56,7 @@ def _record(work: Path) -> Outcome | None:
 
 
 def _between(plan: str) -> None:
-    """In the command: every device is an agent here, behind relay.py."""
+    """In the command's process, replace every device by a local agent behind relay.py."""
     from edgefc.devices import connect, inventory
     from edgefc.devices.inventory import Device
     from edgefc.devices.transports.base import Transport

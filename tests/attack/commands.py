@@ -1,10 +1,10 @@
-"""One command of edgefc as a process of its own: how it is started, killed and judged.
+"""Run one edgefc command in a separate process: start it, kill it, and judge its outcome.
 
 Setting      environment, folder, streams, limits and user of the command
-fresh()      `edgefc ...` as a shell starts it
-forked()     the same from this process, which has imported torch: an export takes two seconds instead of seven
+fresh()      start `edgefc ...` as a shell does
+forked()     the same by forking this process, which has imported torch: an export takes two seconds instead of seven
 judged()     the outcome of a Done
-apart()      a function in a process of its own, such as a check that makes onnxruntime sessions
+apart()      run a function in a separate process, for example a check that makes onnxruntime sessions
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from edgefc import temporary as own
 from tests.attack.outcome import OK, Outcome, of_command
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "EDGEFC_ATTACK"  # in the environment of all that a command starts: how processes left behind are found
-LIMIT_S = 300.0  # of one command, on a machine that others use
-GONE_S = 3.0  # how long what a command started may outlive it
+MARK = "EDGEFC_ATTACK"  # an environment variable that identifies all processes started by a command
+LIMIT_S = 300.0  # time limit of one command, on a loaded machine
+GONE_S = 3.0  # how long child processes may outlive the command
 _UNSET = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "COLUMNS", "TERM", "NO_COLOR", "FORCE_COLOR", "LC_ALL")
 _NOTES = re.compile(r"^(\d+ (rows were finished|trainings are kept)|trained \d|exported and|measured load).*\n", re.M)
 _WIDE = ("utf-16", "cp037")  # encodings in which ASCII has other bytes
@@ -43,12 +43,11 @@ _BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u206
 
 @dataclass(frozen=True)
 class Setting:
-    """How a command is started.
+    """The conditions of a command.
 
-    env      over this process's environment; None removes a variable
-    cwd      the folder it is started in; with `gone` it is removed first
-    streams  a path, or "closed", for "stdin", "stdout" and "stderr"; without one there is nothing to read, and what is
-             printed is kept
+    env      changes to this process's environment; None removes a variable
+    cwd      the current folder; with `gone` it is removed before the start
+    streams  a path, or "closed", for "stdin", "stdout" and "stderr". Default: an empty stdin, and captured output
     limits   for resource.setrlimit: ("RLIMIT_NOFILE", 12)
     """
 
@@ -63,7 +62,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Done:
-    """code is negative for a signal, None for a command that was still running after its time limit."""
+    """A finished command. code is negative for a signal, and None if the command exceeded its time limit."""
 
     code: int | None
     out: str
@@ -73,18 +72,18 @@ class Done:
 
     @property
     def end(self) -> str:
-        """The last that was said, for reports."""
+        """The last output, for reports."""
         return f"exit code {self.code}: {(self.err.strip() or self.out.strip())[-400:]}"
 
 
 class Started:
-    """A command under way, whose output goes to two files of a folder."""
+    """A running command. Its output goes to two files of a folder."""
 
     def __init__(self, pid: int, folder: Path, mark: str, encoding: str = "utf-8") -> None:
         self.pid, self.folder, self.mark, self.encoding, self.began = pid, folder, mark, encoding, time.monotonic()
 
     def kill(self, number: int, *, group: bool = False) -> None:
-        """As `kill` does, or as a terminal does: the command with all that it started."""
+        """Send a signal to the command, as `kill` does, or to its whole process group, as a terminal does."""
         with suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, number)
 
@@ -112,7 +111,7 @@ class Started:
 
 
 def fresh(argv: Sequence[object], setting: Setting, folder: Path) -> Started:
-    """`edgefc *argv` in a new process and session; `folder` takes its output."""
+    """Start `edgefc *argv` in a new process and session. Its output goes to `folder`."""
     mark, env = _prepared(folder), environment(setting)
     if "ORT_DISABLE_TELEMETRY" not in setting.env:  # edgefc's to set; this process has it from edgefc
         env.pop("ORT_DISABLE_TELEMETRY", None)
@@ -128,7 +127,7 @@ def fresh(argv: Sequence[object], setting: Setting, folder: Path) -> Started:
 def forked(
     argv: Sequence[object], setting: Setting, folder: Path, before: Callable[[], None] = lambda: None
 ) -> Started:
-    """The same without the time for imports. `before` is called in the new process."""
+    """As fresh(), without the time for imports. `before` is called in the new process."""
     mark = _prepared(folder)
     pid = os.fork()
     if pid:
@@ -150,7 +149,7 @@ def forked(
 
 
 def _main(argv: list[str]) -> int:
-    """With the exit code and the traceback that Python would end with."""
+    """Run the command with the exit code and the traceback of a normal Python process."""
     sys.argv = ["edgefc", *argv]
     try:
         code = cli.main(argv)
@@ -159,7 +158,7 @@ def _main(argv: list[str]) -> int:
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
-    own.remove_all()  # as Python does at exit: what else is registered would remove folders of the attack
+    own.remove_all()  # as Python does at exit; other exit handlers would remove folders of the attack
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:
@@ -170,7 +169,7 @@ def _main(argv: list[str]) -> int:
 
 
 def _reopen() -> None:
-    """stdout and stderr as a new Python makes them."""
+    """Make stdout and stderr as a new Python process does."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         errors = "backslashreplace" if number == 2 else "strict"
         try:
@@ -187,7 +186,7 @@ def environment(setting: Setting) -> dict[str, str]:
 
 
 def enter(setting: Setting, folder: Path) -> None:
-    """In the new process, before the command begins."""
+    """Apply a setting in the new process, before the command begins."""
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_DFL)
     with suppress(ValueError, OSError):
@@ -217,8 +216,13 @@ def enter(setting: Setting, folder: Path) -> None:
         os.setuid(setting.uid)
 
 
-def judged(done: Done, codes: Collection[int], *, told: bool = True) -> Outcome:
-    """`codes` are the exit codes that are right, negative ones for signals; told: whether stderr could be written."""
+def judged(done: Done, codes: Collection[int], *, stderr_works: bool = True) -> Outcome:
+    """The outcome of a command.
+
+    Args:
+        codes: the valid exit codes, negative for signals.
+        stderr_works: whether stderr can be written.
+    """
     if done.code is None:
         return Outcome("hang", done.end)
     if done.left:
@@ -228,14 +232,14 @@ def judged(done: Done, codes: Collection[int], *, told: bool = True) -> Outcome:
         return Outcome(OK) if done.code in codes else Outcome("crash", f"{name}: {done.end}")
     if bidi := next((letter for letter in done.out + done.err if letter in _BIDI), None):
         return Outcome("control characters", f"U+{ord(bidi):04X}: {done.end}")
-    found = of_command(done.code, done.out, _NOTES.sub("", done.err), tuple(codes))
-    if not told and found.status in ("no sentence", "noise"):
+    outcome = of_command(done.code, done.out, _NOTES.sub("", done.err), tuple(codes))
+    if not stderr_works and outcome.status in ("no sentence", "noise"):
         return Outcome(OK)
-    return found
+    return outcome
 
 
 def was_killed(done: Done, number: int) -> Outcome:
-    """The outcome of a command that got a signal: it had ended, or ends as a shell expects it to."""
+    """The outcome of a command that got a signal: it must end before, or with the exit code of the signal."""
     if done.code in (-number, 128 + number):
         if "Traceback" in done.err and "/edgefc/cli.py" in done.err:  # Python's own start may show one
             return Outcome("traceback", done.end)
@@ -244,58 +248,59 @@ def was_killed(done: Done, number: int) -> Outcome:
 
 
 def apart(function: Callable[[], Outcome | None]) -> Outcome | None:
-    """Its outcome, from a child of this process: this one keeps to one thread, so that it can be forked again."""
+    """Run a function in a child process and return its outcome. This process stays single-threaded, so that it can be
+    forked again."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
-            found = function()
-            os.write(writer, json.dumps(None if found is None else asdict(found)).encode())
+            outcome = function()
+            os.write(writer, json.dumps(None if outcome is None else asdict(outcome)).encode())
         except BaseException as error:
             os.write(writer, json.dumps(asdict(Outcome("harness", repr(error)[:1000]))).encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
+        answer = pipe.read()
     os.waitpid(pid, 0)
-    if not said:
-        return Outcome("crash", "a check ended without a word")
-    value = json.loads(said)
+    if not answer:
+        return Outcome("crash", "a check ended without a message")
+    value = json.loads(answer)
     return None if value is None else Outcome(**value)
 
 
 def first(*checks: Callable[[], Outcome | None]) -> Outcome:
-    """The first fault of several checks, made one after the other; without one what the first says."""
-    told = Outcome(OK)
+    """Run checks in order and return the first fault. Without a fault, return the outcome of the first check."""
+    result = Outcome(OK)
     for number, check in enumerate(checks):
-        found = check()
-        if found is not None and found.is_fault:
-            return found
-        told = found if number == 0 and found is not None else told
-    return told
+        outcome = check()
+        if outcome is not None and outcome.is_fault:
+            return outcome
+        result = outcome if number == 0 and outcome is not None else result
+    return result
 
 
 def temporary(work: Path) -> Outcome | None:
-    """A fault where temporary files are left."""
+    """A fault if temporary files are left."""
     folder = work.parent / "tmp"
-    for path in folder.iterdir():  # by these Python tries whether it can write there, before edgefc is asked
+    for path in folder.iterdir():  # Python's own test files, made before edgefc runs
         if path.is_file() and re.fullmatch("[a-z0-9_]{8}", path.name):
             path.unlink()
-    found = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]
-    found += [f"tmp/{name}" for name in os.listdir(folder)]
-    return Outcome("left behind", ", ".join(found)) if found else None
+    names = [str(path.relative_to(work.parent)) for path in work.rglob(".*")]
+    names += [f"tmp/{name}" for name in os.listdir(folder)]
+    return Outcome("left behind", ", ".join(names)) if names else None
 
 
 def letters(text: str) -> str | None:
-    """The first character that a terminal would obey."""
+    """The first control character."""
     bad = (each for each in text if (unicodedata.category(each) == "Cc" and each not in "\n\t") or each in _BIDI)
     return next((f"U+{ord(each):04X}" for each in bad), None)
 
 
 def numbers(text: str) -> set[str]:
-    """The words of a text that hold digits."""
+    """The words of a text that contain digits."""
     return set(re.findall(r"[^\s\u2502]*\d[^\s\u2502]*", text))
 
 
@@ -313,14 +318,14 @@ def _prepared(folder: Path) -> str:
 
 
 def _left(mark: str, session: int) -> tuple[str, ...]:
-    """The commands of processes of this mark or session that are there after GONE_S; they are killed then."""
+    """The command lines of processes with this mark or session that still run after GONE_S. They are killed."""
     until = time.monotonic() + GONE_S
-    while (found := list(marked(mark, session))) and time.monotonic() < until:
+    while (processes := list(marked(mark, session))) and time.monotonic() < until:
         time.sleep(0.02)
-    for pid, _ in found:
+    for pid, _ in processes:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return tuple(command for _, command in found)
+    return tuple(command for _, command in processes)
 
 
 def marked(mark: str, session: int) -> Iterator[tuple[int, str]]:

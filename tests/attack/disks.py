@@ -1,12 +1,13 @@
-"""Full and read-only disks at every place that a command writes to: one sentence, and no finished measurement lost.
+"""Full and read-only disks at every path that a command writes to: one sentence, and no finished measurement is lost.
 
 full       no byte is free; folders and empty files can still be made
 no names   no file can be made
 later      the disk is filled while the command runs
-read-only  the folder can be read
+read-only  the folder can only be read
 /dev/full  the file itself: every write fails
-limit      no file grows beyond 4 kB (ulimit -f)
-closed     a stream that is not there; gone: one whose reader has ended
+limit      no file can exceed 4 kB (ulimit -f)
+closed     a closed stream
+gone       a stream whose reader has ended
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _DISK_KINDS = ("full", "no names", "later", "read-only")
 
 @dataclass(frozen=True)
 class Command:
-    """FILE, PLOT and so on stand for files on the disk that is attacked, or on another.
+    """A command line. FILE, PLOT and so on are placeholders for files on the attacked disk, or on another.
 
-    writes   the placeholders of its files
-    finds    whether stdout has results that a disk may not take away
-    seconds  how long it takes on a quiet machine
+    writes   the placeholders of its output files
+    finds    whether stdout has results that must be shown in spite of the disk
+    seconds  duration on an idle machine
     """
 
     argv: str
@@ -77,20 +78,22 @@ class Attack:
 
 
 def _attacks() -> list[Attack]:
-    found = []
+    attacks = []
     for command in COMMANDS:
         slow = command.argv.startswith("demo")
         for place in command.writes:
             kinds = ("full", "no names", "read-only") if slow else (*_DISK_KINDS, "limit")
             if place in ("JSON", "PLOT"):
                 kinds = (*kinds, "/dev/full")
-            found += [Attack(command, place, kind) for kind in kinds]
+            attacks += [Attack(command, place, kind) for kind in kinds]
         if not slow:
-            found += [Attack(command, *each) for each in product(("stdout",), ("/dev/full", "full", "closed", "gone"))]
-            found += [Attack(command, *each) for each in product(("stderr",), ("/dev/full", "closed"))]
-            found += [Attack(command, *each) for each in product(_VARIABLES, ("full", "no names", "read-only"))]
-    random.Random(0).shuffle(found)
-    return found
+            attacks += [
+                Attack(command, *each) for each in product(("stdout",), ("/dev/full", "full", "closed", "gone"))
+            ]
+            attacks += [Attack(command, *each) for each in product(("stderr",), ("/dev/full", "closed"))]
+            attacks += [Attack(command, *each) for each in product(_VARIABLES, ("full", "no names", "read-only"))]
+    random.Random(0).shuffle(attacks)
+    return attacks
 
 
 ATTACKS = _attacks()
@@ -133,7 +136,7 @@ def _act(attack: Attack, folder: Path, when: float, work: Path) -> Outcome:
         threading.Timer(when * stored.pace(folder) * attack.command.seconds, mounts.fill, (place,)).start()
     done = started.done()
     return first(
-        lambda: judged(done, _codes(attack), told=attack.place != "stderr"),
+        lambda: judged(done, _codes(attack), stderr_works=attack.place != "stderr"),
         lambda: _silent(attack, done),
         lambda: _lost(attack, done),
         lambda: _left(attack, place, before, done),
@@ -172,7 +175,7 @@ def _start(command: Command, folder: Path, paths: dict[str, str], setting: Setti
 
 
 def _codes(attack: Attack) -> set[int]:
-    """The exit codes that are right."""
+    """The valid exit codes."""
     place, kind, command = attack.place, attack.kind, attack.command
     if place in _NAMES:
         return {0, 2, *([3] if command.agent else [])} if kind in ("later", "limit") else {2}
@@ -186,13 +189,13 @@ def _codes(attack: Attack) -> set[int]:
 
 
 def _silent(attack: Attack, done: Done) -> Outcome | None:
-    """A fault where stdout took nothing and the command says that all went well."""
+    """A fault if stdout could not be written and the exit code is 0."""
     bad = attack.place == "stdout" and attack.kind in ("/dev/full", "full") and done.code == 0
     return Outcome("exit code", "0, and nothing was printed") if bad else None
 
 
 def _lost(attack: Attack, done: Done) -> Outcome | None:
-    """Results that a file could not take are shown; a place that is refused at once has cost none."""
+    """Check that results are shown if their file could not be written, unless the path was rejected at once."""
     at_once = attack.kind in ("no names", "read-only", "/dev/full")
     if attack.place not in ("JSON", "PLOT") or not attack.command.finds or at_once or done.code == 0:
         return None

@@ -1,7 +1,7 @@
-"""Every command in environments that its authors' machines are not: right output, or one sentence.
+"""Every command in unusual environments: right output, or one sentence.
 
-Where an environment takes nothing away that a command needs, the command must do its work; where the output is known,
-it must hold every number that it holds on a wide UTF-8 terminal.
+If the environment has everything that a command needs, the command must succeed. If the output is known, it must
+contain every number that it contains on a wide UTF-8 terminal.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.attack.harness import Case
 from tests.attack.outcome import OK, Outcome
 
 _STREAMS = ("stdin", "stdout", "stderr")
-_USER = 54321  # has no entry in /etc/passwd
+_USER = 54321  # a user without an entry in /etc/passwd
 
 
 @dataclass(frozen=True)
 class Command:
-    """argv with FOLDER and OUT; code: of a command that does its work; same: whether its output is known."""
+    """A command. argv contains FOLDER and OUT; code is the exit code of success; same: whether the output is known."""
 
     argv: str
     code: int = 0
@@ -59,13 +59,13 @@ Change = Callable[[Setting, Path], Setting]
 
 @dataclass(frozen=True)
 class Environment:
-    """must: whether every command must do its work; but: those that may end with a sentence."""
+    """An environment. must: whether every command must succeed; but: the commands that may end with a sentence."""
 
     name: str
     change: Change
     must: bool = True
     but: tuple[str, ...] = ()
-    told: bool = True
+    stderr_works: bool = True
 
 
 def _env(**variables: str | None) -> Change:
@@ -73,14 +73,14 @@ def _env(**variables: str | None) -> Change:
 
 
 def _homeless(variables: dict[str, str | None]) -> Change:
-    """The settings go into the folder of the case: edgefc would write them to the home of who runs the attack."""
+    """Put the settings in the folder of the case, because edgefc would otherwise write them to the user's home."""
     return lambda setting, work: replace(
         setting, env={**setting.env, **variables, "XDG_CONFIG_HOME": str(work / "config")}
     )
 
 
 def _place(variable: str, kind: str) -> Change:
-    """A variable that names a folder that is absent, full or read-only."""
+    """A variable with the path of a missing, full or read-only folder."""
 
     def change(setting: Setting, work: Path) -> Setting:
         place = work / "place"
@@ -109,7 +109,7 @@ def _closed(setting: Setting, work: Path) -> Setting:
 
 
 def _user(setting: Setting, work: Path) -> Setting:
-    """Without a passwd entry; it owns its own folders and nothing else."""
+    """A user without a passwd entry, who owns only the folders of the case."""
     for path in (work, work.parent / "tmp", work / "out"):
         os.chown(path, _USER, _USER)
     work.parent.chmod(0o755)
@@ -118,7 +118,7 @@ def _user(setting: Setting, work: Path) -> Setting:
 
 
 def _let_python_be_read(over: Path) -> None:
-    """Where this Python lies in a folder of root's, such as /root, show others that part of it alone."""
+    """If this Python is in a private folder of root, such as /root, give other users access to that part of it only."""
     for path in (Path(sys.executable).resolve(), Path(sys.prefix), ROOT):
         closed = next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
         if closed is not None:
@@ -145,7 +145,7 @@ def _locked(setting: Setting, work: Path) -> Setting:
 
 
 def _own_numpy(setting: Setting, work: Path) -> Setting:
-    """Modules of the user's in the current folder, with names that edgefc imports."""
+    """User modules in the current folder with the names of modules that edgefc imports."""
     for name in ("numpy", "json", "onnxruntime", "tqdm", "edgefc"):
         (work / f"{name}.py").write_text(f"raise SystemExit('the {name} of the current folder')\n")
     return replace(setting, cwd=work)
@@ -177,13 +177,13 @@ ENVIRONMENTS = (
     Environment("TMPDIR is a file", _place("TMPDIR", "file")),
     Environment("ulimit -n 12", _limit("RLIMIT_NOFILE", 12), must=False),
     Environment("ulimit -n 24", _limit("RLIMIT_NOFILE", 24), must=False),
-    Environment("ulimit -n 4", _limit("RLIMIT_NOFILE", 4), must=False, told=False),
+    Environment("ulimit -n 4", _limit("RLIMIT_NOFILE", 4), must=False, stderr_works=False),
     Environment("ulimit -u 1", lambda s, w: replace(_user(s, w), limits=(("RLIMIT_NPROC", 1),)), must=False),
     Environment("ulimit -v 600 MB", _limit("RLIMIT_AS", 600 << 20), must=False),
     Environment("ulimit -v 2 GB", _limit("RLIMIT_AS", 2 << 30), must=False),
     Environment("ulimit -s 256 kB", _limit("RLIMIT_STACK", 256 << 10), must=False),
-    Environment("ulimit -f 0", _limit("RLIMIT_FSIZE", 0), must=False, told=False),
-    Environment("ulimit -t 1", _limit("RLIMIT_CPU", 1), must=False, told=False),
+    Environment("ulimit -f 0", _limit("RLIMIT_FSIZE", 0), must=False, stderr_works=False),
+    Environment("ulimit -t 1", _limit("RLIMIT_CPU", 1), must=False, stderr_works=False),
     Environment("PYTHONIOENCODING=ascii", _env(PYTHONIOENCODING="ascii")),
     Environment("PYTHONIOENCODING=cp1252", _env(PYTHONIOENCODING="cp1252")),
     Environment("PYTHONIOENCODING=latin-1:strict", _env(PYTHONIOENCODING="latin-1:strict")),
@@ -201,8 +201,8 @@ ENVIRONMENTS = (
     Environment("COLUMNS=1e9", _env(COLUMNS="1000000000")),
     Environment("stdin closed", _stream("stdin", "closed")),
     Environment("stdout closed", _stream("stdout", "closed"), must=False),
-    Environment("stderr closed", _stream("stderr", "closed"), told=False),
-    Environment("all streams closed", _closed, must=False, told=False),
+    Environment("stderr closed", _stream("stderr", "closed"), stderr_works=False),
+    Environment("all streams closed", _closed, must=False, stderr_works=False),
     Environment("current folder removed", _gone, but=("verify", "export")),
     Environment("current folder not readable", _locked),
     Environment("umask 0777", lambda s, w: replace(s, umask=0o777)),
@@ -215,7 +215,7 @@ ENVIRONMENTS = (
     Environment("proxies", _env(http_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://[::1]:9", NO_PROXY="*")),
     Environment("PYTHONWARNINGS=error", _env(PYTHONWARNINGS="error::UserWarning")),
     Environment("PYTHONOPTIMIZE=2", _env(PYTHONOPTIMIZE="2"), but=("recipe",)),
-    Environment("PYTHONDEVMODE", _env(PYTHONDEVMODE="1"), told=False),
+    Environment("PYTHONDEVMODE", _env(PYTHONDEVMODE="1"), stderr_works=False),
     Environment("PYTHONSAFEPATH, no site", _env(PYTHONSAFEPATH="1", PYTHONNOUSERSITE="1")),
     Environment("no variables", _homeless(dict.fromkeys(os.environ))),
     Environment("OMP_NUM_THREADS=garbage", _env(OMP_NUM_THREADS="many")),
@@ -223,10 +223,10 @@ ENVIRONMENTS = (
 
 
 def _pairs() -> list[tuple[Environment, Command]]:
-    found = [(environment, command) for environment in ENVIRONMENTS for command in COMMANDS]
-    found = [pair for pair in found if not pair[1].slow or pair[0].name.startswith(("no ", "TMPDIR", "HOME", "ulimit"))]
-    random.Random(0).shuffle(found)
-    return found
+    pairs = [(environment, command) for environment in ENVIRONMENTS for command in COMMANDS]
+    pairs = [pair for pair in pairs if not pair[1].slow or pair[0].name.startswith(("no ", "TMPDIR", "HOME", "ulimit"))]
+    random.Random(0).shuffle(pairs)
+    return pairs
 
 
 PAIRS = _pairs()
@@ -265,7 +265,7 @@ def _act(environment: Environment, command: Command, folder: Path, work: Path) -
     setting = replace(setting, cwd=setting.cwd or work)
     done = fresh(_argv(command, folder, work / "out"), setting, work.parent / "said").done()
     return first(
-        lambda: judged(done, _codes(environment, command), told=environment.told),
+        lambda: judged(done, _codes(environment, command), stderr_works=environment.stderr_works),
         lambda: _same(environment, command, folder, done),
         lambda: _hidden(work / "out"),
     )
@@ -282,8 +282,8 @@ def _codes(environment: Environment, command: Command) -> set[int]:
 
 
 def _same(environment: Environment, command: Command, folder: Path, done: Done) -> Outcome | None:
-    """A fault where a number is missing or cut."""
-    if not command.same or done.code != 0 or not environment.told or "closed" in environment.name:
+    """A fault if a number is missing or truncated."""
+    if not command.same or done.code != 0 or not environment.stderr_works or "closed" in environment.name:
         return None
     usual = set(json.loads((folder / "usual.json").read_text())[command.argv])
     missing = usual - numbers(done.out)

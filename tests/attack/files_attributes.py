@@ -1,4 +1,4 @@
-"""Models whose edgefc nodes have an attribute with an absurd value or type, twice, or not at all."""
+"""Models whose edgefc nodes have an attribute with an invalid value or type, a repeated one, or a missing one."""
 
 import random
 from collections.abc import Callable
@@ -37,7 +37,7 @@ _TARGETS: tuple[tuple[str, Target], ...] = (
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
-    """Attribute after attribute of operator after operator; the change and the target go round at other paces."""
+    """Iterate over the attributes of all operators. Changes and targets cycle with other periods."""
     places = [
         (base, index)
         for base in files_models.bases()
@@ -67,10 +67,10 @@ def _nodes(folder: Path, base: Base) -> list[NodeProto]:
 
 
 def _changed(node: NodeProto, index: int, rng: random.Random) -> str:
-    """Change the attribute of that index, in place."""
-    found = node.attribute[index]
-    kept, name = AttributeProto(), found.name
-    kept.CopyFrom(found)
+    """Change the attribute with this index, in place."""
+    attribute = node.attribute[index]
+    kept, name = AttributeProto(), attribute.name
+    kept.CopyFrom(attribute)
     same: Callable[[NodeProto, AttributeProto, random.Random], str] = {
         AttributeProto.INT: _integer, AttributeProto.FLOAT: _float, AttributeProto.STRING: _text,
     }.get(kept.type, _list)  # fmt: skip
@@ -135,7 +135,7 @@ def _twice(node: NodeProto, kept: AttributeProto, rng: random.Random) -> str:
 
 
 def _strange(node: NodeProto, kept: AttributeProto, rng: random.Random) -> str:
-    """A declared type that is not the value's, a reference where there is no function, another name."""
+    """A declared type that differs from the value's, a reference outside of a function, another name."""
     what = rng.choice(("type", "undefined", "reference", "name", "other"))
     if what == "type":
         kept.type = rng.choice((AttributeProto.FLOATS, AttributeProto.STRINGS, AttributeProto.TENSOR))

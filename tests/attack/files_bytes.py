@@ -1,4 +1,4 @@
-"""Models whose bytes were changed: flipped, cut, inserted, spliced, lengths of fields that lie."""
+"""Models with changed bytes: flipped, truncated, inserted or spliced bytes, and wrong lengths of fields."""
 
 import random
 from collections.abc import Callable
@@ -93,11 +93,11 @@ def splice(content: bytearray, rng: random.Random, other: bytes) -> str:
 
 
 def length(content: bytearray, rng: random.Random) -> str:
-    """The length of a field, at any depth, becomes another number; what follows stays as it was."""
-    found = list(_lengths(content, 0, len(content)))
-    if not found:
+    """Change the length of a field at any depth, without changing the bytes after it."""
+    lengths = list(_lengths(content, 0, len(content)))
+    if not lengths:
         return flip(content, rng)
-    at, end, value = rng.choice(found)
+    at, end, value = rng.choice(lengths)
     odd = (0, 1, value + 1, max(0, value - 1), value * 2, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
     changed = rng.choice(odd)
     content[at:end] = _varint(changed) if rng.random() < 0.9 else b"\xff" * 11
@@ -109,8 +109,8 @@ def _places(content: bytearray, rng: random.Random) -> list[int]:
 
 
 def _lengths(data: bytearray, at: int, stop: int, depth: int = 0) -> list[tuple[int, int, int]]:
-    """Start, end and value of the lengths of protobuf fields; what parses as a message is taken for one."""
-    found = []
+    """The start, end and value of the lengths of protobuf fields. Everything that parses as a message counts as one."""
+    lengths = []
     while at < stop:
         key, at = _read(data, at, stop)
         if key is None or key >> 3 == 0:
@@ -119,9 +119,9 @@ def _lengths(data: bytearray, at: int, stop: int, depth: int = 0) -> list[tuple[
             size, end = _read(data, at, stop)
             if size is None or end + size > stop:
                 return []
-            found.append((at, end, size))
+            lengths.append((at, end, size))
             if depth < 6:
-                found += _lengths(data, end, end + size, depth + 1)
+                lengths += _lengths(data, end, end + size, depth + 1)
             at = end + size
         elif key & 7 == 0:
             value, at = _read(data, at, stop)
@@ -131,7 +131,7 @@ def _lengths(data: bytearray, at: int, stop: int, depth: int = 0) -> list[tuple[
             at += 8 if key & 7 == 1 else 4
         else:
             return []
-    return found if at == stop else []
+    return lengths if at == stop else []
 
 
 def _read(data: bytearray, at: int, stop: int) -> tuple[int | None, int]:
@@ -148,11 +148,11 @@ def _read(data: bytearray, at: int, stop: int) -> tuple[int | None, int]:
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value > 127:
-        found.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
 CHANGES: tuple[Change, ...] = (flip, flip, write, cut, remove, insert, repeat, append, length, length, length)

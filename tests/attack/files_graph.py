@@ -1,4 +1,4 @@
-"""Hostile graphs, initializers and external data, each put to Session and to every command."""
+"""Hostile graphs, initializers and external data, each passed to Session and to every command."""
 
 import random
 from pathlib import Path
@@ -25,7 +25,7 @@ COUNT = len(_MODELS) * len(_TARGETS)
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
-    """Model after model, each with another target; in the end every model with every target."""
+    """Iterate over the models, each time with another target, until every model was used with every target."""
     names = list(_MODELS)
     name = names[number % len(names)]
     what, target = _TARGETS[(number + number // len(names)) % len(_TARGETS)]

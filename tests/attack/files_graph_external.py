@@ -1,4 +1,4 @@
-"""Hostile weights outside the file: each function takes the path of the model and writes what belongs to it."""
+"""Hostile external data: each function takes the path of a model and writes the model and its files."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -140,7 +140,7 @@ def external_unreadable(path: Path) -> None:
 
 @_named
 def external_sparse_file(path: Path) -> None:
-    """4 GiB of zeros that take no space, and weights behind them. Larger ones only take longer to hash."""
+    """A sparse file: 4 GiB of zeros, then the weights. A larger one would only take longer to hash."""
     with (path.parent / "w.bin").open("wb") as file:
         file.truncate((1 << 32) + 4096)
     _write(path, ("location", "w.bin"), ("offset", str(1 << 32)), ("length", "64"))
@@ -155,7 +155,7 @@ def external_in_a_subfolder(path: Path) -> None:
 
 @_named
 def external_in_a_branch(path: Path) -> None:
-    """Files that exist: onnxruntime reads them, so they are hashed and sent."""
+    """Existing files: onnxruntime reads them, so they are hashed and sent."""
     _in_branches(path, ["t.bin", "e.bin"])
 
 
@@ -207,7 +207,7 @@ def external_in_a_function(path: Path) -> None:
 
 @_named
 def external_behind_a_group(path: Path) -> None:
-    """Weights of an initializer that stands behind an unknown group."""
+    """Weights of an initializer that follows an unknown group."""
     (path.parent / "w.bin").write_bytes(_DATA)
     _write(path, ("location", "w.bin"))
     path.write_bytes(b"\xa3\x06\x08\x01\xa4\x06" + path.read_bytes())
@@ -259,7 +259,7 @@ def model_is_64_gigabytes(path: Path) -> None:
 
 @_named
 def model_is_a_link_elsewhere(path: Path) -> None:
-    """As in the cache of the hub: the model and its weights are links to a folder of files."""
+    """As in the cache of the hub: the model and its weights are links to files in another folder."""
     blobs = path.parent / "blobs"
     blobs.mkdir()
     (blobs / "data").write_bytes(_DATA)

@@ -1,4 +1,4 @@
-"""Hostile graphs: each function takes the path of the model and writes what belongs to it."""
+"""Hostile graphs: each function takes the path of a model and writes the model and its files."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,7 +23,7 @@ def _add(name: str, make: Callable[[], "ModelProto | bytes"]) -> None:
 
 
 def named(make: Callable[[], "ModelProto | bytes"]) -> Callable[[], "ModelProto | bytes"]:
-    """Puts the model that a function makes among GRAPHS, under the function's name."""
+    """Register a function in GRAPHS under its name."""
     _add(make.__name__, make)
     return make
 
@@ -36,7 +36,7 @@ def model(
     nodes: Sequence[NodeProto], *, inputs: Sequence[Any] | None = None, outputs: Sequence[Any] | None = None,
     weights: Sequence[TensorProto] = (), functions: Sequence[FunctionProto] = (), opsets: dict[str, int] | None = None,
 ) -> ModelProto:  # fmt: skip
-    """x of (b, 4) to y, unless said otherwise; nothing is checked."""
+    """A model with input x of shape (b, 4) and output y by default. It is not checked."""
     inputs = [port("x")] if inputs is None else inputs
     outputs = [port("y")] if outputs is None else outputs
     graph = helper.make_graph(list(nodes), "g", list(inputs), list(outputs), list(weights))
@@ -68,7 +68,7 @@ def function(name: str, nodes: Sequence[NodeProto], **options: Any) -> FunctionP
 
 
 def chain(count: int, calls: int) -> ModelProto:
-    """Functions of which each calls the one before, so many times."""
+    """Functions that each call the previous one `calls` times."""
     functions = [function("F0", [identity("a", "b")])]
     for level in range(1, count):
         names = ["a", *(f"t{i}" for i in range(calls - 1)), "b"]
@@ -292,7 +292,7 @@ def long_names() -> ModelProto:
     return model([identity(name, "y")], inputs=[port(name)])
 
 
-# ---- names that are not UTF-8: protobuf for Python does not write them, so a mark is replaced in the bytes
+# ---- names that are not UTF-8: Python's protobuf cannot write them, so a placeholder is replaced in the bytes
 
 
 def _marked(**places: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Hostile graphs that ask for much more work than their bytes, nest deeply, or are no models: more of GRAPHS."""
+"""Hostile graphs that need much more work than their size suggests, nest deeply, or are not models: more of GRAPHS."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 from tests.attack.files_graph_models import GRAPHS as GRAPHS
 from tests.attack.files_graph_models import chain, function, identity, matmul, model, named, port, weight
 
-# ---- work that is much larger than the file
+# ---- much work for a small file
 
 
 @named
@@ -49,7 +49,7 @@ def pad_negative_and_enormous() -> ModelProto:
 
 @named
 def doubling_by_concat() -> ModelProto:
-    """x twice, 40 times over."""
+    """x concatenated with itself, 40 times in a row."""
     names = ["x", *(f"t{i}" for i in range(39)), "y"]
     nodes = [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
     return model(nodes, outputs=[port("y", None)])
@@ -158,7 +158,7 @@ def _nested(depth: int) -> GraphProto:
     inner = helper.make_graph([identity("x", "o0")], "g0", [], [port("o0")])
     for level in range(1, depth):
         node = helper.make_node("If", ["c"], [f"o{level}"], then_branch=inner, else_branch=inner)
-        if level > 8:  # only one branch goes on, or the file doubles
+        if level > 8:  # continue in one branch only, because two would double the file
             leaf = helper.make_graph([identity("x", f"l{level}")], "l", [], [port(f"l{level}")])
             node = helper.make_node("If", ["c"], [f"o{level}"], then_branch=inner, else_branch=leaf)
         inner = helper.make_graph([node], f"g{level}", [], [port(f"o{level}")])
@@ -182,7 +182,8 @@ def subgraphs_24_deep() -> ModelProto:
 
 
 def _deep_bytes(depth: int) -> bytes:
-    """Graphs within attributes within nodes, written by hand: deeper than protobuf for Python builds."""
+    """Graphs in attributes of nodes, nested more deeply than Python's protobuf can build, so the bytes are written by
+    hand."""
 
     def field(number: int, content: bytes) -> bytes:
         size, length = len(content), bytearray()

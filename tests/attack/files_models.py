@@ -1,6 +1,6 @@
-"""The models that attacks on files start from: every structured operator, plain models, weights in a second file.
+"""The base models of attacks on files: every structured operator, plain models, weights in a second file.
 
-A base of a torch layer has a factory here, named after it, for commands that want SOURCE.
+Every base model of a torch layer has a factory of the same name here, for commands with a SOURCE argument.
 """
 
 import re
@@ -23,15 +23,15 @@ from edgefc.testing import layer_model
 from tests.support import native_ops, onnx_models
 
 WIDTH = 12
-_SEVERAL_NODES = "attention"  # layers that show themselves by several nodes; their parts are here by themselves
+_SEVERAL_NODES = "attention"  # layers that export to several nodes; their parts are listed separately
 
 
 @dataclass(frozen=True)
 class Base:
-    """A model on the disk.
+    """A model on disk.
 
-    files    the .onnx file, and its weights where they are in a second one
-    source   SOURCE of the torch model, where there is one
+    files    the .onnx file, and its weights file if it has one
+    source   SOURCE of the torch model, if it has one
     """
 
     name: str
@@ -44,7 +44,7 @@ def _key(name: str) -> str:
 
 
 def layers() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]]:
-    """Layers by name, and an example input of each: the catalogue, then the operators with kernels."""
+    """Layers by name with an example input: those of the catalogue, then the operators with kernels."""
     made: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {}
     for entry in entries():
         if _SEVERAL_NODES not in entry.name.lower():
@@ -61,7 +61,7 @@ def _layer(entry: Entry) -> nn.Module:
 
 
 def _tied_projection() -> nn.Module:
-    """The values' projection of a tied attention: its operator."""
+    """The value projection of a tied attention, for its operator."""
     return edgefc.TiedAttention(WIDTH, 2).v_proj
 
 
@@ -115,7 +115,7 @@ TWO_FILES = ("CirculantLinear", "PRPLinear_rademacher", "BilinearLinear", "branc
 
 
 def write_all(folder: Path) -> None:
-    """Every base, as NAME.onnx, and two_NAME.onnx with two_NAME.onnx.data."""
+    """Write every base model as NAME.onnx, and as two_NAME.onnx with two_NAME.onnx.data."""
     for name, (make, example) in layers().items():
         (folder / f"{name}.onnx").write_bytes(_one_layer(name, make, example))
     for name, write in plain().items():
@@ -135,7 +135,7 @@ def _one_layer(name: str, make: Callable[[], nn.Module], example: Callable[[], A
 
 
 def bases() -> tuple[Base, ...]:
-    """All, in an order that stays."""
+    """All base models, in a fixed order."""
     single = [Base(name, (f"{name}.onnx",), f"{__name__}:{name}") for name in layers()]
     single += [Base(name, (f"{name}.onnx",)) for name in plain()]
     sources = {base.name: base.source for base in single}
@@ -144,7 +144,7 @@ def bases() -> tuple[Base, ...]:
 
 
 def __getattr__(name: str) -> Callable[[], tuple[nn.Module, Tensor]]:
-    """The factory of a layer, with the numbers that its file has."""
+    """The factory of a layer, with the weights of its file."""
     if name.startswith("_") or name not in layers():
         raise AttributeError(name)
 

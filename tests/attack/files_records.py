@@ -46,7 +46,7 @@ _LINES = (
 
 
 def prepare(folder: Path) -> None:
-    """A record of a small model, the model, and the arrays that it takes."""
+    """Write a record of a small model, the model, and its input arrays."""
     model = onnx_models.matmul(folder / "m.onnx")
     record = profile(model, min_time_s=0.001, launches=1, processes=1, memory=False)
     record.write(folder / "record.json")
@@ -65,11 +65,11 @@ def _json(rng: random.Random, number: int, folder: Path) -> Case:
     name, form = rng.choice((("record.json", Record), ("report.json", Report), ("record.json", BenchRecord)))
     content = bytearray((folder / name).read_bytes())
     if rng.random() < 0.3:
-        said = _bytes(content, rng)
+        changes = _bytes(content, rng)
     else:
-        told = json.loads(content)
-        said = ", ".join(_value(told, rng) for _ in range(rng.choice((1, 1, 2))))
-        content = bytearray(json.dumps(told).encode())
+        record = json.loads(content)
+        changes = ", ".join(_value(record, rng) for _ in range(rng.choice((1, 1, 2))))
+        content = bytearray(json.dumps(record).encode())
 
     def act(work: Path) -> Outcome | None:
         Path(name).write_bytes(content)
@@ -79,12 +79,12 @@ def _json(rng: random.Random, number: int, folder: Path) -> Case:
             show(read)
         return None
 
-    return Case(f"{form.__name__}.read: {said}", act)
+    return Case(f"{form.__name__}.read: {changes}", act)
 
 
-def _value(told: Any, rng: random.Random) -> str:
-    """Another value somewhere, or a key more or less."""
-    place, path = told, []
+def _value(record: Any, rng: random.Random) -> str:
+    """Change one value, or add or remove one key."""
+    place, path = record, []
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
         key = rng.choice(keys)
@@ -106,10 +106,10 @@ def _value(told: Any, rng: random.Random) -> str:
 
 
 def _nested() -> Any:
-    found: Any = 1
+    value: Any = 1
     for _ in range(300):
-        found = [found]
-    return found
+        value = [value]
+    return value
 
 
 def _bytes(content: bytearray, rng: random.Random) -> str:
@@ -134,10 +134,10 @@ def _bytes(content: bytearray, rng: random.Random) -> str:
 def _npz(rng: random.Random, number: int, folder: Path) -> Case:
     content = bytearray((folder / "x.npz").read_bytes())
     if rng.random() < 0.5:
-        said = _bytes(content, rng) if rng.random() < 0.8 else "twice"
+        changes = _bytes(content, rng) if rng.random() < 0.8 else "twice"
         write: Callable[[Path], None] = lambda path: path.write_bytes(content) and None  # noqa: E731
     else:
-        said, write = rng.choice(list(_ARCHIVES.items()))
+        changes, write = rng.choice(list(_ARCHIVES.items()))
     estimated = number % 16 == 2
 
     def act(work: Path) -> int | Outcome | None:
@@ -146,10 +146,10 @@ def _npz(rng: random.Random, number: int, folder: Path) -> Case:
             return command("estimate", folder / "m.onnx", "--device", "pi5", "--inputs", "x.npz")
         for value in read_npz("x.npz").values():
             if not isinstance(value, np.ndarray):
-                raise Fault("wrong value", f"read_npz gives a {type(value).__name__}")
+                raise Fault("wrong value", f"read_npz returns a {type(value).__name__}")
         return None
 
-    return Case(f"x.npz: {said}{'; estimate' * estimated}", act)
+    return Case(f"x.npz: {changes}{'; estimate' * estimated}", act)
 
 
 def _member(content: bytes, name: str = "x.npy", **options: Any) -> Callable[[Path], None]:
@@ -213,12 +213,12 @@ _ARCHIVES: dict[str, Callable[[Path], None]] = {
 def _toml(rng: random.Random, number: int, folder: Path) -> Case:
     content = bytearray(_INVENTORY.encode())
     if rng.random() < 0.4:
-        said = _bytes(content, rng)
+        changes = _bytes(content, rng)
     else:
         lines, line = _INVENTORY.splitlines(), rng.choice(_LINES)
         at = rng.randrange(len(lines) + 1)
         lines[at : at + rng.randrange(2)] = [line]
-        said, content = f"line {at}: {line[:40]!r}", bytearray("\n".join(lines).encode(errors="surrogatepass"))
+        changes, content = f"line {at}: {line[:40]!r}", bytearray("\n".join(lines).encode(errors="surrogatepass"))
     action: tuple[object, ...] = rng.choice((
         ("devices",), ("devices", "remove", "kitchen"), ("devices", "add", "desk", "--ssh", "desk"),
         ("devices", "--json", "out.json"),
@@ -231,9 +231,9 @@ def _toml(rng: random.Random, number: int, folder: Path) -> Case:
         os.environ["XDG_CONFIG_HOME"] = str(work)
         code = command(*action)
         if code and file.read_bytes() != content:
-            raise Fault("torn", "it was refused, and the inventory is another")
+            raise Fault("torn", "it was rejected, but the inventory has changed")
         if Path("executed").exists():
-            raise Fault("wrong value", "a line of the inventory was run")
+            raise Fault("wrong value", "a line of the inventory was executed")
         return code
 
-    return Case(f"devices.toml, {' '.join(map(str, action[:2]))}: {said}", act)
+    return Case(f"devices.toml, {' '.join(map(str, action[:2]))}: {changes}", act)

@@ -1,6 +1,6 @@
-"""What is done with a hostile model: Session, and each command that reads files.
+"""The targets of a hostile model: Session, and each command that reads files.
 
-A target takes the model, the base that it was made from and a random.Random; it answers as harness.Case.act does.
+A target takes the model, its base model and a random.Random. It returns a result as harness.Case.act does.
 """
 
 import os
@@ -27,7 +27,7 @@ from tests.support import cli_models
 
 Array = NDArray[Any]
 Target = Callable[[Path, Base, random.Random], int | Outcome | None]
-MOST = 1 << 20  # elements of an input or an output that is made here
+MOST = 1 << 20  # elements of a generated input or output
 
 
 def session(model: Path, mode: str = "auto") -> None:
@@ -42,17 +42,17 @@ def session(model: Path, mode: str = "auto") -> None:
     expected = by_onnxruntime(model, feeds, mine.native_variant is not None)
     for (name, value), theirs in zip(found.items(), expected, strict=True):
         if not same(value, theirs):
-            raise Fault("wrong value", f"output {name!r} is {value!r:.200} and onnxruntime gives {theirs!r:.200}")
+            raise Fault("wrong value", f"output {name!r} is {value!r:.200}, but onnxruntime returns {theirs!r:.200}")
 
 
 def by_onnxruntime(model: Path, feeds: dict[str, Array], kernels: bool) -> list[Any]:
-    """What onnxruntime answers without edgefc, in the same way of loading."""
-    found: list[Any] = opened(model, kernels).run(None, feeds)
-    return found
+    """The outputs of onnxruntime without edgefc, loaded in the same way."""
+    outputs: list[Any] = opened(model, kernels).run(None, feeds)
+    return outputs
 
 
 def opened(model: Path, kernels: bool) -> Any:
-    """A session of onnxruntime itself, which logs nothing."""
+    """A plain onnxruntime session without logging."""
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     if kernels:
@@ -63,7 +63,7 @@ def opened(model: Path, kernels: bool) -> Any:
 
 
 def same(mine: Any, theirs: Any) -> bool:
-    """Equal, NaN where NaN is; floats as near as another order of sums leaves them."""
+    """Whether arrays are equal, with NaN equal to NaN, and floats within the error of another summation order."""
     if not isinstance(mine, np.ndarray) or not isinstance(theirs, np.ndarray):
         return type(mine) is type(theirs)
     if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
@@ -77,7 +77,7 @@ def same(mine: Any, theirs: Any) -> bool:
 
 
 def drawn(inputs: tuple[TensorInfo, ...]) -> dict[str, Array] | None:
-    """One array for each input, open axes of 2; None where one has no array, or a huge one."""
+    """One array per input, with size 2 for open axes. None if an input has no array type, or is huge."""
     random_, feeds = np.random.default_rng(0), {}
     for port in inputs:
         shape = [2 if isinstance(size, str) or size < 0 else size for size in port.shape]
@@ -109,7 +109,7 @@ def profile(model: Path, base: Base, rng: random.Random) -> int:
 
 
 def verify(model: Path, base: Base, rng: random.Random) -> int:
-    """Where it says that the file is right, it is, on the example too."""
+    """If verify accepts the file, the file must be right on the example too."""
     code = command("verify", model, base.source or "tests.support.cli_models:dense", *_json(rng))
     if code == 0 and base.source is not None:
         layer, x = getattr(files_models, base.source.rpartition(":")[2])()
@@ -119,12 +119,12 @@ def verify(model: Path, base: Base, rng: random.Random) -> int:
             expected = layer(x)
         expected = expected[0] if isinstance(expected, tuple) else expected
         if not same(y, expected.numpy()):
-            raise Fault("wrong value", "verify says that it agrees, and it does not")
+            raise Fault("wrong value", "verify reports agreement, but the outputs differ")
     return code
 
 
 def export_over(model: Path, base: Base, rng: random.Random) -> int | Outcome:
-    """A good export over the hostile file. Afterwards it is the new model, and computes what that one does."""
+    """Export a good model over the hostile file. The file must then be the new model and compute its outputs."""
     code = command("export", "tests.support.cli_models:dense", "-o", model, "--force", "--no-verify")
     if code == 0:
         layer, x = cli_models.dense()
@@ -133,16 +133,18 @@ def export_over(model: Path, base: Base, rng: random.Random) -> int | Outcome:
         try:
             (y,) = by_onnxruntime(model, {"input": x.numpy()}, False)
         except Exception as error:
-            raise Fault("torn", f"export says that it wrote the model, and it does not run: {error}") from None
+            raise Fault(
+                "torn", f"export reports that it wrote the model, but the model does not run: {error}"
+            ) from None
         if not same(y, expected):
-            raise Fault("torn", "export says that it wrote the model, and another one is there")
+            raise Fault("torn", "export reports that it wrote the model, but the file is another model")
     return code
 
 
 def sent(model: Path, base: Base, rng: random.Random) -> None:
-    """What profile hashes, sizes and sends are the files that the model names, wherever in it the names stand."""
+    """profile must hash, measure and send exactly the files that the model names, anywhere in the message."""
     (checked,) = models_of(model)
-    found = model_file(os.fspath(checked.path), model.name)
+    file = model_file(os.fspath(checked.path), model.name)
     try:
         by_onnxruntime(model, {}, False)
     except Exception as error:
@@ -151,29 +153,29 @@ def sent(model: Path, base: Base, rng: random.Random) -> None:
     try:
         names = set(locations(onnx.load(model, load_external_data=False)))
     except Exception:
-        return  # onnx reads less than onnxruntime
+        return  # onnx rejects some files that onnxruntime reads
     named = {Path(name).name for name in names if (model.parent / name).is_file()}
-    if {weights.name for weights in found.weights} != named:
-        raise Fault("wrong value", f"{found.weights} are taken for its weights, and it names {sorted(names)}")
+    if {weights.name for weights in file.weights} != named:
+        raise Fault("wrong value", f"its weights files are {file.weights}, but the model names {sorted(names)}")
 
 
 def locations(message: Any) -> list[str]:
-    """Of external data in any message within this one."""
+    """The names of external data files in this message and all nested ones."""
     if isinstance(message, onnx.TensorProto) and message.data_location == onnx.TensorProto.EXTERNAL:
         return [entry.value for entry in message.external_data if entry.key == "location"][-1:]
-    found = []
+    names = []
     for field, value in message.ListFields():
         if field.message_type is not None and field.name != "external_data":
             for each in value if field.is_repeated else [value]:
-                found += locations(each)
-    return found
+                names += locations(each)
+    return names
 
 
 def _json(rng: random.Random) -> list[str]:
     return ["--json", "out.json"] if rng.random() < 0.5 else []
 
 
-# name, target, how often
+# name, target, weight
 TARGETS: tuple[tuple[str, Target, int], ...] = (
     ("Session, native on", _session("on"), 20),
     ("Session, native auto", _session("auto"), 15),

@@ -1,6 +1,6 @@
-"""Weights files with changed bytes, tensors of odd types, shapes and names, for load_model and export --weights.
+"""Weights files with changed bytes, or tensors of unusual types, shapes and names, for load_model and export --weights.
 
-Where a file loads, the model holds what safetensors or torch reads in it.
+If a file loads, the model must have the values that safetensors or torch reads from it.
 """
 
 import collections
@@ -36,7 +36,7 @@ def prepare(folder: Path) -> None:
 
 
 def _state() -> dict[str, Tensor]:
-    """Of the model, its weights moved, seeds and configurations as they are."""
+    """The state dict of the model with changed weights, and unchanged seeds and configurations."""
     return {
         name: (value + 0.25 if value.is_floating_point() else value).detach().clone().contiguous()
         for name, value in cli_models.tiny().state_dict().items()
@@ -79,13 +79,13 @@ def _check(model: torch.nn.Module, path: Path) -> None:
     for name, value in model.state_dict().items():
         given = [each for key, each in read.items() if str(key) == name or str(key).endswith(f".{name}")]
         if not given and not holds_weights(name):
-            continue  # layers judge their seeds and configurations themselves
+            continue  # layers check their own seeds and configurations
         if len(given) != 1 or not torch.equal(given[0].to(value.dtype), value):
-            raise Fault("wrong value", f"{name} is {value!r:.150}, and the file holds {given!r:.150}")
+            raise Fault("wrong value", f"{name} is {value!r:.150}, but the file has {given!r:.150}")
 
 
 def _save(state: State, path: Path) -> None:
-    """safetensors writes tensors alone; what it refuses is saved by torch under that name, a lie of its own."""
+    """Save with safetensors. Values that are not tensors are saved with torch, under the .safetensors name."""
     if path.suffix == ".safetensors":
         try:
             safetensors.torch.save_file(state, path)
@@ -96,7 +96,7 @@ def _save(state: State, path: Path) -> None:
 
 
 def _header(content: bytearray, rng: random.Random) -> str:
-    """safetensors' header says something else."""
+    """Change the header of a safetensors file."""
     size = struct.unpack("<Q", content[:8])[0]
     if rng.random() < 0.2:
         lie = rng.choice((0, 1, size - 1, size + 1, 2**31, 2**63, 2**64 - 1))
@@ -214,7 +214,7 @@ def _looped(state: State) -> State:
 
 
 class _Runs:
-    """What pickle would run."""
+    """An object whose code pickle would run."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch executed",)
@@ -229,7 +229,7 @@ def _old_format(path: Path) -> None:
 
 
 def _bomb(path: Path) -> None:
-    """A zip of a gigabyte of zeros."""
+    """A zip file that expands to a gigabyte of zeros."""
     import zipfile
 
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("archive/data.pkl", "w") as file:

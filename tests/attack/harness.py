@@ -1,8 +1,8 @@
-"""Cases, each in a child that is forked from a warm server, with limits of time and memory.
+"""Run cases, each in a child process forked from a warm server, with limits of time and memory.
 
-The server has imported what the cases need and made no onnxruntime session, so a case costs milliseconds. It adopts
-what outlives a case, and so sees every process that was left running. A case works in the folder `work`, which is its
-current one; its temporary folder and its HOME are empty at the start and its own.
+The server has imported the modules that the cases need and has made no onnxruntime session, so a case takes
+milliseconds. The server adopts orphaned processes, and so detects every process that a case leaves running. The current
+folder of a case is `work`. Each case has its own temporary folder and HOME, which are empty at the start.
 """
 
 import contextlib
@@ -27,23 +27,23 @@ import edgefc.cli
 from edgefc.errors import EdgefcError
 from tests.attack.outcome import EXIT_CODES, OK, Fault, Outcome, of_command, of_text
 
-ROOM = 3 << 30  # bytes of addresses beyond those of the server
-GRACE_S = 2.0  # what a process that was told to end may take
-_CACHES = "torchinductor_"  # torch's, which it keeps
+ROOM = 3 << 30  # bytes of address space beyond those of the server
+GRACE_S = 2.0  # how long a process may take to end after a signal
+_CACHES = "torchinductor_"  # torch's cache, which torch keeps
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 @dataclass(frozen=True)
 class Case:
-    """One hostile thing.
+    """One hostile case.
 
-    act runs in a child, in an empty current folder, which it is given. It returns None for a right answer, the exit
-    code of a command, or an Outcome; it raises an EdgefcError, or a Fault.
+    act runs in a child process and gets its current folder, which is empty. It returns None for a right answer, the
+    exit code of a command, or an Outcome. It may raise an EdgefcError or a Fault.
 
     Attributes:
-        name     what is done, in words
-        limit_s  beyond this it hangs; longer on a machine that others use
-        codes    the exit codes that are right
+        name     a description
+        limit_s  the time limit, after which the case counts as a hang; longer on a loaded machine
+        codes    the valid exit codes
     """
 
     name: str
@@ -53,8 +53,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A case that was run."""
+class Result:
+    """A finished case."""
 
     number: int
     name: str
@@ -65,7 +65,7 @@ class Told:
 
 
 def command(*argv: object) -> int:
-    """The exit code of `edgefc argv...`, run in this process, which is the case's own."""
+    """Run `edgefc argv...` in this process and return its exit code."""
     try:
         return edgefc.cli.main([os.fspath(part) if isinstance(part, Path) else str(part) for part in argv])
     except SystemExit as error:  # argparse
@@ -73,7 +73,7 @@ def command(*argv: object) -> int:
 
 
 class Kind:
-    """A module of cases, with the folder that its prepare() filled."""
+    """A module of cases and the folder that its prepare() has filled."""
 
     def __init__(self, module: Any, seed: int, folder: Path) -> None:
         self.module, self.seed, self.folder = module, seed, folder
@@ -84,25 +84,25 @@ class Kind:
         RuntimeError: prepare() failed.
         """
         if hasattr(self.module, "prepare"):
-            told = run(lambda: Case("prepare", lambda _: self.module.prepare(self.folder), 600), -1)
-            if told.outcome.status != OK:
-                raise RuntimeError(f"{self.name} cannot be prepared: {told.outcome}\n{told.err}")
+            result = run(lambda: Case("prepare", lambda _: self.module.prepare(self.folder), 600), -1)
+            if result.outcome.status != OK:
+                raise RuntimeError(f"{self.name} cannot be prepared: {result.outcome}\n{result.err}")
 
     def case(self, number: int) -> Case:
         made: Case = self.module.case(random.Random(f"{self.name} {self.seed} {number}"), number, self.folder)
         return made
 
-    def run(self, number: int) -> Told:
+    def run(self, number: int) -> Result:
         return run(lambda: self.case(number), number)
 
 
 def adopt() -> None:
-    """Have this process adopt what its children leave running."""
+    """Let this process adopt the processes that its children leave running."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def run(make: Callable[[], Case], number: int) -> Told:
-    """Make the case and run it, both in a child."""
+def run(make: Callable[[], Case], number: int) -> Result:
+    """Make and run the case in a child process."""
     with tempfile.TemporaryDirectory(prefix="edgefc-attack-", ignore_cleanup_errors=True) as place:
         folder, started = Path(place), time.monotonic()
         for name in ("work", "tmp", "home"):
@@ -121,7 +121,7 @@ def run(make: Callable[[], Case], number: int) -> Told:
             outcome = Outcome("left behind", ", ".join(files))
         texts = [_text(folder / stream) for stream in ("out", "err")]
         _make_removable(folder)
-        return Told(number, name, outcome, time.monotonic() - started, *texts)
+        return Result(number, name, outcome, time.monotonic() - started, *texts)
 
 
 def _child(make: Callable[[], Case], folder: Path, writer: int) -> None:
@@ -152,13 +152,13 @@ def _child(make: Callable[[], Case], folder: Path, writer: int) -> None:
 
 def _acted(case: Case, folder: Path) -> Outcome:
     try:
-        found = case.act(folder / "work")
+        result = case.act(folder / "work")
         _flush()
-        if isinstance(found, Outcome):
-            return found
-        if found is None:
+        if isinstance(result, Outcome):
+            return result
+        if result is None:
             return Outcome(OK)
-        return of_command(found, _text(folder / "out"), _text(folder / "err"), case.codes)
+        return of_command(result, _text(folder / "out"), _text(folder / "err"), case.codes)
     except Fault as fault:
         return fault.outcome
     except EdgefcError as error:
@@ -168,7 +168,7 @@ def _acted(case: Case, folder: Path) -> Outcome:
 
 
 def _where(error: BaseException) -> str:
-    """Its last line, and the innermost place of edgefc, or of the attack itself."""
+    """The last line of a traceback, and the innermost location in edgefc or in the attack itself."""
     frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
     root = Path(__file__).resolve().parents[2]
     own = [f"{file.relative_to(root)}:{line}" for file, line in frames if file.is_relative_to(root)]
@@ -187,7 +187,7 @@ def _say(writer: int, what: dict[str, Any]) -> None:
 
 
 def _watched(child: int, reader: int) -> tuple[str, Outcome]:
-    """The case's name and its outcome, when the child has ended; it is killed at its limit."""
+    """Wait for the child, which is killed at its limit. Returns the name and the outcome of the case."""
     name, outcome, end, buffer = "(not made)", None, time.monotonic() + 60, b""
     while True:
         ready, _, _ = select.select([reader], [], [], max(0.0, end - time.monotonic()))
@@ -195,11 +195,11 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
         if not part:
             break
         *lines, buffer = (buffer + part).split(b"\n")
-        for told in map(json.loads, lines):
-            if "limit_s" in told:
-                name, end = told["name"], time.monotonic() + told["limit_s"] * _crowd()
+        for message in map(json.loads, lines):
+            if "limit_s" in message:
+                name, end = message["name"], time.monotonic() + message["limit_s"] * _crowd()
             else:
-                outcome, end = Outcome(**told), time.monotonic() + GRACE_S
+                outcome, end = Outcome(**message), time.monotonic() + GRACE_S
     status = _reaped(child, end)
     if outcome is not None:
         return name, outcome
@@ -207,16 +207,16 @@ def _watched(child: int, reader: int) -> tuple[str, Outcome]:
         return name, Outcome("hang", name)
     if os.WIFSIGNALED(status):
         return name, Outcome("crash", signal.Signals(os.WTERMSIG(status)).name)
-    return name, Outcome("crash", f"it ended with exit code {os.waitstatus_to_exitcode(status)} and without a word")
+    return name, Outcome("crash", f"it ended with exit code {os.waitstatus_to_exitcode(status)} and without a message")
 
 
 def _crowd() -> float:
-    """How many times longer things take, as others use this machine."""
+    """How much slower this machine is because of other load."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _reaped(child: int, end: float) -> int | None:
-    """The child's status; None where it had to be killed."""
+    """The exit status of the child. None if it had to be killed."""
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -228,23 +228,23 @@ def _reaped(child: int, end: float) -> int | None:
 
 
 def _end_children() -> list[str]:
-    """End what the case left running, which this process has adopted; the command lines of what ran on by itself."""
-    end, found = time.monotonic() + GRACE_S, _children()
-    while found and time.monotonic() < end:
+    """End the adopted processes of a case. Returns the command lines of those that did not end by themselves."""
+    end, children = time.monotonic() + GRACE_S, _children()
+    while children and time.monotonic() < end:
         time.sleep(0.02)
-        found = _children()
-    for process in found:
+        children = _children()
+    for process in children:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-    left = [f"process {process}" for process in found]
-    return left + (_end_children() if found else [])  # what those had started
+    left = [f"process {process}" for process in children]
+    return left + (_end_children() if children else [])  # what those had started
 
 
 def _children() -> list[int]:
-    """Those that run; the others are reaped."""
-    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    """The running children. The others are reaped."""
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     running = []
-    for process in map(int, found):
+    for process in map(int, pids):
         done, _ = os.waitpid(process, os.WNOHANG)
         if not done:
             running.append(process)
@@ -252,7 +252,7 @@ def _children() -> list[int]:
 
 
 def _left(folder: Path) -> list[str]:
-    """Names in the temporary folder, and hidden ones in the working folder."""
+    """The names in the temporary folder, and hidden names in the working folder."""
     hidden = [f"work/{name}" for name in os.listdir(folder / "work") if name.startswith(".")]
     own = [name for name in os.listdir(folder / "tmp") if not name.startswith(_CACHES)]
     return [f"tmp/{name}" for name in own] + hidden

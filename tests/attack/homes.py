@@ -1,4 +1,4 @@
-"""An empty HOME stays empty, whatever edgefc is asked to do."""
+"""An empty HOME stays empty for every edgefc command."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _act(argv: list[str], work: Path) -> Outcome:
 
 
 def _empty(home: Path) -> Outcome | None:
-    """But for the fonts that matplotlib lists in its cache."""
+    """A fault if HOME is not empty. matplotlib's font cache is ignored."""
     names = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
     names = [name for name in names if "/matplotlib/" not in name]
     return Outcome("left behind", f"in HOME: {', '.join(names)[:300]}") if names else None

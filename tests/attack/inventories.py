@@ -1,4 +1,4 @@
-"""devices.toml as nobody should write it: the devices, or one sentence."""
+"""Invalid devices.toml files: the result is the devices, or one sentence."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _act(content: bytes, line: list[str], work: Path) -> Outcome:
 
 
 def _kept(file: Path, content: bytes, code: int | None, line: list[str]) -> Outcome | None:
-    """What was refused, or only looked at, is as it was."""
+    """A file that was rejected or only read must be unchanged."""
     if (code == 0 and line[1:2] in (["add"], ["remove"])) or file.read_bytes() == content:
         return None
     return Outcome("torn", "the inventory was changed")

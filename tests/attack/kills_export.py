@@ -1,6 +1,6 @@
-"""Exports that are killed, over nothing or over a model in one file or two: the old model or the new one, whole.
+"""Killed exports to a new path, or over a model in one or two files: the old or the new model must be complete.
 
-Afterwards the same command is run again: it must succeed and leave nothing of the killed one.
+Then the same command is run again. It must succeed, and no file of the killed command may remain.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.attack.stored import NAME, lay, strangers, whole
 
 COUNT = 240
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_FRESH_S, _FORKED_S = 8.0, 3.0  # of a quiet machine; a fresh process imports torch first
-_OPERATIONS = 20  # on files: as many as an export does, and a few more, before which nothing is killed
+_FRESH_S, _FORKED_S = 8.0, 3.0  # durations on an idle machine; a fresh process imports torch first
+_OPERATIONS = 20  # the number of file operations of an export, and a few more
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An export of `new` over the model `old`. By a link: -o is one, into another folder."""
+    """An export of `new` over the model `old`. With `link`, -o is a link to another folder."""
 
     old: str | None
     new: str
@@ -74,7 +74,7 @@ def _act(folder: Path, subject: Subject, sign: signal.Signals, moment: Moment, i
 
 
 def _laid(folder: Path, work: Path, subject: Subject) -> Path:
-    """Where -o points to, with the old model there and an old report."""
+    """The target of -o, with the old model and an old report."""
     place = work / "models"
     place.mkdir()
     if subject.old is not None:
@@ -99,7 +99,7 @@ def _kept(folder: Path, subject: Subject, target: Path) -> Outcome | None:
     if subject.old is None and not target.exists():
         return None
     if subject.link and not target.is_symlink():
-        return Outcome("torn", "the link is a file now")
+        return Outcome("torn", "the link was replaced by a file")
     report = target.resolve().parent / "report.json"
     try:
         json.loads(report.read_text())

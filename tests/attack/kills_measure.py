@@ -1,7 +1,8 @@
-"""Commands that measure, check or train, killed at some moment; then run again.
+"""Commands that measure, check or train are killed at some moment and then run again.
 
-No process may be left after three seconds and no temporary folder after the next run (none at once but for SIGKILL);
-files have the old or the new content; what an agent keeps on its board is swept.
+No process may be left after three seconds. No temporary folder may be left after the next run; for signals other than
+SIGKILL, none may be left at once. Files must have the old or the new content. The files of an agent on its board must
+be removed.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ from tests.attack.outcome import OK, Outcome
 
 COUNT = 264
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
-_FRESH_S = 4.0  # imports, on a quiet machine
+_FRESH_S = 4.0  # duration of imports on an idle machine
 _OPERATIONS = 16
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A command; FOLDER, OUT stand for the prepared files and the place of its output.
+    """A command. FOLDER is the folder of prepared files, OUT the output folder.
 
-    files    what it writes
-    again    the command that follows; its own when None
-    agent    whether a device is meant, an agent on this machine; `board`: it is killed instead of the command
-    seconds  how long it takes on a quiet machine, or as long as it is looked at
+    files    its output files
+    again    the command to run afterwards; None for the same command
+    agent    whether it uses a device, which is an agent on this machine. `board`: the agent is killed, not the command
+    seconds  its duration on an idle machine, or how long it is observed
     """
 
     argv: str
@@ -91,7 +92,7 @@ def prepare(folder: Path) -> None:
 
 
 def endless() -> ModelProto:
-    """y = x, doubled for ever."""
+    """y = x, doubled in an endless loop."""
     value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=["batch", 16])
     flag = partial(helper.make_tensor_value_info, elem_type=TensorProto.BOOL, shape=[])
     count = helper.make_tensor_value_info("i", TensorProto.INT64, [])
@@ -155,7 +156,7 @@ def _start(
 
 
 def on_this_machine() -> None:
-    """Every device is an agent in a child process."""
+    """Replace every device by an agent in a child process."""
     from edgefc.devices import connect, inventory
     from edgefc.devices.inventory import Device
     from edgefc.devices.transports.local import LocalTransport
@@ -190,17 +191,17 @@ def _whole(work: Path) -> Outcome | None:
 
 
 def _lost(done: Done, work: Path, sign: signal.Signals) -> Outcome | None:
-    """What was finished before Ctrl-C is in the file, and is shown too."""
+    """Results that were complete before Ctrl-C must be in the file and on stdout."""
     record = work / "r.json"
     if sign != signal.SIGINT or done.code != 130 or not record.exists() or record.read_text() == '"old"':
         return None
-    return None if done.out.strip() else Outcome("lost measurement", "r.json has results, and stdout has none")
+    return None if done.out.strip() else Outcome("lost measurement", "r.json has results, but stdout has none")
 
 
 def _board(work: Path) -> Outcome | None:
-    """A fault where a run is left in the cache of an agent."""
-    found = [path.name for path in (work.parent / "home").glob(".cache/edgefc/runs/*")]
-    return Outcome("left behind", f"on the board: {', '.join(found)}") if found else Outcome(OK)
+    """A fault if files of a run are left in the cache of an agent."""
+    runs = [path.name for path in (work.parent / "home").glob(".cache/edgefc/runs/*")]
+    return Outcome("left behind", f"on the board: {', '.join(runs)}") if runs else Outcome(OK)
 
 
 def _more(work: Path, known: set[str]) -> Outcome | None:

@@ -1,7 +1,7 @@
-"""When a command is killed: after a time, or before one of its operations on files below a folder.
+"""The moment when a command is killed: after a time, or before one of its operations on files below a folder.
 
-Python tells of every operation beforehand (sys.addaudithook), so a kill before the n-th is also one after the one
-before it: with all n every state that a kill can leave on a disk is seen.
+Python calls an audit hook before every operation (sys.addaudithook). A kill before operation n is also a kill after
+operation n - 1, so all n together cover every state that a kill can leave on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.lin
 
 @dataclass(frozen=True)
 class Moment:
-    """seconds after the start, or the number of an operation, from 1."""
+    """A time after the start, s, or the number of a file operation, counted from 1."""
 
     seconds: float = 0.0
     step: int = 0
@@ -43,7 +43,7 @@ def drawn(rng: random.Random, seconds: float, steps: int) -> Moment:
 def killed(
     start: Callable[[Callable[[], None]], Started], moment: Moment, number: int, folders: tuple[Path, ...]
 ) -> Done:
-    """start(before) starts the command and has it call `before`; it gets the signal at the moment."""
+    """Start a command and send it a signal at the moment. start(before) starts it and lets it call `before` first."""
     if moment.step:
         started = start(lambda: _at(moment, number, folders))
     else:

@@ -12,33 +12,33 @@ FILLER = "filler"
 
 
 def alone() -> bool:
-    """Give this process mounts of its own; False where it may not."""
+    """Give this process its own mount namespace. Returns False if that is not permitted."""
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.unshare(_NEWNS) == 0 and libc.mount(b"none", b"/", None, _REC | _PRIVATE, None) == 0)
 
 
 def disk(place: Path, options: str = "size=64k") -> None:
-    """An empty file system at a new folder: of so many bytes ("size=64k"), or files ("nr_inodes=3")."""
+    """Mount an empty file system at a new folder, with a limit of bytes ("size=64k") or of files ("nr_inodes=3")."""
     place.mkdir(parents=True, exist_ok=True)
     place.chmod(0o777)
     _mount("tmpfs", place, "tmpfs", 0, options + ",mode=777")
 
 
 def fill(place: Path) -> None:
-    """Leave no byte free."""
+    """Fill a file system completely."""
     with suppress(OSError), (place / FILLER).open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
 
 
 def read_only(place: Path) -> None:
-    """A folder or a file with what is in it: it can be read, and not be written or replaced."""
+    """Make a folder or file read-only, with its contents: it cannot be written or replaced."""
     bind(place, place)
     _mount("none", place, None, _REMOUNT | _BIND | _RDONLY, None)
 
 
 def bind(source: Path, target: Path) -> None:
-    """The file or folder `source` at `target` too, which can be written, and not be replaced or removed."""
+    """Mount the file or folder `source` at `target` too. The target can be written, but not replaced or removed."""
     _mount(str(source), target, None, _BIND | _REC, None)
 
 

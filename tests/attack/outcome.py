@@ -1,7 +1,7 @@
-"""What came of a case: an answer, one clear sentence, or a fault.
+"""The outcome of a case: an answer, one clear sentence, or a fault.
 
-ok         an answer; the right one, where the case knows it
-sentence   an EdgefcError, or a command that ended with an exit code of the table and one clear sentence
+ok         an answer; the right one, if the case knows it
+sentence   an EdgefcError, or a command that ended with a documented exit code and one clear sentence
 a fault    anything else; FAULTS lists the kinds
 """
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 OK, SENTENCE = "ok", "sentence"
 FAULTS = {
-    "crash": "the process ended by a signal, or without a word",
+    "crash": "the process was killed by a signal, or ended without a message",
     "hang": "it was still running at its time limit",
     "traceback": "a traceback on stderr",
-    "exception": "an exception that is no EdgefcError left the API",
-    "exit code": "an exit code that the table of edgefc/cli.py does not have, or that does not fit the case",
-    "lost message": "the reason was not said",
+    "exception": "the API raised an exception that is not an EdgefcError",
+    "exit code": "an exit code that edgefc/cli.py does not document, or that does not fit the case",
+    "lost message": "the reason is missing",
     "raw text": "text of a library's internals: C++ paths, status codes, type names",
     "control characters": "control characters on a terminal",
     "no sentence": "no text, several lines, no full stop, or much too long",
     "guessed cause": "a cause that was not measured",
     "noise": "lines on stderr that are neither a note nor the sentence",
-    "wrong value": "an answer that is not the right one",
-    "left behind": "files in the temporary folder or beside the output",
-    "lost measurement": "results that were finished and are shown nowhere",
+    "wrong value": "a wrong answer",
+    "left behind": "files left in the temporary folder or beside the output",
+    "lost measurement": "results that were complete and are not shown",
     "torn": "an output that is neither the old nor the new one",
     "child left": "a process that outlived the command",
     "harness": "the attack itself failed",
@@ -39,7 +39,7 @@ _NEVER = {
     r"vector::|basic_string|length_error|This is a fault of edgefc|\berrno\b",
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_NOTE = re.compile(r"edgefc(?: \w+)?: |usage: |  +\S|.*\.(safetensors|pt): ")  # usage goes on in indented lines
+_NOTE = re.compile(r"edgefc(?: \w+)?: |usage: |  +\S|.*\.(safetensors|pt): ")  # usage continues in indented lines
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Outcome:
 
 
 class Fault(Exception):
-    """Raised by a case that found one."""
+    """Raised by a case that detects a fault."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(kind, text)
@@ -61,7 +61,7 @@ class Fault(Exception):
 
 
 def of_text(text: str) -> Outcome:
-    """The verdict on what an EdgefcError says. The API may quote control characters; a terminal may not get them."""
+    """The outcome for the message of an EdgefcError. The API may quote control characters; commands escape them."""
     for kind, pattern in _NEVER.items():
         if re.search(pattern, text):
             return Outcome(kind, text)
@@ -71,7 +71,7 @@ def of_text(text: str) -> Outcome:
 
 
 def of_command(code: int, out: str, err: str, allowed: tuple[int, ...] = EXIT_CODES) -> Outcome:
-    """The verdict on a command by its exit code and what it printed; `out` and `err` keep undecodable bytes escaped."""
+    """The outcome of a command for its exit code and output. `out` and `err` have escapes for undecodable bytes."""
     lines = [line for line in err.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     for kind, pattern in _NEVER.items():
@@ -79,12 +79,12 @@ def of_command(code: int, out: str, err: str, allowed: tuple[int, ...] = EXIT_CO
             return Outcome(kind, f"exit code {code}: {err[-LONGEST:]}")
     if code not in allowed:
         return Outcome("exit code", f"{code}: {last}")
-    if found := _CONTROL.search(out + err):
-        return Outcome("control characters", f"{found[0]!r} in {(out + err)[max(0, found.start() - 60) :][:200]!r}")
+    if match := _CONTROL.search(out + err):
+        return Outcome("control characters", f"{match[0]!r} in {(out + err)[max(0, match.start() - 60) :][:200]!r}")
     if noise := [line for line in lines if not _NOTE.match(line)]:
         return Outcome("no sentence" if code else "noise", "\n".join(noise))
     if code == 0:
         return Outcome(OK)
-    if re.match(r"edgefc[ \w]*: error: ", last):  # argparse's own, without a full stop
+    if re.match(r"edgefc[ \w]*: error: ", last):  # errors of argparse have no full stop
         return Outcome(SENTENCE, last)
     return of_text(last) if last.startswith(("edgefc ", "edgefc: ")) else Outcome("no sentence", err)

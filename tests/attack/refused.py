@@ -1,7 +1,7 @@
-"""Exports over a model in one file or two that are refused at some step: the old model is still whole, nothing is left.
+"""Exports over a model in one or two files that fail at some step: the old model stays complete, and nothing is left.
 
-How: the file computes something else (verify), the graph or the data cannot be replaced (a mount, an attribute), the
-folder is read-only, the disk is full after so many bytes, the report cannot be written, --force is missing.
+Reasons: the file computes other values (verify), the graph or the data cannot be replaced (a mount, an attribute), the
+folder is read-only, the disk is full after some bytes, the report cannot be written, --force is missing.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def _act(folder: Path, how: str, names: tuple[str, str, str], link: bool, room: 
 
 
 def _kept(folder: Path, place: Path, done: Done, names: tuple[str, str]) -> Outcome | None:
-    """The old model after a refusal; the new one where the command says so."""
+    """The model must be the old one after a failure, and the new one if the command reports it."""
     is_written = done.code == 0 or "\n  verified " in done.out  # then only the report is refused
     return whole(place / NAME, [folder / names[is_written] / NAME])
 
 
 def _refuse(how: str, place: Path, work: Path) -> tuple[Setting, Path, Callable[[], object]]:
-    """A setting, the place of the report, and what undoes the rest."""
+    """The setting, the path of the report, and a function that undoes the other changes."""
     setting, report = Setting(cwd=ROOT), work / "r.json"
     undo: Callable[[], object] = bool
     data = next((path for path in place.iterdir() if path.suffix == ".data"), place / f"{NAME}.data")

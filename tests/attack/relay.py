@@ -1,4 +1,4 @@
-"""Between edgefc and an agent: python relay.py PLAN PROGRAM ARGUMENT... passes lines on and changes one of them.
+"""A relay between edgefc and an agent: python relay.py PLAN PROGRAM ARGUMENT... forwards lines and changes one of them.
 
 PLAN is {"line": 3, "how": "json", "seed": 7}. Standard library only.
 """
@@ -54,7 +54,7 @@ def _bytes(line: bytes, rng: random.Random) -> bytes:
 
 
 def _json(line: bytes, rng: random.Random) -> bytes:
-    """Another value in one place of what is answered."""
+    """Change one value of an answer."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -78,7 +78,7 @@ def _json(line: bytes, rng: random.Random) -> bytes:
 
 def _places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for key, each in inner for found in ((*above, key), *_places(each, (*above, key)))]
+    return [place for key, each in inner for place in ((*above, key), *_places(each, (*above, key)))]
 
 
 def _kill(agent: "subprocess.Popen[bytes]") -> int:

@@ -1,4 +1,4 @@
-"""What `devices serve` is sent by pages that are none: refused, nothing given away, and the server serves on."""
+"""Hostile requests to `devices serve`: they are rejected, reveal nothing, and the server continues to work."""
 
 from __future__ import annotations
 
@@ -111,14 +111,14 @@ def _act(request: bytes, flood: bool, work: Path) -> Outcome | None:
 
 
 def _talk(server: Server, data: bytes) -> bytes:
-    found = b""
+    reply = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line, suppress(OSError):
         line.sendall(data)
         line.shutdown(socket.SHUT_WR)
         line.settimeout(22)
         while part := line.recv(65536):
-            found += part
-    return found
+            reply += part
+    return reply
 
 
 def _check(request: bytes, reply: bytes) -> None:
@@ -140,7 +140,7 @@ def _check(request: bytes, reply: bytes) -> None:
 
 
 def _serves_on(server: Server) -> None:
-    """The page is there, and a page that says hello is heard."""
+    """The page is served, and hello from a page is accepted."""
     for _ in range(3):
         reply = _talk(server, f"GET /{server.token}/ HTTP/1.0\r\n\r\n".encode())
         if reply.endswith(b"the page"):
@@ -156,7 +156,7 @@ def _serves_on(server: Server) -> None:
 
 
 def _flood(server: Server) -> None:
-    """More connections than the server has room for; they are let go."""
+    """Open more connections than the server accepts, then close them."""
     lines = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(80)]
     time.sleep(0.2)
     for line in lines:

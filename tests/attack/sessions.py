@@ -1,4 +1,4 @@
-"""Sessions in many threads, in forked processes and by the thousand: right answers, and no memory that stays."""
+"""Sessions in many threads, in forked processes and in large numbers: right answers, and no memory leak."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.attack.sources import WIDTH
 Array = NDArray[np.float32]
 THREADS, RUNS = 8, 120
 OPENED = 1000
-_GROWTH = 24 << 20  # bytes that 1,000 sessions may leave, after the first 100
+_GROWTH = 24 << 20  # accepted growth in bytes over 1,000 sessions, after the first 100
 _ROWS = 5
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "dense": lambda: nn.Linear(WIDTH, WIDTH),
@@ -60,7 +60,7 @@ def built(name: str) -> nn.Module:
 
 
 def __getattr__(name: str) -> Callable[[], object]:
-    """The SOURCEs: tests.attack.sessions:circulant and so on."""
+    """The SOURCE arguments, tests.attack.sessions:circulant and so on."""
     if name not in MODELS:
         raise AttributeError(name)
     return lambda: (built(name), torch.zeros(2, WIDTH))
@@ -88,9 +88,9 @@ def _act(model: str, how: str, native: str, folder: Path, work: Path) -> Outcome
 
 
 def _check(session: Session, x: Array, right: Array) -> None:
-    found = session.run({session.inputs[0].name: x})[session.outputs[0].name]
-    if not np.allclose(found, right, atol=1e-4, rtol=1e-3):
-        raise Fault("wrong value", f"off by {np.abs(found - right).max()}")
+    y = session.run({session.inputs[0].name: x})[session.outputs[0].name]
+    if not np.allclose(y, right, atol=1e-4, rtol=1e-3):
+        raise Fault("wrong value", f"off by {np.abs(y - right).max()}")
 
 
 def _threads(session_of: Callable[[], Session], x: Array, right: Array) -> None:
@@ -115,7 +115,7 @@ def _threads(session_of: Callable[[], Session], x: Array, right: Array) -> None:
 
 
 def _forks(open_session: Callable[[], Session], x: Array, right: Array) -> None:
-    """A child runs its parent's session and one of its own; so does its child."""
+    """A child process runs its parent's session and its own session, and so does a grandchild."""
     session = open_session()
     _check(session, x[0], right[0])
     for _ in range(8):

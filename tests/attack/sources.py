@@ -1,4 +1,4 @@
-"""What the attack exports: edgefc export tests.attack.sources:small"""
+"""The models that the attack exports: edgefc export tests.attack.sources:small"""
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ def small_new() -> tuple[nn.Module, Tensor]:
 
 
 def large() -> tuple[nn.Module, Tensor]:
-    """36 MB: the weights go into a second file."""
+    """36 MB, so that the weights are in a second file."""
     return _of(3, (WIDTH, 512), (512, 18000))
 
 
@@ -37,7 +37,7 @@ def large_new() -> tuple[nn.Module, Tensor]:
 
 
 def wrong() -> tuple[nn.Module, Tensor]:
-    """Whose file computes something else."""
+    """A model whose exported file computes other values."""
     return _Wrong(), rows()
 
 

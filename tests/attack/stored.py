@@ -1,4 +1,4 @@
-"""A model on disk, in one file or two, beside what it must compute: whole, or torn."""
+"""Check models on disk, in one or two files, against the values that they must compute."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ from tests.attack.outcome import Outcome
 from tests.attack.sources import rows
 
 NAME = "a.onnx"
-SMALL_S = 2.0  # an export of sources:small on a quiet machine, without imports
+SMALL_S = 2.0  # duration of an export of sources:small on an idle machine, without imports
 
 
 def answer(path: Path) -> NDArray[np.float32]:
-    """What onnxruntime computes from the file, without edgefc."""
+    """The output of plain onnxruntime for a file."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    found: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: rows().numpy()})[0]
-    return found
+    output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: rows().numpy()})[0]
+    return output
 
 
 def whole(path: Path, wanted: Collection[Path]) -> Outcome | None:
-    """A fault unless the model at `path` computes what one of the files `wanted` does."""
+    """A fault unless the model at `path` computes the same values as one of the files `wanted`."""
     try:
-        found = answer(path)
+        actual = answer(path)
     except Exception as error:
         return Outcome("torn", f"{path.name} cannot be loaded: {str(error)[:300]}")
     for each in wanted:
-        right = answer(each)
-        if right.shape == found.shape and np.allclose(right, found, atol=1e-4):
+        expected = answer(each)
+        if expected.shape == actual.shape and np.allclose(expected, actual, atol=1e-4):
             return None
-    return Outcome("torn", f"{path.name} computes what none of {', '.join(each.parent.name for each in wanted)} does")
+    names = ", ".join(each.parent.name for each in wanted)
+    return Outcome("torn", f"{path.name} computes other values than each of {names}")
 
 
 def strangers(folder: Path, known: Collection[str]) -> Outcome | None:
-    """A fault where the folder holds more than `known` names, and the data files that its models name."""
+    """A fault if the folder has names that are neither in `known` nor data files of its models."""
     names = set(os.listdir(folder)) - set(known)
     for path in folder.glob("*.onnx"):
         if path.is_file():
@@ -59,13 +60,13 @@ def data_of(path: Path) -> set[str]:
 
 
 def make(folder: Path, *names: str) -> None:
-    """Export SOURCEs of sources.py to folder/NAME/a.onnx, and note how much slower than usual this machine is.
+    """Export sources of sources.py to folder/NAME/a.onnx, and record how much slower than an idle machine this one is.
 
     Raises:
         RuntimeError: an export failed.
     """
     for name in names:
-        if (made := next(folder.parent.glob(f"*/{name}/{NAME}"), None)) is not None:  # by another kind of this run
+        if (made := next(folder.parent.glob(f"*/{name}/{NAME}"), None)) is not None:  # made for another kind
             shutil.copytree(made.parent, folder / name)
             shutil.copyfile(made.parents[1] / "pace", folder / "pace")
             continue
@@ -78,10 +79,10 @@ def make(folder: Path, *names: str) -> None:
 
 
 def pace(folder: Path) -> float:
-    """By what times are multiplied that were taken on two quiet cores."""
+    """The factor for durations that were measured on two idle cores."""
     return float((folder / "pace").read_text())
 
 
 def lay(folder: Path, name: str, target: Path) -> None:
-    """The files of the model `name` in the folder `target`."""
+    """Copy the files of the model `name` to the folder `target`."""
     shutil.copytree(folder / name, target, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""The harness of tests/attack sees every kind of fault: what it calls a fault is one, and nothing else is."""
+"""The harness of tests/attack detects every kind of fault, and reports nothing else as a fault."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from edgefc.errors import UsageError
 from tests.attack.harness import Case, adopt, command, run
 from tests.attack.outcome import Fault
 
-def told():
+def refuse():
     raise UsageError("cannot use it. Give another one.")
 
 def differs():
@@ -25,10 +25,10 @@ def differs():
 
 acts = {
     "ok": lambda: None,
-    "sentence": told,
+    "sentence": refuse,
     "sentence of a command": lambda: command("inspect", "nothing.onnx"),
     "crash": lambda: os.kill(os.getpid(), 11),
-    "crash without a word": lambda: os._exit(0),
+    "crash without a message": lambda: os._exit(0),
     "hang": lambda: time.sleep(60),
     "child left": lambda: subprocess.Popen(["sleep", "60"], start_new_session=True) and None,
     "left behind": lambda: Path(os.environ["TMPDIR"], "x").touch(),
@@ -38,18 +38,18 @@ acts = {
     "exit code": lambda: 7,
 }
 adopt()
-found = {name: run(lambda act=act: Case(name, lambda _: act(), limit_s=0.5), 0) for name, act in acts.items()}
-print(json.dumps({name: told.outcome.status for name, told in found.items()}))
+results = {name: run(lambda act=act: Case(name, lambda _: act(), limit_s=0.5), 0) for name, act in acts.items()}
+print(json.dumps({name: result.outcome.status for name, result in results.items()}))
 """
 
 
 def test_each_outcome() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    found = json.loads(done.stdout)
+    statuses = json.loads(done.stdout)
 
-    expected = {name: "crash" if name.startswith("crash") else name.partition(",")[0] for name in found}
-    assert found == {**expected, "sentence of a command": "sentence"}
+    expected = {name: "crash" if name.startswith("crash") else name.partition(",")[0] for name in statuses}
+    assert statuses == {**expected, "sentence of a command": "sentence"}
 
 
 @pytest.mark.parametrize(

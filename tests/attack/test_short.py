@@ -1,6 +1,6 @@
-"""A short form of the whole attack: every so many-th case of each kind, seed 1.
+"""A short form of the attack: a sample of the cases of each kind, with seed 1.
 
-The full one: python -m tests.attack KIND, see tests/attack/__init__.py.
+For the full attack, run python -m tests.attack KIND (see tests/attack/__init__.py).
 """
 
 import subprocess
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Kinds that share a process, and every so many-th of their cases: a step without a factor in common with the rounds
-# that the cases go, of models, targets and changes, or of commands and signals.
+# Kinds that share a process, and the step between the cases. A step has no common factor with the periods of the cases
+# (of models, targets and changes, or of commands and signals).
 STEPS = {
     ("files_bytes", "files_attributes"): 29,
     ("files_graph", "files_records"): 31,

@@ -1,4 +1,4 @@
-"""Names that a terminal would obey, in every place that a message or a table quotes."""
+"""Names with terminal escape sequences in every position that a message or a table quotes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PLACES = (
 PAIRS = list(product(PLACES, NASTY))
 random.Random(0).shuffle(PAIRS)
 COUNT = len(PAIRS)
-_LONGEST = 20_000  # characters that a command may print of a name of 100,000
+_LONGEST = 20_000  # characters that a command may print for a name of 100,000
 
 
 def case(rng: random.Random, number: int, folder: Path) -> Case:
@@ -82,7 +82,7 @@ def _length(done: Done) -> Outcome | None:
 
 
 def _lines(place: str, text: str, work: Path) -> list[list[str]]:
-    """Files in `work`, and the commands that meet the text."""
+    """Write files to `work`. Returns the commands that process the text."""
     if place in ("factory message", "forward message", "exit text", "layer name", "factory module"):
         return _sources(place, text, work)
     if place in ("TOML key", "TOML value"):
@@ -158,7 +158,7 @@ def _inventory(place: str, text: str, work: Path) -> list[list[str]]:
 
 
 def model(place: str = "", text: str = "") -> onnx.ModelProto:
-    """y = x w + b, with the text in one place."""
+    """y = x w + b, with the text in one position."""
     names = {"input name": "x", "output name": "y", "weight name": "w", "node name": "n", "axis name": "batch"}
     x, y, w, n, batch = (text if each == place else name for each, name in names.items())
     weight = numpy_helper.from_array(np.eye(16, dtype=np.float32), w)
@@ -170,14 +170,14 @@ def model(place: str = "", text: str = "") -> onnx.ModelProto:
     node = helper.make_node(op, [x, w], [y], name=n, domain=domain)
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 16]) for name in (x, y)]
     graph = helper.make_graph([node], "g", ports[:1], ports[1:], [weight])
-    found = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     if domain:
-        found.opset_import.append(helper.make_opsetid(domain, 1))
+        made.opset_import.append(helper.make_opsetid(domain, 1))
     if place == "doc string":
-        found.doc_string = found.graph.doc_string = node.doc_string = text
+        made.doc_string = made.graph.doc_string = node.doc_string = text
     if place == "producer":
-        found.producer_name = found.producer_version = found.domain = text
-    return found
+        made.producer_name = made.producer_version = made.domain = text
+    return made
 
 
 def save(made: onnx.ModelProto, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What export, verify and bench import, so that what is forked from here need not; nothing that starts a thread."""
+"""Import the modules of export, verify and bench, so that forked processes need not. None of them starts a thread."""
 
 import importlib
 
@@ -11,5 +11,5 @@ for _name in (
 ):  # fmt: skip
     try:
         importlib.import_module(_name)
-    except ImportError:  # elsewhere in another version of torch: a command imports it then
+    except ImportError:  # the module has another name in this version of torch
         continue

@@ -1,4 +1,4 @@
-"""Bilinear layer against the dense layer, in one run: latency, multiply-adds and file size.
+"""Compare the bilinear layer with the dense layer in one run: latency, multiply-adds and file size.
 
 python tests/bench/bilinear.py
 python tests/bench/bilinear.py --n 4096 --batch 1,64 --terms 1 4

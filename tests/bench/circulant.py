@@ -1,4 +1,4 @@
-"""Circulant layer as matrix products, against the dense layer and the DFT operator, in one run.
+"""Compare the circulant layer as matrix products with the dense layer and the DFT operator in one run.
 
     python tests/bench/circulant.py
     python tests/bench/circulant.py --n 4096 --batch 1,64 --json circulant.json
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def bodies(n, args):
-    """Dense, DFT operator, matrix products."""
+    """The dense layer, the DFT operator, and the matrix products."""
     layer = edgefc.CirculantLinear(n, n)
     layers = {"dense": nn.Linear(n, n), "dft": layer, "matmul": layer}
     with exported(layers, n, dft={"bodies": {"CirculantLinear": "dft"}}) as paths:
@@ -51,7 +51,7 @@ def bodies(n, args):
 
 
 def tiles(n, args):
-    """Dense, and the matrix products at every tile that divides n."""
+    """The dense layer, and the matrix products at every tile size that divides n."""
     layer = edgefc.CirculantLinear(n, n)
     cuts = {f"tile {tile}": (tile, n // tile) for tile in range(8, 129) if n % tile == 0}
     with exported({"dense": nn.Linear(n, n)}, n) as dense, mock.patch.object(circulant, "split") as split:

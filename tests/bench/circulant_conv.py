@@ -1,4 +1,4 @@
-"""Circulant convolution against the dense one, at several block lengths, in one run.
+"""Compare the circulant convolution with the dense one, at several block lengths, in one run.
 
     python tests/bench/circulant_conv.py
     python tests/bench/circulant_conv.py --n 256 --image 14 --kernel 1 --json circulant_conv.json
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(n, args):
-    """The dense convolution, and the circulant one with each block."""
+    """The dense convolution, and the circulant one with each block length."""
     layers = [nn.Conv2d(n, n, args.kernel, padding="same")]
     layers += [edgefc.CirculantConv2d(n, n, args.kernel, padding="same", block=block) for block in args.block]
     with TemporaryDirectory() as folder:

@@ -1,12 +1,11 @@
-"""Fit the constants of edgefc estimate on this machine, check them on cells that the fit does not see, print how far
-they are off.
+"""Fit the constants of edgefc estimate on this machine, and print the errors on held-out cells.
 
     python tests/bench/estimate.py --cells cells.json            # measure, some minutes
-    python tests/bench/estimate.py --cells cells.json --write    # fit it, write devices/estimating/constants.json
+    python tests/bench/estimate.py --cells cells.json --write    # fit, and write devices/estimating/constants.json
 
-A cell is one layer at one width and batch size, by its portable body on one thread. Latency is the first
-decile of the thread's CPU time over its runs, as on a machine that is left alone; memory is the peak above
-onnxruntime's own. Every second cell, in an order drawn from a seed, is fitted on; the others are the check.
+A cell is one layer at one width and batch size, with its portable body on one thread. Latency is the first decile of
+the thread's CPU time over its runs, as on an idle machine. Memory is the peak beyond that of onnxruntime. Every second
+cell, in an order drawn with a seed, is used for the fit; the other cells are held out.
 """
 
 import argparse
@@ -53,7 +52,7 @@ from edgefc.runtime.probes.null_model import null_model
 from edgefc.tables import print_table
 
 WIDTHS, BATCHES = (256, 512, 768, 1024, 2048, 4096), (1, 16, 64)
-RANGES = {  # start, least and most of each constant; what a core can do, about
+RANGES = {  # start value, minimum and maximum of each constant: roughly the range of a real core
     "run_cycles": (10000.0, 1000.0, 60000.0), "step_cycles": (3000.0, 100.0, 30000.0),
     "product_cycles": (300.0, 1.0, 3000.0), "efficiency": (0.8, 0.3, 1.05), "rows_half": (4.0, 0.1, 64.0),
     "l2_bytes_per_cycle": (24.0, 8.0, 64.0), "l3_bytes_per_cycle": (0.5, 0.1, 1.0), "memory_share": (0.8, 0.2, 1.2),
@@ -67,7 +66,7 @@ HELD = ("memory_fixed_bytes", "memory_per_stored_byte", "memory_per_folded_byte"
 
 
 def layers(n: int) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
-    """Layers of about n inputs and outputs, and the shape of one input."""
+    """Layers with about n inputs and outputs, and the shape of one input."""
     side = max(int(n**0.5) // 2, 8)
     made: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         "dense": (nn.Linear(n, n), (n,)),
@@ -177,7 +176,9 @@ def spread(ratios: list[float]) -> Spread:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=Path, required=True, help="what was measured; made when it is not there")
+    parser.add_argument(
+        "--cells", type=Path, required=True, help="file with the measured cells; written if it does not exist"
+    )
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
     parser.add_argument("--write", action="store_true", help="write devices/estimating/constants.json")
     args = parser.parse_args()

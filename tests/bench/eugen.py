@@ -1,4 +1,4 @@
-"""EUGen layer: size, load time, memory and latency by its body and natively, against the dense layer it replaces.
+"""Compare the EUGen layer, portable and native, with the dense layer: size, load time, memory and latency.
 
 python tests/bench/eugen.py
 python tests/bench/eugen.py --n 768 --features 32,64 --order 1,2,3 --separate

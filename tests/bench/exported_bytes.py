@@ -1,11 +1,12 @@
-"""The SHA-256 of the exported file of every catalogue entry, to compare two commits.
+"""Print the SHA-256 of the exported file of every catalogue entry, to compare two commits.
 
     python tests/bench/exported_bytes.py > after.txt        # in one checkout
     python tests/bench/exported_bytes.py > before.txt       # in the other
     diff before.txt after.txt
 
-Each entry is exported at two widths with weights from one seed, at opset 20 and without verification. Layers whose
-operator has several bodies are exported with each of them. With one thread, since sums depend on the number of threads.
+Each entry is exported at two widths with weights from one seed, at opset 20 and without verification. A layer whose
+operator has several bodies is exported with each of them. One thread is used, because sums depend on the number of
+threads.
 """
 
 import hashlib

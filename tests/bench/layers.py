@@ -1,10 +1,11 @@
-"""Portable latency of every layer of the catalogue against the dense layer that it replaces, in one run each.
+"""Compare the portable latency of every layer of the catalogue with the dense layer that it replaces, one run each.
 
     python tests/bench/layers.py
     python tests/bench/layers.py --only Bilinear --n 768,4096 --batch 1,64 --json layers.json
 
-Layers that take rows are measured at each n; images, sequences and tables at the size of the catalogue, since their
-cost has more sides than one. An image layer sees 8 x 8 positions, an LSTM 3 steps, attention 5 tokens.
+Layers with rows as input are measured at each n. Layers for images, sequences and tables are measured at the size of
+the catalogue, because their cost depends on more than one size: 8 x 8 positions for images, 3 steps for an LSTM, 5
+tokens for attention.
 """
 
 import sys
@@ -23,7 +24,7 @@ from edgefc.runtime import Record, profile
 from edgefc.tables import print_table
 
 DENSE_LIMIT_BYTES = 2**30
-"""A dense layer larger than this is left out, and its structured one too: small machines could not hold it."""
+"""Larger dense layers are left out, together with their structured layers: they do not fit on small machines."""
 
 
 def main() -> None:

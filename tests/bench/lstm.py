@@ -1,4 +1,4 @@
-"""Structured LSTMs against torch's, exported to ONNX's LSTM operator, in one run: latency, multiply-adds and file size.
+"""Compare structured LSTMs with torch's, as ONNX's LSTM operator, in one run: latency, multiply-adds and file size.
 
 python tests/bench/lstm.py
 python tests/bench/lstm.py --n 64,1024 --steps 100

@@ -1,9 +1,9 @@
-"""Native kernels against what else a layer can be: dense, int8 with dynamic activations, int4 weights; in one run.
+"""Compare native kernels with alternatives in one run: dense, int8 with dynamic activations, int4 weights.
 
     python tests/bench/native.py
     python tests/bench/native.py --n 4096 --batch 1,16 --distribution rademacher --time 3
 
-int8 and int4 are those of edgefc bench, which compares every layer; this takes the distributions of PRP alone.
+int8 and int4 are those of edgefc bench, which compares every layer. This script compares only the distributions of PRP.
 "rademacher int8" and so on are PRPLinear with int8 activations.
 """
 

@@ -1,4 +1,4 @@
-"""PRP layer: size, load time, memory and latency of both bodies, against the dense layer, in one run.
+"""Compare both bodies of the PRP layer with the dense layer in one run: size, load time, memory and latency.
 
 python tests/bench/prp.py
 python tests/bench/prp.py --n 1024,4096 --distribution rademacher hadamard
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def bodies(distribution):
-    """Each body by name, with its keyword arguments of export(). Kinds that are no codebook have one body."""
+    """The keyword arguments of export() for each body, by name. Distributions without a codebook have one body."""
     if distribution in CODEBOOKS:
         return {body: {"bodies": {"PRPLinear": body}} for body in ("resident", "streaming")}
     return {"stored" if distribution == "orthogonal" else "transform": {}}

@@ -1,4 +1,4 @@
-"""What the benchmarks share: export layers to a temporary folder, measure them in one run, print one table."""
+"""Shared code of the benchmarks: export layers to a temporary folder, measure them in one run, print one table."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from edgefc.runtime import Record
 
 
 def numbers(text: str) -> list[int]:
-    """'384,768' as numbers."""
+    """Parse a list such as '384,768'."""
     return [int(part) for part in text.split(",")]
 
 
@@ -32,7 +32,8 @@ def arguments(description: str, *, n: str, batch: str) -> argparse.ArgumentParse
 def exported(
     layers: Mapping[str, nn.Module], width: int | Sequence[int], **options: Mapping[str, object]
 ) -> Iterator[list[Path]]:
-    """Each layer as an .onnx file; options[name] are keyword arguments of export(). An input has a width or a shape."""
+    """Export each layer to an .onnx file. options[name] are keyword arguments of export(). An input is a width or a
+    shape."""
     shape = (width,) if isinstance(width, int) else tuple(width)
     with TemporaryDirectory() as folder:
         paths = []
@@ -43,7 +44,7 @@ def exported(
 
 
 def conditions(record: Record) -> str:
-    """Under which conditions the figures of a record hold, in one line."""
+    """The conditions of a record in one line."""
     env = record.environment
     return (
         f"{env.machine}, {env.cpu}, {env.cores} cores; onnxruntime {env.onnxruntime}, torch {torch.__version__}, "
@@ -52,13 +53,13 @@ def conditions(record: Record) -> str:
 
 
 def medians_us(record: Record, batch: int) -> list[float]:
-    """The median of each model at one batch size, microseconds, in the order of the models."""
+    """The median of each model at one batch size, us, in the order of the models."""
     cells = {cell.model: cell for cell in record.cells if cell.batch == batch}
     return [cells[index].steady.median_ns / 1e3 for index in sorted(cells)]
 
 
 def warnings(records: Sequence[Record]) -> str:
-    """How many figures the measurement itself calls unreliable, and the first reason."""
+    """The number of figures with a warning of the measurement, and the first reason."""
     cells = [(record.models[cell.model].name, cell) for record in records for cell in record.cells]
     said = [f"{name}, batch {cell.batch}: {warning}" for name, cell in cells for warning in cell.warnings[:1]]
     first = f"; the first: {said[0]}" if said else ""

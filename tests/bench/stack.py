@@ -1,11 +1,11 @@
-"""A transformer-like stack of structured layers: how long export and verification take, and what is written.
+"""Measure export and verification of a transformer-like stack of structured layers: durations and file sizes.
 
     python tests/bench/stack.py
     python tests/bench/stack.py --depth 24 --width 1024
 
-Each of the layers is attention with circulant projections (query, key, value, output) and a feed-forward pair, up
-circulant and down PRP, all `width` wide, each with layer norm and a residual connection. The dense model of the same
-shape is counted, not built: six width x width matrices with biases a layer, in float32.
+Each layer has attention with circulant projections (query, key, value, output) and a feed-forward pair (up circulant,
+down PRP), all of width `width`, each with layer norm and a residual connection. The size of the dense model of the same
+shape is computed, not measured: six width x width float32 matrices with biases per layer.
 """
 
 import argparse
@@ -23,7 +23,7 @@ HEADS, TOKENS = 16, 8
 
 
 class Block(nn.Module):
-    """One layer of the stack; x (batch, tokens, width)."""
+    """One layer of the stack. x has the shape (batch, tokens, width)."""
 
     def __init__(self, width: int, seed: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Block(nn.Module):
 
 
 def stack(depth: int = 24, width: int = 1024) -> nn.Module:
-    """The stack, its biases and norms drawn at random, as after training: equal ones would be stored once."""
+    """The stack with random biases and norms, as after training. Equal ones would be stored only once."""
     torch.manual_seed(0)
     model = nn.Sequential(*(Block(width, 10 * index) for index in range(depth))).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Whether the native kernels reach what they were built for: reads records of edgefc bench, prints each target.
+"""Check the speed targets of the native kernels: read records of edgefc bench and print each target.
 
     edgefc bench --n 1024,4096 --batch 1,16,64 --layers int8,int4,circulantlinear,prp,"eugen order 1" --json a.json
     edgefc bench --n 768,1000,1009,3072 --batch 1,64 --layers circulantlinear --json b.json
@@ -7,7 +7,7 @@
     edgefc bench --n 4096 --batch 1,16,64 --layers circulantlinear,rademacher,gaussian --threads 2 --json e.json
     python tests/bench/targets.py a.json b.json c.json d.json e.json
 
-Ratios are those of two layers in the same rounds of one run. Circulant against torch's FFT is measured here.
+Ratios compare two layers in the same rounds of one run. This script measures the circulant layer against torch's FFT.
 """
 
 import sys
@@ -39,7 +39,7 @@ MOST_HELD_BYTES, MOST_LOAD_NS, LEAST_THREADS = 4 << 20, 20e6, 1.7
 
 @dataclass(frozen=True)
 class Target:
-    """`layer` at least so many times as fast as `over`."""
+    """The target that `layer` is at least `least` times as fast as `over`."""
 
     layer: str
     n: int
@@ -71,7 +71,7 @@ def main() -> int:
     single = [record for record in records if record.config.threads == 1]
     lines = [line(target, single) for target in TARGETS]
     lines += [*memory(single), *threads(records), *(fft(n) for n in (1024, 4096))]
-    print_table(("what", "at least", "found", ""), lines, left=1)
+    print_table(("what", "at least", "measured", ""), lines, left=1)
     for text in dict.fromkeys(map(conditions, records)):
         print(text)
     return 0
@@ -90,7 +90,7 @@ def line(target: Target, records: list[BenchRecord]) -> Line:
 
 
 def memory(records: list[BenchRecord]) -> Iterator[Line]:
-    """What sessions hold and how long they load; the least of several records, since other work only adds."""
+    """The memory and load time of sessions. The minimum of several records is used, because other load only adds."""
     tied = [(_row(r, "TiedFFN", "native", 2048, 1), _row(r, f"{DENSE} (for TiedFFN)", "onnxruntime", 2048, 1))
             for r in records]  # fmt: skip
     part = [a.resident_bytes / b.resident_bytes for a, b in tied if a and b and a.resident_bytes and b.resident_bytes]
@@ -103,7 +103,7 @@ def memory(records: list[BenchRecord]) -> Iterator[Line]:
 
 
 def threads(records: list[BenchRecord]) -> Iterator[Line]:
-    """Two threads against one: of two runs, so moments apart."""
+    """Compare two threads with one. The figures are from two runs, at different times."""
     by_count = {count: [r for r in records if r.config.threads == count] for count in (1, 2)}
     for layer, batch in ((PRP, 1), (PRP, 16), (PRP, 64), (GAUSSIAN, 1), (GAUSSIAN, 64), (CIRCULANT, 64)):
         one, two = ([row.median_ns for r in by_count[count] if (row := _row(r, layer, "native", 4096, batch))]
@@ -116,7 +116,7 @@ def threads(records: list[BenchRecord]) -> Iterator[Line]:
 
 
 def fft(n: int, batch: int = 64) -> Line:
-    """The circulant kernel and torch's rfft and irfft by turns, in this process, on one thread."""
+    """Time the circulant kernel and torch's rfft and irfft alternately, in this process, on one thread."""
     torch.set_num_threads(1)
     x = torch.randn(batch, n)
     with TemporaryDirectory() as folder:
@@ -141,12 +141,12 @@ def _median_s(work) -> float:
 
 
 def _row(record: BenchRecord, layer: str, kernel: str, n: int, batch: int) -> Row | None:
-    found = (r for r in record.rows if (r.layer, r.kernel, r.n, r.batch) == (layer, kernel, n, batch))
-    return next(found, None)
+    rows = (r for r in record.rows if (r.layer, r.kernel, r.n, r.batch) == (layer, kernel, n, batch))
+    return next(rows, None)
 
 
 def _over(record: BenchRecord, mine: Row, other: Row) -> float:
-    """How many times as fast, in the same rounds."""
+    """The speedup in the same rounds."""
     cells = record.profiles[mine.profile].cells
     rounds = [[r.samples_ns for r in cells[row.model].steady.rounds] for row in (mine, other)]
     return stats.speed(*rounds, [r.process for r in cells[mine.model].steady.rounds]).median
@@ -158,8 +158,8 @@ def _least(what: str, values: list[float], most: float, form: str) -> Line:
     return _said(what, f"at most {most:.3g}", form.format(min(values)), min(values) <= most)
 
 
-def _said(what: str, wanted: str, found: str, reached: bool) -> Line:
-    return what, wanted, found, "reached" if reached else "NOT REACHED"
+def _said(what: str, wanted: str, measured: str, reached: bool) -> Line:
+    return what, wanted, measured, "reached" if reached else "NOT REACHED"
 
 
 if __name__ == "__main__":

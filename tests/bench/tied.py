@@ -1,12 +1,12 @@
-"""TiedFFN: memory and latency in both presets, by its body and natively, against the untied pair of linear layers.
+"""Compare TiedFFN, portable and native, with the untied pair of linear layers in both presets: memory and latency.
 
     python tests/bench/tied.py
     python tests/bench/tied.py --n 2048 --time 0.2 --preset memory
 
-n is d_model; d_hidden is 4 n, as in transformers. Weights are the numbers that the file stores. The peak is the highest
-that the process reached while it loaded the model and ran it once, held is what it keeps after that; both above what
-onnxruntime alone needs. A pair that is held once is held at 1.0 of its weights. The native kernel, where there is one,
-is measured in a run of its own, beside the same pair.
+n is d_model; d_hidden is 4 n, as in transformers. Weights are the bytes that the file stores. Peak is the peak memory
+of the process while it loads the model and runs it once; held is the memory after that. Both are beyond the memory of
+onnxruntime itself. If the pair is in memory once, held is 1.0 of its weights. The native kernel, if there is one, is
+measured in a separate run with the same pair.
 """
 
 import sys

@@ -164,7 +164,7 @@ def test_the_table_tells_best_losers_and_what_is_missing(
     assert "slower than dense" in line["int8"] and "0.50x [0.4, 0.6]" in line["int8"]
     assert "1.00 s  1e-04" in line["int8"]
     assert "fastest" in line["low rank"] and "12.3x [12, 13]" in line["low rank"]
-    assert "24 inputs, 32 outputs, batch 2, beside dense fp32, 1 thread" in out
+    assert "24 inputs, 32 outputs, batch 2, compared with dense fp32, 1 thread" in out
     assert "unfinished: stopped" in out and "GFLOP/s" in out and "onnxruntime" in out
     last = out.strip().splitlines()[-1]
     assert last.startswith("24 to 32, batch 2: low rank (onnxruntime) is the fastest, 12.3x over dense fp32")
@@ -174,7 +174,7 @@ def test_where_dense_wins_the_table_says_so(record: BenchRecord) -> None:
     rows = [row.model_copy(update={"median_ns": 1e6 if not row.is_dense else 1e3, "speed": 0.1, "speed_low": 0.05,
                                    "speed_high": 0.2}) for row in record.rows]  # fmt: skip
 
-    assert table.winner(rows).startswith("24 to 32, batch 2: nothing is faster than dense fp32, 1.00 us; next to it ")
+    assert table.winner(rows).startswith("24 to 32, batch 2: nothing is faster than dense fp32, 1.00 us; the fastest ")
 
 
 @pytest.mark.parametrize(("name", "head"), [("map.svg", b"<?xml"), ("map.PNG", b"\x89PNG")])
@@ -337,14 +337,14 @@ def test_a_block_stands_beside_what_it_replaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--layers circulent", "there is no layer 'circulent' to compare (did you mean 'CirculantLinear'?). Choose "),
+        ("--layers circulent", "no layer matches 'circulent' (did you mean 'CirculantLinear'?). Choose "),
         (
             "--layers int8,",
-            "there is no layer '' to compare. Choose among: int8 dynamic, int8 MatMulNBits, int4 MatMulNBits, ",
+            "no layer matches ''. Choose among: int8 dynamic, int8 MatMulNBits, int4 MatMulNBits, ",
         ),
         ("--n 8,16,24 --m 8,16", "n has 3 sizes and m has 2. Give one m for all, or one for each n."),
-        ("--n 20000", "a dense layer of n=20000, m=20000 takes 1.6 GB, above the 1.1 GB that this command compares"),
-        ("--plot map.pdf", "cannot draw map.pdf: its name ends in neither .svg nor .png. Name it so."),
+        ("--n 20000", "a dense layer of n=20000, m=20000 takes 1.6 GB, above the limit of 1.1 GB of this command"),
+        ("--plot map.pdf", "cannot draw map.pdf: its name must end in .svg or .png. Give such a name."),
         ("--json a.svg --plot a.svg", "cannot write a.svg: this command uses that file already. Choose another name."),
         ("--json .", "cannot write .: it is a folder. Name a file in it."),
     ],
@@ -387,7 +387,7 @@ def test_a_disk_that_fills_up_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(models, "dense", full)
     with pytest.raises(
-        UsageError, match=r"^cannot write temporary files to .*: No space left on device\. Make room there, or"
+        UsageError, match=r"^cannot write temporary files to .*: No space left on device\. Free some space there, or"
     ):
         bench([8], [1], layers=["int8"], progress=False)
 
@@ -442,5 +442,5 @@ def test_an_interrupt_keeps_what_was_finished(
     assert code == 130 and f"3 rows were finished; they are in {path}" in err and "int8 dynamic" in out
     assert_valid(path, "bench")
     kept = BenchRecord.read(path)
-    assert len(kept.rows) == 3 and kept.unfinished == "it was still under way"
+    assert len(kept.rows) == 3 and kept.unfinished == "the benchmark was still running"
     assert [call["memory"] for call in calls] == [True, False]

@@ -44,7 +44,7 @@ def test_without_the_library_the_source_says_so(monkeypatch: pytest.MonkeyPatch)
 def test_a_library_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "choose", lambda mode: ("libc.so.6", "portable"))
 
-    with pytest.raises(UsageError, match=r"older than this edgefc and measure no limits\. Build them again"):
+    with pytest.raises(UsageError, match=r"older than this edgefc and cannot measure limits\. Build them again"):
         limits(1, passes=1)
 
 

@@ -76,8 +76,8 @@ BAD = [  # arguments, exit code, what the line says
     (f"export {TINY} -o new.onnx --weights module.pt", 2, "Pickled models are not loaded"),
     (f"export {TINY} -o new.onnx --weights other.safetensors", 2, "has other shapes for 0.kernel"),
     (f"verify absent.onnx {TINY}", 2, "no file absent.onnx"),
-    (f"verify cut.onnx {TINY}", 2, "cannot load cut.onnx: it is no ONNX file, or was cut short"),
-    (f"verify text.onnx {TINY}", 2, "cannot load text.onnx: it is no ONNX file, or was cut short"),
+    (f"verify cut.onnx {TINY}", 2, "cannot load cut.onnx: it is not an ONNX file, or it is truncated"),
+    (f"verify text.onnx {TINY}", 2, "cannot load text.onnx: it is not an ONNX file, or it is truncated"),
     ("verify tiny.onnx tests.support.cli_models:tiny --input 2x9", 2, "cannot run on inputs of shapes (2, 9)"),
     ("verify tiny.onnx tests.support.cli_models:tiny --input 0x8", 2, "batch size 0"),
     ("export tests.support.cli_models:leaves_with_0 -o new.onnx", 2,
@@ -93,8 +93,8 @@ BAD = [  # arguments, exit code, what the line says
     (f"verify tiny.onnx {TINY} --json train.py/r.json", 2, "cannot write train.py/r.json"),
     ("inspect absent.onnx", 2, "no file absent.onnx"),
     ("inspect .", 2, "no file ."),
-    ("inspect cut.onnx", 2, "cannot load cut.onnx: it is no ONNX file, or was cut short"),
-    ("inspect text.onnx", 2, "cannot load text.onnx: it is no ONNX file, or was cut short"),
+    ("inspect cut.onnx", 2, "cannot load cut.onnx: it is not an ONNX file, or it is truncated"),
+    ("inspect text.onnx", 2, "cannot load text.onnx: it is not an ONNX file, or it is truncated"),
     ("inspect tiny.onnx --json train.py/r.json", 2, "cannot write train.py/r.json"),
 ]  # fmt: skip
 

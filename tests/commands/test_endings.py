@@ -274,8 +274,8 @@ _MAPPED = "libtorch_cpu.so: failed to map segment from shared object"
     ("error", "said"),
     [
         (OSError(24, "Too many open files"), "Too many open files. Raise the limit of open files: ulimit -n 1024."),
-        (MemoryError(), f"the system gave no more memory. {_MORE_MEMORY}"),
-        (MemoryError("std::bad_alloc"), f"the system gave no more memory. {_MORE_MEMORY}"),
+        (MemoryError(), f"the system is out of memory. {_MORE_MEMORY}"),
+        (MemoryError("std::bad_alloc"), f"the system is out of memory. {_MORE_MEMORY}"),
         (MemoryError("Unable to allocate 8.00 GiB for an array"),
          f"Unable to allocate 8.00 GiB for an array. {_MORE_MEMORY}"),
         (ImportError(f"\nIMPORTANT: READ THIS\n\nOriginal error was: {_MAPPED}\n"),

@@ -122,7 +122,7 @@ def test_toml_of_other_encodings(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_bytes(content)
 
-    with pytest.raises(UsageError, match="it is no TOML"):
+    with pytest.raises(UsageError, match="it is not valid TOML"):
         profile.read_toml(path)
 
 

@@ -16,7 +16,7 @@ from edgefc.runtime.probes.contracts import Question, SteadyQuestion
 from tests.runtime.profiling.test_profile_turns import Recorded, recorded  # noqa: F401  a fixture
 from tests.support import onnx_models as models
 
-FULL = "cannot write r.json: No space left on device. Choose a place that can be written."
+FULL = "cannot write r.json: No space left on device. Choose a path that can be written."
 
 
 class Disk:

@@ -51,7 +51,7 @@ def test_the_words_of_the_call(fake: Path) -> None:
 
 @pytest.mark.parametrize("serial", ["", "-s", "--help"])
 def test_a_serial_that_is_an_option(serial: str) -> None:
-    with pytest.raises(DeviceError, match="is no serial of a phone"):
+    with pytest.raises(DeviceError, match="is not the serial of a phone"):
         AdbTransport("phone", serial)
 
 
@@ -63,11 +63,11 @@ def test_a_serial_that_is_an_option(serial: str) -> None:
             "error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set",
             "Accept the key on its screen",
         ),
-        (1, "error: device offline", "it is offline"),
-        (1, "run-as: unknown package: com.termux", "there is no Termux on it"),
-        (1, "run-as: package not debuggable: com.termux", "does not let adb in. Reach it by ssh"),
+        (1, "error: device offline", "the phone is offline"),
+        (1, "run-as: unknown package: com.termux", "Termux is not installed on the phone"),
+        (1, "run-as: package not debuggable: com.termux", "Termux on the phone does not allow access by adb. Use ssh"),
         (127, "sh: /data/data/com.termux/files/usr/bin/python3: not found", None),
-        (-9, "", "adb was ended on this machine by SIGKILL"),
+        (-9, "", "adb on this machine was killed by SIGKILL"),
     ],
 )
 def test_what_adb_says(code: int, stderr: str, said: str | None) -> None:
@@ -79,12 +79,12 @@ def test_what_adb_says(code: int, stderr: str, said: str | None) -> None:
 def test_what_was_not_tried_is_said() -> None:
     told = report(AdbTransport("phone", "SERIAL"), None, read(Facts, GOOD), 0.0, 0.0)
 
-    assert "adb: not tried on a phone" in told.notes
+    assert "adb: not tested on a phone" in told.notes
 
 
 def test_no_adb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DeviceError, match=r"cannot reach phone: there is no adb here\. Install it"):
+    with pytest.raises(DeviceError, match=r"cannot reach phone: adb is not installed on this machine\. Install it"):
         Board(AdbTransport("phone", "SERIAL"))
 
 
@@ -96,7 +96,7 @@ def test_a_real_adb_without_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free.getsockname()[1]))
     try:
-        with pytest.raises(DeviceError, match=r"^phone: no phone of that serial is connected"):
+        with pytest.raises(DeviceError, match=r"^phone: no phone with this serial is connected"):
             Board(AdbTransport("phone", "NO-SUCH-PHONE"), sweeps=False)
     finally:
         subprocess.run(["adb", "kill-server"], check=False, capture_output=True)

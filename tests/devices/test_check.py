@@ -84,7 +84,7 @@ def test_a_board_of_another_kind() -> None:
 def test_what_was_not_tried_on_a_phone_is_said() -> None:
     found = report(AdbTransport("phone", "SERIAL"), "oneplus-5", read(Facts, GOOD), NOW, 1.0)
 
-    assert found.notes == ("adb: not tried on a phone", "edgefc was tried on no OnePlus 5: none was at hand")
+    assert found.notes == ("adb: not tested on a phone", "edgefc was tried on no OnePlus 5: none was at hand")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,6 @@ def test_a_browser_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["devices", "check", "web"]) == 1
     out = capsys.readouterr().out
     assert re.search(
-        r"^browser +missing +CHROME is '/nowhere/chromium', which is no program\..* apt install", out, re.M
+        r"^browser +missing +CHROME is '/nowhere/chromium', which is not a program\..* apt install", out, re.M
     )
     assert re.search(r"^onnxruntime-web +ok ", out, re.M) and "page" not in out.split("note:")[0]

@@ -85,14 +85,14 @@ def test_other_addresses(transport: str, address: str) -> None:
     ("command", "sentence"),
     [
         (("add", "x", "--ssh", "10.0.0.7"), "'10.0.0.7' is an address, and addresses stay in the ssh configuration. "
-         "Write there: Host ALIAS, HostName 10.0.0.7; and give ALIAS here."),
+         "Write Host ALIAS and HostName 10.0.0.7 to it, and give ALIAS here."),
         (("add", "x", "--ssh", "a;b"), "'a;b' is not an alias of the ssh configuration. "
-         "Letters, digits and -._ are taken, the first no hyphen."),
-        (("add", "Kitchen", "--ssh", "k"), "'Kitchen' cannot name a device. "
-         "Use small letters, digits and hyphens, at most 40."),
-        (("add", "local", "--ssh", "k"), "'local' cannot name a device: edgefc calls one of its own so. "
+         "Use letters, digits and -._, and do not start with a hyphen."),
+        (("add", "Kitchen", "--ssh", "k"), "'Kitchen' is not a valid device name. "
+         "Use lowercase letters, digits and hyphens, at most 40 characters."),
+        (("add", "local", "--ssh", "k"), "'local' is a reserved device name. "
          "Choose another name."),
-        (("add", "there", "--ssh", "k"), "there is a device 'there' already. "
+        (("add", "there", "--ssh", "k"), "the device 'there' already exists. "
          "Remove it first: edgefc devices remove there."),
         (("remove", "absent"), "no device 'absent'. Devices are: there; "
          "add one with: edgefc devices add NAME --ssh ALIAS."),
@@ -113,7 +113,7 @@ def test_an_unknown_profile(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("[devices", "it is no TOML: "),
+        ("[devices", "it is not valid TOML: "),
         ("speed = 3", "speed: Extra inputs are not permitted"),
         ('[devices.a]\ntransport = "ssh"', "devices.a.address: Field required"),
         (
@@ -122,7 +122,7 @@ def test_an_unknown_profile(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ('[devices.a]\ntransport = "ssh"\naddress = "a"\nkey = "id"', "devices.a.key: Extra inputs"),
         ('[devices.a]\ntransport = "ssh"\naddress = "-oX"', "'-oX' is not an alias"),
-        ('[devices."a b"]\ntransport = "ssh"\naddress = "a"', "'a b' cannot name a device"),
+        ('[devices."a b"]\ntransport = "ssh"\naddress = "a"', "'a b' is not a valid device name"),
         ('[devices.a]\nprofile = "pi9"\ntransport = "ssh"\naddress = "a"', "no profile 'pi9'"),
     ],
 )

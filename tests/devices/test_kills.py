@@ -228,6 +228,8 @@ def test_an_ssh_that_is_killed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("EDGEFC_SSH_CONFIG", str(board.config))
         remote = Remote(SshTransport("kitchen", "kitchen"))
         os.kill(agent_of(remote.board), signal.SIGKILL)
-        with pytest.raises(DeviceError, match=r"^kitchen: ssh was ended on this machine by SIGKILL\. Run again\.$"):
+        with pytest.raises(
+            DeviceError, match=r"^kitchen: ssh on this machine was killed by SIGKILL\. Run the command again\.$"
+        ):
             remote.board.call("heat")
         assert clean(board)

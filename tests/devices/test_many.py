@@ -115,9 +115,9 @@ def test_what_fits_no_device_is_a_mistake_of_the_call(model: Path) -> None:
 @pytest.mark.parametrize(
     ("devices", "said"),
     [
-        ([], "there is no device"),
-        (["a", "b", "a"], "named twice in a, b, a"),
-        (["local", "host"], "named twice in local, host"),
+        ([], "no device is given"),
+        (["a", "b", "a"], "given twice in a, b, a"),
+        (["local", "host"], "given twice in local, host"),
     ],
 )
 def test_lists_that_name_no_devices(model: Path, devices: list[str], said: str) -> None:
@@ -139,7 +139,10 @@ def test_the_command_shows_one_table_and_writes_one_report(
     assert_valid("r.json", "profile")
     assert len(report.records) == 2 and len(report.failures) == 1
     assert out.count("the time of a.onnx over the model's in the same rounds on the same device, with") == 1
-    assert err == "edgefc profile: broken: the connection was lost. Look whether it is on, and run again.\n"
+    assert (
+        err
+        == "edgefc profile: broken: the connection was lost. Check that the board is on, and run the command again.\n"
+    )
     assert "broken: not finished, rows are missing" in out
 
 

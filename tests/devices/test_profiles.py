@@ -88,7 +88,7 @@ FOUR = 'cores = { value = 4, source = "page" }'
         ("[[clusters]]", 'book = "https://example.org/b"\n[[clusters]]', "no fact uses the source 'book'"),
         ("https://example.org/board", "my memory", "sources.page: String should match pattern"),
         ("1_200_000_000", "1_200", "clusters.0.max_clock_hz.value: Input should be greater"),
-        ("[sources]", "[sources", "it is no TOML: "),
+        ("[sources]", "[sources", "it is not valid TOML: "),
     ],
     ids=["kind", "extra", "float", "zero", "unlisted", "no-source", "unused", "no-address", "kHz", "no-toml"],
 )
@@ -112,7 +112,7 @@ def test_no_such_profile(key: str) -> None:
 def test_a_file_of_any_size_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "big.toml").write_bytes(b"#" * (1 << 20) + b"\n")
 
-    with pytest.raises(UsageError, match=r"it is above 1048576 bytes"):
+    with pytest.raises(UsageError, match=r"it has more than 1048576 bytes"):
         profile.read(tmp_path / "big.toml")
     with pytest.raises(UsageError, match=r"cannot read .*: No such file or directory"):
         profile.read(tmp_path / "none.toml")

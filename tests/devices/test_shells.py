@@ -92,5 +92,5 @@ def test_no_python_in_the_words_of_each_shell(tmp_path: Path, monkeypatch: pytes
 
 def test_words_that_shells_read_differently() -> None:
     for word in ("it's", "a\\b", "wow!", "two\nlines", "ä", "\x1b"):
-        with pytest.raises(DeviceError, match="cannot be passed through every login shell"):
+        with pytest.raises(DeviceError, match="cannot be quoted for every login shell"):
             quoted([word])

@@ -312,7 +312,7 @@ def test_a_full_disk(large: Path) -> None:
     before, old = models.files(large.parent), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
     try:
-        with pytest.raises(UsageError, match=r"cannot write .*large\.onnx: File too large\. Make room there"):
+        with pytest.raises(UsageError, match=r"cannot write .*large\.onnx: File too large\. Free some space there"):
             export(twice(1), models.rows(2), large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)

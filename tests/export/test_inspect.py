@@ -78,7 +78,7 @@ def test_weights_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.data_bytes == data.stat().st_size > 0
     assert found.layers[0].stored == 1200
     data.unlink()
-    with pytest.raises(ModelError, match=r"its weights file 'm-[0-9a-f]{12}\.onnx\.data' is not there\. Put it beside"):
+    with pytest.raises(ModelError, match=r"its weights file 'm-[0-9a-f]{12}\.onnx\.data' does not exist\. Copy it to"):
         inspect(tmp_path / "m.onnx")
 
 

@@ -258,14 +258,20 @@ def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ),
         ({"raw": bytes(120)}, "tensor 'w' of shape [8, 4] has 120 bytes and needs 128"),
         ({"external": {"location": "w", "length": "64"}}, "tensor 'w' has 64 bytes in its weights file and needs 128"),
-        ({"external": {"location": "w"}, "size": 100}, "tensor 'w' ends behind the end of its weights file 'w'"),
-        ({"external": {"location": "w", "offset": "4"}}, "tensor 'w' ends behind the end of its weights file 'w'"),
+        (
+            {"external": {"location": "w"}, "size": 100},
+            "the data of tensor 'w' extend beyond the end of its weights file 'w'",
+        ),
+        (
+            {"external": {"location": "w", "offset": "4"}},
+            "the data of tensor 'w' extend beyond the end of its weights file 'w'",
+        ),
         (
             {"external": {"location": "w", "offset": "-4"}},
-            "tensor 'w' has '-4' for an offset or a length",
+            "tensor 'w' has the invalid offset or length '-4'",
         ),
         ({"entries": 3}, "tensor 'w' of shape [8, 4] has 3 entries and needs 32"),
-        ({"external": {"location": "gone"}}, "its weights file 'gone' is not there"),
+        ({"external": {"location": "gone"}}, "its weights file 'gone' does not exist"),
     ],
 )
 def test_weights_that_are_not_whole(tmp_path: Path, changed: dict[str, Any], sentence: str) -> None:

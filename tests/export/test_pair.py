@@ -471,7 +471,7 @@ def test_a_disk_with_less_and_less_room(small_disk: Path) -> None:
         said = outcome_of(m)
         outcomes.append(value(m))
         if value(m) == 1:
-            assert said == f"cannot write {m}: No space left on device. Make room there, or choose another place."
+            assert said == f"cannot write {m}: No space left on device. Free some space there, or choose another path."
             assert files(small_disk) == before
         filling.unlink()
     assert outcomes[0] == 1 and outcomes[-1] == 2 and outcomes == sorted(outcomes)
@@ -483,7 +483,7 @@ def test_a_disk_that_is_read_only(small_disk: Path) -> None:
     before = files(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
 
-    with pytest.raises(UsageError, match=r"cannot write .*: Read-only file system. Choose a place that can be written"):
+    with pytest.raises(UsageError, match=r"cannot write .*: Read-only file system. Choose a path that can be written"):
         save(small_disk / "m.onnx", 2)
 
     assert files(small_disk) == before
@@ -499,7 +499,7 @@ def test_a_limit_on_the_size_of_files(m: Path, limit: int) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
-    assert said == f"cannot write {m}: File too large. Make room there, or choose another place."
+    assert said == f"cannot write {m}: File too large. Free some space there, or choose another path."
     assert files(m.parent) == before
 
 

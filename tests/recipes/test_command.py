@@ -139,4 +139,4 @@ def test_seeds_are_a_count(count: str, capsys: pytest.CaptureFixture[str]) -> No
         main(["recipe", "circulant-mlp", f"--seeds={count}"])
 
     assert end.value.code == 2
-    assert f"{count!r} is no number of seeds" in capsys.readouterr().err
+    assert f"{count!r} is not a number of seeds" in capsys.readouterr().err

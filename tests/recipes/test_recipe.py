@@ -257,7 +257,7 @@ def test_torch_is_left_as_it_was_and_trainings_repeat(tmp_path: Path) -> None:
 def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("mine")
 
-    with pytest.raises(UsageError, match="is there and is no folder of edgefc recipe toy"):
+    with pytest.raises(UsageError, match="already exists and was not created by edgefc recipe toy"):
         harness.run(TOY, tmp_path, 1)
 
     assert [path.name for path in tmp_path.iterdir()] == ["own.txt"]

@@ -46,7 +46,9 @@ def test_weights_inside_the_model_are_no_file(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there_are_missed(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"its weights file 'weights\.bin' is not there\. Put it beside the model\."):
+    with pytest.raises(
+        ModelError, match=r"its weights file 'weights\.bin' does not exist\. Copy it to the model's folder\."
+    ):
         weight_files(models.missing_weights(tmp_path / "m.onnx"))
 
 
@@ -57,7 +59,7 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -
     (tmp_path / "models").mkdir()
     path = models.missing_weights(tmp_path / "models/m.onnx", location)
 
-    with pytest.raises(ModelError, match=f"its weights '{location}' lie outside its folder"):
+    with pytest.raises(ModelError, match=f"its weights file '{location}' is outside the model's folder"):
         weight_files(path)
 
 
@@ -82,7 +84,7 @@ def test_what_onnxruntime_refuses_is_refused(tmp_path: Path, place: links.Place)
 
     with pytest.raises(Exception, match="ONNXRuntimeError"):
         ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    sentence = r"cannot load .*: (its weights '.*' lie outside its folder|tensor 'w' names no file for its weights)"
+    sentence = r"cannot load .*: (its weights file '.*' is outside the model's folder|tensor 'w' names no file for)"
     for read in (lambda path: Session(path, native="off"), weight_files, inspect):
         with pytest.raises(ModelError, match=sentence):
             read(path)

@@ -83,16 +83,16 @@ DEEP = models.chain(3000).SerializeToString()
 @pytest.mark.usefixtures("no_onnxruntime")
 @pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
 def test_nested_functions_are_refused_everywhere(tmp_path: Path, read: Read) -> None:
-    with pytest.raises(ModelError, match=r"cannot load .*m\.onnx: more than 64 calls of functions .* lie within each"):
+    with pytest.raises(ModelError, match=r"cannot load .*m\.onnx: more than 64 function calls .* nested within each"):
         read(saved(tmp_path / "m.onnx", DEEP))
 
 
 MANY = numpy_helper.from_array(np.zeros(1 << 18, np.float32))
 REFUSED: dict[str, tuple[onnx.ModelProto, str]] = {
-    "65 calls": (models.chain(65), "more than 64 calls of functions and subgraphs lie within each other"),
-    "21 calls with 3 subgraphs": (models.calls_in_branches(17, 3), "more than 64 calls of functions and subgraphs"),
-    "3 calls with 30 subgraphs": (models.calls_in_branches(3, 30), "more than 64 calls of functions and subgraphs"),
-    "doubling": (models.doubling(24), "onnxruntime would copy [0-9,]+ nodes and names or more"),
+    "65 calls": (models.chain(65), "more than 64 function calls and subgraphs are nested within each other"),
+    "21 calls with 3 subgraphs": (models.calls_in_branches(17, 3), "more than 64 function calls and subgraphs"),
+    "3 calls with 30 subgraphs": (models.calls_in_branches(3, 30), "more than 64 function calls and subgraphs"),
+    "doubling": (models.doubling(24), "onnxruntime would copy at least [0-9,]+ nodes and names"),
     "copies of a tensor": (models.copies(600, MANY), "take [0-9,]+ bytes more than the file, and the limit is 536,"),
 }
 
@@ -232,7 +232,7 @@ def test_a_file_that_is_larger_than_protobuf_reads(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.onnx", models.model(models.node("Neg", "x", "y")))
     os.truncate(path, 1 << 31)  # a hole on the disk
 
-    with pytest.raises(ModelError, match="it has 2,147,483,648 bytes, and an ONNX file has up to 2,147,483,647"):
+    with pytest.raises(ModelError, match="it has 2,147,483,648 bytes, and the limit of an ONNX file is 2,147,483,647"):
         Session(path)
 
 
@@ -298,27 +298,30 @@ def test_what_is_told_is_what_onnxruntime_reads(folder: Path, entries: Entries) 
 
 NOT_READ: list[tuple[Entries, str]] = [
     ([("location", "w.bin"), ("location", "w.bin")], "tensor 'w' names two files for its weights"),
-    ([("location", "w.bin"), ("offset", "65")], "tensor 'w' ends behind the end of its weights file 'w.bin'"),
-    ([("location", "w.bin"), ("offset", "-4")], "tensor 'w' has '-4' for an offset or a length"),
-    ([("location", "w.bin"), ("offset", "+4")], "tensor 'w' has '+4' for an offset or a length"),
-    ([("location", "w.bin"), ("offset", "x")], "tensor 'w' has 'x' for an offset or a length"),
-    ([("location", "w.bin"), ("offset", "")], "tensor 'w' has '' for an offset or a length"),
-    ([("location", "w.bin"), ("offset", "9" * 5000)], "tensor 'w' has '999"),
+    (
+        [("location", "w.bin"), ("offset", "65")],
+        "the data of tensor 'w' extend beyond the end of its weights file 'w.bin'",
+    ),
+    ([("location", "w.bin"), ("offset", "-4")], "tensor 'w' has the invalid offset or length '-4'"),
+    ([("location", "w.bin"), ("offset", "+4")], "tensor 'w' has the invalid offset or length '+4'"),
+    ([("location", "w.bin"), ("offset", "x")], "tensor 'w' has the invalid offset or length 'x'"),
+    ([("location", "w.bin"), ("offset", "")], "tensor 'w' has the invalid offset or length ''"),
+    ([("location", "w.bin"), ("offset", "9" * 5000)], "tensor 'w' has the invalid offset or length '999"),
     ([("location", "w.bin"), ("length", "12")], "tensor 'w' has 12 bytes in its weights file and needs 32"),
-    ([("location", "w.bin"), ("length", "-1")], "tensor 'w' has '-1' for an offset or a length"),
-    ([("location", "nosub/../w.bin")], "its weights file 'nosub/../w.bin' is not there"),
-    ([("location", "w.bin/")], "its weights file 'w.bin/' is not there"),
-    ([("location", "gone")], "its weights file 'gone' is not there"),
+    ([("location", "w.bin"), ("length", "-1")], "tensor 'w' has the invalid offset or length '-1'"),
+    ([("location", "nosub/../w.bin")], "its weights file 'nosub/../w.bin' does not exist"),
+    ([("location", "w.bin/")], "its weights file 'w.bin/' does not exist"),
+    ([("location", "gone")], "its weights file 'gone' does not exist"),
     ([("location", "loop")], "its weights file 'loop' cannot be used: Too many levels of symbolic links"),
     ([("location", "w" * 5000)], f"its weights file '{'w' * 80} ...' cannot be used: File name too long"),
     ([("location", "w/" * 2500)], "cannot be used: File name too long"),
-    ([("location", ".")], "its weights '.' are not a regular file"),
-    ([("location", "sub")], "its weights 'sub' are not a regular file"),
-    ([("location", "pipe")], "its weights 'pipe' are not a regular file"),
-    ([("location", "socket")], "its weights 'socket' are not a regular file"),
+    ([("location", ".")], "its weights file '.' is not a regular file"),
+    ([("location", "sub")], "its weights file 'sub' is not a regular file"),
+    ([("location", "pipe")], "its weights file 'pipe' is not a regular file"),
+    ([("location", "socket")], "its weights file 'socket' is not a regular file"),
     ([("location", "")], "tensor 'w' names no file for its weights"),
-    ([("location", "../w.bin")], "its weights '../w.bin' lie outside its folder"),
-    ([("location", "/dev/zero")], "its weights '/dev/zero' lie outside its folder"),
+    ([("location", "../w.bin")], "its weights file '../w.bin' is outside the model's folder"),
+    ([("location", "/dev/zero")], "its weights file '/dev/zero' is outside the model's folder"),
 ]
 
 
@@ -337,7 +340,7 @@ def test_what_onnxruntime_does_not_read_is_refused(
                 read(path)
 
 
-@pytest.mark.parametrize(("name", "why"), [(b"w.bin\0.x", "holds a NUL"), (b"w\xfe.bin", "is not UTF-8")])
+@pytest.mark.parametrize(("name", "why"), [(b"w.bin\0.x", "contains a NUL"), (b"w\xfe.bin", "is not UTF-8")])
 def test_names_of_weights_that_are_refused_though_onnxruntime_reads_them(folder: Path, name: bytes, why: str) -> None:
     """It reads w.bin for w.bin, NUL, .x; and a name that is not UTF-8 has no place in a record or on a board."""
     np.zeros(24, np.float32).tofile(os.fsencode(folder) + b"/w\xfe.bin")

@@ -70,7 +70,7 @@ def test_no_text_is_lost(text: str) -> None:
 @pytest.mark.parametrize("error", [RuntimeError(), RuntimeError(""), RuntimeError(" \n ")])
 def test_an_exception_without_a_text(error: Exception) -> None:
     assert str(failures.load_error(PATH, error)) == (
-        f"cannot load {PATH}: onnxruntime raised RuntimeError without a text."
+        f"cannot load {PATH}: onnxruntime raised RuntimeError without a message."
     )
 
 

@@ -153,9 +153,9 @@ BROKEN = {
     "absent": (lambda p: p, UsageError, "No such file"),
     "folder": (lambda p: p.parent, UsageError, "it is a folder"),
     "empty": (lambda p: _bytes(p, b""), ModelError, "the file is empty"),
-    "text": (lambda p: _bytes(p, b"not a model, at all\n" * 9), ModelError, "no ONNX file, or was cut short"),
-    "cut": (lambda p: _bytes(p, models.matmul(p).read_bytes()[:100]), ModelError, "no ONNX file, or was cut short"),
-    "no weights": (models.missing_weights, ModelError, "its weights file 'weights.bin' is not there"),
+    "text": (lambda p: _bytes(p, b"not a model, at all\n" * 9), ModelError, "not an ONNX file, or it is truncated"),
+    "cut": (lambda p: _bytes(p, models.matmul(p).read_bytes()[:100]), ModelError, "not an ONNX file, or it is trunc"),
+    "no weights": (models.missing_weights, ModelError, "its weights file 'weights.bin' does not exist"),
     "unknown op": (lambda p: _model(p, _node("Nonsense")), ModelError, "has no operator Nonsense at opset 20"),
     "unknown domain": (
         lambda p: _model(p, _node("Op", domain="edgefc"), opsets={"": 20, "edgefc": 1}),

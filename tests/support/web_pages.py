@@ -76,6 +76,6 @@ def needs_browser() -> None:
     try:
         onnxruntime_web.files()
     except DeviceError as error:
-        if "cannot fetch" not in str(error):
+        if "cannot download" not in str(error):
             raise
         pytest.skip(f"NO BROWSER TESTED: {error}")

@@ -1,6 +1,6 @@
-// Time: whole nanoseconds of performance.now(), and how coarsely it steps.
+// The clock: performance.now() in whole nanoseconds, and its resolution.
 
-const READINGS = 200000; // at most; the clock of a page without isolation steps every 100 us, some ten thousand readings
+const READINGS = 200000; // at most; without isolation a clock step is 100 us, about ten thousand readings
 const STEPS = 20;
 
 export const clock = {

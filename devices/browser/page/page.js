@@ -1,11 +1,11 @@
-// The page: asks the server for questions, has each answered by a worker, posts the answers, and shows what goes on.
+// The page: polls the server for questions, lets a worker answer each, posts the answers, and shows the progress.
 
 import { stepNs } from "./clock.js";
 
 const CLIENT = Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
 const ALIVE_MS = 1000;
-const RETRIES = 5; // of a request that the network lost, a second apart
-const KEPT_BYTES = 256 * 2 ** 20; // of files, so that a model is not fetched again for every question
+const RETRIES = 5; // attempts of a failed request, one second apart
+const KEPT_BYTES = 256 * 2 ** 20; // of cached files, so that a model is not downloaded again for every question
 
 const show = (id, text) => { document.getElementById(id).textContent = text; };
 const at = (path) => `${path}?client=${CLIENT}`;
@@ -37,7 +37,7 @@ async function main() {
 let beat = null;
 const bye = () => navigator.sendBeacon(at("bye"));
 
-// Say so while a question is answered, and stop when nobody waits for the answer any more.
+// Report to the server that this page is alive, and stop the worker if the measurement has ended.
 async function alive() {
   const reply = await fetch(at("alive"), { method: "POST" }).catch(() => null);
   if (reply?.status === 410) stop?.();
@@ -61,13 +61,13 @@ async function asked(request) {
     try {
       return await request();
     } catch (error) {
-      if (attempt === RETRIES) throw new Error(`the computer that asks is out of reach (${error.message})`);
+      if (attempt === RETRIES) throw new Error(`the edgefc server cannot be reached (${error.message})`);
       await wait(1000);
     }
   }
 }
 
-// {answer} or {error, stage}, from a fresh worker.
+// {answer} or {error, stage}, from a new worker.
 async function answered(question, runtime) {
   if (question.verb === "show") return { answer: null };
   try {
@@ -80,7 +80,7 @@ async function answered(question, runtime) {
   }
 }
 
-let stop = null; // ends the worker that is busy
+let stop = null; // ends the running worker
 
 function worked(task) {
   const worker = new Worker("worker.js", { type: "module" });
@@ -99,14 +99,14 @@ function worked(task) {
   });
 }
 
-// What the browser says that this page, its workers and their wasm hold; null where it does not tell.
-// Chromium never tells again once a worker was ended in which threads waited, so it is given up then.
+// The memory of this page, its workers and their wasm, as the browser reports it; null if it does not.
+// Chromium no longer reports it after a worker with waiting threads was terminated, so it is not requested then.
 let mute = !(globalThis.crossOriginIsolated && performance.measureUserAgentSpecificMemory);
 
 async function pageBytes({ page_memory_s }) {
   if (!page_memory_s || mute) return null;
-  const told = performance.measureUserAgentSpecificMemory().then(({ bytes }) => bytes, () => null);
-  const bytes = await Promise.race([told, wait(page_memory_s * 1000).then(() => null)]);
+  const measured = performance.measureUserAgentSpecificMemory().then(({ bytes }) => bytes, () => null);
+  const bytes = await Promise.race([measured, wait(page_memory_s * 1000).then(() => null)]);
   mute = bytes === null;
   return bytes;
 }
@@ -114,19 +114,19 @@ async function pageBytes({ page_memory_s }) {
 const kept = new Map();
 
 async function fetched({ file: id, weights, index, feeds }) {
-  const beside = [];
-  for (const { path, file: id } of weights) beside.push({ path, bytes: await file(id) });
-  return { bytes: await file(id), weights: beside, index: index ?? [], values: feeds ? await file(feeds) : new ArrayBuffer(0) };
+  const external = [];
+  for (const { path, file: id } of weights) external.push({ path, bytes: await file(id) });
+  return { bytes: await file(id), weights: external, index: index ?? [], values: feeds ? await file(feeds) : new ArrayBuffer(0) };
 }
 
 async function file(id) {
   if (!kept.has(id)) {
     const reply = await asked(() => fetch(`file/${id}`, { cache: "no-store" }));
-    if (!reply.ok) throw new Error(`cannot fetch a file: ${reply.status}`);
+    if (!reply.ok) throw new Error(`cannot download a file: HTTP status ${reply.status}`);
     kept.set(id, await reply.arrayBuffer());
   }
   const bytes = kept.get(id);
-  kept.delete(id); // and to the end: the first one is the one not used for longest
+  kept.delete(id); // move to the end: the first entry is the least recently used
   kept.set(id, bytes);
   for (const [old, { byteLength }] of kept) {
     if (total() <= KEPT_BYTES || old === id) break;
@@ -137,7 +137,7 @@ async function file(id) {
 
 const total = () => [...kept.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
 
-// What a browser tells about itself and the machine.
+// The facts that the browser reports about itself and the machine.
 async function ours() {
   const data = navigator.userAgentData;
   const wanted = ["architecture", "bitness", "model", "platformVersion", "fullVersionList"];
@@ -154,10 +154,10 @@ async function ours() {
 
 function shownFacts(facts) {
   const rows = {
-    "Cores": facts.cores ?? "not told",
+    "Cores": facts.cores ?? "unknown",
     "Threads": facts.isolated ? "available" : "not available: this page is not in a secure context",
     "Clock": `steps of ${facts.timer_step_ns / 1000} us`,
-    "Memory": facts.isolated && performance.measureUserAgentSpecificMemory ? "told" : "only the wasm heap",
+    "Memory": facts.isolated && performance.measureUserAgentSpecificMemory ? "page and wasm heap" : "only the wasm heap",
   };
   for (const [name, value] of Object.entries(rows)) {
     for (const [tag, text] of [["dt", name], ["dd", value]]) added("facts", tag, text);
@@ -167,10 +167,10 @@ function shownFacts(facts) {
 function progressed({ verb, about, done }) {
   document.getElementById("bar").hidden = verb === "show";
   show("state", verb === "show" ? "Measured" : `Measuring: ${done} questions answered`);
-  show("about", `${TOLD[verb] ?? verb}: ${about}`);
+  show("about", `${ACTIONS[verb] ?? verb}: ${about}`);
 }
 
-const TOLD = {
+const ACTIONS = {
   ports: "reading", load: "load and first run", memory: "memory", steady: "timing run after run", run: "running",
   show: "results",
 };
@@ -200,5 +200,5 @@ main().catch((error) => {
   clearInterval(beat);
   bye();
   document.getElementById("state").classList.add("bad");
-  show("state", `This page stopped: ${error.message}. Load the page again to go on.`);
+  show("state", `This page stopped: ${error.message}. Reload the page to continue.`);
 });

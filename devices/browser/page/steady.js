@@ -1,22 +1,22 @@
-// The timing loop of runtime/probes/rounds.py, with one thing more: a browser's clock is coarse, so that a sample is the mean
-// of as many runs in a row as last SAMPLE_STEPS of its steps.
+// The timing loop of runtime/probes/rounds.py, with one difference: a browser's clock is coarse, so a sample is the mean
+// of consecutive runs that together take SAMPLE_STEPS steps of the clock.
 //
-//     round     one block of each model, A B A B ..., so that what the machine does meanwhile hits all alike
-//     block     a slice of time filled with samples of one model; every stride-th is kept
-//     lead-in   untimed runs at the head of a block: the models share caches
+//     round     one block of each model, A B A B ..., so that other load on the machine affects all models alike
+//     block     a slice of time filled with samples of one model; every stride-th sample is kept
+//     lead-in   untimed runs at the start of a block, because the models share caches
 //
 // A run is an async function without arguments. Times are whole nanoseconds.
 
-const WINDOW_NS = 20e6; // a warm-up window; shorter ones are ruled by single interruptions
-const WINDOW_SAMPLES = 10; // or as long as so many samples, where the clock is coarse
+const WINDOW_NS = 20e6; // a warm-up window; single interruptions would dominate a shorter one
+const WINDOW_SAMPLES = 10; // a window has at least the duration of this many samples
 const WARM_UP_NS = 5e9; // the longest warm-up
 const LEAD_IN_NS = 1e6;
 const FEWEST_ROUNDS = 2;
-const OVERTIME = 5; // slow models end after FEWEST_ROUNDS once this many times the planned time has passed
-const SAMPLE_STEPS = 200; // of the clock in one sample: it is then off by half a per cent at most
-const LAST = 3, WITHIN = 0.02; // of settled()
+const OVERTIME = 5; // after FEWEST_ROUNDS, timing ends when this multiple of the planned time has passed
+const SAMPLE_STEPS = 200; // clock steps per sample, so that the error of a sample is at most half a per cent
+const LAST = 3, WITHIN = 0.02; // see settled()
 
-// plan: time_ns for each model, rounds, samples to keep of each model.
+// plan: time_ns per model, number of rounds, number of samples to keep per model.
 export async function timeModels(runs, plan, stepNs, clock) {
   const timed = [];
   for (const run of runs) timed.push({ ...(await warmUp(run, stepNs, clock)), blocks: [] });
@@ -37,7 +37,7 @@ export async function warmUp(run, stepNs, clock) {
   while (!settled(medians) && clock.wallNs() - start < WARM_UP_NS) {
     const window = await fill(run, windowNs, batch, 1, clock);
     const middle = median(window.samples_ns), readable = middle * batch >= enough / 2;
-    typical = readable ? middle : window.wall_ns / window.runs; // an interruption can have made the batch too small
+    typical = readable ? middle : window.wall_ns / window.runs; // an interruption may have made the batch too small
     if (readable) medians.push(middle);
     runs += window.runs;
     batch = Math.max(1, Math.ceil(enough / Math.max(typical, 1)));
@@ -54,7 +54,7 @@ export async function block(run, timed, plan, clock) {
   return fill(run, sliceNs, batch, stride, clock);
 }
 
-// At least one sample, and as many as begin within the slice.
+// Take at least one sample, and all samples that begin within the slice.
 async function fill(run, sliceNs, batch, stride, clock) {
   const samples_ns = [], start = clock.wallNs();
   let end = start, taken = 0;
@@ -68,7 +68,7 @@ async function fill(run, sliceNs, batch, stride, clock) {
   return { samples_ns, runs: taken * batch, wall_ns: end - start, cpu_ns: null };
 }
 
-// Runs in a row that last `enough`, by doubling.
+// The number of consecutive runs that take at least `enough` nanoseconds, a power of two.
 async function firstBatch(run, enough, clock) {
   for (let batch = 1, runs = 0; ; batch *= 2) {
     const before = clock.wallNs();
@@ -78,7 +78,7 @@ async function firstBatch(run, enough, clock) {
   }
 }
 
-// None of the last few medians is lower, by more than WITHIN, than the lowest one before them.
+// Whether none of the LAST medians is more than WITHIN below the lowest earlier median.
 export function settled(medians) {
   if (medians.length <= LAST) return false;
   return Math.min(...medians.slice(-LAST)) >= (1 - WITHIN) * Math.min(...medians.slice(0, -LAST));

@@ -1,4 +1,4 @@
-// One question in a worker of its own: a fresh wasm heap, as a fresh process is to the Python probes.
+// Answers one question in a new worker, and so with a new wasm heap. The Python probes use a new process instead.
 //
 // It is told {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage, model}.
 // Answers have the form of the Python probes' (runtime/probes/contracts.py); `ports` is the page's own.
@@ -8,7 +8,7 @@ import { feedsOf, outputsOf } from "./arrays.js";
 import { clock, stepNs } from "./clock.js";
 import { timeModels } from "./steady.js";
 
-let heap = null; // onnxruntime's memory: it keeps the object to itself, so the constructor is watched
+let heap = null; // onnxruntime's memory; it does not expose the object, so the constructor is wrapped
 const Memory = WebAssembly.Memory;
 WebAssembly.Memory = function (wanted) {
   const made = new Memory(wanted);
@@ -17,7 +17,7 @@ WebAssembly.Memory = function (wanted) {
 };
 WebAssembly.Memory.prototype = Memory.prototype; // for instanceof
 
-const threads = []; // onnxruntime's own workers: ended with this one, else they go on to wait and the browser keeps them
+const threads = []; // onnxruntime's workers; they must be terminated with this one, or they keep waiting in the browser
 const Plain = Worker;
 globalThis.Worker = class extends Plain {
   constructor(...given) {
@@ -97,7 +97,7 @@ async function held(stage) {
   return { heap_bytes: heap ? heap.buffer.byteLength : null, page_bytes: page };
 }
 
-// Compile and start onnxruntime with the null model; its time is no model's.
+// Compile and start onnxruntime with the null model, so that this time is not part of the load time of a model.
 async function start({ runtime, threads, options, null_model }) {
   ort.env.logLevel = "fatal";
   ort.env.wasm.numThreads = threads;
@@ -109,7 +109,7 @@ async function start({ runtime, threads, options, null_model }) {
   return clock.wallNs() - before;
 }
 
-const told = (error) => ({ error: String(error?.message ?? error).slice(0, 2000), stage, model: working });
+const failure = (error) => ({ error: String(error?.message ?? error).slice(0, 2000), stage, model: working });
 
 function ended(reply) {
   for (const thread of threads) thread.terminate();
@@ -124,11 +124,11 @@ onmessage = async ({ data }) => {
   try {
     const start_ns = await start(data);
     const taken = ort.env.wasm.numThreads;
-    if (taken !== data.threads) throw new Error(`onnxruntime took ${taken} threads instead of ${data.threads}`);
+    if (taken !== data.threads) throw new Error(`onnxruntime used ${taken} threads instead of ${data.threads}`);
     const answer = await VERBS[data.verb]({ ...data, start_ns }, data.options);
     ended({ answer, workers: threads.length });
   } catch (error) {
-    ended(told(error));
+    ended(failure(error));
   }
 };
 postMessage({ ready: true });

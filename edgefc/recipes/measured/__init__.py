@@ -1,4 +1,4 @@
-"""Published results: NAME.json is the summary.json that `edgefc recipe NAME` left in its folder, copied by hand."""
+"""Published results. NAME.json is a copy of the summary.json that `edgefc recipe NAME` wrote."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from edgefc.recipes.results import Results
 
 
 def measured() -> dict[str, Results]:
-    """By the name of the recipe."""
+    """The results by the name of the recipe."""
     files = sorted(Path(__file__).parent.glob("*.json"))
     return {path.stem: Results.model_validate_json(path.read_text(encoding="utf-8")) for path in files}
 
 
 def summary(name: str) -> str:
-    """The first comparison of a recipe in a line; says so where nothing was published."""
+    """The first comparison of a recipe in one line, or "not measured" if there is no result."""
     results = measured().get(name)
     if results is None:
         return "not measured"

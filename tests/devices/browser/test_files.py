@@ -86,7 +86,7 @@ def test_a_file_that_was_changed_is_fetched_again(registry: type[Registry]) -> N
 
 def test_another_tarball_is_refused(registry: type[Registry]) -> None:
     registry.given = tarball({**CONTENT, "a.mjs": b"evil"})
-    with pytest.raises(DeviceError, match=r"is not the onnxruntime-web \S+ that edgefc knows: its sha512 differs"):
+    with pytest.raises(DeviceError, match=r"is not the pinned onnxruntime-web \S+: its sha512 differs"):
         onnxruntime_web.files()
     assert list(onnxruntime_web.cache().iterdir()) == []
 
@@ -94,7 +94,9 @@ def test_another_tarball_is_refused(registry: type[Registry]) -> None:
 def test_put_there_by_hand(registry: type[Registry], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without a network."""
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:1")
-    with pytest.raises(DeviceError, match=r"cannot fetch onnxruntime-web .* from http://127.0.0.1:1/.*put that file"):
+    with pytest.raises(
+        DeviceError, match=r"cannot download onnxruntime-web .* from http://127.0.0.1:1/.*copy that file"
+    ):
         onnxruntime_web.files()
     (onnxruntime_web.cache() / onnxruntime_web.TARBALL).write_bytes(registry.given)
     assert onnxruntime_web.files()["b.wasm"].read_bytes() == CONTENT["b.wasm"]
@@ -102,7 +104,7 @@ def test_put_there_by_hand(registry: type[Registry], monkeypatch: pytest.MonkeyP
 
 def test_a_registry_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", "file:///etc/passwd")
-    with pytest.raises(DeviceError, match="npm_config_registry is 'file:///etc/passwd', which is no web address"):
+    with pytest.raises(DeviceError, match="npm_config_registry is 'file:///etc/passwd', which is not an http"):
         onnxruntime_web.url()
 
 
@@ -110,7 +112,7 @@ def test_a_registry_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(DeviceError, match=r"cannot keep onnxruntime-web in .*: Not a directory\. Make room"):
+    with pytest.raises(DeviceError, match=r"cannot store onnxruntime-web in .*: Not a directory\. Free some space"):
         onnxruntime_web.files()
 
 
@@ -118,10 +120,12 @@ def test_no_browser_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(chromium, "_PLACES", ())
     monkeypatch.delenv("CHROME", raising=False)
-    with pytest.raises(DeviceError, match=r"no Chromium or Chrome on the PATH\. Install one \(apt install chromium\)"):
+    with pytest.raises(
+        DeviceError, match=r"Chromium or Chrome is not on the PATH\. Install one \(apt install chromium\)"
+    ):
         chromium.find()
     monkeypatch.setenv("CHROME", "nothing")
-    with pytest.raises(DeviceError, match="CHROME is 'nothing', which is no program"):
+    with pytest.raises(DeviceError, match="CHROME is 'nothing', which is not a program"):
         chromium.find()
     monkeypatch.setenv("CHROME", sys.executable)
     assert chromium.find() == sys.executable
@@ -138,7 +142,7 @@ def test_a_browser_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     end = time.monotonic() + 20
     while started.gone() is None and time.monotonic() < end:
         time.sleep(0.02)
-    assert started.gone() == "browser ended with exit 7; the last line of its log: ERROR: no display"
+    assert started.gone() == "browser ended with exit code 7; the last error in its log: ERROR: no display"
     started.close()
     assert not started._folder.exists()
 

@@ -228,7 +228,7 @@ def test_any_json_is_told_in_one_sentence(value: Any) -> None:
         lambda: page.read(answers.Facts, value), lambda: page.read(answers.Ports, value),
     ]  # fmt: skip
     for check in checks:
-        with pytest.raises(DeviceError, match="that cannot be"):
+        with pytest.raises(DeviceError, match="the page returned an invalid"):
             check()
 
 
@@ -237,16 +237,16 @@ def test_any_json_is_told_in_one_sentence(value: Any) -> None:
 
 def test_threads_need_an_isolated_page(browse: Callable[..., Browser], tmp_path: Path) -> None:
     model = onnx_models.matmul(tmp_path / "m.onnx", 4, 2)
-    with pytest.raises(UsageError, match=r"2 threads were asked for, and this page has one: .*adb reverse"):
+    with pytest.raises(UsageError, match=r"threads is 2, and this page has only one thread: .*adb reverse"):
         profile(model, device=browse(honest, {**FACTS, "isolated": False}), threads=2)
-    with pytest.raises(DeviceError, match="did not run the null model in 2 threads"):
+    with pytest.raises(DeviceError, match="did not run the null model with the requested 2 threads"):
         profile(model, device=browse(lambda question: {**honest(question), "workers": 0}), threads=2)
 
 
 def test_native_kernels_cannot_be_insisted_on(browse: Callable[..., Browser], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"m\.onnx: native kernels do not load in a browser"):
+    with pytest.raises(UsageError, match=r"m\.onnx: a browser cannot load native kernels"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), native="on")
-    with pytest.raises(UsageError, match=r"m\.onnx: activations in int8 need the native kernels, which do not load"):
+    with pytest.raises(UsageError, match=r"m\.onnx: activations in int8 need the native kernels, which a browser"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), activation_dtype="int8")
 
 
@@ -255,7 +255,7 @@ def test_weights_come_from_the_models_folder_alone(browse: Callable[..., Browser
     (tmp_path / "below").mkdir()
     (tmp_path / "secret.bin").write_bytes(bytes(128))
     model = onnx_models.missing_weights(tmp_path / "below" / "m.onnx", "../secret.bin")
-    with pytest.raises(ModelError, match=r"its weights '\.\./secret\.bin' lie outside its folder"):
+    with pytest.raises(ModelError, match=r"its weights file '\.\./secret\.bin' is outside the model's folder"):
         profile(model, device=browse(honest))
 
 
@@ -263,7 +263,7 @@ def test_a_model_that_is_too_large(
     browse: Callable[..., Browser], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "LARGEST_MODEL", 100)
-    with pytest.raises(DeviceError, match=r"it has \d+ bytes, and a browser takes up to 100"):
+    with pytest.raises(DeviceError, match=r"it has \d+ bytes, and the limit is 100"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest))
 
 
@@ -273,12 +273,13 @@ def test_a_model_that_is_too_large(
         ("load", "Can't create a session. ERROR_CODE: 9, ERROR_MESSAGE: Could not find an implementation for Foo(21) "
          "node with name 'n'", "cannot load m in the browser: .* no kernel for its operator Foo of opset 21"),
         ("load", "... ai.onnx.ml:Foo(-1) is not a registered function/op", "has no operator ai.onnx.ml:Foo"),
-        ("load", "std::bad_alloc", "not enough memory in the browser.*Give a smaller batch or a smaller model"),
+        ("load", "std::bad_alloc", "the browser is out of memory.*Give a smaller batch or a smaller model"),
         ("load", "6491488", "threw C.. exception 6491488 without a reason"),
-        ("load", "Failed to load external data file w.bin, error: not found in preloaded files.", "beside it are not"),
+        ("load", "Failed to load external data file w.bin, error: not found in preloaded files.",
+         "its weights file does not exist"),
         ("run", "ERROR_MESSAGE: Non-zero status code returned", "cannot run m in the browser: Non-zero status"),
         ("start", "x" * 999, "cannot start onnxruntime-web for m: "),
-        ("other", "", "cannot run m in the browser: it gave no reason"),
+        ("other", "", "cannot run m in the browser: onnxruntime-web gave no reason"),
     ],
 )  # fmt: skip
 def test_refusals_in_one_sentence(stage: str, text: str, said: str) -> None:

@@ -79,7 +79,7 @@ def test_weights_beside_the_model(browser: Browser, tmp_path: Path) -> None:
     assert nmse(browser.run(str(file), {"x": x})["y"], x.astype(np.float64) @ weight) < 1e-12
     (tmp_path / "m.onnx.data").unlink()
     other = Path(file).rename(tmp_path / "other.onnx")
-    with pytest.raises(ModelError, match=r"other\.onnx: its weights file 'm\.onnx\.data' is not there"):
+    with pytest.raises(ModelError, match=r"other\.onnx: its weights file 'm\.onnx\.data' does not exist"):
         browser.run(str(other), {"x": x})
 
 
@@ -108,7 +108,7 @@ def test_operators_that_the_browser_lacks(browser: Browser, tmp_path: Path) -> N
     with pytest.raises(DeviceError, match=r"d\.onnx in the browser: .* has no kernel for its operator (Gelu|Erf)"):
         browser.run(refused(tmp_path / "d.onnx", "Gelu", onnx.TensorProto.DOUBLE), {"x": x})
     (tmp_path / "cut.onnx").write_bytes(Path(tmp_path / "m.onnx").read_bytes()[:40])
-    with pytest.raises(ModelError, match=r"cannot load .*cut\.onnx: it is no ONNX file"):
+    with pytest.raises(ModelError, match=r"cannot load .*cut\.onnx: it is not an ONNX file"):
         browser.run(str(tmp_path / "cut.onnx"), {"x": x})
 
 
@@ -148,7 +148,7 @@ def descendants(pid: int, word: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("--type=renderer", "nothing came from the page for 5 s"), ("--headless", "was ended by SIGKILL")],
+    [("--type=renderer", "the page sent nothing for 5 s"), ("--headless", "was killed by SIGKILL")],
     ids=["tab", "browser"],
 )
 def test_a_browser_that_is_killed(tmp_path: Path, word: str, said: str) -> None:

@@ -88,7 +88,7 @@ def test_what_is_posted_is_a_json_object(server: Server, body: bytes) -> None:
 def test_one_page_at_a_time(server: Server) -> None:
     assert fetch(f"{server.url()}hello?client={CLIENT}", b"{}")[0] == 204
     status, text = fetch(f"{server.url()}hello?client={CLIENT[::-1]}", b"{}")
-    assert (status, text) == (409, b"another page is being measured; close that one first")
+    assert (status, text) == (409, b"another page is being measured; close it first")
     assert fetch(f"{server.url()}next?client={CLIENT[::-1]}")[0] == 409
     assert fetch(f"{server.url()}bye?client={CLIENT}", b"")[0] == 204
     assert fetch(f"{server.url()}hello?client={CLIENT[::-1]}", b"{}")[0] == 204
@@ -103,15 +103,15 @@ def test_an_address_that_cannot_be_listened_on() -> None:
 
 
 def test_nobody_comes() -> None:
-    with pytest.raises(DeviceError, match=r"no page asked for questions within 0.1 s\. Open it"):
+    with pytest.raises(DeviceError, match=r"no page connected within 0.1 s\. Open it"):
         Link(1.0).facts(0.1, "Open it.")
-    with pytest.raises(DeviceError, match=r"no page asked for questions: chromium ended\. Open it"):
+    with pytest.raises(DeviceError, match=r"no page connected: chromium ended\. Open it"):
         Link(1.0, lambda: "chromium ended").facts(9.0, "Open it.")
 
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("bye", "m was not finished: the page was closed or loaded again"), ("", "nothing came from the page for 0.3 s"),
+    [("bye", "m was not finished: the page was closed or reloaded"), ("", "the page sent nothing for 0.3 s"),
      ("gone", "m was not finished: chromium ended"), ("alive", "m was still running after 0.6 s")],
     ids=["closed", "silent", "ended", "late"],
 )  # fmt: skip
@@ -158,7 +158,7 @@ def test_stopped_from_another_thread() -> None:
     link.hello(CLIENT, {})
     thread = threading.Timer(0.1, link.end, (0.0,))
     thread.start()
-    with pytest.raises(DeviceError, match="m was not finished: it was stopped here"):
+    with pytest.raises(DeviceError, match="m was not finished: it was stopped on this machine"):
         link.ask({"verb": "run"}, about="m", limit_s=9.0)
     thread.join()
     assert not link.alive(CLIENT)

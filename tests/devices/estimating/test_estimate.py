@@ -158,7 +158,7 @@ def test_the_steps_of_a_loop_are_counted_each_time(tmp_path: Path) -> None:
 
 def test_models_that_do_not_run(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(ModelError, match=r"cannot load .*text\.onnx: it is no ONNX file"):
+    with pytest.raises(ModelError, match=r"cannot load .*text\.onnx: it is not an ONNX file"):
         work_of(tmp_path / "text.onnx")
     with pytest.raises(UsageError, match=r"cannot load .*: No such file or directory"):
         work_of(tmp_path / "absent.onnx")
@@ -203,7 +203,7 @@ def test_a_disk_without_room_for_the_profile(tmp_path: Path, limit: int) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert str(caught.value) == (
         f"cannot write temporary files to {folder.parent}: File too large. "
-        "Make room there, or set TMPDIR to a folder on another disk."
+        "Free some space there, or set TMPDIR to a folder on another disk."
     )
 
 
@@ -344,7 +344,7 @@ def test_rates_of_this_machine() -> None:
 def test_a_measurement_that_went_wrong(out: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates.subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=out))
 
-    with pytest.raises(DeviceError, match="this machine's speed was not measured: "):
+    with pytest.raises(DeviceError, match="cannot measure the speed of this machine: "):
         rates.of_this_machine()
 
 

@@ -104,7 +104,7 @@ def test_layer_model_copies_the_weights() -> None:
 
 
 def test_a_layer_that_shows_no_node_is_named() -> None:
-    with pytest.raises(UsageError, match=r"Linear shows itself to the exporter by 0 nodes .*layer_node"):
+    with pytest.raises(UsageError, match=r"Linear creates 0 nodes when it is exported.*layer_node"):
         layer_model(nn.Linear(4, 4), 4)
 
 
