@@ -1,8 +1,9 @@
-"""The page of every structured layer: what it replaces and what its paper claims. The layers' own files say it.
+"""The table of all structured layers, from the ENTRIES in the files of the layers.
 
-    rows.py   each entry built, counted and exported; page.py: the rows as README.md
+    rows.py   builds, counts and exports each entry
+    page.py   writes the rows as README.md
 
-Claims are those of the papers as far as they are known to us; a layer that its paper does not have says so.
+Claims are quoted from the papers as far as they are known to us. Layers that are not in a paper are marked.
 """
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from edgefc.layers.registry import entries as entries
 
 
 class Called(nn.Module):
-    """A layer of an entry as a model of one input and one output."""
+    """A layer of an entry as a model with one input and one output."""
 
     def __init__(self, entry: Entry, layer: nn.Module) -> None:
         super().__init__()
