@@ -178,8 +178,12 @@ def _axes_fault(op: str, attributes: Mapping[str, Any], shapes: Mapping[int, Seq
         shape = shapes.get(place)
         if shape is None or not axes:
             continue
-        sizes, names = (list(shape)[-1:], axes[1:]) if axes[0] == "..." else (list(shape), axes)
-        for name, size in zip(names, sizes):
-            if name in attributes and (len(sizes) != len(names) or size not in (None, attributes[name])):
-                return f"has {name} {attributes[name]}, which does not fit its input {place} of shape {list(shape)}"
+        sizes, wanted = (list(shape)[-1:], axes[1:]) if axes[0] == "..." else (list(shape), axes)
+        for names, size in zip(wanted, sizes):
+            if names is None or not attributes.keys() >= set(names):
+                continue
+            if len(sizes) != len(wanted) or size not in (None, math.prod(attributes[name] for name in names)):
+                values = " and ".join(f"{name} {attributes[name]}" for name in names)
+                fits = "does not fit" if len(names) == 1 else "do not fit"
+                return f"has {values}, which {fits} its input {place} of shape {list(shape)}"
     return None

@@ -1,6 +1,6 @@
-"""declarations.json: what the layers and operators of edgefc declare, for readers that run without torch and ONNX.
+"""Reads declarations.json: the declarations of layers and operators, for code that runs without torch and onnx.
 
-Written by python -m edgefc.export.declarations from the files of edgefc/layers/ and export/ops/.
+The file is written by python -m edgefc.export.declarations from the files of edgefc/layers/ and export/ops/.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 
 def layers() -> Mapping[str, Mapping[str, str]]:
-    """Each public layer by name: its module, and what it replaces ("linear", ...; empty where that has no name)."""
+    """For each public layer: its module, and the kind of torch layer that it replaces (Entry.replaces)."""
     found: Mapping[str, Mapping[str, str]] = _content()["layers"]
     return found
 
 
 def operators() -> Mapping[str, Mapping[str, Any]]:
-    """Each operator by name: its inputs with their axes, and the rules of its attributes."""
+    """For each operator: the axes of its inputs, and the rules of its attributes."""
     found: Mapping[str, Mapping[str, Any]] = _content()["operators"]
     return found
 

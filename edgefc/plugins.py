@@ -1,4 +1,4 @@
-"""What other installed packages register for edgefc: entry points of the groups edgefc.layers, .operators, .transports.
+"""Entry points with which other installed packages register layers, operators and transports.
 
 [project.entry-points."edgefc.layers"]       a module with ENTRIES: its layers join `edgefc layers`
 scaled = "mypackage.layers.scaled"
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point of another package."""
+    """One entry point."""
 
     point: EntryPoint
 
@@ -33,30 +33,30 @@ class Plugin:
 
     @property
     def where(self) -> str:
-        """For sentences: the package and what it registers."""
+        """The package and the registered object, for messages."""
         package = self.point.dist.name if self.point.dist else "a package"
         return f"{package} ({self.point.value})"
 
     def load(self, kind: type[T]) -> T:
-        """The registered object.
+        """Import the registered object.
 
         Raises:
-            UsageError: it cannot be imported, or is not of that kind.
+            UsageError: the import fails, or the object is not an instance of `kind`.
         """
         found = self._loaded()
         if not isinstance(found, kind):
-            raise self._refused(f"it is a {type(found).__name__} and no {kind.__name__}")
+            raise self._refused(f"it is a {type(found).__name__}, not an instance of {kind.__name__}")
         return found
 
     def load_class(self, kind: type[T]) -> type[T]:
-        """The registered class, a subclass of `kind`.
+        """Import the registered class.
 
         Raises:
-            UsageError: it cannot be imported, or is no such class.
+            UsageError: the import fails, or the object is not a subclass of `kind`.
         """
         found = self._loaded()
         if not (isinstance(found, type) and issubclass(found, kind)):
-            raise self._refused(f"it is no subclass of {kind.__name__}")
+            raise self._refused(f"it is not a subclass of {kind.__name__}")
         return found
 
     def _loaded(self) -> object:
@@ -64,7 +64,7 @@ class Plugin:
             loaded: object = self.point.load()
         except EdgefcError:
             raise
-        except Exception as error:  # other code
+        except Exception as error:  # code of the other package
             raise self._refused(describe_error(error)) from None
         return loaded
 
@@ -76,6 +76,6 @@ class Plugin:
 
 
 def plugins(group: str) -> list[Plugin]:
-    """The entry points of a group, sorted by name and value. One that is visible from several folders counts once."""
+    """The entry points of a group, sorted by name and value, without duplicates."""
     points = {(point.name, point.value): Plugin(point) for point in entry_points(group=group)}
     return [points[key] for key in sorted(points)]

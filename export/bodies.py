@@ -1,4 +1,4 @@
-"""Which body each operator of a file gets: one per file, since a file holds one function per op."""
+"""Chooses the body of each operator of a file: one for all its nodes, because a file holds one function per op."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class BodyChoice:
-    """The body of an operator in a file, and why it was chosen."""
+    """The body of an operator in a file, and the reason for the choice."""
 
     name: str
     reason: str
@@ -24,7 +24,7 @@ class BodyChoice:
 def check_bodies(asked: Mapping[str, str]) -> None:
     """
     Raises:
-        UsageError: an operator that is not known, or a body that it does not have.
+        UsageError: there is no such operator, or it has no such body.
     """
     for op, body in asked.items():
         if op not in operators():
@@ -39,14 +39,14 @@ def check_bodies(asked: Mapping[str, str]) -> None:
 
 
 def choose_bodies(nodes: Iterable[ir.Node], asked: Mapping[str, str]) -> dict[str, BodyChoice]:
-    """The choice for each operator of the nodes that has several bodies."""
+    """The body of each operator of the nodes that has several bodies."""
     held = held_bytes(nodes)
     several = [op for op in sorted(held) if len(operators()[op].bodies) > 1]
     return {op: _choice(operators()[op], asked.get(op), held) for op in several}
 
 
 def held_bytes(nodes: Iterable[ir.Node]) -> dict[str, int]:
-    """For each operator of the nodes, what the runtime holds of their seeded matrices with its first body."""
+    """The bytes of seeded matrices that the runtime keeps in memory, by operator, if each has its first body."""
     held: dict[str, int] = {}
     for node in nodes:
         held[node.op_type] = held.get(node.op_type, 0) + _held_bytes(operators()[node.op_type], node)
@@ -62,7 +62,7 @@ def _choice(operator: Operator, asked: str | None, held: Mapping[str, int]) -> B
 
 
 def _held_bytes(operator: Operator, node: ir.Node) -> int:
-    """What the runtime holds of a seeded matrix, in the type of the node's first weight."""
+    """The same for one node. The matrix has the dtype of the node's first weight."""
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     dtype = ir.DataType.FLOAT if weight is None or weight.dtype is None else weight.dtype
     return operator.held(attributes_of(node)) * int(dtype.itemsize)

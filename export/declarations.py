@@ -16,7 +16,7 @@ from typing import Any
 
 import edgefc
 from edgefc.export import ops
-from edgefc.export.operator import Axes, Operator
+from edgefc.export.operator import Axes, Operator, factors
 from edgefc.export.registry import built_in
 from edgefc.layers.registry import public
 from edgefc.screen import out
@@ -59,9 +59,9 @@ def _operator(operator: Operator) -> dict[str, Any]:
     }
 
 
-def _axes(axes: Axes | None, attributes: Container[str]) -> list[str | None]:
-    """Axes that no attribute gives are None: the letters are for readers."""
-    return ["..." if axis is ... else axis if axis in attributes else None for axis in axes or ()]
+def _axes(axes: Axes | None, attributes: Container[str]) -> list[str | list[str] | None]:
+    """For each axis the attributes whose product is its size; None for the letters, which are for readers."""
+    return ["..." if axis is ... else factors(axis, attributes) for axis in axes or ()]
 
 
 def _page(operators: Iterable[Operator]) -> str:

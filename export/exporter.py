@@ -197,6 +197,11 @@ def export(
 
 def _asked(bodies: Mapping[str, str] | None, old: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
     """`bodies`, and the arguments that had their names before it."""
+    if bodies is not None and not isinstance(bodies, Mapping):
+        raise UsageError(
+            f"bodies is {shortened(repr(bodies), 80)}. Give a mapping of operators to bodies, such as "
+            "{'PRPLinear': 'streaming'}."
+        )
     asked = dict(bodies or {})
     for op, (argument, body) in old.items():
         if body is not None:

@@ -1,6 +1,6 @@
-"""What one operator of the domain edgefc is: one declaration, which the exporter, inspect, pages and tests read."""
+"""The declaration of an operator of the domain edgefc. The exporter, inspect, pages and tests read it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
@@ -35,22 +35,30 @@ def _none(attributes: Attributes) -> int:
     return 0
 
 
+def factors(axis: str, attributes: Container[str]) -> list[str] | None:
+    """The attributes whose product is the size of an axis; None for a text that is for readers."""
+    names = axis.split(" * ")
+    return names if all(name in attributes for name in names) else None
+
+
 @dataclass(frozen=True)
 class Operator:
-    """One operator: a node edgefc::<name>, and the local function that computes it.
+    """One operator: the nodes edgefc::<name>, and the local function that computes them.
 
-    name        of the op; a file has at most one function of that name
-    meaning     what it computes, in half a line, for the table of the operators; n inputs, m outputs
-    inputs      in order, each with its axes: the attribute that gives the size of an axis, or any other text for
-                readers, such as "B"; a first axis ... stands for any number of axes. None: any shape
-    attributes  in order, each with its rule from edgefc/attributes.py, which also gives the ONNX type
-    bodies      by name, the first is the default: write(op, *inputs) writes the function in standard operators
-    describe    (attributes) -> what a node stands for, for inspect
-    reference   (attributes, *inputs) -> the outputs in numpy float64, by other means than the bodies
-    outputs     their names, in order
-    prepare     (attributes) -> attributes that the exporter adds to a node: choices that change speed, not results
-    held        (attributes) -> how many numbers of a seeded matrix the runtime holds for a node with the first body
-    choose      ({op: bytes held by all its nodes}) -> (body, reason): makes the choice "auto" and is the default
+    name        the op type; a file has at most one function of that name
+    meaning     what it computes, in half a line, for the table of operators; n inputs, m outputs
+    inputs      in order, each with its axes: the attribute that gives the size of an axis, or a product of attributes
+                ("features * order"), or another text for readers, such as "B"; a first axis ... stands for any number
+                of axes. None: any shape
+    attributes  in order, each with its rule from edgefc/attributes.py, which also determines the ONNX type
+    bodies      by name; the first is the default: write(op, *inputs) writes the function in standard operators
+    describe    (attributes) -> the dense layer that a node replaces, for inspect
+    reference   (attributes, *inputs) -> the outputs in numpy float64, computed independently of the bodies
+    outputs     the names of the outputs, in order
+    prepare     (attributes) -> attributes that the exporter adds to a node; they affect the speed, not the result
+    held        (attributes) -> how many numbers of a seeded matrix the runtime keeps in memory for one node, with the
+                first body
+    choose      ({op: bytes held by its nodes}) -> (body, reason): the choice "auto", which is the default
     """
 
     name: str

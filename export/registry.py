@@ -1,4 +1,4 @@
-"""Every operator by name: the files of export/ops/, and those that other packages register.
+"""Finds the operators: the files of export/ops/, and those that other packages register.
 
 A package registers an operator by an entry point of the group edgefc.operators, whose value is the Operator:
 
@@ -26,11 +26,11 @@ def built_in() -> dict[str, Operator]:
 
 @functools.cache
 def operators() -> dict[str, Operator]:
-    """Every operator by name.
+    """All operators by name.
 
     Raises:
-        UsageError: two places declare one operator, or give an attribute of one name different rules; a registered
-            operator cannot be loaded.
+        UsageError: two operators have the same name, two attributes of the same name have different rules, or a
+            registered operator cannot be imported.
     """
     own = [(f"edgefc.export.ops, {name}", operator) for name, operator in built_in().items()]
     return _by_name([*own, *((each.where, each.load(Operator)) for each in plugins("edgefc.operators"))])
@@ -43,8 +43,8 @@ def _by_name(found: Iterable[tuple[str, Operator]]) -> dict[str, Operator]:
     for place, operator in found:
         if operator.name in operators:
             raise UsageError(
-                f"{place} declares the operator {operator.name}, which {places[operator.name]} declares too. "
-                "Give one of them another name."
+                f"{place} declares the operator {operator.name}, which {places[operator.name]} also declares. "
+                "Rename one of them."
             )
         _check_rules(place, operator.attributes, rules)
         operators[operator.name], places[operator.name] = operator, place
@@ -52,11 +52,11 @@ def _by_name(found: Iterable[tuple[str, Operator]]) -> dict[str, Operator]:
 
 
 def _check_rules(place: str, attributes: Mapping[str, Rule], rules: dict[str, tuple[str, Rule]]) -> None:
-    """A name means the same in every operator: readers of a file check attributes by their names."""
+    """Code that reads a file checks attributes by name, so a name must have the same rule in every operator."""
     for name, rule in attributes.items():
         other, known = rules.setdefault(name, (place, rule))
         if known != rule:
             raise UsageError(
                 f"{place} declares the attribute {name} as {rule.wanted}, and {other} as {known.wanted}. "
-                "Choose another name for one of them."
+                "Rename one of them."
             )

@@ -121,7 +121,7 @@ def test_a_transport_is_used_by_edgefc_devices(
         pytest.param(
             "[edgefc.operators]\na = edgefc_example.operator:OPERATOR\nb = edgefc.export.ops.prp:OPERATOR\n",
             r"edgefc-example \(edgefc\.export\.ops\.prp:OPERATOR\) declares the operator PRPLinear, which "
-            r"edgefc\.export\.ops, PRPLinear declares too\. Give one of them another name\.",
+            r"edgefc\.export\.ops, PRPLinear also declares\. Rename one of them\.",
             id="two-claims-on-one-operator",
         ),
         pytest.param(
@@ -133,7 +133,7 @@ def test_a_transport_is_used_by_edgefc_devices(
         ),
         pytest.param(
             "[edgefc.operators]\na = edgefc_example.operator:describe\n",
-            r"it is a function and no Operator\. Update or uninstall that package\.",
+            r"it is a function, not an instance of Operator\. Update or uninstall that package\.",
             id="no-operator",
         ),
     ],
@@ -161,8 +161,12 @@ def test_an_attribute_means_the_same_in_every_operator(folder: Path) -> None:
     ("points", "said"),
     [
         pytest.param("a = edgefc_example.operator", "has no ENTRIES, a tuple of", id="no-entries"),
-        pytest.param("a = edgefc_example.layer:RankOneLinear", "it is a type and no module", id="no-module"),
-        pytest.param("a = edgefc.layers.prp.conv", "has an entry 'PRPConv2d', and so has another layer", id="again"),
+        pytest.param(
+            "a = edgefc_example.layer:RankOneLinear", "it is a type, not an instance of module", id="no-module"
+        ),
+        pytest.param(
+            "a = edgefc.layers.prp.conv", "has an entry 'PRPConv2d', which another layer also has", id="again"
+        ),
     ],
 )
 def test_layers_that_cannot_be_used(folder: Path, points: str, said: str) -> None:
@@ -175,7 +179,7 @@ def test_layers_that_cannot_be_used(folder: Path, points: str, said: str) -> Non
     ("points", "said"),
     [
         pytest.param("a = edgefc.devices.transports.ssh:SshTransport", "of the kind 'ssh', and so is", id="again"),
-        pytest.param("a = edgefc_example.layer:RankOneLinear", "it is no subclass of Transport", id="no-transport"),
+        pytest.param("a = edgefc_example.layer:RankOneLinear", "it is not a subclass of Transport", id="no-transport"),
         pytest.param("a = edgefc.devices.transports.base:Transport", "without a kind or without address_is", id="bare"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every transport by its kind: the files of this folder, and those that other packages register (edgefc/plugins.py)."""
+"""Finds the transports: the files of this folder, and those that other packages register (edgefc/plugins.py)."""
 
 import functools
 import importlib
@@ -15,10 +15,10 @@ _GROUP = "edgefc.transports"
 
 @functools.cache
 def transports() -> dict[str, type[Transport]]:
-    """Those that reach a device by an address, sorted by kind.
+    """The transports that take an address, by kind, sorted.
 
     Raises:
-        UsageError: two have one kind; a registered one cannot be loaded.
+        UsageError: two transports have the same kind, or a registered one cannot be imported.
     """
     found: dict[str, tuple[str, type[Transport]]] = {}
     registered = [(each.where, each.load_class(Transport)) for each in plugins(_GROUP)]  # type: ignore[type-abstract]

@@ -1,6 +1,7 @@
-"""The page of every structured layer: what it replaces and what its paper claims. The layers' own files say it.
+"""The table of all structured layers, from the ENTRIES in the files of the layers.
 
-    rows.py   each entry built, counted and exported; page.py: the rows as README.md
+    rows.py   builds, counts and exports each entry
+    page.py   writes the rows as README.md
 
 Claims are quoted from the papers as far as they are known to us. Layers that are not in a paper are marked.
 """

@@ -1,6 +1,6 @@
-"""Every layer by its file: what has ENTRIES in a family's folder is a layer, and nothing lists them.
+"""Finds the layers: every module in the folder of a family that has ENTRIES.
 
-Other packages register a module with ENTRIES by an entry point of the group edgefc.layers (edgefc/plugins.py).
+Other packages register such a module with an entry point of the group edgefc.layers (edgefc/plugins.py).
 """
 
 import importlib
@@ -16,7 +16,7 @@ from edgefc.plugins import plugins
 
 
 def modules() -> list[ModuleType]:
-    """The files of edgefc/layers/ that define a layer."""
+    """The modules of edgefc/layers/ that define a layer."""
     names = [
         f"{family.name}.{file.name}"
         for family in pkgutil.iter_modules(folder.__path__, folder.__name__ + ".")
@@ -27,10 +27,10 @@ def modules() -> list[ModuleType]:
 
 
 def public() -> dict[str, dict[str, str]]:
-    """The module of each layer of edgefc and what it replaces, by the name of its class, sorted by name.
+    """For each layer of edgefc, by the name of its class: its module, and the kind of torch layer that it replaces.
 
     Raises:
-        UsageError: two files define a layer of one name.
+        UsageError: two modules define a layer of the same name.
     """
     found: dict[str, dict[str, str]] = {}
     for module in modules():
@@ -45,10 +45,10 @@ def public() -> dict[str, dict[str, str]]:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Every entry, those of other packages included, by paper and name.
+    """The entries of all layers, including those of other packages, sorted by paper and name.
 
     Raises:
-        UsageError: two entries of one name; a registered module that cannot be loaded or has no ENTRIES.
+        UsageError: two entries have the same name, or a registered module cannot be imported or has no ENTRIES.
     """
     named = [(module.__name__, module) for module in modules()]
     named += [(each.where, each.load(ModuleType)) for each in plugins("edgefc.layers")]
@@ -56,7 +56,9 @@ def entries() -> tuple[Entry, ...]:
     for place, module in named:
         for entry in _entries(place, module):
             if entry.name in found:
-                raise UsageError(f"{place} has an entry {entry.name!r}, and so has another layer. Rename one of them.")
+                raise UsageError(
+                    f"{place} has an entry {entry.name!r}, which another layer also has. Rename one of them."
+                )
             found[entry.name] = entry
     return tuple(sorted(found.values(), key=lambda entry: (entry.paper.lower(), entry.name.lower())))
 

@@ -186,7 +186,7 @@ def compute_stored(attributes: Attributes, x: Array, projection: Array, weight: 
 OPERATOR = Operator(
     "EUGenLinear",
     "random features of x, multiplied up to the order, times the weight",
-    inputs={"x": (..., "in_features"), "weight": ("out_features", "order * features"), "bias": ("out_features",)},
+    inputs={"x": (..., "in_features"), "weight": ("out_features", "features * order"), "bias": ("out_features",)},
     attributes={**SIZES, "seed": SEED, "bits": BITS, "distribution": TEXT, "codebook": LEVELS},
     bodies={"projections": seeded},
     describe=describe,

@@ -16,7 +16,7 @@ OPERATOR = Operator(
     inputs={
         "x": (..., "in_features"),
         "projection": ("P m", "d + e"),
-        "weight": ("out_features", "order * features"),
+        "weight": ("out_features", "features * order"),
         "bias": ("out_features",),
     },
     attributes=SIZES,

@@ -15,6 +15,7 @@ import torch
 from onnx import helper
 from torch import Tensor
 
+import edgefc
 from edgefc.attributes import CODE_BITS, fault, rules
 from edgefc.catalogue import entries
 from edgefc.errors import ModelError, UsageError
@@ -126,10 +127,28 @@ def test_bits_and_a_codebook_of_another_size(bits: int) -> None:
 def test_a_size_that_the_weights_do_not_have(name: str, tmp_path: Path) -> None:
     """2**31 - 1 is a size, and a body would draw a matrix of it."""
     for op, path in mutants(name, 2**31 - 1, tmp_path / "m.onnx"):
-        if op in ("PRPConv2d", "EUGenLinear", "BilinearEmbedding"):  # whose weights have no axis of that size alone
+        if op in ("PRPConv2d", "BilinearEmbedding"):  # whose weights have no axis of that size alone
             continue
-        with pytest.raises(ModelError, match=rf"edgefc::{op}, has {name} 2147483647, which does not fit its input \d"):
+        said = rf"edgefc::{op}, has {name} 2147483647( and order 1)?, which do(es)? not fit its input \d"
+        with pytest.raises(ModelError, match=said):
             Session(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"shared": False}, {"projection": "trained"}], ids=str)
+def test_an_axis_that_is_a_product(options: dict[str, Any], tmp_path: Path) -> None:
+    """The weight of EUGen has features * order columns; a file of any order is loaded."""
+    layer = edgefc.EUGenLinear(13, 9, features=6, order=3, **options).eval()
+    model = ir.to_proto(layer_model(layer, 13))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    x = torch.randn(2, 13)
+    answer = Session(tmp_path / "m.onnx", native="off").run({"x": x.numpy()})["y"]
+    np.testing.assert_allclose(answer, layer(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+    next(each for each in model.graph.node[0].attribute if each.name == "order").i = 2
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        ModelError, match=r"has features 6 and order 2, which do not fit its input \d of shape \[9, 18\]"
+    ):
+        Session(tmp_path / "m.onnx")
 
 
 def test_an_input_of_another_width_is_no_batch(tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_what_is_no_choice(bodies: dict[str, str], said: str) -> None:
     assert str(caught.value).startswith(said)
 
 
+def test_bodies_must_be_a_mapping(tmp_path: Path) -> None:
+    bodies: Any = "dft"
+    with pytest.raises(UsageError, match=r"^bodies is 'dft'\. Give a mapping of operators to bodies, such as \{"):
+        export(CirculantLinear(8, 8), models.rows(2, 8), tmp_path / "m.onnx", bodies=bodies)
+
+
 def test_operators_of_one_body_are_not_listed_in_the_report(tmp_path: Path) -> None:
     """And the choice for an operator that the model does not use is no fault: one set of choices serves many models."""
     asked = {"CirculantLinear": "dft", "PRPLinear": "streaming", "BilinearLinear": "products"}
