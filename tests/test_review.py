@@ -13,7 +13,7 @@ from edgefc.export import export, verify
 
 @pytest.mark.parametrize("layer", [edgefc.CirculantLinear(8, 8), edgefc.PRPLinear(8, 8)])
 def test_whole_numbers_are_refused_and_not_truncated(layer) -> None:
-    with pytest.raises(UsageError, match=r"expects floating-point inputs .*x\.float\(\)"):
+    with pytest.raises(UsageError, match=r"expects floating-point inputs, .*x\.float\(\)"):
         layer(torch.arange(8))
 
 

@@ -163,7 +163,7 @@ def lambda_module(function: Any) -> nn.Module:
     [
         pytest.param((torch.ones(2, 3),), r"cannot run on .*'scale'", id="too-few"),
         pytest.param((torch.ones(2, 4), torch.ones(2, 5)), r"cannot run on .*\(2, 4\), \(2, 5\)", id="shape"),
-        pytest.param((torch.ones(2, 3), torch.ones(1, 3)), "are both 'n', .* sizes 2 and 1", id="two-batches"),
+        pytest.param((torch.ones(2, 3), torch.ones(1, 3)), "are both named 'n', .* are 2 and 1", id="two-batches"),
         pytest.param((torch.ones(0, 3), torch.ones(0, 3)), "batch size 0", id="no-rows"),
     ],
 )  # fmt: skip

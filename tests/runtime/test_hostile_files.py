@@ -495,7 +495,7 @@ def test_shapes_that_no_tensor_has(tmp_path: Path, dims: list[int]) -> None:
     model = models.model(models.node("Neg", "x", "y"))
     model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=dims)
 
-    with pytest.raises(ModelError, match="tensor 'w' has the shape"):
+    with pytest.raises(ModelError, match="tensor 'w' has the invalid shape"):
         inspect(saved(tmp_path / "m.onnx", model))
 
 

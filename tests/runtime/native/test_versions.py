@@ -121,7 +121,7 @@ def test_another_version_without_functions_is_refused(
     with pytest.raises(ModelError) as caught:
         Session(path, native=mode)
 
-    assert f"whose version is {said}, and" in str(caught.value)
+    assert f"whose version is {said}, but" in str(caught.value)
     assert "the file does not define edgefc:CirculantLinear" in str(caught.value)
 
 
