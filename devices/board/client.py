@@ -45,7 +45,7 @@ class Board:
         answers   checks what comes from this board
 
     Raises:
-        DeviceError: from every method: the device cannot be reached, lacks Python, was lost, or returns an invalid answer.
+        DeviceError: from every method: the device cannot be reached, lacks Python, was lost, or its answer is invalid.
     """
 
     def __init__(self, transport: Transport, *, start_s: float = START_S, sweeps: bool = True) -> None:

@@ -150,7 +150,8 @@ def test_an_answer_that_cannot_be(probe: str, path: tuple[Any, ...], value: Any)
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"data": "AAAA"}, r"3 bytes for output 'y' float32\[1, 2\]"),
-     ({"data": "!"}, "the invalid dtype float32 or invalid data"), ({"dtype": "object"}, "the invalid dtype object"), ({"dtype": "V8"}, "the invalid dtype V8"),
+     ({"data": "!"}, "the invalid dtype float32 or invalid data"),
+     ({"dtype": "object"}, "the invalid dtype object"), ({"dtype": "V8"}, "the invalid dtype V8"),
      ({"shape": [1 << 40, 1 << 40]}, "8 bytes for output"), ({"shape": [1] * 64 + [2]}, "8 bytes for output")],
     ids=str,
 )  # fmt: skip
