@@ -63,13 +63,13 @@ class Answers:
         """Parsed JSON as that dataclass.
 
         Raises:
-            DeviceError: it is none, or has a text that no honest device has.
+            DeviceError: it has another form, a text that is too long, or one with control characters.
         """
         try:
             _check_texts(found)
             return read(kind, found)
         except RecursionError:
-            raise self.refuse("lists or objects within each other, too deep") from None
+            raise self.refuse("it is nested too deeply") from None
         except ValueError as error:
             raise self.refuse(str(error)) from None
 
@@ -77,7 +77,7 @@ class Answers:
         """The answer to that question, which came after took_ns by this machine's clock.
 
         Raises:
-            DeviceError: it cannot be true.
+            DeviceError: it is invalid.
         """
         answer: A = self.read(question.answer, found)
         try:
@@ -97,7 +97,7 @@ class Answers:
         except ValueError:
             data = None
         if data is None:
-            raise self.refuse(f"{called} as {output.dtype}, which is no array of numbers")
+            raise self.refuse(f"{called} with the invalid dtype {output.dtype} or invalid data")
         dtype = np.dtype(output.dtype)
         if math.prod(output.shape) * dtype.itemsize != len(data) or len(output.shape) > 64:
             raise self.refuse(f"{len(data)} bytes for {called} {output.dtype}{list(output.shape)[:64]}")
@@ -117,14 +117,16 @@ class Answers:
 
     def _check_load(self, question: LoadQuestion, answer: LoadAnswer, took_ns: float) -> None:
         if answer.load_ns == 0 and not self.in_browser:
-            raise ValueError("a load that took no time")
+            raise ValueError("the load took no time")
         self._fits("load and first run", answer.load_ns + answer.first_ns + (answer.start_ns or 0), took_ns)
         if answer.used_native is not None and (self.in_browser or question.model.options.native == "off"):
-            raise ValueError("native kernels where none were to be loaded")
+            raise ValueError("native kernels were loaded, and none were asked for")
 
     def _check_memory(self, answer: MemoryAnswer) -> None:
         if (answer.memory is None) != bool(answer.missing) or (answer.heap is not None) != self.in_browser:
-            raise ValueError("neither memory nor a reason why it is missing, or more than such a device can tell")
+            raise ValueError(
+                "it has neither memory nor a reason why it is missing, or more than such a device can measure"
+            )
         if answer.memory is not None:
             _check_process(answer.memory)
         if answer.heap is not None:
@@ -133,13 +135,15 @@ class Answers:
     def _check_steady(self, question: SteadyQuestion, answer: SteadyAnswer, took_ns: float) -> None:
         models, rounds = len(question.models), {len(timed.blocks) for timed in answer.timed}
         if len(answer.timed) != models:
-            raise ValueError(f"it timed {len(answer.timed)} models and was asked for {models}")
+            raise ValueError(f"it timed {len(answer.timed)} models instead of {models}")
         if len(rounds) > 1 or max(rounds) > question.plan.rounds:
-            raise ValueError(f"it gave {max(rounds)} rounds and was asked for {question.plan.rounds}")
+            raise ValueError(
+                f"{max(rounds)} rounds, at most {question.plan.rounds} expected, and as many for each model"
+            )
         self._fits("timing", answer.wall_ns, took_ns)
         self._fits("all blocks", sum(block.wall_ns for timed in answer.timed for block in timed.blocks), answer.wall_ns)
         if self.in_browser and not answer.timer_step_ns:
-            raise ValueError("a clock without steps")
+            raise ValueError("the clock has no step")
         for timed in answer.timed:
             for block in timed.blocks:
                 self._check_block(block, timed, answer.timer_step_ns)
@@ -148,26 +152,24 @@ class Answers:
         count, spent_ns = len(block.samples_ns), sum(block.samples_ns) * timed.runs_per_sample
         slack_ns = count * step_ns if self.in_browser else 0
         if self.in_browser and block.cpu_ns is not None:
-            raise ValueError(f"a CPU time of {block.cpu_ns} ns, which no browser tells")
+            raise ValueError(f"a CPU time of {block.cpu_ns} ns, which a browser cannot measure")
         if not (min(timed.warm_up.run_ns, *block.samples_ns) if self.in_browser else spent_ns):
-            raise ValueError("runs that took no time")
+            raise ValueError("the runs took no time")
         if count > block.runs // timed.runs_per_sample or spent_ns > self.slack * block.wall_ns + slack_ns:
-            raise ValueError(
-                f"{count} samples of {spent_ns} ns together in a round of {block.runs} runs and {block.wall_ns} ns"
-            )
+            raise ValueError(f"{count} samples of {spent_ns} ns in total, in {block.runs} runs and {block.wall_ns} ns")
 
     def _fits(self, what: str, part_ns: float, whole_ns: float) -> None:
         if part_ns > self.slack * whole_ns + _SLACK_NS:
-            raise ValueError(f"{what} took {part_ns / 1e9:.3g} s, within {whole_ns / 1e9:.3g} s")
+            raise ValueError(f"{part_ns / 1e9:.3g} s for {what}, within {whole_ns / 1e9:.3g} s")
 
 
 def _check_trial(question: TrialQuestion, answer: TrialAnswer) -> None:
     models, batches = len(question.models), question.batches
     if len(answer.rows) != len(batches) or any(len(row) != models for row in answer.rows):
-        raise ValueError("not one batch size for each model and batch")
+        raise ValueError("it has not one batch size for each model and batch")
     for row, batch in zip(answer.rows, batches, strict=True):
         if batch is not None and any(tried.batch not in (batch, 1) for tried in row):  # 1: no input has dimensions
-            raise ValueError("another batch size than was asked for")
+            raise ValueError("a batch size that was not asked for")
 
 
 def _check_run(question: RunQuestion, answer: RunAnswer) -> None:
@@ -179,25 +181,25 @@ def _check_process(memory: Memory) -> None:
     for stage in (memory.imported, memory.loaded, memory.ran):
         least, held = min(stage.anonymous_bytes, stage.file_bytes), stage.held_bytes
         if least < 0 or held <= 0 or memory.peak_bytes + SLACK_BYTES < held:
-            raise ValueError("memory that no process can have held")
+            raise ValueError("the memory of a stage is impossible: negative, zero or above the peak")
     if not 0 <= memory.swapped_bytes <= _MOST_BYTES or memory.peak_bytes > _MOST_BYTES:
-        raise ValueError("memory that no machine has")
+        raise ValueError(f"the memory is negative or above {_MOST_BYTES} bytes")
 
 
 def _check_heap(heap: Heap) -> None:
     sizes = [heap.imported.heap_bytes, heap.loaded.heap_bytes, heap.ran.heap_bytes]
     known = [size for size in sizes if size is not None]
     if known != sorted(known) or len(known) not in (0, len(sizes)):
-        raise ValueError(f"a heap that shrinks, {sizes}, as no wasm heap does")
+        raise ValueError(f"heap sizes {sizes}: a wasm heap does not shrink")
 
 
 def _check_texts(found: Any, most: int = _LONGEST) -> None:
-    """No text that a terminal would obey, and none that is longer than any that an honest device has."""
+    """Reject texts with control characters, which a terminal may interpret, and texts that are too long."""
     if isinstance(found, str):
         if visible(found) != found:
-            raise ValueError("a text with control characters")
+            raise ValueError("a text has control characters")
         if len(found) > most:
-            raise ValueError(f"a text of {len(found)} characters")
+            raise ValueError(f"a text has {len(found)} characters, at most {most} expected")
     elif isinstance(found, dict):
         for key, value in found.items():
             _check_texts(key)

@@ -44,7 +44,7 @@ def check(transport: Transport, profile: str | None = None) -> Report:
     """Connect and ask.
 
     Raises:
-        DeviceError: it cannot be reached, lacks Python, or answers what cannot be.
+        DeviceError: it cannot be reached, lacks Python, or returns an invalid answer.
     """
     start = time.time()
     with Board(transport) as board:

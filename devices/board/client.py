@@ -45,7 +45,7 @@ class Board:
         answers   checks what comes from this board
 
     Raises:
-        DeviceError: from every method: the device cannot be reached, lacks Python, was lost, or answers what cannot be.
+        DeviceError: from every method: the device cannot be reached, lacks Python, was lost, or its answer is invalid.
     """
 
     def __init__(self, transport: Transport, *, start_s: float = START_S, sweeps: bool = True) -> None:
@@ -181,7 +181,7 @@ class Board:
         code, said = self._wire.end()
         killed_for_memory = self._sweep() if self._sweeps and started else 0
         if isinstance(error, (Garbled, TooLong)):
-            raise self._error(f"answered what cannot be: {error}. Use the same edgefc on both sides.") from None
+            raise self._error(f"returned an invalid reply: {error}. Use the same edgefc on both sides.") from None
         why = None if code is None else self.transport.explain(code, said)
         if why is not None:
             raise self._error(why, ": ") from None
@@ -231,7 +231,7 @@ def answers_of(name: str) -> Answers:
     """Checks what the board of that name answers."""
 
     def refuse(reason: str) -> DeviceError:
-        text = f"{name} answered what cannot be ({reason}). Nothing of it was kept; run `edgefc devices check`."
+        text = f"{name} returned an invalid answer ({reason}). Nothing of it was kept; run `edgefc devices check`."
         return DeviceError(text, device=name)
 
     return Answers(refuse, _SLACK)

@@ -1,4 +1,4 @@
-"""What a page tells of itself and of a model, and what is done with an answer that cannot be true.
+"""What a page reports about itself and about a model, and the error for an invalid answer.
 
 The answers of probes are those of every device: runtime/probes/contracts.py, checked by devices/answers.py.
 """
@@ -52,9 +52,9 @@ class Ports:
     inputs: tuple[Port, ...]
 
 
-def page_answers(what: str = "an answer") -> Answers:
-    """What a page gives as `what`."""
+def page_answers(what: str = "response") -> Answers:
+    """Validates what a page returns."""
     return Answers(
-        lambda reason: DeviceError(f"the page gave {what} that cannot be: {reason}. Load the page again."),
+        lambda reason: DeviceError(f"the page returned an invalid {what}: {reason}. Reload the page."),
         slack=_SLACK, in_browser=True,
     )  # fmt: skip

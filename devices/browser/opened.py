@@ -46,7 +46,7 @@ class Opened:
             announce(self.server)
             hint = "Open the address again." if by_hand else "Try again, or set CHROME to another browser."
             with elapsed("waiting for a page" if by_hand else "starting the browser"):
-                self.facts = page_answers("facts").read(
+                self.facts = page_answers("description of itself").read(
                     Facts, self.link.facts(_ARRIVAL_S if by_hand else _START_S, hint)
                 )
         except BaseException:

@@ -29,11 +29,10 @@ def check_native(asked: SessionOptions, about: str) -> None:
     """Only native "on" and int8 activations insist on kernels, which no browser can load."""
     if asked.rounds_activations:
         raise UsageError(
-            f"{about}: activations in int8 need the native kernels, which do not load in a browser. "
-            "Leave them in float32."
+            f"{about}: activations in int8 need the native kernels, which a browser cannot load. Leave them in float32."
         )
     if asked.native == "on":
-        raise UsageError(f"{about}: native kernels do not load in a browser. Leave native at auto, or set it off.")
+        raise UsageError(f"{about}: a browser cannot load native kernels. Leave native at auto, or set it to off.")
 
 
 def _nest(tree: dict[str, Any], path: list[str], value: str) -> None:

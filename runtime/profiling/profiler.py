@@ -99,7 +99,7 @@ def profile(
     Raises:
         UsageError: an argument or an input does not fit a model.
         ModelError: a model does not load or run; the sentence names it.
-        DeviceError: the device cannot be reached, was lost, or answered what cannot be.
+        DeviceError: the device cannot be reached, was lost, or returned an invalid answer.
     """
     activation_dtype = renamed("activations", activations, "activation_dtype", activation_dtype)
     request = Request(

@@ -21,7 +21,7 @@ class Runner(Protocol):
         name   the device's, as records and the progress bar have it
 
     Raises:
-        DeviceError: from every method, when the device is absent, lost, busy, or answers what cannot be.
+        DeviceError: from every method, when the device is absent, lost, busy, or returns an invalid answer.
         ModelError, UsageError: from ask(), as the probe itself would say on this machine.
     """
 

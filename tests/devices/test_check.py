@@ -116,7 +116,7 @@ class Answering:
     ids=["none", "list", "empty", "negative", "text", "more", "long", "heat", "year"],
 )  # fmt: skip
 def test_answers_that_cannot_be(answer: object) -> None:
-    with pytest.raises(DeviceError, match=r"^pi answered what cannot be \(.*\)\. Nothing of it was kept"):
+    with pytest.raises(DeviceError, match=r"^pi returned an invalid answer \(.*\)\. Nothing of it was kept"):
         facts_of(Answering(answer))  # type: ignore[arg-type]
 
 

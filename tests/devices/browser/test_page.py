@@ -131,35 +131,35 @@ def changed(value: Any, path: str, new: Any) -> Any:
 
 BLOCK = "timed/0/blocks/0"
 LIES = [
-    ("load", "load_ns", 10**12, "load and first run took 1e.03 s"),
+    ("load", "load_ns", 10**12, "1e.03 s for load and first run"),
     ("load", "load_ns", -1, "load_ns: -1 is below 0"),
     ("load", "load_ns", 1.5, "load_ns: 1.5 is not a whole number"),
     ("load", "first_ns", "-", "first_ns: the field is missing"),
     ("load", "more", 1, "more.*: there is no such field"),
-    ("memory", "heap/ran/heap_bytes", 1 << 20, "a heap that shrinks"),
-    ("memory", "heap/ran/heap_bytes", None, "a heap that shrinks"),
+    ("memory", "heap/ran/heap_bytes", 1 << 20, "a wasm heap does not shrink"),
+    ("memory", "heap/ran/heap_bytes", None, "a wasm heap does not shrink"),
     ("memory", "heap/ran/heap_bytes", 1 << 50, "heap.ran.heap_bytes: 1125899906842624 is above"),
-    ("steady", "wall_ns", 10**12, "timing took 1e.03 s"),
-    ("steady", f"{BLOCK}/wall_ns", 10**9, "all blocks took 1 s"),
+    ("steady", "wall_ns", 10**12, "1e.03 s for timing"),
+    ("steady", f"{BLOCK}/wall_ns", 10**9, "1 s for all blocks"),
     ("steady", f"{BLOCK}/samples_ns", [], "samples_ns: it is empty"),
-    ("steady", f"{BLOCK}/samples_ns", [0], "runs that took no time"),
-    ("steady", f"{BLOCK}/samples_ns", [1, 1, 1], "3 samples of 6 ns together in a round of 4 runs"),
-    ("steady", f"{BLOCK}/samples_ns", [200_000], "1 samples of 400000 ns together"),
-    ("steady", f"{BLOCK}/cpu_ns", 5, "a CPU time of 5 ns, which no browser tells"),
+    ("steady", f"{BLOCK}/samples_ns", [0], "the runs took no time"),
+    ("steady", f"{BLOCK}/samples_ns", [1, 1, 1], "3 samples of 6 ns in total, in 4 runs"),
+    ("steady", f"{BLOCK}/samples_ns", [200_000], "1 samples of 400000 ns in total"),
+    ("steady", f"{BLOCK}/cpu_ns", 5, "a CPU time of 5 ns, which a browser cannot measure"),
     ("steady", "timed/0/blocks", [], "blocks: it is empty"),
-    ("steady", "timed/0/blocks", STEADY["timed"][0]["blocks"] * 9, "9 rounds and was asked for 1"),  # type: ignore[index]
-    ("steady", "timed/0/warm_up/run_ns", 0.0, "runs that took no time"),
-    ("steady", "timed", [], "timed 0 models and was asked for 1"),
+    ("steady", "timed/0/blocks", STEADY["timed"][0]["blocks"] * 9, "9 rounds, at most 1 expected"),  # type: ignore[index]
+    ("steady", "timed/0/warm_up/run_ns", 0.0, "the runs took no time"),
+    ("steady", "timed", [], "timed 0 models instead of 1"),
     ("run", "models/0/outputs/0/data", "AAAA", "3 bytes for output 'y' float32"),
-    ("run", "models/0/outputs/0/data", "!", "output 'y' as float32, which is no array"),
-    ("run", "models/0/outputs/0/dtype", "object", "as object, which is no array"),
-    ("run", "models/0/outputs/0/dtype", "nonsense", "as nonsense, which is no array"),
+    ("run", "models/0/outputs/0/data", "!", "output 'y' with the invalid dtype float32 or invalid data"),
+    ("run", "models/0/outputs/0/dtype", "object", "the invalid dtype object"),
+    ("run", "models/0/outputs/0/dtype", "nonsense", "the invalid dtype nonsense"),
     ("run", "models/0/outputs/0/shape", [1 << 40, 1 << 40], "8 bytes for output"),
     ("run", "models/0", "-", "outputs of 0 models instead of 1"),
     ("memory", "missing", None, "neither memory nor a reason"),
     ("memory", "missing", "\x1b[2J", "control characters"),
-    ("load", "used_native", "avx2", "native kernels where none were to be loaded"),
-    ("steady", "timer_step_ns", 0, "a clock without steps"),
+    ("load", "used_native", "avx2", "native kernels were loaded, and none were asked for"),
+    ("steady", "timer_step_ns", 0, "the clock has no step"),
     ("ports", "inputs/0/shape", [1.5], "inputs.0.shape.0"),
     ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs are above"),
     ("ports", "inputs", "x", "inputs: .x. is not a list"),
@@ -201,12 +201,12 @@ def test_a_page_that_fails(browse: Callable[..., Browser], tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"cores": 0}, "cores: 0 is below 1"), ({"brands": ["x" * 1000]}, "a text of 1000 characters"),
+    [({"cores": 0}, "cores: 0 is below 1"), ({"brands": ["x" * 1000]}, "a text has 1000 characters"),
      ({"isolated": 1}, "isolated: 1 is not true or false"), ({"more": 1}, '"more": there is no such field')],
     ids=["cores", "brands", "isolated", "more"],
 )  # fmt: skip
 def test_facts_that_cannot_be(browse: Callable[..., Browser], change: dict[str, Any], said: str) -> None:
-    with pytest.raises(DeviceError, match=f"the page gave facts that cannot be: {said}"):
+    with pytest.raises(DeviceError, match=f"the page returned an invalid description of itself: {said}"):
         browse(honest, {**FACTS, **change})
 
 
