@@ -230,7 +230,9 @@ def test_a_full_disk_loses_no_report(folder: Path, full_disk: str, capsys: pytes
     code = main(["export", TINY, "-o", "tiny.onnx", "--force", "--no-verify", "--json", "v.json"])
 
     out, err = capsys.readouterr()
-    assert code == 2 and "  circulant body     matmul" in out and err == f"edgefc export: {full_disk}\n"
+    assert (
+        code == 2 and "  body               CirculantLinear: matmul" in out and err == f"edgefc export: {full_disk}\n"
+    )
 
 
 def test_what_was_done_to_weights_is_printed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -286,7 +288,7 @@ def test_inspect(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     record = json.loads((folder / "i.json").read_text())
     assert [layer["name"] for layer in record["layers"]] == ["0", "3"]
     assert record["other_numbers"] == 272 and record["opset"] == 20
-    assert record["parts"][0]["fits"] == ["CirculantLinear", "PRPLinear", "EUGenLinear", "BilinearLinear"]
+    assert record["parts"][0]["fits"] == ["BilinearLinear", "CirculantLinear", "EUGenLinear", "PRPLinear"]
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
