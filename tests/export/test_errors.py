@@ -87,8 +87,8 @@ def test_example_inputs_that_are_none(tmp_path: Path, args: Any, said: str) -> N
         ({"opset": 17}, "opset=17. Choose one from 18 to 23"),
         ({"opset": 24}, "opset=24"),
         ({"opset": "20"}, "opset='20'"),
-        ({"circulant": "fft"}, "no circulant body 'fft'"),
-        ({"prp": "dense"}, "no PRP body 'dense'"),
+        ({"bodies": {"CirculantLinear": "fft"}}, "CirculantLinear has no body 'fft'"),
+        ({"bodies": {"PRPLinear": "dense"}}, "PRPLinear has no body 'dense'"),
     ],
     ids=str,
 )
