@@ -92,7 +92,7 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise failures.load_error(self.path, error, others) from None
         if passed_over:
-            warnings.warn(f"{self.path} {others}. The file's own functions run instead.", stacklevel=2)
+            warnings.warn(f"{self.path} {others}. The functions in the file run instead.", stacklevel=2)
         self.native_variant = None if chosen is None else chosen[1]
         _give_back()
         try:

@@ -245,7 +245,7 @@ def _loader() -> str:
 
 def _ending(code: int | None, said: str, silent: Silent | None, killed_for_memory: int) -> str:
     if silent:
-        return f"stopped answering ({silent}). Look whether it is on and reachable, and run again."
+        return f"stopped answering ({silent}). Check that it is on and reachable, and run the command again."
     if killed_for_memory > 0:
         return (
             f"lost the agent, and its kernel counts {killed_for_memory} more processes that it killed for lack of "

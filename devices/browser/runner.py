@@ -164,7 +164,7 @@ class Browser:
         reply = self.opened.ask(task, about=about, limit_s=limit_s)
         self.asked += 1
         if "answer" in reply and reply.get("workers") != threads - 1:
-            raise DeviceError(f"the page did not run {about} in {threads} threads, as it was asked. Load it again.")
+            raise DeviceError(f"the page did not run {about} with the requested {threads} threads. Reload it.")
         return reply
 
     def _offered(self, path: str) -> Plain:

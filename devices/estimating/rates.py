@@ -115,7 +115,7 @@ def of_this_machine() -> Rates:
         answer = json.loads(done.stdout)
         flop, copy = float(answer["flop_per_s"]), float(answer["copy_bytes_per_s"])
     except (subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DeviceError(f"this machine's speed was not measured: {type(error).__name__}. Try again.") from None
+        raise DeviceError(f"cannot measure the speed of this machine: {type(error).__name__}. Run it again.") from None
     caches = sysfs.caches()
     lanes = 32.0 if "avx512f" in sysfs.flags() else 16.0  # products of two vectors a cycle
     return Rates(

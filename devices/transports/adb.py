@@ -32,7 +32,7 @@ class AdbTransport(Transport):
     kind = "adb"
     address = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
     address_is = f"a serial of adb devices. {LETTERS}"
-    notes = ("adb: not tried on a phone",)
+    notes = ("adb: not tested on a phone",)
     python = f"{_TERMUX}/usr/bin/python3"
 
     def __init__(self, name: str, serial: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from edgefc.errors import DeviceError, UsageError, shortened
 
-LETTERS = "Letters, digits and -._ are taken, the first no hyphen"
+LETTERS = "Use letters, digits and -._, and do not start with a hyphen"
 """The end of address_is of transports whose addresses are so."""
 
 _QUOTED_OTHERWISE = frozenset("'\\!")  # csh and fish treat these differently within single quotes
@@ -47,7 +47,7 @@ class Transport(ABC):
         kind       "local", "ssh", "adb" or "command", as records and the inventory have it; an identifier
         address    a regular expression of the addresses that it takes
         address_is what an address is, to end a sentence with: "an alias of the ssh configuration"; empty: it takes none
-        notes      what a reader of its records must know, such as "not tried on a phone"
+        notes      what a reader of its records must know, such as "not tested on a phone"
         python     the program that runs Python there
     """
 

@@ -19,7 +19,7 @@ class CommandTransport(Transport):
     address = r"[A-Za-z0-9_./][A-Za-z0-9_./:=@,+-]*( [A-Za-z0-9_./:=@,+-]+)*"
     address_is = (
         "a command of plain words, with one blank between them. "
-        "Letters, digits and -._/:=@,+ are taken, the first no hyphen"
+        "Use letters, digits and -._/:=@,+, and do not start with a hyphen"
     )
 
     def __init__(self, name: str, command: Sequence[str], *, python: str = "python3") -> None:

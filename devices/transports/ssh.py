@@ -58,7 +58,7 @@ class SshTransport(Transport):
         if _is_ip(address):
             raise UsageError(
                 f"{address!r} is an address, and addresses stay in the ssh configuration. "
-                f"Write there: Host ALIAS, HostName {address}; and give ALIAS here."
+                f"Write Host ALIAS and HostName {address} to it, and give ALIAS here."
             )
         super().check_address(address)
 

@@ -34,7 +34,7 @@ def test_a_command_that_is_not_installed() -> None:
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
-        ("kill -9 $$", "sh was ended on this machine by SIGKILL. Run again."),
+        ("kill -9 $$", "sh on this machine was killed by SIGKILL. Run the command again."),
         ("echo 'exec /bin/python3: exec format error' >&2; exit 1",
          "this machine cannot run programs of that processor. Install qemu-user-static."),
         ("echo no such container >&2; exit 1", "no such container"),

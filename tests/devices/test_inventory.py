@@ -118,7 +118,7 @@ def test_an_unknown_profile(capsys: pytest.CaptureFixture[str]) -> None:
         ('[devices.a]\ntransport = "ssh"', "devices.a.address: Field required"),
         (
             '[devices.a]\ntransport = "telnet"\naddress = "a"',
-            "no transport 'telnet'. Transports are: adb, emulated, ssh; ",
+            "no transport 'telnet'. Transports are: adb, command, ssh; ",
         ),
         ('[devices.a]\ntransport = "ssh"\naddress = "a"\nkey = "id"', "devices.a.key: Extra inputs"),
         ('[devices.a]\ntransport = "ssh"\naddress = "-oX"', "'-oX' is not an alias"),

@@ -34,7 +34,7 @@ class Fake(Local):
         if self.meet is not None and self._asked == 1:
             self.meet.wait(20)
         if self.name == "broken" and len(self._recorded.orders) > 20:
-            text = "broken: the connection was lost. Look whether it is on, and run again."
+            text = "broken: the connection was lost. Check that the board is on, and run the command again."
             raise DeviceError(text, device="broken")
         if self.name == "hanging" and len(self._recorded.orders) > 20:
             self.closed.wait(20)

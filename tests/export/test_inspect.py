@@ -113,7 +113,7 @@ def test_a_node_of_ours_that_is_not(tmp_path: Path) -> None:
 def test_files_that_are_no_model(tmp_path: Path, data: Any) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
 
-    with pytest.raises(ModelError, match=r"is no ONNX file|is empty|is not a valid ONNX model") as caught:
+    with pytest.raises(ModelError, match=r"is not an ONNX file|is empty|is not a valid ONNX model") as caught:
         inspect(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
 

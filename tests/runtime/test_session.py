@@ -90,7 +90,7 @@ _TWO = "Call run(feeds), which returns a dict, or run(output_names, feeds), whic
         pytest.param((3, FEEDS), "output_names is 3. Give a list of names, or None for all.", id="a number"),
         pytest.param(([3], FEEDS), "output_names is [3]. Give a list of names, or None for all.", id="numbers"),
         pytest.param((["totals"], FEEDS), "no output 'totals' (did you mean 'total'?). Its outputs: ", id="unknown"),
-        pytest.param((["total"], X), "the feeds are a ndarray. Give a dict", id="an array as feeds"),
+        pytest.param((["total"], X), "feeds must be a dict", id="an array as feeds"),
     ],
 )
 def test_arguments_of_run_that_do_not_fit(tmp_path: Path, arguments: Any, said: str) -> None:

@@ -161,7 +161,7 @@ LIES = [
     ("load", "used_native", "avx2", "native kernels were loaded, and none were asked for"),
     ("steady", "timer_step_ns", 0, "the clock has no step"),
     ("ports", "inputs/0/shape", [1.5], "inputs.0.shape.0"),
-    ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs are above"),
+    ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs have more than"),
     ("ports", "inputs", "x", "inputs: .x. is not a list"),
 ]
 

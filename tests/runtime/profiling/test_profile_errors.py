@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("absent.onnx", "cannot load absent.onnx: No such file"),
         (".", "it is a folder. Name the .onnx file in it"),
-        ("good.onnx cut.onnx", "cannot load cut.onnx: it is no ONNX file, or was cut short"),
+        ("good.onnx cut.onnx", "cannot load cut.onnx: it is not an ONNX file, or it is truncated"),
         ("fixed.onnx --batch 8", "fixed.onnx: batch 8 does not match input x float32[4, 8]"),
         ("open.onnx --shape ids=2", "--shape ids=2 has 1 axes, but input ids int64['n', 'words'] has 2"),
         ("good.onnx --shape x=2x9", "--shape x=2x9 does not match input x float32['batch', 8]: axis 1 is fixed. Use 8"),
@@ -71,7 +71,7 @@ def test_counts_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str], 
         main(["profile", "good.onnx", f"{option}={value}"])
 
     assert caught.value.code == 2
-    assert f"{value!r} is no list of counts. Give whole numbers from 1" in capsys.readouterr().err
+    assert f"{value!r} is not a list of counts. Give whole numbers from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
