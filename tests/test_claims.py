@@ -25,7 +25,10 @@ def record(tmp_path_factory) -> Record:
     models = {"dense": (nn.Linear(N, N), {})}
     for distribution in ("rademacher", "gaussian", "ternary"):
         for body in ("resident", "streaming"):
-            models[f"{distribution}-{body}"] = (edgefc.PRPLinear(N, N, distribution=distribution), {"prp": body})
+            models[f"{distribution}-{body}"] = (
+                edgefc.PRPLinear(N, N, distribution=distribution),
+                {"bodies": {"PRPLinear": body}},
+            )
     for name, (layer, options) in models.items():
         report = export(layer, torch.randn(2, N), folder / f"{name}.onnx", **options)
         assert name == "dense" or report.file_bytes + report.data_bytes <= 64 * 1024, name

@@ -402,7 +402,7 @@ class Recurrent(nn.Module):
 HONEST = {
     "half": (half, torch.float16, {}),
     "dft": (lambda: nn.Sequential(CirculantLinear(8, 255), nn.ReLU(), CirculantLinear(255, 1001)), torch.float32,
-            {"circulant": "dft"}),
+            {"bodies": {"CirculantLinear": "dft"}}),
     "double": (lambda: nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 40)).double(), torch.float64, {}),
     "prp": (lambda: nn.Sequential(PRPLinear(8, 64), nn.ReLU(), PRPLinear(64, 1000)), torch.float32, {}),
     "lstm": (Recurrent, torch.float32, {}),

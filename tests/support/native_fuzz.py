@@ -91,6 +91,7 @@ class Case:
         if what == "number" and value.size:
             value.flat[self.random.randrange(value.size)] = self.pick(ODD)
         elif what in ("shape", "fed otherwise"):
+            value = np.atleast_1d(value)  # an earlier change may have made a number of it
             value = self.pick((value.ravel(), value[None], value[:0], np.float32(2), np.concatenate([value, value])))
         elif what == "type":
             value = value.astype(self.pick((np.float64, np.float16, np.int32)))
