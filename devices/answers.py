@@ -1,7 +1,8 @@
-"""What devices answer, checked once before it is used: a device is another program, perhaps on another machine.
+"""Check the answers of devices once, before they are used. A device is another program, perhaps on another machine.
 
-Beside types and ranges (runtime/probes/plain.py): counts are those that were asked for, the parts of a time add up to
-no more than the whole, nothing took longer than this machine waited, and texts are short and printable.
+runtime/probes/plain.py checks types and ranges. This file also checks that counts are those of the question, that the
+parts of a time add up to no more than the whole, that nothing took longer than this machine waited, and that texts are
+short and printable.
 """
 
 import math
@@ -40,7 +41,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 _LONGEST = 300  # characters of a text
-_LONGEST_NAME = 10_000  # of the name of an input or output
+_LONGEST_NAME = 10_000  # characters of the name of an input or output
 _BYTES = "data"  # the field that holds an array in base64
 _SLACK_NS = 50_000_000
 _MOST_BYTES = 1 << 50  # of memory
@@ -48,38 +49,38 @@ _MOST_BYTES = 1 << 50  # of memory
 
 @dataclass(frozen=True)
 class Answers:
-    """Of one device.
+    """Checks the answers of one device.
 
-    refuse makes the error of a reason. Its clock and this machine's agree to the factor `slack`. In a browser the clock
-    is coarse: a load may take no time, and a sample may be off by a step. It tells no CPU time and no peak of memory,
-    and has no native kernels.
+    refuse makes an error from a reason. A time by the device's clock may exceed one by this machine's clock by
+    the factor `slack`. The clock of a browser is coarse: a load may take zero time, and a sample may be off by one
+    step. A browser reports no CPU time and no peak memory, and has no native kernels.
     """
 
     refuse: Callable[[str], DeviceError]
     slack: float
     in_browser: bool = False
 
-    def read(self, kind: type[T], found: Any) -> T:
-        """Parsed JSON as that dataclass.
+    def read(self, kind: type[T], value: Any) -> T:
+        """Convert parsed JSON to the dataclass `kind`.
 
         Raises:
-            DeviceError: it has another form, a text that is too long, or one with control characters.
+            DeviceError: a field is wrong, or a text is too long or has control characters.
         """
         try:
-            _check_texts(found)
-            return read(kind, found)
+            _check_texts(value)
+            return read(kind, value)
         except RecursionError:
             raise self.refuse("it is nested too deeply") from None
         except ValueError as error:
             raise self.refuse(str(error)) from None
 
-    def answer(self, question: Question[A], found: Any, took_ns: float) -> A:
-        """The answer to that question, which came after took_ns by this machine's clock.
+    def answer(self, question: Question[A], value: Any, took_ns: float) -> A:
+        """Convert parsed JSON to the answer to `question`. It arrived after took_ns by the clock of this machine.
 
         Raises:
-            DeviceError: it is invalid.
+            DeviceError: the answer is invalid.
         """
-        answer: A = self.read(question.answer, found)
+        answer: A = self.read(question.answer, value)
         try:
             self._check(question, answer, took_ns)
         except ValueError as error:
@@ -87,20 +88,21 @@ class Answers:
         return answer
 
     def array(self, output: Output) -> Array:
-        """
+        """The array of an output.
+
         Raises:
-            DeviceError: it is no array of numbers, or its bytes are too few or too many.
+            DeviceError: the dtype is not numeric, or the size of the data does not match dtype and shape.
         """
-        called = f"output {output.name[:_LONGEST]!r}"
+        what = f"output {output.name[:_LONGEST]!r}"
         try:
             data = b64decode(output.data, validate=True) if output.dtype in NUMBERS else None
         except ValueError:
             data = None
         if data is None:
-            raise self.refuse(f"{called} with the invalid dtype {output.dtype} or invalid data")
+            raise self.refuse(f"{what} with the invalid dtype {output.dtype} or invalid data")
         dtype = np.dtype(output.dtype)
         if math.prod(output.shape) * dtype.itemsize != len(data) or len(output.shape) > 64:
-            raise self.refuse(f"{len(data)} bytes for {called} {output.dtype}{list(output.shape)[:64]}")
+            raise self.refuse(f"{len(data)} bytes for {what} {output.dtype}{list(output.shape)[:64]}")
         return np.frombuffer(data, dtype).reshape(output.shape).copy()
 
     def _check(self, question: Question[Any], answer: Any, took_ns: float) -> None:
@@ -120,12 +122,12 @@ class Answers:
             raise ValueError("the load took no time")
         self._fits("load and first run", answer.load_ns + answer.first_ns + (answer.start_ns or 0), took_ns)
         if answer.used_native is not None and (self.in_browser or question.model.options.native == "off"):
-            raise ValueError("native kernels were loaded, and none were asked for")
+            raise ValueError("native kernels were loaded although they were not requested")
 
     def _check_memory(self, answer: MemoryAnswer) -> None:
         if (answer.memory is None) != bool(answer.missing) or (answer.heap is not None) != self.in_browser:
             raise ValueError(
-                "it has neither memory nor a reason why it is missing, or more than such a device can measure"
+                "it has neither memory nor a reason for missing memory, or values that such a device cannot measure"
             )
         if answer.memory is not None:
             _check_process(answer.memory)
@@ -138,7 +140,7 @@ class Answers:
             raise ValueError(f"it timed {len(answer.timed)} models instead of {models}")
         if len(rounds) > 1 or max(rounds) > question.plan.rounds:
             raise ValueError(
-                f"{max(rounds)} rounds, at most {question.plan.rounds} expected, and as many for each model"
+                f"{max(rounds)} rounds; expected at most {question.plan.rounds}, and the same number for each model"
             )
         self._fits("timing", answer.wall_ns, took_ns)
         self._fits("all blocks", sum(block.wall_ns for timed in answer.timed for block in timed.blocks), answer.wall_ns)
@@ -166,10 +168,10 @@ class Answers:
 def _check_trial(question: TrialQuestion, answer: TrialAnswer) -> None:
     models, batches = len(question.models), question.batches
     if len(answer.rows) != len(batches) or any(len(row) != models for row in answer.rows):
-        raise ValueError("it has not one batch size for each model and batch")
+        raise ValueError("it does not have one batch size for each model and batch")
     for row, batch in zip(answer.rows, batches, strict=True):
-        if batch is not None and any(tried.batch not in (batch, 1) for tried in row):  # 1: no input has dimensions
-            raise ValueError("a batch size that was not asked for")
+        if batch is not None and any(tried.batch not in (batch, 1) for tried in row):  # 1 if no input has a dimension
+            raise ValueError("a batch size that was not requested")
 
 
 def _check_run(question: RunQuestion, answer: RunAnswer) -> None:
@@ -193,18 +195,18 @@ def _check_heap(heap: Heap) -> None:
         raise ValueError(f"heap sizes {sizes}: a wasm heap does not shrink")
 
 
-def _check_texts(found: Any, most: int = _LONGEST) -> None:
+def _check_texts(value: Any, most: int = _LONGEST) -> None:
     """Reject texts with control characters, which a terminal may interpret, and texts that are too long."""
-    if isinstance(found, str):
-        if visible(found) != found:
+    if isinstance(value, str):
+        if visible(value) != value:
             raise ValueError("a text has control characters")
-        if len(found) > most:
-            raise ValueError(f"a text has {len(found)} characters, at most {most} expected")
-    elif isinstance(found, dict):
-        for key, value in found.items():
+        if len(value) > most:
+            raise ValueError(f"a text has {len(value)} characters, at most {most} expected")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
             _check_texts(key)
-            if key != _BYTES or not isinstance(value, str):
-                _check_texts(value, _LONGEST_NAME if key == "name" else _LONGEST)
-    elif isinstance(found, list):
-        for value in found if not all(isinstance(value, int) for value in found) else ():
-            _check_texts(value)
+            if key != _BYTES or not isinstance(inner, str):
+                _check_texts(inner, _LONGEST_NAME if key == "name" else _LONGEST)
+    elif isinstance(value, list):
+        for inner in value if not all(isinstance(inner, int) for inner in value) else ():
+            _check_texts(inner)

@@ -1,4 +1,4 @@
-"""What a user asks of a device by its name: estimate(), check() and provision()."""
+"""Functions that take a device by its name: estimate(), check() and provision()."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,39 +25,39 @@ def estimate(
     path: str | Path, device: str, *, batch: int | None = None, threads: int = 1, inputs: str | None = None,
     shapes: Shapes | None = None, ranges: Ranges | None = None, calibration: Calibration | None = None,
 ) -> Estimate:  # fmt: skip
-    """Predict latency and memory of an .onnx file on a device that is not at hand. The model is run once here.
+    """Predict latency and memory of an .onnx file on a device without using it. The model is run once on this machine.
 
         edgefc.devices.estimate("model.onnx", "pi5", batch=8).seconds
 
     Args:
-        device: a profile or a device of yours, as `edgefc devices` lists them.
-        batch: the size of the open first dimension; 1 without it.
+        device: a profile or one of your devices, as `edgefc devices` lists them.
+        batch: the size of the open first dimension. Default: 1.
         threads: threads per run, at most the number of the device's fastest cores.
-        inputs: an .npz file with one array per input. Without it, inputs are drawn.
+        inputs: an .npz file with one array per input. Without it, inputs are drawn at random.
         shapes, ranges: shapes and values of drawn inputs, as for edgefc.runtime.profile.
-        calibration: the constants of the estimate; without it, those that edgefc ships.
+        calibration: the constants of the estimate. Default: those that edgefc ships.
 
     Raises:
-        UsageError: no such device, file or input, or a profile without the rates that an estimate needs.
-        ModelError: onnxruntime does not load or run the model.
+        UsageError: the device, file or input does not exist, or the profile lacks the rates that an estimate needs.
+        ModelError: onnxruntime cannot load or run the model.
         DeviceError: the device is this machine, and its rates cannot be measured.
     """
     if batch is not None and inputs is not None:
-        raise UsageError("batch and inputs were both given, and the arrays have a batch. Give one of them.")
+        raise UsageError("batch and inputs were both given, but the arrays set the batch size. Give only one of them.")
     rates = of_profile(_profile(device))
     work = work_of(path, batch, inputs, shapes=shapes, ranges=ranges)
     return estimating.estimate(work, rates, threads=threads, calibration=calibration)
 
 
 def check(name: str) -> board.Report:
-    """What a device has and lacks, line by line, and the command that fixes what it lacks.
+    """Check what a device has and lacks. Each problem has the command that fixes it.
 
     Args:
-        name: a device of yours, "local" for this machine, or "web" for a browser of this machine.
+        name: one of your devices, "local" for this machine, or "web" for a browser on this machine.
 
     Raises:
         UsageError: no device has that name.
-        DeviceError: it cannot be reached, or lacks Python.
+        DeviceError: the device cannot be reached, or has no Python.
     """
     if name in connect.HERE:
         return board.check(this_machine(name))
@@ -67,18 +67,18 @@ def check(name: str) -> board.Report:
 
 
 def provision(name: str, *, wheels: Path | None = None, say: Callable[[str], None] | None = None) -> Provisioned:
-    """Put numpy, onnxruntime and the native kernels on a device of yours, where they are missing.
+    """Install numpy, onnxruntime and the native kernels on one of your devices if they are missing.
 
     Args:
-        wheels: a folder of wheels to take instead of the package index, for a machine without internet.
+        wheels: a folder of wheels to use instead of the package index, for a machine without internet.
         say: called with a sentence at each step.
 
     Raises:
-        UsageError: no device has that name, or there is no such folder.
-        DeviceError: the device is lost, has no room, or no wheels are made for it.
+        UsageError: no device has that name, or the folder does not exist.
+        DeviceError: the connection is lost, the disk is full, or there are no wheels for the device.
     """
     if wheels is not None and not wheels.is_dir():
-        raise UsageError(f"no folder {wheels}. Name one that holds wheels of numpy and onnxruntime.")
+        raise UsageError(f"{wheels} is not a folder. Name a folder with wheels of numpy and onnxruntime.")
     return provisioning.provision(connect.transport(name), wheels=wheels, say=say or (lambda _: None))
 
 

@@ -1,6 +1,6 @@
 """The graph of an .onnx file, read without the onnx package: nodes, names, and the types and shapes of its weights.
 
-Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto), read as protobuf.py says:
+Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto), read by protobuf.py:
 
     ModelProto       graph 7, functions 25
     FunctionProto    name 1, node 7, domain 10
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgefc.modelfile.protobuf import Malformed, Message, Source, fields, inside, merged, opened, strings, varints
 
-_DEEPEST = 64  # subgraphs within subgraphs, as edgefc.modelfile.functions admits
+_DEEPEST = 64  # the nesting of subgraphs; the same limit as in edgefc.modelfile.functions
 
 TYPES = {
     1: "float", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
@@ -26,12 +26,12 @@ TYPES = {
     17: "float8e4m3fn", 18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4",
     23: "float4e2m1", 24: "float8e8m0", 25: "uint2", 26: "int2",
 }  # fmt: skip
-"""TensorProto.DataType."""
+"""Names of TensorProto.DataType."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A weight, without its numbers."""
+    """A weight: name, dtype and shape, without its values."""
 
     name: str
     dtype: str
@@ -75,10 +75,10 @@ class Model:
 
 
 def read(path: Path) -> Model:
-    """The graph of a file.
+    """Read the graph of a file.
 
     Raises:
-        ValueError: the file is no ONNX file.
+        ValueError: the file is not an ONNX file.
     """
     with opened(path) as source:
         return _model(source)
@@ -119,16 +119,16 @@ def _node(source: Source, message: Message, depth: int) -> Node:
         elif number == 5:
             graphs += _graphs(source, ((start, end),), depth + 1)
         elif number == 9:
-            key, told = _texts(source, ((start, end),), 1, 2)
-            metadata[key] = told
+            key, text = _texts(source, ((start, end),), 1, 2)
+            metadata[key] = text
     name, op, domain = (texts.get(number, "") for number in (3, 4, 7))
     return Node(name, op, domain, tuple(inputs), tuple(outputs), metadata, tuple(graphs))
 
 
 def _graphs(source: Source, attribute: Message, depth: int) -> list[Graph]:
     one = merged(source, attribute, 6)
-    found = [one, *inside(source, attribute, 11)] if one else list(inside(source, attribute, 11))
-    return [_graph(source, each, depth) for each in found]
+    messages = [one, *inside(source, attribute, 11)] if one else list(inside(source, attribute, 11))
+    return [_graph(source, each, depth) for each in messages]
 
 
 def _tensor(source: Source, message: Message) -> Tensor:
@@ -137,5 +137,5 @@ def _tensor(source: Source, message: Message) -> Tensor:
 
 
 def _texts(source: Source, message: Message, *numbers: int) -> list[str]:
-    found = strings(source, message, *numbers)
-    return [found.get(number, b"").decode(errors="replace") for number in numbers]
+    texts = strings(source, message, *numbers)
+    return [texts.get(number, b"").decode(errors="replace") for number in numbers]

@@ -1,4 +1,4 @@
-"""What the nodes of an .onnx file ask of onnxruntime, read without the onnx package.
+"""Find nodes in an .onnx file that need a version of a domain or crash onnxruntime, without the onnx package.
 
 Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto):
 
@@ -20,7 +20,7 @@ from edgefc.modelfile.protobuf import DEEPEST, Malformed, Message, Source, insid
 
 _STANDARD = ("", "ai.onnx")
 _RECURRENT = {"LSTM": "an LSTM", "GRU": "a GRU"}
-_TURNED = "a MatMul after a Transpose of its first axis"
+_TRANSPOSED = "a MatMul after a Transpose of its first axis"
 
 
 class _Node(NamedTuple):
@@ -30,10 +30,10 @@ class _Node(NamedTuple):
 
 
 def versions_of(path: Path, domain: str) -> frozenset[int]:
-    """The versions of `domain` that a file with nodes of that domain imports, in the model and in its functions.
+    """The versions of `domain` that the model and its functions import, if the file has nodes of that domain.
 
-    0 stands for nodes of the graph whose domain the model does not import. Empty without such nodes, and for a file
-    that is no protobuf.
+    The version 0 means that the graph has nodes of the domain but the model does not import it. The set is empty if no
+    node has the domain, and for a file that is not a protobuf.
     """
     with opened(path) as source:
         try:
@@ -49,31 +49,32 @@ def versions_of(path: Path, domain: str) -> frozenset[int]:
 
 
 def ends_when_empty(path: Path, without: str | None = None) -> str | None:
-    """What in a file makes onnxruntime end the process on an input without elements, or None.
+    """The operator in a file that makes onnxruntime end the process for an input without elements, or None.
 
-    Known of onnxruntime 1.18 to 1.31: an LSTM with a batch of 0 and a GRU with a batch or a sequence of 0 abort, and a
-    MatMul divides by zero when its operand is a Transpose that moves a first axis of 0 (the two are fused).
+    There are three cases in onnxruntime 1.18 to 1.31. An LSTM aborts for a batch of 0. A GRU aborts for a batch or a
+    sequence of 0. A MatMul whose operand is a Transpose is fused with it, and divides by zero if the Transpose moves a
+    first axis of size 0.
 
     Args:
-        without: a domain whose functions do not run, because a library has their operators.
+        without: a domain whose functions do not run, because a library implements their operators.
     """
     with opened(path) as source:
         try:
-            turns, multiplies = False, False
+            transposes, multiplies = False, False
             for node in _all_nodes(source, without):
                 if node.domain not in _STANDARD:
                     continue
                 if node.op in _RECURRENT:
                     return _RECURRENT[node.op]
-                turns |= node.op == "Transpose" and _moves_the_first_axis(source, node)
+                transposes |= node.op == "Transpose" and _moves_the_first_axis(source, node)
                 multiplies |= node.op == "MatMul"
         except Malformed:
             return None
-    return _TURNED if turns and multiplies else None
+    return _TRANSPOSED if transposes and multiplies else None
 
 
 def _imported(source: Source, domain: str, *numbers: int) -> Iterator[int]:
-    """The versions of a domain among the OperatorSetIds at the end of a path."""
+    """The versions of a domain in the OperatorSetIds. `numbers` is their path of field numbers."""
     for each in inside(source, source.whole, *numbers):
         if strings(source, each, 1).get(1, b"") == domain.encode():
             version = [0, *varints(source, each, 2)][-1]
@@ -81,13 +82,13 @@ def _imported(source: Source, domain: str, *numbers: int) -> Iterator[int]:
 
 
 def _mentions(source: Source, node: Message, domain: str) -> bool:
-    """Whether a node, or one in its subgraphs, has that domain. Most do not have its letters."""
+    """Whether a node or a node in its subgraphs has that domain. A search for the text skips most nodes quickly."""
     ((start, end),) = node
     return source.has(domain.encode(), start, end) and any(each.domain == domain for each in _nested(source, node))
 
 
 def _all_nodes(source: Source, without: str | None) -> Iterator[_Node]:
-    """Of the graph and the functions, subgraphs included."""
+    """The nodes of the graph and of the functions, with those of their subgraphs."""
     for node in inside(source, source.whole, 7, 1):
         yield from _nested(source, node)
     for function in inside(source, source.whole, 25):
@@ -98,12 +99,12 @@ def _all_nodes(source: Source, without: str | None) -> Iterator[_Node]:
 
 
 def _nested(source: Source, node: Message, depth: int = 0) -> Iterator[_Node]:
-    """A node, and those of its subgraphs."""
+    """A node, and the nodes of its subgraphs."""
     texts = strings(source, node, 4, 7)
     op, domain = (texts.get(number, b"").decode(errors="replace") for number in (4, 7))
     yield _Node(op, domain, node)
     if depth > DEEPEST:
-        raise Malformed("more subgraphs within subgraphs than protobuf reads")
+        raise Malformed("subgraphs are nested more deeply than protobuf reads")
     for attribute in inside(source, node, 5):
         for number in (6, 11):
             for inner in inside(source, attribute, number, 1):
@@ -111,6 +112,6 @@ def _nested(source: Source, node: Message, depth: int = 0) -> Iterator[_Node]:
 
 
 def _moves_the_first_axis(source: Source, transpose: _Node) -> bool:
-    """Without perm the axes are reversed. Of two axes, none is that of a stack of matrices."""
+    """Whether a Transpose of more than two axes moves the first one. Without perm, the axes are reversed."""
     axes = [axis for attribute in inside(source, transpose.message, 5) for axis in varints(source, attribute, 8)]
     return not axes or (len(axes) > 2 and axes[0] != 0)

@@ -1,4 +1,4 @@
-"""SessionOptions: how a model is run. One value for Session, the probes, profile() and the browser."""
+"""SessionOptions: how a model is run. Session, the probes, profile() and the browser share this type."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ACTIVATION_DTYPES = ("float32", "int8")
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """Session's arguments of the same names.
+    """The arguments of Session with these names.
 
     Raises:
-        UsageError: one of them has a value that there is not.
+        UsageError: an option has an invalid value.
     """
 
     preset: str = "latency"
@@ -33,11 +33,11 @@ class SessionOptions:
 
     @property
     def settings(self) -> dict[str, str | bool | int]:
-        """What the preset and the thread count set, by onnxruntime's names; and int8 activations, for the kernels."""
+        """The settings of the preset and thread count, by onnxruntime's names, and int8 activations for the kernels."""
         own = {"edgefc.activations": self.activation_dtype} if self.rounds_activations else {}
         return {**settings(self.preset, self.threads), **own}
 
     @property
     def rounds_activations(self) -> bool:
-        """Whether activations are int8, which only the native kernels compute."""
+        """Whether activations are int8. Only the native kernels support this."""
         return self.activation_dtype != "float32"

@@ -1,6 +1,7 @@
-"""What the agent answers about itself and its board. Part of the agent: standard library only, Python 3.9.
+"""The agent's answers about itself and its board. Part of the agent: standard library only, Python 3.9.
 
-The answers of probes are in runtime/probes/contracts.py. Python 3.9 evaluates the annotations: Optional[int].
+The answers of probes are in runtime/probes/contracts.py. Python 3.9 evaluates the annotations, so they use
+Optional[int] instead of int | None.
 """
 # ruff: noqa: UP045
 
@@ -18,7 +19,11 @@ Clock = Annotated[float, Range(-1e12, 1e12)]  # seconds since 1970
 
 @dataclass(frozen=True)
 class Hello:
-    """To "hello". swept counts the runs that were removed; killed_for_memory is the kernel's count since its start."""
+    """The answer to "hello".
+
+    swept is the number of old runs that were removed. killed_for_memory is the number of processes that the kernel has
+    killed for lack of memory since it started.
+    """
 
     protocol: int
     edgefc: str
@@ -32,7 +37,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class HeatNow:
-    """To "heat". waited_s is how long this run has waited for the board to cool."""
+    """The answer to "heat". waited_s is how long this run has waited for the board to cool."""
 
     heat: Heat
     waited_s: Annotated[float, Range(0, 1e6)]
@@ -40,7 +45,7 @@ class HeatNow:
 
 @dataclass(frozen=True)
 class Facts:
-    """To "check". A null could not be read, or has its reason in the field that ends in _missing."""
+    """The answer to "check". A null could not be read. A field that ends in _missing has the reason."""
 
     python: str
     machine: str

@@ -1,7 +1,7 @@
-# The first program on a board: `python3 -c <loader> SHA256 SIZE MARK`, where the loader holds this text (host.py). It
-# asks for the agent when that is not there yet, and becomes it. Every line that it prints begins with MARK, which is
-# drawn for each connection, so that nothing that a login shell prints is taken for one of them. Every Python 3 must
-# understand it, so that an old one can report its version.
+# The first program on a board: `python3 -c <loader> SHA256 SIZE MARK`. The loader contains this text (board/client.py).
+# If the agent is not in the cache, this program requests it. Then it replaces itself by the agent. Every line that it
+# prints begins with MARK, which is random for each connection, so that output of a login shell is not mistaken for it.
+# Every Python 3 must be able to run this file, so that an old one can report its version.
 # mypy: ignore-errors
 import errno
 import hashlib
@@ -10,8 +10,8 @@ import os
 import sys
 
 
-def say(mark, **reply):
-    # A new line first: a banner may end without one.
+def send(mark, **reply):
+    # Start with a newline, because a banner may end without one.
     os.write(1, ("\n%s %s\n" % (mark, json.dumps(reply))).encode())
 
 
@@ -28,16 +28,16 @@ def cache():
     if os.path.isabs(given):
         return given
     if not os.environ.get("HOME"):
-        os.environ.pop("HOME", None)  # expanduser takes an empty one for /
+        os.environ.pop("HOME", None)  # expanduser would replace an empty HOME by /
     home = os.path.expanduser("~")
     return os.path.join(home, ".cache") if os.path.isabs(home) else None
 
 
 def unwritable(folder, error):
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "Make room there, or set XDG_CACHE_HOME there to a folder that has it"
+        remedy = "Free some space there, or set XDG_CACHE_HOME there to a folder with free space"
     else:
-        remedy = "Set XDG_CACHE_HOME there to a folder that can be written"
+        remedy = "Set XDG_CACHE_HOME there to a writable folder"
     return "it cannot write %s: %s. %s" % (folder, error.strerror, remedy)
 
 
@@ -52,7 +52,7 @@ def receive(size):
 
 
 def keep(path, data, wanted):
-    # Written beside and renamed; whether the bytes are those that were wanted.
+    # Write to a temporary file and rename it. Return whether the data has the wanted hash.
     new = "%s.%d" % (path, os.getpid())
     try:
         with open(new, "wb") as file:
@@ -69,31 +69,31 @@ def keep(path, data, wanted):
 def main(wanted, size, mark):
     if sys.version_info < (3, 9):
         version = sys.version.split()[0]
-        return say(mark, error="its Python is %s, and edgefc needs 3.9. Install a newer one there" % version)
+        return send(mark, error="its Python is %s, but edgefc needs 3.9. Install a newer one there" % version)
     if cache() is None:
-        return say(
+        return send(
             mark,
             error="its user %d has no home folder: HOME is %r there, and XDG_CACHE_HOME is not set. "
-            "Set one of them there to a folder that can be written" % (os.getuid(), os.environ.get("HOME", "")),
+            "Set one of them there to a writable folder" % (os.getuid(), os.environ.get("HOME", "")),
         )
     root = os.path.join(cache(), "edgefc")
     path = os.path.join(root, "agent", wanted + ".pyz")
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if digest(path) != wanted:
-            say(mark, need=True)
+            send(mark, need=True)
             data = receive(size)
             if data is None:
                 return None
             if not keep(path, data, wanted):
-                return say(mark, error="the agent arrived with other bytes than were sent. Try again")
+                return send(mark, error="the received agent differs from the one that was sent. Try again")
     except OSError as error:
-        return say(mark, error=unwritable(os.path.dirname(path), error))
-    say(mark, need=False)
+        return send(mark, error=unwritable(os.path.dirname(path), error))
+    send(mark, need=False)
     try:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", path, root])
     except (OSError, ValueError) as error:
-        say(mark, error="it cannot start its Python %r again: %s" % (sys.executable, error))
+        send(mark, error="it cannot start its Python %r again: %s" % (sys.executable, error))
 
 
 if __name__ == "__main__":

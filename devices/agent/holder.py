@@ -1,8 +1,8 @@
-"""The process that holds a lock, by what it wrote into the lock's file. Part of the agent: standard library only.
+"""Identify the process that holds a lock by the line in the lock file. Part of the agent: standard library only.
 
-own()               this process since its start, in a line for the file
-stopped(line)       whether that process is there and stopped (SIGSTOP): it will not end by itself
-end(line)           kill that process, and no other one that has its number now
+own()               the line for the lock file of this process
+stopped(line)       whether that process exists and is stopped (SIGSTOP), so that it will not end by itself
+end(line)           kill that process, but not a later process with the same number
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-_STARTED, _STATE = 19, 0  # fields of /proc/PID/stat behind the name of the program
+_STARTED, _STATE = 19, 0  # fields of /proc/PID/stat, counted after the name of the program
 
 
 def own() -> str:
@@ -25,7 +25,7 @@ def stopped(line: str) -> bool:
 
 
 def end(line: str) -> None:
-    """Its children end with it. Nothing happens where /proc does not tell which process it is."""
+    """Kill the process of that line; its children end with it. Do nothing if /proc does not identify the process."""
     pid = _pid(line)
     if pid is not None and pid != os.getpid():
         with suppress(OSError):
@@ -39,7 +39,7 @@ def _pid(line: str) -> int | None:
 
 
 def _line(pid: int) -> str:
-    """Numbers of processes come again; with the start and the machine's own start they do not."""
+    """The process number, start time and boot id. The kernel reuses numbers, but not all three together."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{pid} {_fields(pid)[_STARTED]} {boot}"

@@ -1,7 +1,7 @@
-"""Put packages or the native library where every later run on this board finds them. Part of the agent.
+"""Install packages or the native library in the folder that every later run on this board uses. Part of the agent.
 
-Wheels are zip files of what site-packages holds; those without scripts and headers, as numpy's and onnxruntime's, need
-no more than unpacking. What is there is replaced at once, or not at all.
+A wheel is a zip file with the content of site-packages. Wheels without scripts and headers, such as those of numpy and
+onnxruntime, only need to be unpacked. The new files replace the old ones only after all of them are unpacked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edgefc.devices.agent.store import inside, said
+from edgefc.devices.agent.store import inside, write_errors
 from edgefc.errors import DeviceError
 from edgefc.runtime import native
 
@@ -21,18 +21,18 @@ _LARGEST_BYTES = 2 << 30  # of all packages, unpacked
 
 
 def install(store: Any, what: str, files: list[dict[str, str]]) -> None:
-    """ "site": these wheels and no others; "native": one file.
+    """ "site": replace the installed packages by these wheels. "native": replace the native library by one file.
 
     Raises:
-        DeviceError: a file is no wheel, or the disk is full.
+        DeviceError: a file is not a wheel, or the disk is full.
     """
     library = store.root / "lib"
-    with said(library):
+    with write_errors(library):
         library.mkdir(mode=0o700, exist_ok=True)
         if what == "native":
             os.replace(_copied(store.path_of(files[0]["sha256"]), store.run), library / native.NAME)
             return
-        folder = Path(tempfile.mkdtemp(prefix="site-", dir=store.run))  # which ends with the run if this does not
+        folder = Path(tempfile.mkdtemp(prefix="site-", dir=store.run))  # on an error it is removed with the run
         for file in files:
             _unpack(store.path_of(file["sha256"]), file["name"], folder)
         shutil.rmtree(library / "site", ignore_errors=True)
@@ -50,7 +50,7 @@ def _unpack(wheel: Path, name: str, folder: Path) -> None:
                 inside(member)
             archive.extractall(folder)
     except zipfile.BadZipFile:
-        raise DeviceError(f"{name} is no wheel. Download it again.") from None
+        raise DeviceError(f"{name} is not a wheel. Download it again.") from None
 
 
 def _copied(source: Path, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Lines and raw bytes from a file descriptor, bounded in size and in time. Both ends of the protocol read by it.
+"""Read lines and raw bytes from a file descriptor, with limits of size and time. The host and the agent use it.
 
 Part of the agent: standard library only, Python 3.9.
 """
@@ -13,15 +13,15 @@ LONGEST = 32 << 20  # bytes of one line; the largest are outputs of a model
 
 
 class Ended(Exception):
-    """Nothing more comes: the other side closed, was silent for too long, or sends a line without an end."""
+    """The connection is over: the other side closed it, sent nothing for too long, or sent a line that is too long."""
 
 
 class Silent(Ended):
-    """The other side sent nothing for too long."""
+    """The other side sent or accepted nothing for too long."""
 
 
 class TooLong(Ended):
-    """The other side sends a line without an end."""
+    """The other side sent a line that is too long."""
 
 
 class Lines:
@@ -29,7 +29,7 @@ class Lines:
         self._descriptor, self._longest, self._rest = descriptor, longest, bytearray()
 
     def line(self, limit_s: float) -> bytes:
-        """The next one without its end. Each part of it must come within limit_s."""
+        """The next line without its newline. Each part of it must arrive within limit_s."""
         searched = 0
         while (end := self._rest.find(b"\n", searched)) < 0:
             searched = len(self._rest)
@@ -41,6 +41,7 @@ class Lines:
         return line
 
     def raw(self, count: int, limit_s: float) -> bytes:
+        """The next `count` bytes. Each part of them must arrive within limit_s."""
         while len(self._rest) < count:
             self._more(limit_s)
         data = bytes(self._rest[:count])
@@ -49,7 +50,7 @@ class Lines:
 
     def _more(self, limit_s: float) -> None:
         if not select.select([self._descriptor], [], [], limit_s)[0]:
-            raise Silent(f"nothing for {limit_s:g} s")
+            raise Silent(f"nothing received for {limit_s:g} s")
         data = os.read(self._descriptor, 1 << 20)
         if not data:
             raise Ended("the connection was closed")
@@ -57,15 +58,15 @@ class Lines:
 
 
 def write(descriptor: int, data: bytes, limit_s: float) -> None:
-    """All of it to a descriptor that does not block.
+    """Write all data to a descriptor that does not block.
 
     Raises:
-        Ended: the other side closed, or took nothing for limit_s.
+        Ended: the other side closed the connection, or accepted nothing for limit_s.
     """
     view = memoryview(data)
     while view:
         if not select.select([], [descriptor], [], limit_s)[1]:
-            raise Silent(f"nothing was taken for {limit_s:g} s")
+            raise Silent(f"no data accepted for {limit_s:g} s")
         try:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:

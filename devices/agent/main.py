@@ -1,28 +1,28 @@
-"""The agent: what runs on a board and answers edgefc over its stdin and stdout. Standard library only, Python 3.9.
+"""The agent: runs on a board and answers the host over stdin and stdout. Standard library only, Python 3.9.
 
 Packed with the probes into one file (pack.py) and started by boot.py as `python3 SHA256.pyz FOLDER`. Each line of the
 protocol is one JSON object.
 
     host     {"protocol": 1, "id": 7, "do": "ask", ...}      and {"beat": 1} every few seconds
     agent    {"id": 7, "answer": ...}   or   {"id": 7, "error": {"code": "model", "text": "...", "subject": null}}
-             {"id": 7, "beat": 1} while the answer is being worked out
+             {"id": 7, "beat": 1} every BEAT_S seconds until the answer is ready
 
-    hello    {}                                             what runs here, its clock, and the name of its run
-    end      {run}                                          another agent, which its host has lost
-    claim    {}                                             be the only one that measures
+    hello    {}                                             the agent's versions, its clock, and the name of its run
+    end      {run}                                          end another agent whose connection was lost
+    claim    {}                                             reserve the board: only one agent measures at a time
     check    {}                                             what the board has and lacks
     have     {sha256, size}                                 how many bytes of a file are here
-    put      {sha256, size, offset, bytes}, then the bytes  a piece of it
-    place    {files: [{name, sha256}], keep}                side by side in a folder of this run
-    install  {what: "site" | "native", files: [...]}        wheels, or the native library, for all later runs
-    ask      {probe, question, about, limit_s}              a probe, in a child process
-    heat     {}                                             how hot it is
+    put      {sha256, size, offset, bytes}, then the bytes  add a part of a file
+    place    {files: [{name, sha256}], keep}                place files in a new folder of this run
+    install  {what: "site" | "native", files: [...]}        install wheels, or the native library, for later runs
+    ask      {probe, question, about, limit_s}              run a probe in a child process
+    heat     {}                                             temperature, frequency and throttling
 
-Questions and answers of probes are those of runtime/probes/contracts.py, the others of answers.py. What a probe
-answers passes through as it is: the host checks it.
+The types of a probe's question and answer are in runtime/probes/contracts.py, those of the other answers in
+answers.py. The agent passes a probe's answer on unchanged, and the host checks it.
 
-It ends, and leaves nothing but its cache behind, at the end of its stdin, at SIGTERM, SIGHUP and SIGINT, and when the
-host has been silent for SILENCE_S: a link that was cut may never say so.
+The agent ends at the end of its stdin, at SIGTERM, SIGHUP and SIGINT, and when the host has sent nothing for SILENCE_S,
+because a lost connection may not close stdin. Only the cache remains.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from edgefc.runtime.probes.plain import Failure, encode
 PROTOCOL = 1
 SILENCE_S = 60.0
 BEAT_S = 2.0
-HOT_C, COOLING_S = 65.0, 60.0  # above this a job waits, at most so long
+HOT_C, COOLING_S = 65.0, 60.0  # above this temperature a timing waits, at most for COOLING_S
 PROBES = ("trial", "load", "memory", "steady", "run", "facts")
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-_TIMES = ("load", "steady")  # probes that heat matters to
+_TIMES = ("load", "steady")  # probes whose results depend on the temperature
 
 
 class Agent:
-    """One connection: requests are read by this thread, and worked on one after the other by another."""
+    """One connection. serve() reads the requests. A second thread answers them one after the other."""
 
     def __init__(self, store: Any, lines: Lines, out: int) -> None:
         self.store, self.lines, self._out = store, lines, out
@@ -91,10 +91,10 @@ class Agent:
         from edgefc.errors import DeviceError
 
         if request.get("protocol") != PROTOCOL:
-            raise DeviceError(f"the agent speaks protocol {PROTOCOL}. Use the same edgefc on both sides.")
+            raise DeviceError(f"the agent needs protocol {PROTOCOL}. Use the same edgefc on both sides.")
         verb = getattr(self, "do_" + str(request["do"]), None)
         if verb is None:
-            raise DeviceError(f"the agent has no {request['do']!r}. Use the same edgefc on both sides.")
+            raise DeviceError(f"the agent has no request {request['do']!r}. Use the same edgefc on both sides.")
         return verb(request)
 
     def do_hello(self, request: dict[str, Any]) -> Hello:
@@ -149,7 +149,7 @@ class Agent:
         return child.relay(probe, request["question"], about=request["about"], limit_s=float(request["limit_s"]))
 
     def _cool(self) -> None:
-        """Wait until the hottest zone is below HOT_C; a board in the sun may never be, so not for long."""
+        """Wait until the hottest zone is at most HOT_C, for at most about COOLING_S: some boards never cool."""
         from edgefc.runtime.probes import heat
 
         start = time.monotonic()
@@ -167,13 +167,13 @@ class Agent:
 
     def _write(self, reply: dict[str, Any]) -> None:
         data = encode(reply).encode() + b"\n"
-        with self._writing, suppress(OSError):  # nobody listens: the reading side will know
+        with self._writing, suppress(OSError):  # the connection is closed; the thread that reads notices it too
             while data:
                 data = data[os.write(self._out, data) :]
 
 
 def _prepare(root: Any, run: Any) -> None:
-    """What probes find in their environment: packages and kernels that were provisioned, and the folder of this run."""
+    """Set the environment of the probes: the provisioned packages and native library, and the folder of this run."""
     from edgefc.runtime import native
 
     library, site = root / "lib" / native.NAME, root / "lib" / "site"
@@ -182,15 +182,15 @@ def _prepare(root: Any, run: Any) -> None:
     if site.is_dir():
         given = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *([given] if given else [])])
-    os.environ["PYTHONUTF8"] = "1"  # names of files are UTF-8, whatever the locale
-    os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(run)  # what onnxruntime writes there ends with it
+    os.environ["PYTHONUTF8"] = "1"  # file names are UTF-8 in every locale
+    os.environ["XDG_CACHE_HOME"] = os.environ["TMPDIR"] = str(run)  # onnxruntime's files are removed with the run
 
 
 def main() -> int:
     from pathlib import Path
 
     out = os.dup(1)
-    os.dup2(2, 1)  # whatever prints goes to stderr: stdout is the protocol's
+    os.dup2(2, 1)  # other output goes to stderr, because stdout carries the protocol
     from edgefc.devices.agent.store import Store
     from edgefc.errors import EdgefcError
 
@@ -208,7 +208,7 @@ def main() -> int:
         os.chdir(store.run)
         Agent(store, Lines(0), out).serve()
     except Silent as silence:
-        os.write(2, f"{silence} from the edgefc that started it\n".encode())
+        os.write(2, f"{silence} from the edgefc that started the agent\n".encode())
         return 3
     except (Ended, ValueError):
         pass

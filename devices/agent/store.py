@@ -1,12 +1,12 @@
 """The agent's folder on a board, ~/.cache/edgefc. Standard library only, Python 3.9.
 
     agent/   the agent itself, by its hash
-    files/   what was sent, by sha256; NAME.part is one still coming, which a later transfer goes on with
-    lib/     what `devices provision` put there: site/ with Python packages, and the native library
-    runs/    one folder for each run, removed at its end; NAME.lock is held while the run lives and names its
-             process, so that the next run removes what a killed one left, and ends one that is stopped
+    files/   received files, by sha256; NAME.part is an incomplete file, which a later transfer continues
+    lib/     installed by `devices provision`: site/ with Python packages, and the native library
+    runs/    one folder for each run, removed at its end. NAME.lock is locked during the run and identifies its
+             process, so that the next run can remove the folder of a killed run, and end a stopped one
 
-Nothing from outside becomes a path before it was checked: hashes are hexadecimal, names stay inside their folder.
+A received hash or name is checked before it is part of a path: hashes are hexadecimal, names stay inside their folder.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _RUN = re.compile(r"[0-9]{1,10}-[0-9a-f]{12}\Z")
 _BLOCK = 1 << 20
 _TRIES, _PAUSE_S = 40, 0.05
-_SPARE = 8 << 20  # bytes of the disk that are left free
+_SPARE = 8 << 20  # bytes of disk space that stay free
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_ABANDONED_S = 600.0  # after which a file that the boot program was writing is nobody's any more
+_ABANDONED_S = 600.0  # an older unfinished file of the boot program is removed
 
 
 class Store:
-    """The folder, and one run in it.
+    """The folder, and the folder of one run in it.
 
     Raises:
         DeviceError: the disk is full, or the folder cannot be written.
@@ -44,7 +44,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root, self.files, self.runs = root, root / "files", root / "runs"
-        with said(root):
+        with write_errors(root):
             for folder in (self.files, self.runs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.swept = self.sweep()
@@ -58,7 +58,7 @@ class Store:
         self._lock.close()
 
     def sweep(self) -> int:
-        """Remove the folders of runs that ended without doing so, or that are stopped; how many there were."""
+        """Remove the folders of runs that were killed or are stopped. Return the number of these runs."""
         for part in (self.root / "agent").glob("*.pyz.*"):
             with suppress(OSError):
                 if time.time() - part.stat().st_mtime > _ABANDONED_S:
@@ -66,9 +66,9 @@ class Store:
         return sum(self._swept(path) for path in self.runs.glob("*.lock"))
 
     def end(self, run: str) -> None:
-        """End the agent of that run, whose host has lost it, and remove its folder."""
+        """End the agent of a run whose connection was lost, and remove its folder."""
         if not _RUN.match(run):
-            raise DeviceError(f"{run[:80]!r} is no name of a run. Use the same edgefc on both sides.")
+            raise DeviceError(f"{run[:80]!r} is not the name of a run. Use the same edgefc on both sides.")
         path = self.runs / f"{run}.lock"
         if path.exists() and path != self._lock_path:
             self._swept(path, kill=True)
@@ -89,47 +89,54 @@ class Store:
         return True
 
     def claim(self) -> None:
-        """Be the only one that measures here until this process ends."""
+        """Reserve the board for this process until it ends.
+
+        Raises:
+            DeviceError: another agent has reserved it.
+        """
         self._busy = self._busy or _locked(self.root / "busy.lock")
         if self._busy is None:
-            raise DeviceError("another edgefc measures on this device. Wait until it has ended.")
+            raise DeviceError("another edgefc is measuring on this device. Wait until it has ended.")
 
     def have(self, sha256: str, size: int) -> int:
-        """How many bytes of that file are here; all of them only when their hash was checked just now."""
+        """The number of bytes of that file on the board. It is `size` only if this call has verified the hash."""
         whole, part = self._named(sha256)
         if whole.is_file():
             if whole.stat().st_size == size and _sha256(whole) == sha256:
                 os.utime(whole)
                 return size
             whole.unlink()
-        there = part.stat().st_size if part.is_file() else 0
-        self._make_room(size - there, part)
-        return there if there < size else 0
+        present = part.stat().st_size if part.is_file() else 0
+        self._free_space(size - present, part)
+        return present if present < size else 0
 
     def add(self, sha256: str, size: int, offset: int, data: bytes) -> int:
-        """Write a piece of a file; the last one is followed by the check of its hash. The bytes that are here then."""
+        """Write a part of a file, and check the hash after the last part. Return the number of bytes on the board."""
         whole, part = self._named(sha256)
         try:
-            with said(self.root), part.open("r+b" if offset else "wb") as file:
+            with write_errors(self.root), part.open("r+b" if offset else "wb") as file:
                 file.truncate(offset)
                 file.seek(offset)
                 file.write(data)
         except DeviceError:
-            part.unlink()  # a full disk: leave the room to others
+            part.unlink()  # the disk is full: free the space
             raise
         if offset + len(data) < size:
             return offset + len(data)
         if _sha256(part) != sha256:
             part.unlink()
             raise DeviceError(
-                "a file arrived with other bytes than were sent. Run again; check the disk there if it happens again."
+                "a received file differs from the one that was sent. Run again; if it fails again, check the disk."
             )
         os.replace(part, whole)
         return size
 
     def place(self, files: list[dict[str, str]], keep: bool) -> str:
-        """Files side by side under their names in a new folder of the run; its path. Without keep, only there."""
-        with said(self.root):
+        """Place files under their names in a new folder of the run, and return its path.
+
+        keep: whether the files also stay in the cache.
+        """
+        with write_errors(self.root):
             folder = Path(tempfile.mkdtemp(prefix="files-", dir=self.run))
             for file in files:
                 target = _made(folder, file["name"])
@@ -141,16 +148,20 @@ class Store:
         return str(folder)
 
     def path_of(self, sha256: str) -> Path:
-        """Of a file that is here whole."""
+        """The path of a complete file."""
         return self._named(sha256)[0]
 
     def _named(self, sha256: str) -> tuple[Path, Path]:
         if not _HASH.match(sha256):
-            raise DeviceError(f"{sha256[:80]!r} is no sha256. Use the same edgefc on both sides.")
+            raise DeviceError(f"{sha256[:80]!r} is not a sha256. Use the same edgefc on both sides.")
         return self.files / sha256, self.files / f"{sha256}.part"
 
-    def _make_room(self, wanted: int, part: Path) -> None:
-        """Remove the files that were not used for longest until the disk has room, or say that it has not."""
+    def _free_space(self, wanted: int, part: Path) -> None:
+        """Remove the least recently used files until the disk has `wanted` bytes free.
+
+        Raises:
+            DeviceError: the disk is full although all other files were removed.
+        """
         others = (path for path in self.files.iterdir() if path != part)
         oldest = sorted(others, key=lambda path: path.stat().st_mtime)
         while shutil.disk_usage(self.root).free < wanted + _SPARE and oldest:
@@ -158,8 +169,8 @@ class Store:
         free = shutil.disk_usage(self.root).free
         if free < wanted + _SPARE:
             raise DeviceError(
-                f"the disk is full: {wanted} bytes are needed beside {_SPARE} to spare, and {free} are free. "
-                "Remove something there, or set XDG_CACHE_HOME to a larger disk."
+                f"the disk is full: {wanted} bytes and a reserve of {_SPARE} are needed, and {free} are free. "
+                "Free some space there, or set XDG_CACHE_HOME there to a folder on a larger disk."
             )
 
     def _new_run(self) -> tuple[Path, IO[str]]:
@@ -173,8 +184,8 @@ class Store:
                 return path, lock
 
 
-class said:
-    """Turns an OSError within the block into a DeviceError of one sentence."""
+class write_errors:
+    """Convert an OSError within the block to a DeviceError that names the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -184,46 +195,50 @@ class said:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
-            room = "Make room there, or set" if error.errno in _FULL else "Set"
+            advice = "Free some space there, or set" if error.errno in _FULL else "Set"
             raise DeviceError(
                 f"the device cannot write {self.folder}: {reason_of(error)}. "
-                f"{room} XDG_CACHE_HOME there to a folder that can be written."
+                f"{advice} XDG_CACHE_HOME there to a writable folder."
             ) from None
 
 
 def _made(folder: Path, name: str) -> Path:
-    """The place of a file in a folder, with every folder that its name goes through: onnxruntime opens it by its name.
+    """The path for a file in a folder. Every folder in its name is created, because onnxruntime opens it by its name.
 
-    a/../w is w, beside a folder a.
+    For a/../w the path is w, and the folder a is created too.
     """
-    way: list[str] = []
+    folders: list[str] = []
     parts = PurePosixPath(name).parts
     for part in parts[:-1]:
         if part != "..":
-            way.append(part)
-        elif way:
-            way.pop()
+            folders.append(part)
+        elif folders:
+            folders.pop()
         else:
-            inside(name)  # which raises
-        folder.joinpath(*way).mkdir(parents=True, exist_ok=True)
-    return folder / inside("/".join((*way, *parts[-1:])))
+            inside(name)  # raises
+        folder.joinpath(*folders).mkdir(parents=True, exist_ok=True)
+    return folder / inside("/".join((*folders, *parts[-1:])))
 
 
 def inside(name: str) -> Path:
-    """A relative name that stays in its folder."""
+    """A relative path that stays in its folder.
+
+    Raises:
+        DeviceError: the name is empty, absolute, or contains "..".
+    """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-        raise DeviceError(f"{name[:80]!r} names no file within a folder. Put weights beside their model.")
+        raise DeviceError(f"{name[:80]!r} is not inside the model's folder. Put the weights into that folder.")
     return Path(*parts)
 
 
 def _locked(path: Path, tries: int = 1) -> IO[str] | None:
-    """The file, locked for as long as it is open; None when someone else has it."""
+    """The file, locked for as long as it is open; None if another process has locked it."""
     file = path.open("a")
     for number in range(tries):
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # not swept meanwhile
+            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # not removed since
                 return file
         if number + 1 < tries:
             time.sleep(_PAUSE_S)
@@ -232,7 +247,7 @@ def _locked(path: Path, tries: int = 1) -> IO[str] | None:
 
 
 def _remove(folder: Path) -> None:
-    """A probe that was killed just now may still write into it for a moment."""
+    """Remove a folder. A probe that was just killed may still write into it for a moment, so try several times."""
     for _ in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

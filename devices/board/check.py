@@ -1,4 +1,4 @@
-"""check(): what a device has and lacks, line by line, each lack with the command that fixes it."""
+"""check(): what a device has and lacks, one line each. A line about a problem has the command that fixes it."""
 
 import time
 from dataclasses import dataclass
@@ -13,23 +13,27 @@ from edgefc.devices.transports.base import Transport
 from edgefc.runtime.probes.heat import Heat
 
 OLDEST = {"Python": (3, 9), "numpy": (1, 21), "onnxruntime": (1, 17)}
-MEMORY_FREE, DISK_FREE = 128 << 20, 256 << 20  # bytes below which a profile is not begun
+MEMORY_FREE, DISK_FREE = 128 << 20, 256 << 20  # bytes; `edgefc devices check` reports less as missing
 CLOCK_S = 120.0
 
 
 @dataclass(frozen=True)
 class Line:
-    """One thing: state is "ok", "missing" (nothing is measured without it), "slow" (results suffer) or "unknown"."""
+    """One property of a device.
+
+    state is "ok", "missing" (measuring is impossible), "slow" (measurements are affected) or "unknown". found is the
+    value, and fix the command or advice for a problem, "" if there is none.
+    """
 
     what: str
     state: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All lines about one device, and what of this way to reach it was never tried."""
+    """All lines about one device. notes name the transports and devices that edgefc was never tested with."""
 
     device: str
     lines: tuple[Line, ...]
@@ -41,10 +45,10 @@ class Report:
 
 
 def check(transport: Transport, profile: str | None = None) -> Report:
-    """Connect and ask.
+    """Connect to the device and ask the agent for its facts.
 
     Raises:
-        DeviceError: it cannot be reached, lacks Python, or returns an invalid answer.
+        DeviceError: the device cannot be reached, has no Python, or returns an invalid answer.
     """
     start = time.time()
     with Board(transport) as board:
@@ -54,28 +58,28 @@ def check(transport: Transport, profile: str | None = None) -> Report:
 
 
 def facts_of(board: Board) -> Facts:
-    """The agent's facts, held to their types and sizes."""
+    """The agent's facts, checked for their types and sizes."""
     return board.answers.read(Facts, board.call("check"))
 
 
 def report(transport: Transport, profile: str | None, facts: Facts, now_s: float, within_s: float) -> Report:
-    """`facts` as lines. now_s is this machine's clock when they were asked, known to within_s."""
+    """The lines for `facts`. now_s is the time on this machine when the facts were read, exact to within_s seconds."""
     name = transport.name
     provision = f"edgefc devices provision {name}"
     if name in HERE:
-        provision = "pip install edgefc, with a C++ compiler at hand for the kernels"
+        provision = "pip install edgefc; the native kernels need a C++ compiler"
     lines = [
         Line("Python", "ok", facts.python)
         if version(facts.python) >= OLDEST["Python"]
-        else Line("Python", "missing", facts.python, "sudo apt install python3, of 3.9 or later"),
+        else Line("Python", "missing", facts.python, "install Python 3.9 or later: sudo apt install python3"),
         _package("numpy", facts.numpy, facts.numpy_missing, provision),
         _package("onnxruntime", facts.onnxruntime, facts.onnxruntime_missing, provision),
         Line("native kernels", "ok", f"for {facts.machine}")
         if facts.native
         else Line("native kernels", "slow", "none: portable bodies run", provision),
-        _room("memory free", facts.memory_free_bytes, MEMORY_FREE, "end other programs there"),
-        _room(
-            "disk free", facts.disk_free_bytes, DISK_FREE, "remove files there, or set XDG_CACHE_HOME to a larger disk"
+        _space("memory free", facts.memory_free_bytes, MEMORY_FREE, "end other programs there"),
+        _space(
+            "disk free", facts.disk_free_bytes, DISK_FREE, "free some space, or set XDG_CACHE_HOME to a larger disk"
         ),
         _governor(facts.governor),
         _heat(facts.heat),
@@ -87,7 +91,7 @@ def report(transport: Transport, profile: str | None, facts: Facts, now_s: float
 
 
 def version(text: str) -> tuple[int, ...]:
-    """(1, 31, 1) of "1.31.1"; what follows the first part that is no number is left out."""
+    """The leading numbers of a version: (1, 31, 1) for "1.31.1", and (1, 31) for "1.31.rc1"."""
     parts: list[int] = []
     for part in text.split("."):
         if not (part.isascii() and part.isdigit()):
@@ -96,60 +100,61 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
-def _package(name: str, found: str | None, reason: str | None, mend: str) -> Line:
-    if found is None:
-        return Line(name, "missing", reason or "not installed", mend)
-    if version(found) < OLDEST[name]:
-        return Line(name, "missing", f"{found}, too old", mend)
-    return Line(name, "ok", found)
+def _package(name: str, installed: str | None, reason: str | None, fix: str) -> Line:
+    if installed is None:
+        return Line(name, "missing", reason or "not installed", fix)
+    if version(installed) < OLDEST[name]:
+        return Line(name, "missing", f"{installed}, too old", fix)
+    return Line(name, "ok", installed)
 
 
-def _room(what: str, free: int | None, least: int, mend: str) -> Line:
+def _space(what: str, free: int | None, least: int, fix: str) -> Line:
     if free is None:
-        return Line(what, "unknown", "the system does not tell")
-    found = f"{free / 2**20:,.0f} MiB"
-    return (
-        Line(what, "ok", found) if free >= least else Line(what, "missing", f"{found}, of {least >> 20} needed", mend)
-    )
+        return Line(what, "unknown", "the system does not report it")
+    size = f"{free / 2**20:,.0f} MiB"
+    return Line(what, "ok", size) if free >= least else Line(what, "missing", f"{size}, {least >> 20} MiB needed", fix)
 
 
-def _governor(found: str | None) -> Line:
-    if found is None:
-        return Line("governor", "unknown", "the kernel shows no cpufreq")
-    if found == "performance":
-        return Line("governor", "ok", found)
-    mend = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
-    return Line("governor", "slow", f"{found}: clocks change while measuring", mend)
+def _governor(governor: str | None) -> Line:
+    if governor is None:
+        return Line("governor", "unknown", "the kernel does not expose cpufreq")
+    if governor == "performance":
+        return Line("governor", "ok", governor)
+    fix = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+    return Line("governor", "slow", f"{governor}: the clock frequency can change while measuring", fix)
 
 
 def _heat(heat: Heat) -> Line:
     if heat.throttled:
-        return Line("temperature", "slow", "held back now, by heat or power", "cool it, and give it a stronger supply")
+        return Line(
+            "temperature", "slow", "throttled now, by heat or low power", "cool it, and use a stronger power supply"
+        )
     if heat.temperature_c is None:
-        return Line("temperature", "unknown", heat.missing.get("temperature_c", "the system does not tell"))
-    found = f"{heat.temperature_c:.0f} C"
-    return (
-        Line("temperature", "ok", found)
-        if heat.temperature_c < HOT_C
-        else Line("temperature", "slow", found, "let it cool")
-    )
+        return Line("temperature", "unknown", heat.missing.get("temperature_c", "the system does not report it"))
+    value = f"{heat.temperature_c:.0f} C"
+    if heat.temperature_c < HOT_C:
+        return Line("temperature", "ok", value)
+    return Line("temperature", "slow", value, "wait until it has cooled")
 
 
 def _clock(off_s: float, within_s: float) -> Line:
     if abs(off_s) <= CLOCK_S + within_s:
-        return Line("clock", "ok", "agrees")
+        return Line("clock", "ok", "agrees with this machine")
     side = "ahead" if off_s > 0 else "behind"
     size = f"{abs(off_s) / 86400:.0f} days" if abs(off_s) >= 86400 else f"{abs(off_s) / 60:.0f} minutes"
-    return Line("clock", "slow", f"{size} {side}: records bear this machine's date", "sudo timedatectl set-ntp true")
+    return Line("clock", "slow", f"{size} {side}: records use this machine's date", "sudo timedatectl set-ntp true")
 
 
 def _kind(key: str, facts: Facts) -> Line:
-    """Whether the device is of the kind that the inventory says."""
+    """Whether the device has as many cores as its profile in the inventory."""
     kind = profiles.load(key)
     cores = sum(cluster.cores.value for cluster in kind.clusters)
     if cores and facts.cores is not None and facts.cores != cores:
         return Line(
-            "profile", "slow", f"{kind.name} has {cores} cores, this has {facts.cores}", "add it with its own profile"
+            "profile",
+            "slow",
+            f"{kind.name} has {cores} cores, this device has {facts.cores}",
+            "add it with its own profile",
         )
     return Line("profile", "ok", kind.name)
 
@@ -157,7 +162,7 @@ def _kind(key: str, facts: Facts) -> Line:
 def _notes(transport: Transport, profile: str | None) -> tuple[str, ...]:
     notes = [*transport.notes]
     if profile is not None and profiles.load(profile).kind in ("board", "phone", "laptop"):
-        notes.append(f"edgefc was tried on no {profiles.load(profile).name}: none was at hand")
+        notes.append(f"edgefc was never tested on a real {profiles.load(profile).name}")
     return tuple(notes)
 
 

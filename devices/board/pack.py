@@ -1,8 +1,8 @@
-"""The agent as one file that any Python from 3.9 runs: the probes of profile() and agent.py, nothing twice.
+"""Build the agent as one file that any Python from 3.9 runs: devices/agent and the probes of profile().
 
     pack()   the bytes of edgefc-agent.pyz and their sha256
 
-The same sources give the same bytes, so a board that has this agent is not sent it again.
+The same sources give the same bytes, so the agent is sent to a board only once.
 """
 
 import hashlib
@@ -25,26 +25,27 @@ _PACKED = {
     "edgefc.devices.agent": ("__init__", "answers", "facts", "holder", "install", "lines", "main", "store"),
 }  # fmt: skip
 """Modules by package; None where the whole package is packed."""
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
-# os._exit: the working thread may wait for a child that was just ended.
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can store
+# os._exit, because the working thread may still wait for a child that was just ended.
 _MAIN = (
     "import os, sys\nfrom edgefc.devices.agent.main import main\ncode = main()\nsys.stderr.flush()\nos._exit(code)\n"
 )
 
 
 def sources() -> dict[str, Path]:
-    """Every packed file, by its place in the archive."""
-    found = {}
+    """The path of every packed file, by its name in the archive."""
+    paths = {}
     for package, names in _PACKED.items():
         folder = Path(importlib.import_module(package).__path__[0])
         for name in names or sorted(path.stem for path in folder.glob("*.py")):
-            found[f"{package.replace('.', '/')}/{name}.py"] = folder / f"{name}.py"
-    found["edgefc/declarations.json"] = Path(importlib.import_module("edgefc").__path__[0]) / "declarations.json"
-    return found
+            paths[f"{package.replace('.', '/')}/{name}.py"] = folder / f"{name}.py"
+    paths["edgefc/declarations.json"] = Path(importlib.import_module("edgefc").__path__[0]) / "declarations.json"
+    return paths
 
 
 @cache
 def pack() -> tuple[bytes, str]:
+    """The bytes of the archive, and their sha256."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in sorted(sources().items()):

@@ -1,4 +1,4 @@
-"""Remote: the probes of profile() on a board, by the agent there."""
+"""Remote: runs the probes of profile() on a board. The agent on the board executes them."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -23,29 +23,29 @@ from edgefc.runtime.signature import Array
 
 A = TypeVar("A")
 
-_CLOCK_S = 3600.0  # clocks further apart are told of
+_CLOCK_S = 3600.0  # a larger difference between the clocks is noted in the record
 _DAY_S = 86400.0
 
 
 class Remote:
-    """A Runner (profiling/runner.py) over a transport. One job at a time: a second edgefc is refused meanwhile."""
+    """A Runner (profiling/runner.py) over a transport. A board measures for one edgefc at a time and refuses others."""
 
     def __init__(self, transport: Transport, *, profile: str | None = None) -> None:
         self.name, self.profile = transport.name, profile
         with elapsed(f"{self.name}: connecting"):
             self.board = Board(transport)
-        self._names: dict[str, str] = {}  # paths there: paths here
+        self._names: dict[str, str] = {}  # path on the board -> path on this machine
         try:
             self._clock_off_s = self.board.hello.clock_s - time.time()
             self.board.call("claim")
-            self._facts = self._asked_facts()
+            self._facts = self._read_facts()
             self.before = self._heat().heat
         except BaseException:
             self.close()
             raise
 
     def environment(self) -> Environment:
-        """The date is this machine's: a board may have no clock."""
+        """The board's facts, with the date of this machine: a board may have no clock."""
         return Environment(**vars(self._facts), date=datetime.now(timezone.utc).replace(microsecond=0))
 
     def device(self) -> Device:
@@ -58,60 +58,60 @@ class Remote:
         )  # fmt: skip
 
     def place(self, path: str) -> str:
-        """Models stay in the board's cache for later runs, inputs do not."""
-        here = Path(path)
-        model, files = here.suffix != ".npz", {here.name: here}
-        for each in weights(here) if model else ():
+        """Send a file to the board. Models stay in its cache for later runs; inputs do not."""
+        file = Path(path)
+        model, files = file.suffix != ".npz", {file.name: file}
+        for each in weights(file) if model else ():
             files[each.location] = each.file
-        with transfer(f"{self.name}: sending {here.name}") as told:
-            there = f"{self.board.place(files, told, keep=model)}/{here.name}"
-        self._names[there] = path
-        return there
+        with transfer(f"{self.name}: sending {file.name}") as on_bytes:
+            remote = f"{self.board.place(files, on_bytes, keep=model)}/{file.name}"
+        self._names[remote] = path
+        return remote
 
     def ask(self, question: Question[A], *, about: str, limit_s: float = LIMIT_S) -> A:
         start = time.monotonic()
         try:
-            found = self.board.call(
+            answer = self.board.call(
                 "ask", probe=question.probe, question=question, about=about, limit_s=limit_s,
                 within_s=limit_s + COOLING_S + BEYOND_S,
             )  # fmt: skip
         except EdgefcError as error:
-            raise self._said_here(error) from None
-        return self.board.answers.answer(question, found, (time.monotonic() - start) * 1e9)
+            raise self._with_local_paths(error) from None
+        return self.board.answers.answer(question, answer, (time.monotonic() - start) * 1e9)
 
     def run(
         self, models: Sequence[OneModel], feeds: Mapping[str, Any] | None = None, *, batch: int | None = None,
         options: SessionOptions = SessionOptions(),  # noqa: B008  it is frozen
     ) -> list[tuple[dict[str, Array], str | None]]:  # fmt: skip
-        """What each model answers there, and the variant of the native kernels that was loaded with it.
+        """The outputs of each model on the board, and the variant of the native kernels that was loaded with it.
 
         Args:
-            feeds: an array by input name; drawn from the signature as profile() does when left out, with `batch`.
-            options: of every model; what a Model has of its own comes first.
+            feeds: arrays by input name. Without them, inputs are drawn with `batch`, as in profile().
+            options: for every model. The settings of a Model override them.
         """
         asked = models_of(list(models))
         with inputs_file(feeds) as (path, _):
             wanted = Wanted(batch, None if path is None else self.place(path))
             placed = tuple(model.to_run(self.place(str(model.path)), options) for model in asked)
-            found = self.ask(RunQuestion(placed, wanted), about=", ".join(str(model.path) for model in asked))
+            answer = self.ask(RunQuestion(placed, wanted), about=", ".join(str(model.path) for model in asked))
         array = self.board.answers.array
-        return [({each.name: array(each) for each in ran.outputs}, ran.used_native) for ran in found.models]
+        return [({each.name: array(each) for each in ran.outputs}, ran.used_native) for ran in answer.models]
 
     def close(self) -> None:
         self.board.close()
 
-    def _asked_facts(self) -> FactsAnswer:
+    def _read_facts(self) -> FactsAnswer:
         name = self.name
         try:
             return self.ask(FactsQuestion(), about="its onnxruntime")
         except MissingPackage as error:
             text = (
                 f"{name} has no {error.subject} for its Python {self.board.hello.python}. "
-                f"Put it there: edgefc devices provision {name}"
+                f"Install it: edgefc devices provision {name}"
             )
             raise error.retold(text) from None
         except ModelError as error:
-            text = f"{error} What it has is told by: edgefc devices check {name}"
+            text = f"{error} To see what the device has: edgefc devices check {name}"
             raise DeviceError(text, device=name) from None
 
     def _heat(self) -> HeatNow:
@@ -123,13 +123,13 @@ class Remote:
         if abs(off) > _CLOCK_S:
             size = f"{abs(off) / _DAY_S:.0f} days" if abs(off) >= _DAY_S else f"{abs(off) / 3600:.0f} hours"
             notes.append(
-                f"its clock is {size} {'ahead' if off > 0 else 'behind'}; the date is of the machine that asked"
+                f"its clock is {size} {'ahead' if off > 0 else 'behind'}; the date is that of the host machine"
             )
         return notes
 
-    def _said_here(self, error: EdgefcError) -> EdgefcError:
-        """The same with the paths of this machine."""
+    def _with_local_paths(self, error: EdgefcError) -> EdgefcError:
+        """The same error with the paths of this machine instead of those of the board."""
         text = str(error)
-        for there, here in self._names.items():
-            text = text.replace(there, here)
+        for remote, local in self._names.items():
+            text = text.replace(remote, local)
         return error.retold(text)

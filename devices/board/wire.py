@@ -1,4 +1,4 @@
-"""One program on a device and JSON lines to and from it. Nothing that comes back is trusted."""
+"""The connection to one process on a device: JSON lines in both directions. Received data is not trusted."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from edgefc.runtime.probes.plain import encode
 from edgefc.screen import visible
 
 BEAT_S = 10.0
-ENDING_S = 15.0  # the agent ends its children and removes its folder meanwhile
-MOST_NOISE = 256 << 20  # bytes that a login shell may print before the agent's first line
+ENDING_S = 15.0  # the agent needs this time to end its children and remove its folder
+MOST_NOISE = 256 << 20  # the most bytes that a login shell may print before the agent's first line
 _STDERR_LINES, _STDERR_LINE = 20, 500
 
 
 class Garbled(Exception):
-    """A line that is none of the protocol."""
+    """A received line violates the protocol."""
 
 
 class Wire:
-    """Owns a process with three pipes; close() ends it."""
+    """Owns a process with three pipes. end() ends it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdin is not None
@@ -33,13 +33,13 @@ class Wire:
         self._lines = Lines(process.stdout.fileno())
         os.set_blocking(self._stdin.fileno(), False)
         self._writing, self._closed = threading.Lock(), threading.Event()
-        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self.noise = b""  # the last line before the greeting
         self._reader = threading.Thread(target=self._read_stderr, args=(process.stderr,), daemon=True)
         self._reader.start()
 
     def start_beating(self) -> None:
-        """The agent ends when it hears nothing: a cut link may never tell it so."""
+        """Send a line every BEAT_S seconds. Without them the agent ends, as it may not notice a lost connection."""
         threading.Thread(target=self._beat, daemon=True).start()
 
     def send(self, message: dict[str, Any] | None, data: bytes, limit_s: float) -> None:
@@ -51,18 +51,18 @@ class Wire:
         """The next line.
 
         Raises:
-            Ended: there is none within the time.
-            Garbled: it is no JSON object of finite numbers.
+            Ended: no line arrives within limit_s.
+            Garbled: the line is not a JSON object of finite numbers.
         """
         return parsed(self._lines.line(limit_s))
 
     def greeting(self, mark: str, limit_s: float) -> dict[str, Any]:
-        """What the first line says that begins with `mark`; login shells print other lines before it.
+        """The JSON object in the first line that begins with `mark`. Login shells may print other lines before it.
 
         Raises:
-            Silent: it does not come within limit_s.
+            Silent: the line does not arrive within limit_s.
             Ended: the program ended before.
-            Garbled: too much came before, or the line is no JSON object.
+            Garbled: more than MOST_NOISE bytes came before the line, or it is not a JSON object.
         """
         start, until, passed = mark.encode() + b" {", time.monotonic() + limit_s, 0
         while passed <= MOST_NOISE:
@@ -76,10 +76,10 @@ class Wire:
             self.noise = line[:_STDERR_LINE].strip() or self.noise
         else:
             raise Garbled(f"more than {MOST_NOISE} bytes before the agent started")
-        raise Silent(f"nothing of the agent within {limit_s:g} s")
+        raise Silent(f"no line from the agent within {limit_s:g} s")
 
     def end(self) -> tuple[int | None, str]:
-        """Wait for the process; its exit code, None where it had to be killed, and the last lines of its stderr."""
+        """Wait for the process. Return its exit code, None if it had to be killed, and the last lines of its stderr."""
         self._closed.set()
         with suppress(OSError), self._writing:
             self._stdin.close()
@@ -94,7 +94,7 @@ class Wire:
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None and not self._reader.is_alive():
                 pipe.close()
-        return code, "\n".join(self._said)
+        return code, "\n".join(self._stderr)
 
     def _beat(self) -> None:
         while not self._closed.wait(BEAT_S):
@@ -104,17 +104,17 @@ class Wire:
     def _read_stderr(self, pipe: Any) -> None:
         with suppress(OSError, ValueError):
             for line in iter(lambda: pipe.readline(_STDERR_LINE), b""):
-                self._said.append(visible(line.decode(errors="replace").strip()))
+                self._stderr.append(visible(line.decode(errors="replace").strip()))
 
 
 def parsed(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line, parse_constant=_refused)
+        message = json.loads(line, parse_constant=_refused)
     except (ValueError, RecursionError):
-        raise Garbled(f"the line {line[:80].decode(errors='replace').strip()!r}") from None
-    if not isinstance(found, dict):
-        raise Garbled(f"a {type(found).__name__} instead of an object")
-    return found
+        raise Garbled(f"a line that is not JSON: {line[:80].decode(errors='replace').strip()!r}") from None
+    if not isinstance(message, dict):
+        raise Garbled(f"a {type(message).__name__} instead of an object")
+    return message
 
 
 def _refused(name: str) -> NoReturn:

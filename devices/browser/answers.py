@@ -1,6 +1,7 @@
-"""What a page reports about itself and about a model, and the error for an invalid answer.
+"""The answers of a page about itself and about a model, and the error for an invalid answer.
 
-The answers of probes are those of every device: runtime/probes/contracts.py, checked by devices/answers.py.
+The answers of probes have the same types as on every device (runtime/probes/contracts.py). devices/answers.py checks
+them.
 """
 
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from edgefc.errors import DeviceError
 from edgefc.runtime.probes.plain import Range
 from edgefc.runtime.signature import TensorInfo
 
-_SLACK = 1.05  # a page's clock against this machine's
+_SLACK = 1.05  # the allowed ratio of a page's clock to this machine's
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a browser tells of itself when its page says hello."""
+    """The facts that a browser reports about itself when its page connects."""
 
     user_agent: str
     brands: tuple[str, ...]
@@ -34,7 +35,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Port:
-    """One input. An open size is its name; what is no tensor has the type "?"."""
+    """One input. An open size has its name, and an input that is not a tensor has the type "?"."""
 
     name: str
     type: str

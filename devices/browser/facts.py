@@ -24,23 +24,25 @@ def environment(facts: Facts) -> Environment:
         del missing["board"]
     if facts.cores is None:
         missing["cores"] = f"{_UNKNOWN}, so one is assumed"
-    told = {
+    known = {
         "board": facts.model or None, "machine": _machine(facts), "cores": facts.cores or 1,
         "os": " ".join(filter(None, (facts.platform, facts.platform_version))) or "unknown",
         "implementation": _browser(facts), "onnxruntime": f"web {VERSION}", "edgefc": edgefc.__version__,
         "date": datetime.now(timezone.utc).replace(microsecond=0), "missing": missing,
     }  # fmt: skip
-    return Environment.of({**dict.fromkeys(missing), **told})
+    return Environment.of({**dict.fromkeys(missing), **known})
 
 
 def device(name: str, facts: Facts, download_bytes: int) -> Device:
     notes = [
         f"a sample is the mean of consecutive runs that take {SAMPLE_STEPS} steps of the browser's clock, "
-        f"of {facts.timer_step_ns / 1000:g} us each: spread and percentiles are those of such means",
-        "a browser does not report temperature, clock frequency, CPU time and peak memory",
+        f"of {facts.timer_step_ns / 1000:g} us each; spread and percentiles are those of these means",
+        "a browser does not report temperature, clock frequency, CPU time or peak memory",
     ]
     if not facts.isolated:
-        notes.append("the page was not in a secure context: one thread, and only the wasm heap is known of memory")
+        notes.append(
+            "the page was not in a secure context: it had one thread, and reported only the wasm heap as memory"
+        )
     return Device(
         name=name, transport="browser", emulated=False, profile=None, before=None, after=None, waited_s=0.0,
         download_bytes=download_bytes, notes=tuple(notes),

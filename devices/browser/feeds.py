@@ -22,7 +22,7 @@ def offer_model(server: Server, path: str) -> dict[str, Any]:
 
     Raises:
         DeviceError: the files together are too large.
-        ModelError: onnxruntime would not read its weights.
+        ModelError: onnxruntime cannot read its weights.
     """
     model = Path(path)
     external = weights(model)
@@ -32,12 +32,12 @@ def offer_model(server: Server, path: str) -> dict[str, Any]:
             f"cannot load {path} in the browser: it has {size} bytes, and the limit is {LARGEST_MODEL}. "
             "Give a smaller model."
         )
-    beside = [{"path": each.location, "file": server.offer(each.file)} for each in external]
-    return {"file": server.offer(model), "weights": beside}
+    weight_files = [{"path": each.location, "file": server.offer(each.file)} for each in external]
+    return {"file": server.offer(model), "weights": weight_files}
 
 
 def feeds(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:
-    """As inputs.feeds_for(), for inputs as reported by the page. Their sizes are not trusted."""
+    """inputs.feeds_for() for the inputs that the page reported. It checks their sizes first, which are not trusted."""
     try:
         if wanted.path is None:
             _check_size(shapes_for(ports, wanted), path)
@@ -51,7 +51,7 @@ def packed(arrays: Mapping[str, Array], path: str) -> tuple[list[dict[str, Any]]
     index, parts, at = [], [], 0
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
-            raise UsageError(f"{path}: input {name!r} has dtype {array.dtype}, and a browser takes numbers only.")
+            raise UsageError(f"{path}: input {name!r} has dtype {array.dtype}, but a browser supports only numbers.")
         part = np.ascontiguousarray(array).tobytes()
         shape = list(array.shape)
         index.append({"name": name, "dtype": array.dtype.name, "shape": shape, "offset": at, "length": len(part)})

@@ -11,7 +11,7 @@ _FATAL = 4
 
 
 def session_options(asked: SessionOptions) -> dict[str, Any]:
-    """What InferenceSession.create takes. Threads are no option there: they are set for all of onnxruntime-web."""
+    """The options of InferenceSession.create. The thread count is not one of them: it is set for onnxruntime-web."""
     options: dict[str, Any] = {"executionProviders": ["wasm"], "logSeverityLevel": _FATAL}
     for name, value in settings(asked.preset, asked.threads).items():
         if "." in name:
@@ -20,13 +20,13 @@ def session_options(asked: SessionOptions) -> dict[str, Any]:
             options[_NAMES[name]] = value
         elif name != "intra_op_num_threads":
             raise UsageError(
-                f"preset {asked.preset!r} sets {name}, which onnxruntime-web does not have. Choose another one."
+                f"preset {asked.preset!r} sets {name}, which onnxruntime-web does not have. Choose another preset."
             )
     return options
 
 
 def check_native(asked: SessionOptions, about: str) -> None:
-    """Only native "on" and int8 activations insist on kernels, which no browser can load."""
+    """Raise UsageError if native is "on" or activations are int8: a browser cannot load the native kernels."""
     if asked.rounds_activations:
         raise UsageError(
             f"{about}: activations in int8 need the native kernels, which a browser cannot load. Leave them in float32."

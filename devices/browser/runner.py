@@ -95,12 +95,12 @@ class Browser:
         self, models: Sequence[tuple[str, Mapping[str, Array]]], *, options: SessionOptions = ONE_THREAD,
         limit_s: float = child.LIMIT_S,
     ) -> list[dict[str, Array]]:  # fmt: skip
-        """The outputs of each model for its arrays, all in one worker, without a look at their inputs first."""
+        """The outputs of each model for its arrays, all in one worker, without checking their inputs first."""
         fed = [{**self._offered(path), **self._packed(arrays, path)} for path, arrays in models]
-        given = Wanted(path="arrays in memory")  # none is drawn
+        given = Wanted(path="arrays in memory")  # so that no inputs are drawn
         question = RunQuestion(tuple(ModelToRun(path, options) for path, _ in models), given)
-        found: RunAnswer = self._put(question, options, fed, ", ".join(path for path, _ in models), limit_s)
-        return [{output.name: _PAGE.array(output) for output in ran.outputs} for ran in found.models]
+        answer: RunAnswer = self._put(question, options, fed, ", ".join(path for path, _ in models), limit_s)
+        return [{output.name: _PAGE.array(output) for output in ran.outputs} for ran in answer.models]
 
     def show(self, columns: list[str], rows: list[list[str]], notes: list[str]) -> None:
         """Show a table on the page."""
@@ -124,7 +124,7 @@ class Browser:
         return self._put(question, models[0].options, fed, about, limit_s)
 
     def _tried(self, question: TrialQuestion, limit_s: float) -> TrialAnswer:
-        """The models are not run: their first run is the next question."""
+        """The inputs of the models, which are not run here. Their first run is the next question."""
         signatures = {model.path: self._signature(model, limit_s) for model in question.models}
         check_named(question.wanted, [port for ports in signatures.values() for port in ports])
         return TrialAnswer(tuple(
@@ -136,7 +136,7 @@ class Browser:
         ))  # fmt: skip
 
     def _put(self, question: _ToPage, options: SessionOptions, models: list[Plain], about: str, limit_s: float) -> Any:
-        """The page's answer. `models` are files and feeds as the page is told of them."""
+        """The page's answer. `models` are the files and feeds as they are sent to the page."""
         plan = question.plan if isinstance(question, SteadyQuestion) else None
         start = time.monotonic_ns()
         reply = self._reply(question.probe, options, models, about, limit_s, plan)
@@ -182,7 +182,7 @@ class Browser:
         return self._ports[path]
 
     def _fed(self, model: ModelToRun, wanted: Wanted, limit_s: float) -> Plain:
-        """The model and its feeds as the page is told of them; drawn and packed once."""
+        """The model and its feeds as they are sent to the page. They are drawn and packed once."""
         key = model.path, repr(wanted)
         if key not in self._feeds:
             ports = self._signature(model, limit_s)
@@ -195,12 +195,12 @@ class Browser:
 
 
 def _tried(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> Tried:
-    found, batch = feeds(ports, wanted, path)
-    return Tried(batch, fed(found))
+    arrays, batch = feeds(ports, wanted, path)
+    return Tried(batch, fed(arrays))
 
 
 def _refusal(question: _ToPage, about: str, reply: Plain) -> EdgefcError:
-    """What went wrong in the page, with the name of the model where it tells which of several it was."""
+    """The error of the page. It names the model that failed, if the page reports which of several it was."""
     stage, failed = str(reply.get("stage")), reply.get("model")
     if isinstance(question, RunQuestion) and isinstance(failed, int) and 0 <= failed < len(question.models):
         about = question.models[failed].path
@@ -209,7 +209,7 @@ def _refusal(question: _ToPage, about: str, reply: Plain) -> EdgefcError:
 
 
 def check_threads(threads: int, facts: Facts) -> None:
-    """Raise UsageError when the page has fewer."""
+    """Raise UsageError if the page cannot use that many threads."""
     if threads > 1 and not facts.isolated:
         raise UsageError(
             f"threads is {threads}, and this page has only one thread: browsers allow threads only for pages from "

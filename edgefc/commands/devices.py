@@ -155,7 +155,7 @@ def _check(args: argparse.Namespace) -> int:
 
     check_outputs([args.json], force=args.force)
     found = check(args.name)
-    rows = [(line.what, line.state, line.found, line.mend) for line in found.lines]
+    rows = [(line.what, line.state, line.found, line.fix) for line in found.lines]
     print_table((args.name, "", "found", "what to do"), rows, left=4)
     for note in found.notes:
         out(f"note: {note}")

@@ -1,11 +1,12 @@
-"""Measurements that run in a process of their own, here or on a board: standard library, numpy and onnxruntime only.
+"""Probes: measurements in separate processes, here or on a board. They need no packages but numpy and onnxruntime.
 
-    contracts.py  the type of each probe's question and answer; plain.py: these as JSON, and errors
-    child.py      asks a child process; ends.py says why one ended without an answer
-    start.py      the start of a child process: it ends with its parent, and at its time limit
+    contracts.py  the types of each probe's question and answer; plain.py: converts them to and from JSON
+    child.py      asks a child process; ends.py: why a child ended without an answer
+    start.py      the main program of a child process, which ends with its parent or at its time limit
     trial, load, memory, run, steady, work, facts   the probes: each answers one question
-    opening.py    the session of a probe; rounds.py: the timing loop of steady.py; stats.py: medians and intervals
-    machine.py, heat.py (sysfs.py reads for both), executed.py, null_model.py   what probes read and use
+    opening.py    creates a probe's session; rounds.py: the timing loop of steady.py; stats.py: medians and intervals
+    machine.py, heat.py   facts about the machine, which sysfs.py reads
+    executed.py   the nodes that onnxruntime ran; null_model.py: the model that does nothing
 
-Imports the files of runtime/ and no other folder of it.
+Imports the modules of runtime/, but no other subfolder of it.
 """

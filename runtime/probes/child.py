@@ -1,11 +1,11 @@
-"""Child processes: one question, one answer, no shell (start.py is the child's side).
+"""The parent's side of child processes: one question and one answer each, no shell. start.py is the child's side.
 
-    ask(question)            run the probe in a process of its own, and return its answer, of the question's type
-    relay(probe, question)   the same in parsed JSON, whose types somebody else checks
-    end_all()                end what is under way, also from another thread
+    ask(question)            run a probe in a new process, and return its answer as the dataclass of the question
+    relay(probe, question)   the same, but return parsed JSON, whose types the caller checks
+    end_all()                end all running children; may be called from any thread
 
-An EdgefcError in the child is raised again in the parent; any other end of the child is a ModelError of one sentence.
-A child ends with its parent however the parent ends, and never outlives its time limit by more than GRACE_S.
+An EdgefcError in the child is raised again in the parent; any other failure of the child is a ModelError.
+A child ends when its parent ends for any reason, and at most GRACE_S after its time limit.
 """
 
 from __future__ import annotations
@@ -25,57 +25,61 @@ from edgefc import errors
 from edgefc.runtime.probes import ends
 from edgefc.runtime.probes.plain import Failure, Unfit, encode, read
 
-if TYPE_CHECKING:  # it needs numpy and onnxruntime, which a board may lack
+if TYPE_CHECKING:  # the import needs numpy and onnxruntime, which a board may lack
     from edgefc.runtime.probes.contracts import Question
 
 A = TypeVar("A")
 
 LIMIT_S = 600.0
-GRACE_S = 10.0  # after the limit a child ends by itself, if its parent has not ended it
+GRACE_S = 10.0  # how long after the limit a child ends by itself, if its parent has not ended it, s
 
 OWN_ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
-"""What processes of edgefc's own have in their environment, unless the user has set it.
+"""Variables that edgefc sets in the environment of its processes, unless the user has set them.
 
-onnxruntime 1.31 otherwise writes an identifier of the device and events below the user's home when it is imported.
+Without them, onnxruntime 1.31 writes an identifier of the device and events to the user's home when it is imported.
 """
 
 _PROGRAM = ("-m", "edgefc.runtime.probes.start")
 _ALARM = -getattr(signal, "SIGALRM", 0)
 
-# Where this Python looks for modules by the user's wish, as it understood the entries when it started: relative
-# ones mean that folder, not the one that is current when a child starts, and empty ones are the current folder.
+# PYTHONPATH as this Python understood it when it started: relative entries refer to the folder that was current then,
+# not to the one that is current when a child starts. Empty entries mean the current folder, and are left out.
 _PYTHONPATH = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
 
 
 class Children:
-    """Children that are ended together."""
+    """A set of children that can be ended together."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()
         self._ended, self._lock = False, threading.Lock()
 
     def ask(self, question: Question[A], *, about: str, limit_s: float = LIMIT_S) -> A:
-        """The probe's answer. `about` names the model in the sentence that tells of a child that died.
+        """The probe's answer. `about` names the model in messages about a child that failed.
 
         Raises:
-            EdgefcError: as the probe says, or a ModelError of a child that gave no answer.
+            EdgefcError: the error of the probe, or a ModelError if the child gave no answer.
         """
-        found = self.relay(question.probe, question, about=about, limit_s=limit_s)
+        reply = self.relay(question.probe, question, about=about, limit_s=limit_s)
         try:
-            answer: A = read(question.answer, found)
+            answer: A = read(question.answer, reply)
         except Unfit as error:
-            raise _fault(about, str(error)) from None
+            raise _invalid(about, str(error)) from None
         return answer
 
     def relay(self, probe: str, question: Any, *, about: str, limit_s: float = LIMIT_S) -> Any:
-        """The probe's answer as parsed JSON; the question is a dataclass or parsed JSON. Raises as ask()."""
+        """The probe's answer as parsed JSON. The question is a dataclass or parsed JSON.
+
+        Raises:
+            EdgefcError: as ask().
+        """
         before = ends.oom_kills()
         try:
             done = self._run(probe, question, about, limit_s)
         except subprocess.TimeoutExpired:
             raise _too_long(about, limit_s) from None
         except OSError as error:
-            advice = errors.at_limit(error) or "Run edgefc with a Python that can be started again."
+            advice = errors.at_limit(error) or "Run edgefc with a Python executable that can be started."
             raise errors.ModelError(f"cannot start {sys.executable!r}: {errors.reason_of(error)}. {advice}") from None
         if done.returncode and done.returncode == _ALARM:
             raise _too_long(about, limit_s)
@@ -84,7 +88,7 @@ class Children:
         return _unpacked(done.stdout, about)
 
     def end_all(self) -> None:
-        """End every child that is under way. The ask() that waits for it then raises, and so does every later one."""
+        """End every running child. An ask() that waits for one raises ModelError, and so does every later ask()."""
         with self._lock:
             self._ended = True
             for process in self._running:
@@ -94,13 +98,13 @@ class Children:
         command = [sys.executable, *_PROGRAM, probe, f"{limit_s + GRACE_S:g}"]
         with self._lock:
             if self._ended:
-                raise errors.ModelError(f"{about} was not run: the measurement was ended. Start it again.")
+                raise errors.ModelError(f"{about} was not run: the measurement was stopped. Start it again.")
             process = subprocess.Popen(  # noqa: S603  no shell, and the program is this python
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 text=True, encoding="utf-8", errors="replace", env=environment(),
             )  # fmt: skip
             self._running.add(process)
-        stdin, process.stdin = process.stdin, None  # communicate() would close it, and its end is the child's end
+        stdin, process.stdin = process.stdin, None  # communicate() would close stdin, and the child ends at its end
         assert stdin is not None
         try:
             with suppress(BrokenPipeError):
@@ -141,14 +145,15 @@ def _unpacked(stdout: str, about: str) -> Any:
     return reply["answer"]
 
 
-def _fault(about: str, what: str) -> errors.ModelError:
-    return errors.ModelError(
-        f"{about} gave an answer of another form ({what}). This is a fault of edgefc; please report it."
-    )
+def _invalid(about: str, what: str) -> errors.ModelError:
+    return errors.ModelError(f"{about} gave an invalid answer ({what}). This is a fault of edgefc; please report it.")
 
 
 def environment() -> dict[str, str]:
-    """Ours, with this edgefc importable and the current folder not: a user's numpy.py stays out of the child."""
+    """This process's environment, changed so that a child can import this edgefc, but no module of the current folder.
+
+    Otherwise the child would import a file numpy.py of the user instead of numpy.
+    """
     root = str(Path(errors.__file__).parents[1])
     path = [root] if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) else []
     given = os.pathsep.join(path + _PYTHONPATH)

@@ -1,17 +1,17 @@
-"""What each probe is asked and what it answers: one frozen dataclass for each, wherever the probe runs.
+"""The question and the answer of each probe, one frozen dataclass each, on every kind of device.
 
     probe    question         answer         the probe
     trial    TrialQuestion    TrialAnswer    loads and runs each model once at each batch size
     load     LoadQuestion     LoadAnswer     times one load and one first run
-    memory   MemoryQuestion   MemoryAnswer   reads what a process holds before, while and after a model runs
-    steady   SteadyQuestion   SteadyAnswer   times models in turns
-    run      RunQuestion      RunAnswer      gives the outputs
+    memory   MemoryQuestion   MemoryAnswer   reads a process's memory before loading, after loading and after one run
+    steady   SteadyQuestion   SteadyAnswer   times models in interleaved rounds
+    run      RunQuestion      RunAnswer      returns the outputs
     work     WorkQuestion     WorkAnswer     lists every node that onnxruntime executed
     facts    FactsQuestion    FactsAnswer    describes the machine
 
-They travel as JSON (plain.py). profile() asks its runner, which asks a child process (child.py), the agent of a board
-(devices/agent) or a page (devices/browser), and is given the same types by each. Part of the agent: Python 3.9, which
-evaluates the annotations: Optional[int], never `int | None`. Names of fields end in their unit.
+They are sent as JSON (plain.py). profile() asks its runner. The runner asks a child process (child.py), the agent of a
+board (devices/agent) or a page (devices/browser), and receives the same types from each. Names of fields end in their
+unit. Part of the agent: Python 3.9 evaluates the annotations, so they use Optional[int] instead of int | None.
 """  # fmt: skip
 # ruff: noqa: UP045
 
@@ -32,7 +32,7 @@ Nanoseconds = Annotated[float, Range(0, 2**53)]
 
 
 class Question(Generic[A]):
-    """A is the type of the answer."""
+    """Base class of all questions. A is the type of the answer."""
 
     probe: ClassVar[str]
     answer: ClassVar[type[Any]]
@@ -40,7 +40,7 @@ class Question(Generic[A]):
 
 @dataclass(frozen=True)
 class ModelToRun:
-    """A model where the probe finds it, and how to run it."""
+    """The path of a model where the probe runs, and how to run it."""
 
     path: str
     options: SessionOptions
@@ -48,7 +48,7 @@ class ModelToRun:
 
 @dataclass(frozen=True)
 class Fed:
-    """One input as it was fed."""
+    """Name, dtype and shape of an input array."""
 
     name: str
     dtype: str
@@ -57,7 +57,7 @@ class Fed:
 
 @dataclass(frozen=True)
 class Tried:
-    """A model's batch size, and its inputs."""
+    """The batch size and the inputs of one model in a trial."""
 
     batch: Count
     inputs: tuple[Fed, ...]
@@ -65,14 +65,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class TrialAnswer:
-    """A row for each batch, in it an entry for each model."""
+    """rows has one row for each batch, and each row one entry for each model."""
 
     rows: tuple[tuple[Tried, ...], ...]
 
 
 @dataclass(frozen=True)
 class TrialQuestion(Question[TrialAnswer]):
-    """batches: the sizes to try in the place of that in `wanted`; None for the model's own."""
+    """batches: the batch sizes to try, which override the one of `wanted`. None is the model's own size."""
 
     probe, answer = "trial", TrialAnswer
 
@@ -83,9 +83,9 @@ class TrialQuestion(Question[TrialAnswer]):
 
 @dataclass(frozen=True)
 class LoadAnswer:
-    """start_ns is the time that onnxruntime took to start, null where that is no part of the measurement.
+    """start_ns is the time to start onnxruntime, null if it is not measured.
 
-    used_native is the variant of the native kernels that was loaded, null for none.
+    used_native is the variant of the native kernels that was loaded, null if none was.
     """
 
     load_ns: Count
@@ -104,6 +104,8 @@ class LoadQuestion(Question[LoadAnswer]):
 
 @dataclass(frozen=True)
 class Stage:
+    """The memory of a process at one moment."""
+
     anonymous_bytes: int
     file_bytes: int
 
@@ -114,7 +116,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one process: runtime imported, model loaded, model run once; and the peak since the import."""
+    """The memory of one process: onnxruntime imported, model loaded, model run once; and the peak since the import."""
 
     imported: Stage
     loaded: Stage
@@ -126,7 +128,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Held:
-    """A browser's wasm heap; and what the browser says that its page, workers and heap hold together."""
+    """The size of the wasm heap, and the memory of page, workers and heap together as the browser reports it."""
 
     heap_bytes: Optional[Annotated[int, Range(1, 1 << 40)]]
     page_bytes: Optional[Annotated[int, Range(1, 1 << 44)]]
@@ -134,7 +136,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Heap:
-    """The same stages in a browser, which tells no peak."""
+    """The same stages in a browser, which does not report a peak."""
 
     imported: Held
     loaded: Held
@@ -143,7 +145,7 @@ class Heap:
 
 @dataclass(frozen=True)
 class MemoryAnswer:
-    """memory, or the reason why it is missing. A browser has a heap beside the reason."""
+    """memory, or the reason why it is missing. A browser gives a heap and the reason."""
 
     memory: Optional[Memory]
     missing: Optional[str]
@@ -160,7 +162,7 @@ class MemoryQuestion(Question[MemoryAnswer]):
 
 @dataclass(frozen=True)
 class Plan:
-    """time_ns is the time spent on each model, shared out over the rounds; samples the most that are kept of it."""
+    """time_ns is the time for each model in all rounds together. samples is about how many samples to keep of it."""
 
     time_ns: int
     rounds: int
@@ -169,6 +171,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class WarmUp:
+    """settled: whether the times stopped falling. run_ns is the median of the last warm-up window."""
+
     runs: Positive
     settled: bool
     run_ns: Nanoseconds
@@ -176,7 +180,7 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Block:
-    """One model's part of one round: all runs count in runs, wall_ns and cpu_ns, some are kept as samples."""
+    """One model's part of one round. runs, wall_ns and cpu_ns include all runs; some runs are kept as samples."""
 
     samples_ns: Annotated[tuple[Count, ...], FULL]
     runs: Positive
@@ -186,7 +190,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Timed:
-    """Of one model. Each sample is the mean of up to runs_per_sample runs: 1 where the clock is fine."""
+    """The timing of one model. Each sample is the mean of up to runs_per_sample runs: 1 for a precise clock."""
 
     warm_up: WarmUp
     blocks: Annotated[tuple[Block, ...], FULL]
@@ -195,7 +199,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class SteadyAnswer:
-    """wall_ns is the whole time. other_cores is what other programs used meanwhile, null where it cannot be read."""
+    """wall_ns is the total time. other_cores is the number of cores that other programs used, null if it is unknown."""
 
     timed: tuple[Timed, ...]
     timer_step_ns: Count
@@ -203,7 +207,7 @@ class SteadyAnswer:
     other_cores: Optional[Annotated[float, Range(0, 4096)]]
 
     def step_ns(self, model: int) -> int:
-        """The part of the clock's step that falls to one run of that model."""
+        """The clock step divided by the runs per sample of that model, rounded up."""
         return -(-self.timer_step_ns // self.timed[model].runs_per_sample)
 
 
@@ -218,7 +222,7 @@ class SteadyQuestion(Question[SteadyAnswer]):
 
 @dataclass(frozen=True)
 class Output:
-    """The array's bytes in base64, in row-major order."""
+    """One output array. data is its bytes in base64, in row-major order."""
 
     name: str
     dtype: str
@@ -228,13 +232,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Ran:
+    """The outputs of one model."""
+
     outputs: tuple[Output, ...]
     used_native: Optional[str]
 
 
 @dataclass(frozen=True)
 class RunAnswer:
-    """An entry for each model."""
+    """models has one entry for each model."""
 
     models: tuple[Ran, ...]
 
@@ -248,8 +254,8 @@ class RunQuestion(Question[RunAnswer]):
 
 
 @dataclass(frozen=True)
-class Made:
-    """An output of a node: the value's name, "" where it is not known."""
+class NodeOutput:
+    """An output of a node. value is its name, "" if it is unknown."""
 
     value: str
     dtype: str
@@ -257,10 +263,11 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """An input of a node: the value's name, "" where an optional one is left out.
+class NodeInput:
+    """An input of a node. value is its name, "" if an optional input is left out.
 
-    weight is a key that tells the weights of a model apart, null for no weight; packed whether it was packed at load.
+    weight is a unique key for each weight of the model, null for an input that is not a weight. packed: whether
+    onnxruntime packed the weight at load.
     """
 
     value: str
@@ -276,19 +283,21 @@ class Executed:
 
     name: str
     op: str
-    inputs: tuple[Taken, ...]
-    outputs: tuple[Made, ...]
+    inputs: tuple[NodeInput, ...]
+    outputs: tuple[NodeOutput, ...]
 
 
 @dataclass(frozen=True)
 class WorkAnswer:
+    """nodes has every executed node, in order."""
+
     batch: Count
     nodes: tuple[Executed, ...]
 
 
 @dataclass(frozen=True)
 class WorkQuestion(Question[WorkAnswer]):
-    """The model runs by its bodies. folder is empty, for onnxruntime's files."""
+    """The model runs by its bodies, without native kernels. folder is an empty folder for files of onnxruntime."""
 
     probe, answer = "work", WorkAnswer
 
@@ -299,7 +308,7 @@ class WorkQuestion(Question[WorkAnswer]):
 
 @dataclass(frozen=True)
 class FactsAnswer:
-    """The fields of a record's Environment but the date: a board may have no clock."""
+    """The fields of a record's Environment except the date, because a board may have no clock."""
 
     machine: str
     board: Optional[str]

@@ -1,4 +1,4 @@
-"""Child: the machine."""
+"""Child: facts about the machine."""
 
 from __future__ import annotations
 

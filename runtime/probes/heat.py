@@ -1,6 +1,6 @@
-"""How hot and how fast a Linux machine is right now, from sysfs.
+"""The temperature, clock frequency and throttling of a Linux machine at this moment, from sysfs.
 
-Standard library only: the agent on a board uses it, and Python 3.9 evaluates the annotations of Heat.
+Standard library only, because the agent on a board uses it. Python 3.9 evaluates the annotations of Heat.
 """
 # ruff: noqa: UP045
 
@@ -13,25 +13,26 @@ from typing import Optional
 from edgefc.runtime.probes import sysfs
 
 _THERMAL = Path("/sys/class/thermal")
-# The firmware of a Raspberry Pi; bits 0 to 3 are the present: under-voltage, capped, throttled, soft limit of heat.
+# The firmware of a Raspberry Pi. Bits 0 to 3 are the present state: under-voltage, frequency capped, throttled, soft
+# temperature limit.
 _FIRMWARE = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 _NOW = 0xF
 _REASONS = {
-    "temperature_c": "the kernel shows no thermal zone (usual in virtual machines)",
-    "frequency_hz": "the kernel shows no cpufreq (usual in virtual machines)",
-    "throttled": "neither a firmware nor a cooling device tells",
+    "temperature_c": "the kernel exposes no thermal zone (usual in virtual machines)",
+    "frequency_hz": "the kernel does not expose cpufreq (usual in virtual machines)",
+    "throttled": "neither the firmware nor a cooling device reports it",
 }
 
 
 @dataclass(frozen=True)
 class Heat:
-    """At one moment.
+    """The state at one moment.
 
     Attributes:
-        temperature_c   of the hottest thermal zone, in degrees Celsius
-        frequency_hz    of the slowest core that is online
-        throttled       whether something holds the processor back now
-        missing         why a value is None, by name
+        temperature_c   the temperature of the hottest thermal zone, degrees Celsius
+        frequency_hz    the clock frequency of the slowest core that is online
+        throttled       whether the processor is throttled now
+        missing         by name: the reason why a value is None
     """
 
     temperature_c: Optional[float]
@@ -42,14 +43,14 @@ class Heat:
 
 def state() -> Heat:
     temperature, frequency, throttled = temperature_c(), _frequency_hz(), _throttled()
-    found = {"temperature_c": temperature, "frequency_hz": frequency, "throttled": throttled}
-    missing = {name: _REASONS[name] for name, value in found.items() if value is None}
+    values = {"temperature_c": temperature, "frequency_hz": frequency, "throttled": throttled}
+    missing = {name: _REASONS[name] for name, value in values.items() if value is None}
     return Heat(temperature, frequency, throttled, missing)
 
 
 def temperature_c() -> float | None:
-    """Zones that report nonsense (not between -40 and 200 degrees) are passed over."""
-    degrees = (text / 1000 for text in sysfs.numbers(_THERMAL, "thermal_zone*/temp"))
+    """The temperature of the hottest zone. Values that are not between -40 and 200 degrees are ignored."""
+    degrees = (value / 1000 for value in sysfs.numbers(_THERMAL, "thermal_zone*/temp"))
     return max((value for value in degrees if -40 < value < 200), default=None)
 
 

@@ -1,4 +1,4 @@
-"""Child: the time of one load and one first run in a fresh process, the file being in the page cache."""
+"""Child: time one load and one first run in a new process. The file is in the page cache."""
 
 from __future__ import annotations
 

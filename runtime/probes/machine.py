@@ -1,6 +1,6 @@
-"""What a timing depends on besides the model. A fact that cannot be read is None, with its reason in `missing`.
+"""Facts about the machine that affect a timing. A fact that cannot be read is None, and `missing` has the reason.
 
-Nothing here names the machine's owner, its network name or a folder.
+No fact names the owner of the machine, its network name or a folder.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import onnxruntime as ort
 import edgefc
 from edgefc.runtime.probes import sysfs
 
-# /proc/cpuinfo's names for the instruction sets that matrix kernels choose between, and ours.
+# The names of instruction sets in /proc/cpuinfo, and in records. Matrix kernels choose between these.
 _FEATURES: Mapping[str, str] = {
     "sse4_1": "sse4.1", "avx": "avx", "fma": "fma", "avx2": "avx2", "avx_vnni": "avxvnni", "avx512f": "avx512f",
     "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16", "amx_int8": "amxint8",
     "neon": "neon", "asimd": "neon", "asimddp": "dotprod", "asimdhp": "fp16", "i8mm": "i8mm",
     "sve": "sve", "sme": "sme",
 }  # fmt: skip
-_NO_CPUFREQ = "the kernel shows no cpufreq (usual in virtual machines)"
+_NO_CPUFREQ = "the kernel does not expose cpufreq (usual in virtual machines)"
 
 
 def environment() -> dict[str, Any]:
-    """The fields of record.Environment."""
+    """The fields of parts.Environment."""
     missing: dict[str, str] = {}
 
     def fact(name: str, read: Callable[[], Any], reason: str) -> Any:
@@ -42,10 +42,10 @@ def environment() -> dict[str, Any]:
             return None
         return value
 
-    only_linux = "it is read from /proc, which this system does not fill"
+    only_linux = "it is read from /proc, which this system does not provide"
     return {
         "machine": platform.machine() or "unknown",
-        "board": fact("board", sysfs.board, "neither a device tree nor DMI names one"),
+        "board": fact("board", sysfs.board, "neither a device tree nor DMI has a name"),
         "virtual": fact(
             "virtual", lambda: "hypervisor" in sysfs.cpuinfo()["flags"].split(), "the CPU has no flag for it"
         ),
@@ -53,12 +53,12 @@ def environment() -> dict[str, Any]:
         "cpu": fact("cpu", _cpu, only_linux),
         "features": fact("features", _features, only_linux),
         "cores": os.cpu_count() or 1,
-        "usable_cores": fact("usable_cores", lambda: len(os.sched_getaffinity(0)), "the system does not tell"),
+        "usable_cores": fact("usable_cores", lambda: len(os.sched_getaffinity(0)), "the system does not report it"),
         "governor": fact("governor", sysfs.governor, _NO_CPUFREQ),
         "frequency_hz": fact("frequency_hz", lambda: sysfs.frequency_hz("scaling_cur_freq"), _NO_CPUFREQ),
         "max_frequency_hz": fact("max_frequency_hz", lambda: sysfs.frequency_hz("cpuinfo_max_freq"), _NO_CPUFREQ),
-        "memory_bytes": fact("memory_bytes", _memory_bytes, "the system does not tell"),
-        "load_1min": fact("load_1min", lambda: os.getloadavg()[0], "the system does not tell"),
+        "memory_bytes": fact("memory_bytes", _memory_bytes, "the system does not report it"),
+        "load_1min": fact("load_1min", lambda: os.getloadavg()[0], "the system does not report it"),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
@@ -71,13 +71,13 @@ def environment() -> dict[str, Any]:
 
 
 def _emulated() -> bool | None:
-    """Whether the kernel describes an x86 CPU to a program built for another one, as under qemu-user."""
+    """Whether /proc/cpuinfo describes an x86 CPU although this program is built for another one, as under qemu-user."""
     info = sysfs.cpuinfo()
     return None if not info else "vendor_id" in info and platform.machine() not in ("x86_64", "i686", "i386", "AMD64")
 
 
 def _cpu() -> str | None:
-    """x86 has a name; arm has an implementer and a part number, which is what the kernel knows."""
+    """The name of an x86 CPU. On arm the kernel has no name, only an implementer and a part number."""
     info = sysfs.cpuinfo()
     if name := info.get("model name") or info.get("Model"):
         return name

@@ -1,8 +1,8 @@
-"""Child: the bytes this process holds before, while and after one model loads and runs once. Nothing is timed here.
+"""Child: the memory of this process before one model is loaded, after it is loaded and after one run. Nothing is timed.
 
-The source is /proc/self/status: RssAnon, RssFile (with RssShmem) and the kernel's own high-water mark VmHWM, which
-writing 5 to /proc/self/clear_refs sets back to the present. The kernel counts pages per CPU and may be late by some
-tens of them on machines with many cores.
+The values are from /proc/self/status: RssAnon, RssFile (with RssShmem) and the peak VmHWM. Writing 5 to
+/proc/self/clear_refs resets the peak to the current value. The kernel counts pages for each CPU, so on a machine with
+many cores a value may be outdated by some tens of pages.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from edgefc.runtime.probes.opening import opened
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _KIB = 1024
-SLACK_BYTES = 1 << 20  # bytes that the kernel's counters may disagree by
+SLACK_BYTES = 1 << 20  # bytes; the kernel's counters may differ by so much
 
 
 def measure(asked: MemoryQuestion) -> MemoryAnswer:
     if not _STATUS.exists():
-        return MemoryAnswer(None, "this system has no /proc/self/status, which memory is read from")
+        return MemoryAnswer(None, "memory is read from /proc/self/status, which this system does not have")
     reset = _reset_peak()
     imported = stage()
     session = opened(asked.model)
     loaded = stage()
-    kept = session.bound(feeds_for(session.inputs, asked.wanted)[0])()
+    outputs = session.bound(feeds_for(session.inputs, asked.wanted)[0])()
     ran, status = stage(), _status()
-    del kept
+    del outputs
     return checked(Memory(
         imported=imported, loaded=loaded, ran=ran, peak_bytes=status["VmHWM"], peak_reset=reset,
         swapped_bytes=status.get("VmSwap", 0),
@@ -39,15 +39,15 @@ def stage() -> Stage:
     return Stage(status["RssAnon"], status["RssFile"] + status.get("RssShmem", 0))
 
 
-def checked(found: Memory) -> MemoryAnswer:
-    """`found`, or the reason why it cannot be true."""
-    for name, held in (("imported", found.imported), ("loaded", found.loaded), ("ran", found.ran)):
+def checked(memory: Memory) -> MemoryAnswer:
+    """The memory, or the reason why it is impossible."""
+    for name, held in (("imported", memory.imported), ("loaded", memory.loaded), ("ran", memory.ran)):
         if held.held_bytes <= 0:
             return MemoryAnswer(None, f"the kernel reported {held.held_bytes} bytes for a running process")
-        if found.peak_bytes + SLACK_BYTES < held.held_bytes:
-            sizes = f"a peak of {found.peak_bytes} bytes below {held.held_bytes} held ({name})"
+        if memory.peak_bytes + SLACK_BYTES < held.held_bytes:
+            sizes = f"a peak of {memory.peak_bytes} bytes, below the {held.held_bytes} bytes of one stage ({name})"
             return MemoryAnswer(None, f"the kernel reported {sizes}")
-    return MemoryAnswer(found, None)
+    return MemoryAnswer(memory, None)
 
 
 def _reset_peak() -> bool:

@@ -1,13 +1,13 @@
-"""The null model: one Identity on four floats. What it costs is what onnxruntime and the harness cost.
+"""The null model: one Identity on four floats. Its time and memory are those of onnxruntime and the harness.
 
-It is written by hand because the onnx package is not there on a board. Field numbers are those of onnx.proto
+This file encodes it without the onnx package, which a board does not have. Field numbers are those of onnx.proto
 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); a field is a key (number * 8 + wire type), then a varint
 (wire type 0) or a length and that many bytes (wire type 2). Every number here is below 128, so one byte holds it.
 """
 
 from __future__ import annotations
 
-_IR_VERSION, _OPSET = 8, 18  # onnxruntime has read both since 1.14
+_IR_VERSION, _OPSET = 8, 18  # onnxruntime supports both since 1.14
 _FLOAT = 1
 
 

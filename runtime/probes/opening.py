@@ -1,4 +1,4 @@
-"""A session as a probe is asked for it."""
+"""Create the session for a ModelToRun."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The timing loop: warm-up until the data says so, then rounds in which every model has its turn.
+"""The timing loop: warm-up until times stop falling, then rounds in which each model runs in turn.
 
-    round     one block of each model, A B A B ..., so that what the machine does meanwhile hits all alike
+    round     one block of each model, A B A B ..., so that other load on the machine affects all models alike
     block     a slice of time filled with runs of one model; every stride-th run is kept as a sample
-    lead-in   untimed runs at the head of a block: the models share caches, and other threads may still spin
+    lead-in   untimed runs at the start of a block: the models share caches, and other threads may still spin
 """  # fmt: skip
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from edgefc.runtime.probes.contracts import Block, Plan, Timed, WarmUp
 from edgefc.runtime.probes.stats import settled
 
-WINDOW_NS = 20_000_000  # a warm-up window; shorter ones are ruled by single interruptions
+WINDOW_NS = 20_000_000  # a warm-up window; single interruptions would dominate a shorter one
 WARM_UP_NS = 5_000_000_000  # the longest warm-up
-LEAD_IN_NS = 1_000_000  # for the caches
-SPIN_NS = 60_000_000  # the lead-in where other models have threads, which spin 45 ms after their last task
+LEAD_IN_NS = 1_000_000  # time to fill the caches
+SPIN_NS = 60_000_000  # the lead-in if other models have threads, which spin for 45 ms after their last task
 FEWEST_ROUNDS = 2
-OVERTIME = 5  # slow models end after FEWEST_ROUNDS once this many times the planned time has passed
+OVERTIME = 5  # after FEWEST_ROUNDS, timing ends when this multiple of the planned time has passed
 
 Run = Callable[[], object]
 
@@ -33,6 +33,7 @@ class Clock:
 
 
 def time_models(runs: Sequence[Run], plan: Plan, clock: Any = Clock, *, lead_in_ns: int = LEAD_IN_NS) -> list[Timed]:
+    """Warm up and time each model. Return one entry for each model, in the order of `runs`."""
     warm = [warm_up(run, clock) for run in runs]
     blocks: list[list[Block]] = [[] for _ in runs]
     start = clock.wall_ns()
@@ -57,6 +58,7 @@ def warm_up(run: Run, clock: Any = Clock) -> WarmUp:
 
 
 def block(run: Run, run_ns: float, plan: Plan, clock: Any, lead_in_ns: int) -> Block:
+    """Time one model for one slice, after the lead-in. The lead-in is skipped if a run takes ten times as long."""
     slice_ns = plan.time_ns // plan.rounds
     if run_ns < 10 * lead_in_ns:
         _fill(run, lead_in_ns, 1, clock)
@@ -65,7 +67,7 @@ def block(run: Run, run_ns: float, plan: Plan, clock: Any, lead_in_ns: int) -> B
 
 
 def _fill(run: Run, slice_ns: int, stride: int, clock: Any) -> Block:
-    """At least one run, and as many as begin within the slice."""
+    """Take at least one run, and all runs that begin within the slice. Keep every stride-th one as a sample."""
     samples: list[int] = []
     runs, cpu, start = 0, clock.cpu_ns(), clock.wall_ns()
     end = start

@@ -1,4 +1,4 @@
-"""Child: run models once and answer their outputs, so that a device's can be held against another's."""
+"""Child: run models once and return their outputs, so that the outputs of devices can be compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST_BYTES = 16 << 20
 
 
 def run(asked: RunQuestion) -> RunAnswer:
-    left, found = LARGEST_BYTES, []
+    left, ran = LARGEST_BYTES, []
     for model in asked.models:
         session = opened(model)
         feeds = feeds_for(session.inputs, asked.wanted)[0]
@@ -24,15 +24,17 @@ def run(asked: RunQuestion) -> RunAnswer:
             raise run_error(error, asked.wanted) from None
         left -= sum(value.nbytes for value in outputs.values())
         if left < 0:
-            raise UsageError(f"the outputs are above the {LARGEST_BYTES} bytes that are sent. Give a smaller batch.")
-        found.append(Ran(tuple(_output(name, value) for name, value in outputs.items()), session.native_variant))
-    return RunAnswer(tuple(found))
+            raise UsageError(
+                f"the outputs have more than {LARGEST_BYTES} bytes, the limit for sending. Give a smaller batch."
+            )
+        ran.append(Ran(tuple(_output(name, value) for name, value in outputs.items()), session.native_variant))
+    return RunAnswer(tuple(ran))
 
 
 def _output(name: str, value: Array) -> Output:
     if value.dtype.name not in NUMBERS:
         raise UsageError(
-            f"output {name!r} is an array of {value.dtype.name}, and arrays of numbers are sent. Run the model here."
+            f"output {name!r} has dtype {value.dtype.name}, but only numbers can be sent. Run the model here."
         )
     return Output(name, value.dtype.name, value.shape, base64.b64encode(value.tobytes()).decode())
 

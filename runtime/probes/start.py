@@ -1,11 +1,12 @@
-"""Child: where every probe starts. python -m edgefc.runtime.probes.start NAME LIMIT_S
+"""The main program of a child process: python -m edgefc.runtime.probes.start NAME LIMIT_S
 
-NAME is a module of this folder: `question` is the type of the question, `answer` a function of it. The question is one
-line of JSON on stdin. The last line of stdout is {"answer": ...} or {"error": a plain.Failure}.
+NAME is a module of this folder. Its `question` is the type of the question, its `answer` a function of the question.
+The question is one line of JSON on stdin. The last line of stdout is {"answer": ...} or {"error": a plain.Failure}.
 
-The process never outlives its parent, which holds stdin open: a thread waits for the end of stdin. A thread waits for
-code that keeps Python's lock, so on Linux the kernel ends the process too, when the thread that started it ends; that
-thread waits for the answer. After LIMIT_S the kernel ends the process, also when the parent is stopped.
+The process never outlives its parent. The parent keeps stdin open, and a thread of this process waits for its end. Code
+that holds Python's lock can block this thread. On Linux the kernel therefore also kills the process when the parent's
+thread that started it, which waits for the answer, ends. After LIMIT_S the kernel ends the process, even if the parent
+is stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _BLOCK = 1 << 16
 
 
 def main(name: str, limit_s: str) -> None:
-    faulthandler.enable()  # ends.py reads what it tells of a crash
+    faulthandler.enable()  # ends.py reads its report of a crash
     _end_after(float(limit_s))
     _end_with_starter()
     question = _question()
@@ -36,7 +37,7 @@ def main(name: str, limit_s: str) -> None:
         reply: dict[str, Any] = {"answer": _answer(name, json.loads(question))}
     except EdgefcError as error:
         reply = {"error": Failure.of(error)}
-    print("\n" + encode(reply))  # noqa: T201  a line of its own, whatever a library printed before
+    print("\n" + encode(reply))  # noqa: T201  starts a new line, because a library may have printed before
 
 
 def _answer(name: str, question: Any) -> Any:
@@ -52,9 +53,9 @@ def _answer(name: str, question: Any) -> Any:
 
 
 def _end_after(limit_s: float) -> None:
-    """The time runs while the process waits too."""
+    """End the process after limit_s of wall time."""
     if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent may have had it ignored, or blocked
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent may have ignored or blocked it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         signal.setitimer(signal.ITIMER_REAL, limit_s)
 
@@ -67,7 +68,7 @@ def _end_with_starter() -> None:
 
 
 def _question() -> bytes:
-    """The first line of stdin; it is not read through sys.stdin, which a waiting thread would lock."""
+    """The first line of stdin. sys.stdin is not used, because a waiting thread would lock it."""
     read = b""
     while not read.endswith(b"\n"):
         part = os.read(0, _BLOCK)

@@ -1,6 +1,6 @@
-"""Numbers about timings. Pure functions: the tests feed them recorded timings.
+"""Statistics of timings. All functions are pure, so that tests can use recorded timings.
 
-    median, p90, p99   percentiles, linear between samples; p99 from P99_NEEDS samples, where ten lie beyond it
+    median, p90, p99   percentiles, linear between samples; p99 needs P99_NEEDS samples, so that ten are above it
     rel_mad            median absolute deviation from the median, divided by the median
     speed              median of the per-round ratios, with a 95 % bootstrap interval over processes and rounds
 """  # fmt: skip
@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Rounds = Sequence[Sequence[int]]  # each round's samples
+Rounds = Sequence[Sequence[int]]  # the samples of each round
 
 P99_NEEDS = 1000
-SPEED_NEEDS = 5  # rounds; a bootstrap of fewer says nothing
+SPEED_NEEDS = 5  # rounds; a bootstrap interval of fewer means nothing
 _RESAMPLES = 2000
 
 
 class Summary(NamedTuple):
-    """Nanoseconds, but for rel_mad. p99_ns is None when there are too few samples."""
+    """Times in nanoseconds; rel_mad is a ratio. p99_ns is None if there are fewer than P99_NEEDS samples."""
 
     median_ns: float
     p90_ns: float
@@ -31,7 +31,7 @@ class Summary(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """low and high are None when there are too few rounds."""
+    """A median with its interval. low and high are None if there are fewer than SPEED_NEEDS rounds."""
 
     median: float
     low: float | None
@@ -39,7 +39,7 @@ class Interval(NamedTuple):
 
 
 def summary(samples_ns: Sequence[int]) -> Summary:
-    """Of at least one sample."""
+    """The statistics of one or more samples."""
     values = np.asarray(samples_ns, np.float64)
     median, p90, p99 = np.percentile(values, [50, 90, 99])
     rel_mad = float(np.median(np.abs(values - median)) / median) if median else 0.0
@@ -47,9 +47,9 @@ def summary(samples_ns: Sequence[int]) -> Summary:
 
 
 def settled(medians: Sequence[float], *, last: int = 3, within: float = 0.02) -> bool:
-    """Whether the medians of successive windows stopped falling.
+    """Whether the medians of successive windows have stopped falling.
 
-    They did when none of the last few is lower, by more than `within`, than the lowest one before them.
+    They have if none of the last `last` medians is more than the ratio `within` below the lowest earlier one.
     """
     if len(medians) <= last:
         return False
@@ -57,7 +57,7 @@ def settled(medians: Sequence[float], *, last: int = 3, within: float = 0.02) ->
 
 
 def drift(rounds_ns: Rounds) -> float:
-    """The median of the second half of the rounds divided by that of the first, minus 1; 0 for one round."""
+    """The median of the second half of the rounds divided by the median of the first half, minus 1. 0 for one round."""
     half = len(rounds_ns) // 2
     if not half:
         return 0.0
@@ -66,10 +66,10 @@ def drift(rounds_ns: Rounds) -> float:
 
 
 def speed(rounds_ns: Rounds, first_ns: Rounds, processes: Sequence[int]) -> Interval:
-    """How many times as fast a model is as the first one, both timed in the same rounds: above 1 is faster.
+    """How many times as fast as the first model a model is, timed in the same rounds. Above 1 is faster.
 
-    `processes` tells which process each round ran in. The bootstrap draws processes, then rounds of each: where a
-    process happens to place its weights in memory changes a ratio by some per cent, which no round of it can show.
+    `processes` has the process of each round. The bootstrap draws processes, then rounds of each process. The addresses
+    of the weights differ between processes and change a ratio by some per cent, which one process cannot show.
     """
     ratios = np.array([np.median(first) / np.median(own) for own, first in zip(rounds_ns, first_ns)])
     middle = float(np.median(ratios))

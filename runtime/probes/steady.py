@@ -11,9 +11,9 @@ from edgefc.runtime.probes.opening import opened
 from edgefc.runtime.probes.rounds import LEAD_IN_NS, SPIN_NS, time_models
 
 _STAT = Path("/proc/stat")
-_TICKS_PER_S = 100  # USER_HZ, what Linux shows to programs on every architecture but alpha
-_SHORTEST_S = 0.2  # below it a few ticks, which are 10 ms, would be read as another program
-_IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of /proc/stat; guest time is counted in user time already
+_TICKS_PER_S = 100  # USER_HZ, the unit of /proc/stat on every Linux architecture except alpha
+_SHORTEST_S = 0.2  # in a shorter time, a few ticks of 10 ms would look like another program
+_IDLE, _IOWAIT, _GUEST = 3, 4, 8  # columns of /proc/stat; user time already includes guest time
 
 
 def steady(asked: SteadyQuestion) -> SteadyAnswer:
@@ -36,7 +36,7 @@ def _other_cores(before: float | None, after: float | None, own_s: float, wall_s
 
 
 def _busy_s() -> float | None:
-    """Seconds that all cores together have worked since the machine started."""
+    """The seconds of work of all cores together since the machine started."""
     try:
         ticks = [int(word) for word in _STAT.read_text().splitlines()[0].split()[1:]][:_GUEST]
     except (OSError, ValueError, IndexError):

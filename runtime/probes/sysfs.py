@@ -1,6 +1,6 @@
-"""Files of a Linux kernel that tell about the machine. Standard library only: the agent on a board uses it.
+"""Read facts about the machine from files of the Linux kernel. Standard library only, because the agent uses it.
 
-A file that does not exist or holds something else than expected gives None.
+A value is None if its file does not exist or has unexpected content.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def text(path: Path) -> str | None:
-    """The content without blanks and zero bytes at both ends."""
+    """The content of a file without spaces, newlines and zero bytes at both ends."""
     try:
         return path.read_text(errors="replace").strip("\0 \n") or None
     except OSError:
@@ -31,15 +31,15 @@ def number(path: Path) -> int | None:
 
 
 def numbers(folder: Path, pattern: str, of: str = "") -> Iterator[int]:
-    """The numbers in the files that match; `of` must be part of the file `type` beside each."""
+    """The numbers in the files that match the pattern. The file `type` beside each one must contain `of`."""
     for path in sorted(folder.glob(pattern)):
-        found = number(path)
-        if found is not None and of in ((text(path.with_name("type")) or "") if of else ""):
-            yield found
+        value = number(path)
+        if value is not None and of in ((text(path.with_name("type")) or "") if of else ""):
+            yield value
 
 
 def cpuinfo() -> Mapping[str, str]:
-    """/proc/cpuinfo of the first core; empty where there is none."""
+    """/proc/cpuinfo of the first core. Empty if there is no such file."""
     pairs = (line.partition(":") for line in (text(_CPUINFO) or "").split("\n\n")[0].splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -52,38 +52,38 @@ def flags() -> tuple[str, ...]:
 
 def meminfo_bytes(name: str) -> int | None:
     """A size in /proc/meminfo, such as MemTotal."""
-    found = re.search(rf"^{name}: +(\d+) kB$", text(_MEMINFO) or "", re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+    match = re.search(rf"^{name}: +(\d+) kB$", text(_MEMINFO) or "", re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
 
 
 def board() -> str | None:
-    """The name in the device tree (arm), or of the product (DMI)."""
-    return next((found for path in _BOARDS if (found := text(path))), None)
+    """The name of the board in the device tree (arm), or of the product in DMI."""
+    return next((name for path in _BOARDS if (name := text(path))), None)
 
 
 def governor() -> str | None:
-    """What chooses the frequency of the first core, such as "performance"."""
+    """The frequency governor of the first core, such as "performance"."""
     return text(CPUS / "cpu0/cpufreq/scaling_governor")
 
 
 def frequency_hz(name: str) -> int | None:
-    """Of the first core: "scaling_cur_freq" or "cpuinfo_max_freq"."""
+    """A frequency of the first core: "scaling_cur_freq" or "cpuinfo_max_freq"."""
     khz = number(CPUS / "cpu0/cpufreq" / name)
     return None if khz is None else khz * 1000
 
 
 def caches() -> dict[int, int]:
-    """Bytes of the first core's caches by level; those of data where a level has two."""
-    found = {}
+    """The sizes of the first core's caches in bytes, by level. Instruction caches are left out."""
+    sizes = {}
     for folder in sorted((CPUS / "cpu0/cache").glob("index*")):
         level, size = number(folder / "level"), _parsed(_bytes, text(folder / "size"))
         if level is not None and size is not None and text(folder / "type") != "Instruction":
-            found[level] = size
-    return found
+            sizes[level] = size
+    return sizes
 
 
 def _bytes(size: str) -> int:
-    """Of "2048K"."""
+    """The number of bytes of a size such as "2048K"."""
     return int(size.rstrip("KMG")) * _UNITS[size[len(size.rstrip("KMG")) :]]
 
 

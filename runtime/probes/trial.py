@@ -1,4 +1,4 @@
-"""Child: load each model once and run it once at each batch size, so that what cannot work is told before measuring."""
+"""Child: load each model once and run it once at each batch size, to find errors before measuring."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Child: run one model once, by its bodies, and tell every node that onnxruntime executed, in order.
+"""Child: run one model once by its bodies, and list every node that onnxruntime executed, in order.
 
-Nodes are those that are left after functions were written out, constants folded and nodes fused (executed.py).
+The nodes are those of the optimised graph: functions are inlined, constants folded and nodes fused (executed.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgefc.runtime.signature import tensor_info_of
 
 _SUFFIX = "_kernel_time"
 _OPTIMISED, _WEIGHTS = "optimised.onnx", "weights"
-_ROOM = 1 << 16  # bytes, more than a stream holds back
+_SPACE = 1 << 16  # bytes, more than a stream buffers
 
 
 def work(asked: WorkQuestion) -> WorkAnswer:
@@ -34,8 +34,8 @@ def work(asked: WorkQuestion) -> WorkAnswer:
     admit(file)
     try:
         return _work(asked, file, folder)
-    except EdgefcError:  # onnxruntime does not say that it could not write its profile
-        temporary.check_room(folder, _ROOM + max((each.stat().st_size for each in folder.glob("*.*")), default=0))
+    except EdgefcError:  # onnxruntime does not report that it could not write its profile
+        temporary.check_room(folder, _SPACE + max((each.stat().st_size for each in folder.glob("*.*")), default=0))
         raise
 
 
@@ -57,32 +57,34 @@ def _work(asked: WorkQuestion, file: Path, folder: Path) -> WorkAnswer:
         nodes = executed(optimised, _events(Path(session.end_profiling())))
     except (OSError, ValueError) as error:
         why = f"onnxruntime's profile of it is unreadable ({describe_error(error)})"
-        raise ModelError(f"{file} cannot be counted: {why}. Give its nodes names, of plain letters.") from None
+        raise ModelError(
+            f"cannot count the operations of {file}: {why}. Give its nodes names of ASCII letters."
+        ) from None
     return WorkAnswer(batch, tuple(nodes))
 
 
 def _options(folder: Path) -> Any:
-    """With the profiler on, and the optimised graph written into the folder, its weights nowhere."""
+    """Options that enable the profiler and write the optimised graph, without its weights, into the folder."""
     options = session_options(settings("latency", 1))
     options.enable_profiling, options.profile_file_prefix = True, str(folder / "run")
     options.optimized_model_filepath = str(folder / _OPTIMISED)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "64")
-    with suppress(OSError, NotImplementedError):  # where links are not allowed the weights are written, and deleted
+    with suppress(OSError, NotImplementedError):  # without links, the weights are written and deleted later
         (folder / _WEIGHTS).symlink_to(os.devnull)
     return options
 
 
 def _events(profile: Path) -> list[dict[str, Any]]:
-    events = json.loads(profile.read_text(encoding="utf-8", errors="replace"))  # as graph.py reads names
-    seen = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
+    events = json.loads(profile.read_text(encoding="utf-8", errors="replace"))  # decoded as in graph.py
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
     return [
         {
             "name": event["name"][: -len(_SUFFIX)], "op": event["args"].get("op_name", ""), "start": event["ts"],
             "inputs": event["args"].get("input_type_shape") or [],
             "outputs": event["args"].get("output_type_shape") or [],
         }
-        for event in seen
+        for event in nodes
     ]  # fmt: skip
 
 

@@ -1,10 +1,10 @@
-"""profile(): from a request over probes to a record and its table.
+"""profile(): sends a request to the probes and makes a record and a table of the answers.
 
-    request.py    what is asked, checked        staging.py   the files where the runner needs them
+    request.py    the checked arguments         staging.py   gives the files to the runner
     runner.py     where the probes run          profiler.py  asks the probes, cell by cell
-    derive.py     answers -> parts of a record  warnings.py  reasons not to trust a number
+    derive.py     answers -> parts of a record  warnings.py  reasons to distrust a number
     record.py, parts.py, record_history.py, record_file.py   the record and its file
-    table.py, names.py                          the record for people
+    table.py, names.py                          the table of a record, and the names of models
 
 Imports runtime/ and runtime/probes/.
 """

@@ -1,4 +1,4 @@
-"""From what the probes answered to the parts of a record."""
+"""Convert the answers of probes to the parts of a record."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -8,9 +8,9 @@ from edgefc.runtime.probes.contracts import SteadyAnswer, Tried
 from edgefc.runtime.profiling.parts import Cell, Fed, Launches, Round, Speed, Steady, WarmUp
 
 
-def steady_of(answers: Sequence[SteadyAnswer], places: Sequence[int]) -> Steady:
-    """Of one model, from the answers of all processes; places[i] is its index in the i-th answer."""
-    timed = [answer.timed[place] for answer, place in zip(answers, places, strict=True)]
+def steady_of(answers: Sequence[SteadyAnswer], indices: Sequence[int]) -> Steady:
+    """The steady state of one model, from the answers of all processes. indices[i] is its index in answers[i]."""
+    timed = [answer.timed[index] for answer, index in zip(answers, indices, strict=True)]
     rounds = [Round(process=process, **vars(block)) for process, one in enumerate(timed) for block in one.blocks]
     samples = [sample for each in rounds for sample in each.samples_ns]
     cpu = [each.cpu_ns for each in rounds if each.cpu_ns is not None]
@@ -18,7 +18,7 @@ def steady_of(answers: Sequence[SteadyAnswer], places: Sequence[int]) -> Steady:
     return Steady(
         **stats.summary(samples)._asdict(), sample_count=len(samples),
         cpu_ns_per_run=None if len(cpu) < len(rounds) else sum(cpu) / sum(each.runs for each in rounds),
-        timer_step_ns=max(answer.step_ns(place) for answer, place in zip(answers, places, strict=True)),
+        timer_step_ns=max(answer.step_ns(index) for answer, index in zip(answers, indices, strict=True)),
         runs_per_sample=max(one.runs_per_sample for one in timed),
         other_cores=sum(other) / len(other) if other else None,
         warm_ups=tuple(WarmUp.of(one.warm_up) for one in timed), rounds=tuple(rounds),
@@ -34,22 +34,22 @@ def launches_of(samples_ns: Sequence[int]) -> Launches:
 
 
 def speeds_of(cells: list[Cell]) -> list[Speed]:
-    """Of every model that can be compared with the first."""
+    """The speed of every model that can be compared with the first one."""
     processes = [r.process for r in cells[0].steady.rounds]
     first = [r.samples_ns for r in cells[0].steady.rounds]
-    found = []
+    speeds = []
     for cell in cells[1:]:
         if cell.not_compared is not None:
             continue
         interval = stats.speed([r.samples_ns for r in cell.steady.rounds], first, processes)
-        found.append(Speed(model=cell.model, threads=cell.threads, batch=cell.batch, **interval._asdict()))
-    return found
+        speeds.append(Speed(model=cell.model, threads=cell.threads, batch=cell.batch, **interval._asdict()))
+    return speeds
 
 
 def not_compared(first: Sequence[Fed], own: Sequence[Fed]) -> str | None:
-    """Why the times of two models do not compare: they are fed with arrays of other shapes, or of other kinds.
+    """Why the times of two models cannot be compared: their inputs have different shapes or kinds of numbers.
 
-    Names may differ, and so may the widths of numbers: a model in float16 does the work of one in float32.
+    The names may differ, and so may the widths of the numbers: float16 models are compared with float32 models.
     """
     if _work(first) == _work(own):
         return None

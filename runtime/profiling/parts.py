@@ -1,4 +1,4 @@
-"""The parts of a record (record.py), each frozen, strict and without room for other keys."""
+"""The parts of a record (record.py). They are frozen, have strict types, and forbid other keys."""
 
 from typing import Any, TypeVar
 
@@ -8,11 +8,13 @@ P = TypeVar("P", bound="Part")
 
 
 class Part(BaseModel):
+    """Base class of the parts."""
+
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def of(cls: type[P], data: Any) -> P:
-        """From what has the same fields: a probe's answer, or a dict."""
+        """Convert an object with the same fields: an answer of a probe, or a dict."""
         return cls.model_validate(data, from_attributes=True)
 
 
@@ -41,7 +43,7 @@ class Environment(Part):
 
 
 class Heat(Part):
-    """At one moment: the hottest zone, the slowest core, and whether something holds the processor back."""
+    """The state at one moment: the hottest zone, the slowest core, and whether the processor is throttled."""
 
     temperature_c: float | None
     frequency_hz: int | None
@@ -50,10 +52,11 @@ class Heat(Part):
 
 
 class Device(Part):
-    """Which device it was. emulated: its times are no board's.
+    """The device. If emulated, its times are not those of real hardware.
 
-    waited_s is how long the run waited for it to cool. download_bytes is what a browser fetches besides the model.
-    notes say what its kind of device cannot know, and what was not tried on a real one.
+    waited_s is how long the run waited for the device to cool. download_bytes is the size of the files that a browser
+    downloads besides the model. notes list what this kind of device cannot report, and what was never tested on a real
+    device.
     """
 
     name: str
@@ -71,11 +74,11 @@ class Config(Part):
     """time_ns and samples are per cell, rounds per process; native is "auto", "on" or "off", activation_dtype
     "float32" or "int8".
 
-    model_settings has for each model what it was given apart from the others, such as {"native": "off"}.
+    model_settings has for each model the settings that apply only to it, such as {"native": "off"}.
 
-    `inputs` is "drawn" (from seed 0), "given" (arrays in memory) or the .npz file's name.
+    inputs is "drawn" (random values from seed 0), "given" (arrays in memory) or the name of the .npz file.
 
-    shapes and ranges are what was asked of drawn inputs, by name; a null size is that of the batch, or the default.
+    shapes and ranges are those requested for drawn inputs, by name. A null size is the batch size or the default.
     """
 
     batches: tuple[int, ...]
@@ -103,9 +106,9 @@ class WeightsFile(Part):
 
 
 class ModelFile(Part):
-    """An .onnx file, and the files beside it that hold its weights.
+    """An .onnx file, and the files beside it that contain its weights.
 
-    name is the file's, preceded by folders only where another model's file has the same name (names.py).
+    name is the file name, with folders only if the file of another model has the same name (names.py).
     """
 
     name: str
@@ -119,7 +122,7 @@ class ModelFile(Part):
 
 
 class Launches(Part):
-    """One time per fresh process."""
+    """One time for each of several new processes."""
 
     median_ns: float
     samples_ns: tuple[int, ...]
@@ -128,7 +131,7 @@ class Launches(Part):
 class Round(Part):
     """One model's part of one round in one of the timing processes.
 
-    All runs count in runs, wall_ns and cpu_ns; some were kept as samples.
+    runs, wall_ns and cpu_ns include all runs; some of the runs are kept as samples.
     """
 
     process: int
@@ -139,7 +142,7 @@ class Round(Part):
 
 
 class WarmUp(Part):
-    """Of one process."""
+    """The warm-up in one process."""
 
     runs: int
     settled: bool
@@ -149,9 +152,9 @@ class WarmUp(Part):
 class Steady(Part):
     """p99_ns is null below stats.P99_NEEDS samples; cpu_ns_per_run is the CPU time of all threads, null in a browser.
 
-    other_cores is what everything else kept busy meanwhile; null where it cannot be read or the time was too short.
-    runs_per_sample is 1 where the clock is fine. Where it is coarse, as in a browser, each sample is the mean of up to
-    so many runs, which share timer_step_ns.
+    other_cores is the number of cores that other programs used, null if it cannot be read or the time was too short.
+    runs_per_sample is 1 for a precise clock. For a coarse clock, as in a browser, each sample is the mean of up to
+    runs_per_sample runs, and timer_step_ns is the clock step divided by runs_per_sample.
     """
 
     median_ns: float
@@ -173,7 +176,7 @@ class Stage(Part):
 
 
 class Memory(Part):
-    """Of one process: runtime imported, model loaded, model run once; and the peak since the import."""
+    """The memory of one process: onnxruntime imported, model loaded, model run once; and the peak since the import."""
 
     imported: Stage
     loaded: Stage
@@ -184,14 +187,14 @@ class Memory(Part):
 
 
 class Held(Part):
-    """The wasm heap, which only grows; and what the browser says that its page, workers and heap hold together."""
+    """The wasm heap, which only grows, and the memory of page, workers and heap together as the browser reports it."""
 
     heap_bytes: int | None
     page_bytes: int | None
 
 
 class Heap(Part):
-    """Of one worker in a browser: runtime started, model loaded, model run once. No peak of the process is told."""
+    """The memory of one worker in a browser: runtime started, model loaded, model run once. There is no peak."""
 
     imported: Held
     loaded: Held
@@ -208,7 +211,7 @@ class Baseline(Part):
 
 
 class Fed(Part):
-    """One input as it was fed."""
+    """Name, dtype and shape of an input array."""
 
     name: str
     dtype: str
@@ -219,12 +222,12 @@ class Fed(Part):
 
 
 class Cell(Part):
-    """inputs is what the model was fed with, null in a record that was converted from version 3.
+    """inputs are the arrays that the model was run with, null in a record that was converted from version 3.
 
     peak_above_baseline_bytes is memory.peak_bytes minus the baseline's peak_bytes at the same thread count.
 
-    native_variant is the variant of the native kernels that was loaded with the model, null where none was.
-    not_compared says why this cell has no entry in speeds, null where it has one and for the first model.
+    native_variant is the variant of the native kernels that was loaded with the model, null if none was.
+    not_compared is the reason why this cell has no entry in speeds, null if it has one and for the first model.
     """
 
     model: int = Field(description="index into models")
@@ -244,10 +247,10 @@ class Cell(Part):
 
 
 class Speed(Part):
-    """How many times as fast as the first model: above 1 is faster.
+    """How many times as fast as the first model a model is. Above 1 is faster.
 
-    Median over rounds of (first model's median / this one's), with a 95 % interval over processes and rounds. low and
-    high are null when there are too few rounds.
+    median is the median over rounds of (first model's median / this model's median). low and high are a 95 % interval
+    over processes and rounds, null if there are too few rounds.
     """
 
     model: int

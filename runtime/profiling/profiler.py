@@ -1,9 +1,9 @@
-"""profile(): what models cost on a device, this machine or another, cell by cell.
+"""profile(): measure latency and memory of models on this machine or another device, cell by cell.
 
-A cell is one model at one thread count and one batch size. Everything runs in processes of their own where the
-runner has them (runner.py): load and first run in several fresh ones, memory in one that times nothing, and steady
-state in several, in each of which all models of the cell take turns. The null model goes through the same probes once
-per thread count.
+A cell is one model at one thread count and one batch size. Each measurement runs in a new process, if the runner has
+processes (runner.py): load and first run in several, memory in one that times nothing, and steady state in several. In
+each process for the steady state, all models of one batch size run in turn. The null model is measured once per thread
+count, without load times.
 """
 
 import time
@@ -57,14 +57,14 @@ from edgefc.runtime.profiling.request import (
     shapes_of,
 )
 from edgefc.runtime.profiling.runner import Local, Opened, Runner
-from edgefc.runtime.profiling.staging import Placed, Places, checked, null_file, placed
+from edgefc.runtime.profiling.staging import StagedFiles, StagedModel, checked, null_file, staged
 from edgefc.runtime.session import other_versions
 
 A = TypeVar("A")
 Keep = Callable[[Record], None]
 
-NULL_LAUNCHES = 3  # their difference is the noise of the memory measurement
-LAUNCHING_S = 30.0  # no further launch of a cell begins after this
+NULL_LAUNCHES = 3  # the differences between them are the noise of the memory measurement
+LAUNCHING_S = 30.0  # after this time, no further launch of a cell begins
 
 
 def profile(
@@ -79,27 +79,27 @@ def profile(
         profile(["dense.onnx", "circulant.onnx"], batch=[1, 64]).speeds
         profile("bert.onnx", shapes={"input_ids": (1, 128)}, ranges={"input_ids": (0, 30521)})
 
-    Models whose inputs have other shapes than those of the first are not compared with it: Cell.not_compared.
+    A model whose inputs have other shapes than those of the first model is not compared with it. See Cell.not_compared.
 
     Args:
-        paths: files, or Models where one has settings of its own.
-        device: "local", or a device's name as `edgefc devices` lists it, or a Runner, which is closed at the end.
-        batch: the size of open first dimensions, 1 when left out; not with inputs.
-        inputs: an .npz file or arrays by input name; drawn from the signature when left out (inputs.py says how).
-        shapes: of drawn inputs by name, one size per axis; None leaves an axis to the batch, or to its default.
-        ranges: of the values of drawn inputs by name: the lowest and the highest, both included.
-        min_time_s: the time spent timing each cell, shared out over `processes`, and in each over `rounds` turns.
-        samples: about how many timings to keep of each cell.
-        launches: fresh processes for load time and first run.
-        progress: a bar on stderr; when left out, if that is a terminal.
-        native: "auto", "on" or "off": whether the native kernels are loaded, as for Session.
+        paths: files, or a Model for each file that has its own settings.
+        device: "local", the name of a device as `edgefc devices` lists it, or a Runner, which is closed at the end.
+        batch: the size of open first dimensions. Default: 1. It cannot be given together with inputs.
+        inputs: an .npz file or arrays by input name. Without it, inputs are drawn at random (runtime/inputs.py).
+        shapes: shapes of drawn inputs by name. The size None is the batch size or the default.
+        ranges: the lowest and the highest value of drawn inputs by name, both included.
+        min_time_s: the time spent on each cell, divided among `processes` and, in each process, among `rounds`, s.
+        samples: the approximate number of timings to keep for each cell.
+        launches: the number of new processes for load time and first run.
+        progress: whether to show a progress bar on stderr. Default: if stderr is a terminal.
+        native: "auto", "on" or "off": whether to load the native kernels, as for Session.
         activation_dtype: "float32" or "int8", as for Session; activations is its old name.
-        keep: called with what is finished, a Record that is `unfinished`, after each batch size.
+        keep: called after each batch size with an unfinished Record of the cells measured so far.
 
     Raises:
         UsageError: an argument or an input does not fit a model.
-        ModelError: a model does not load or run; the sentence names it.
-        DeviceError: the device cannot be reached, was lost, or returned an invalid answer.
+        ModelError: a model cannot be loaded or run. The message names it.
+        DeviceError: the device cannot be reached, the connection was lost, or an answer is invalid.
     """
     activation_dtype = renamed("activations", activations, "activation_dtype", activation_dtype)
     request = Request(
@@ -112,11 +112,11 @@ def profile(
     with inputs_file(inputs) as (path, called), null_file() as null, Opened(_runner(device)) as runner:
         request = replace(request, wanted=replace(request.wanted, path=path))
         with _bar(request, progress, runner) as bar:
-            bar.set_postfix_str("looking at the models")
-            places = placed(runner, request, null)
-            tried = checked(runner, request, places)
+            bar.set_postfix_str("checking the models")
+            files = staged(runner, request, null)
+            tried = checked(runner, request, files)
             config = config_of(request, called, [row[0].batch for row in tried])
-            return _Profiler(request, config, tried, (runner, places, bar), keep).record()
+            return _Profiler(request, config, tried, (runner, files, bar), keep).record()
 
 
 def _runner(device: str | Runner) -> Runner:
@@ -124,20 +124,20 @@ def _runner(device: str | Runner) -> Runner:
         return device
     if device == "local":
         return Local()
-    from edgefc.devices.connect import connect  # above this room: only a device that is asked for loads it
+    from edgefc.devices.connect import connect  # imported only for a device, because devices/ imports this package
 
     return connect(device)
 
 
 class _Profiler:
-    """One call of profile(), under way."""
+    """One call of profile()."""
 
     def __init__(
-        self, request: Request, config: Config, tried: tuple[tuple[Tried, ...], ...], where: tuple[Runner, Places, Any],
-        keep: Keep | None,
+        self, request: Request, config: Config, tried: tuple[tuple[Tried, ...], ...],
+        where: tuple[Runner, StagedFiles, Any], keep: Keep | None,
     ) -> None:  # fmt: skip
         self.request, self.config, self.tried, self.keep = request, config, tried, keep
-        self.runner, self.places, self.bar = where
+        self.runner, self.staged, self.bar = where
         paths = [str(model.path) for model in request.models]
         names = distinct(paths)
         self.files = [model_file(path, name) for path, name in zip(paths, names, strict=True)]
@@ -151,11 +151,11 @@ class _Profiler:
         for threads in self.request.threads:
             self.baselines.append(self.baseline(threads))
             for asked, tried in zip(self.request.batches, self.tried, strict=True):
-                these = self.cells(asked, tried, self.baselines[-1])
-                self.done += these
-                self.speeds += speeds_of(these)
+                cells = self.cells(asked, tried, self.baselines[-1])
+                self.done += cells
+                self.speeds += speeds_of(cells)
                 if self.keep is not None:
-                    self.keep(self.so_far("it was still under way"))
+                    self.keep(self.so_far("the measurement was still running"))
         return self.so_far(None)
 
     def so_far(self, unfinished: str | None) -> Record:
@@ -166,46 +166,46 @@ class _Profiler:
         )  # fmt: skip
 
     def baseline(self, threads: int) -> Baseline:
-        null = self.places.null
+        null = self.staged.null
         steady = self.steady([null], Wanted(batch=1), threads)[0]
-        found = [self.memory(null, Wanted(batch=1), threads)[0] for _ in range(NULL_LAUNCHES * self.request.memory)]
-        memory = [m for m in found if m is not None]
+        launches = [self.memory(null, Wanted(batch=1), threads)[0] for _ in range(NULL_LAUNCHES * self.request.memory)]
+        memory = [m for m in launches if m is not None]
         peak = median_low([m.peak_bytes for m in memory]) if memory else None
         return Baseline(threads=threads, steady=steady, memory=tuple(memory), peak_bytes=peak)
 
     def cells(self, asked: int | None, tried: Sequence[Tried], baseline: Baseline) -> list[Cell]:
-        """One per model, timed together."""
-        wanted = replace(self.places.wanted, batch=asked)
-        steadies = self.steady(self.places.models, wanted, baseline.threads)
+        """One cell for each model, timed together."""
+        wanted = replace(self.staged.wanted, batch=asked)
+        steadies = self.steady(self.staged.models, wanted, baseline.threads)
         return [self.cell(index, tried, wanted, steady, baseline) for index, steady in enumerate(steadies)]
 
     def cell(self, index: int, tried: Sequence[Tried], wanted: Wanted, steady: Steady, baseline: Baseline) -> Cell:
-        model, file, fed = self.places.models[index], self.files[index], fed_of(tried[index])
+        model, file, fed = self.staged.models[index], self.files[index], fed_of(tried[index])
         load, first, variant = self.launches(model, wanted, baseline.threads)
         asked = self.request.memory
-        memory, missing, heap = self.memory(model, wanted, baseline.threads) if asked else (None, "not asked for", None)
+        memory, missing, heap = self.memory(model, wanted, baseline.threads) if asked else (None, "not requested", None)
         above = None if memory is None or baseline.peak_bytes is None else memory.peak_bytes - baseline.peak_bytes
-        doubtful = warnings.of_machine(self.environment.emulated)
-        doubtful += warnings.of_versions(self.versions[index] if self.asks_for_kernels(index) else None)
-        doubtful += warnings.of_steady(steady, baseline.steady.median_ns)
-        doubtful += warnings.of_launches(load.samples_ns, self.request.launches)
+        sentences = warnings.of_machine(self.environment.emulated)
+        sentences += warnings.of_versions(self.versions[index] if self.asks_for_kernels(index) else None)
+        sentences += warnings.of_steady(steady, baseline.steady.median_ns)
+        sentences += warnings.of_launches(load.samples_ns, self.request.launches)
         if memory is not None and above is not None:
             peaks = [m.peak_bytes for m in baseline.memory]
-            doubtful += warnings.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
+            sentences += warnings.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
         return Cell(
             model=index, threads=baseline.threads, batch=tried[index].batch, inputs=fed, native_variant=variant,
             load=load, first=first, steady=steady, memory=memory, memory_missing=missing, heap=heap,
             peak_above_baseline_bytes=above, not_compared=not_compared(fed_of(tried[0]), fed),
-            warnings=tuple(doubtful),
+            warnings=tuple(sentences),
         )  # fmt: skip
 
     def asks_for_kernels(self, index: int) -> bool:
-        return self.places.models[index].to_run.options.native != "off"
+        return self.staged.models[index].to_run.options.native != "off"
 
-    def steady(self, models: Sequence[Placed], wanted: Wanted, threads: int) -> list[Steady]:
-        """One per model, each from all processes.
+    def steady(self, models: Sequence[StagedModel], wanted: Wanted, threads: int) -> list[Steady]:
+        """One result for each model, from all processes.
 
-        Being loaded first or second alone can change a time by 5 %, so each process loads another model first.
+        The order in which models are loaded can change a time by 5 %, so the processes load them in different orders.
         """
         asked, share = self.request, self.request.processes
         plan = Plan(asked.time_ns // share, asked.rounds, max(1, asked.samples // share))
@@ -216,36 +216,36 @@ class _Profiler:
         answers = [self.ask(question, doing, about) for question in questions]
         return [steady_of(answers, [order.index(index) for order in orders]) for index in indices]
 
-    def launches(self, model: Placed, wanted: Wanted, threads: int) -> tuple[Launches, Launches, str | None]:
-        """Load times, times of the first run, and the native kernels that were loaded."""
-        found: list[LoadAnswer] = []
+    def launches(self, model: StagedModel, wanted: Wanted, threads: int) -> tuple[Launches, Launches, str | None]:
+        """The load times, the times of the first run, and the variant of the native kernels that was loaded."""
+        answers: list[LoadAnswer] = []
         start = time.monotonic()
         for _ in range(self.request.launches):
-            if not found or time.monotonic() - start < LAUNCHING_S:
+            if not answers or time.monotonic() - start < LAUNCHING_S:
                 question = LoadQuestion(model.at(threads), wanted)
-                found.append(self.ask(question, f"loading {Path(model.name).name}", model.name))
+                answers.append(self.ask(question, f"loading {Path(model.name).name}", model.name))
             else:
                 self.bar.update()
-        load, first = [launch.load_ns for launch in found], [launch.first_ns for launch in found]
-        return launches_of(load), launches_of(first), found[0].used_native
+        load, first = [answer.load_ns for answer in answers], [answer.first_ns for answer in answers]
+        return launches_of(load), launches_of(first), answers[0].used_native
 
-    def memory(self, model: Placed, wanted: Wanted, threads: int) -> tuple[Memory | None, str | None, Heap | None]:
-        """What it held, or why that is not known; and the heap of a browser, which tells that instead."""
+    def memory(self, model: StagedModel, wanted: Wanted, threads: int) -> tuple[Memory | None, str | None, Heap | None]:
+        """The memory, or the reason why it is missing; and the heap, which a browser reports instead."""
         question = MemoryQuestion(model.at(threads), wanted)
-        found = self.ask(question, f"memory of {Path(model.name).name}", model.name)
-        memory = None if found.memory is None else Memory.of(found.memory)
-        return memory, found.missing, None if found.heap is None else Heap.of(found.heap)
+        answer = self.ask(question, f"memory of {Path(model.name).name}", model.name)
+        memory = None if answer.memory is None else Memory.of(answer.memory)
+        return memory, answer.missing, None if answer.heap is None else Heap.of(answer.heap)
 
     def ask(self, question: Question[A], doing: str, about: str) -> A:
         self.bar.set_postfix_str(doing)
-        found = self.runner.ask(question, about=about)
+        answer = self.runner.ask(question, about=about)
         self.bar.update()
-        return found
+        return answer
 
 
 @contextmanager
 def _bar(request: Request, progress: bool | None, runner: Runner) -> Iterator[Any]:
-    """A tick per child process."""
+    """A progress bar with one step for each child process."""
     memory = int(request.memory)
     each_cell = len(request.models) * (request.launches + memory) + request.processes
     total = len(request.threads) * (request.processes + NULL_LAUNCHES * memory + len(request.batches) * each_cell)

@@ -1,27 +1,27 @@
-"""Record: everything that one call of profile() measured, raw samples included, and its file format.
+"""Record: all results of one call of profile(), including the raw samples, and the file format.
 
-    device        which device, how it was reached, how hot it was
+    device        the device, how it was reached, and its temperature
     environment   the machine and the versions
-    config        what was asked
-    models        the files and the weights beside them: name, size, sha256
-    baselines     per thread count: the null model's latency and memory, which is onnxruntime's and the harness's share
+    config        the arguments of profile()
+    models        the model files and their weights files: name, size, sha256
+    baselines     per thread count: latency and memory of the null model, the share of onnxruntime and the harness
     cells         per model, thread count and batch: load, first run, steady state, memory, warnings
-    speeds        per thread count and batch: the first model's time over each other one's, so above 1 is faster
-    unfinished    null, or why cells are missing: the link to a device was lost, say
+    speeds        per thread count and batch: the first model's time divided by each other model's; above 1 is faster
+    unfinished    null, or why cells are missing, for example because the connection to a device was lost
 
-A record names no machine, user or folder, with two exceptions: the sentence of a failure may quote one, and models
-whose files have one name are called by as many of their folders, as given, as tell them apart. Units end the names.
-A value that could not be measured is null, with the reason beside it.
+A record names no machine, user or folder, with two exceptions. The message of a failure may contain one. Models with
+the same file name have as many of their folders, as given, as are needed to distinguish them. Names of fields end in
+their unit. A value that could not be measured is null, and another field has the reason.
 
 Format history (schema_version):
     1   first
     2   config.native and cells.native: whether native kernels were asked for, and loaded
     3   device; unfinished; config.model_settings; config.activations; python, numpy and CPU times may be null with a
         reason
-    4   speeds, which are first over own, in the place of ratios, which were own over first; config.shapes and
-        config.ranges; cells.inputs and cells.not_compared. Records of version 3 are converted when they are read
-    5   cells.warnings, before cells.doubts; config.activation_dtype, before config.activations; cells.native_variant,
-        before cells.native. Versions 3 and 4 are converted when they are read
+    4   speeds (first / own) replace ratios (own / first); config.shapes and config.ranges; cells.inputs and
+        cells.not_compared. Records of version 3 are converted when they are read
+    5   renamed: cells.doubts to cells.warnings, config.activations to config.activation_dtype, cells.native to
+        cells.native_variant. Records of versions 3 and 4 are converted when they are read
 """
 
 import os
@@ -41,13 +41,15 @@ _LARGEST_BYTES = 256 << 20
 
 
 class Failure(Part):
-    """A device that gave no record, or a part of one. The sentence names it."""
+    """A device that failed, with no record or an unfinished one. The sentence names the device."""
 
     device: str
     sentence: str
 
 
 class Record(Part):
+    """The results for one device. The docstring of the module describes the fields."""
+
     schema_version: Literal[5]
     device: Device
     environment: Environment
@@ -66,25 +68,25 @@ class Record(Part):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Record":
-        """The record of one device in a file that write() or edgefc profile --json wrote.
+        """Read a file of write() or edgefc profile --json that has the record of exactly one device.
 
         Raises:
-            UsageError: the file has no record of version 3 to 5, or not exactly one.
+            UsageError: the file has no record of version 3 to 5, or is about several devices.
         """
-        found = _read_profile(path)
-        if isinstance(found, Record):
-            return found
-        names = {record.device.name for record in found.records} | {failure.device for failure in found.failures}
-        if len(found.records) != 1 or len(names) > 1:
+        content = _read_profile(path)
+        if isinstance(content, Record):
+            return content
+        names = {record.device.name for record in content.records} | {failure.device for failure in content.failures}
+        if len(content.records) != 1 or len(names) > 1:
             raise UsageError(
-                f"cannot read {path} as one record: it has {len(found.records)} records and {len(found.failures)} "
+                f"cannot read {path} as one record: it has {len(content.records)} records and {len(content.failures)} "
                 "failures of devices. Read it with edgefc.runtime.Report.read."
             )
-        return found.records[0]
+        return content.records[0]
 
 
 class Report(Part):
-    """What edgefc profile --json writes: a record of each device that was measured, a sentence of each that failed.
+    """The output of edgefc profile --json: a record for each measured device, a Failure for each one that failed.
 
     A device that failed after a part of the work has both.
     """
@@ -102,13 +104,13 @@ class Report(Part):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Report":
-        """The report in a file. A file with a single record, as Record.write writes it, is a report of one device.
+        """Read a report. A file of Record.write(), with a single record, is read as a report of one device.
 
         Raises:
             UsageError: the file has no records of version 3 to 5.
         """
-        found = _read_profile(path)
-        return found if isinstance(found, Report) else cls.from_records(found)
+        content = _read_profile(path)
+        return content if isinstance(content, Report) else cls.from_records(content)
 
 
 def _form(value: object) -> str:
@@ -119,18 +121,18 @@ _Profile = Annotated[Annotated[Record, Tag("record")] | Annotated[Report, Tag("r
 
 
 def _read_profile(path: str | os.PathLike[str]) -> Record | Report:
-    """Both forms of a file: edgefc profile --json wrote a single record for one device before version 0.2."""
-    found: Record | Report = read_json(_Profile, path, "edgefc profile")
-    return found
+    """A report or a single record. Before version 0.2, edgefc profile --json wrote a single record for one device."""
+    content: Record | Report = read_json(_Profile, path, "edgefc profile")
+    return content
 
 
 def read_json(form: Any, path: str | os.PathLike[str], command: str) -> Any:
-    """What `command` wrote into a file. `form` is a type that pydantic validates.
+    """Read a file that `command` wrote. `form` is the type, which pydantic validates.
 
     Raises:
-        UsageError: there is no file, or it holds nothing of this form and version.
+        UsageError: the file does not exist, or its content does not have this form and version.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait for data
         raise UsageError(f"cannot read {path}: it is not a regular file. Name a record of {command}.")
     try:
         with Path(path).open("rb") as file:
@@ -149,6 +151,6 @@ def _first(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
     where = fault["loc"][fault["loc"][:1] in (("record",), ("report",)) :]
     if where == ("schema_version",) and fault["type"] == "literal_error":
-        return f"its schema_version is not {fault['ctx']['expected']}, the one that this edgefc reads"
-    shown = ".".join(map(str, where))
-    return f"{shown}: {fault['msg']}" if shown else fault["msg"]
+        return f"its schema_version is not {fault['ctx']['expected']}, which this version of edgefc reads"
+    field = ".".join(map(str, where))
+    return f"{field}: {fault['msg']}" if field else fault["msg"]

@@ -1,4 +1,4 @@
-"""Converts records of older versions to the current one. record.py has the history of the format."""
+"""Convert records of older versions to the current one. record.py has the history of the format."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,9 @@ Old = dict[str, Any]
 
 
 def upgraded(text: bytes) -> bytes:
-    """JSON with every record in it in the current form: alone, in a report or in a bench.
+    """The same JSON with every record in the current format: a single record, a report or a bench.
 
-    What does not have the form of its version stays as it is: whoever validates it names the fault.
+    A record that does not match its version is not changed, and its validation later fails.
     """
     if not any(name in text for name in (b'"ratios"', b'"records"', b'"doubts"')):
         return text
@@ -43,7 +43,7 @@ def _tried(step: Callable[[Old], Old], old: Old) -> Old:
 
 
 def _version_4(old: Old) -> Old:
-    """Speeds, the first model's time over each other one's, take the place of ratios, which were the inverse."""
+    """Replace ratios by speeds, their inverse: the first model's time divided by each other model's time."""
     return {
         **{name: part for name, part in old.items() if name != "ratios"},
         "schema_version": 4,
@@ -54,7 +54,7 @@ def _version_4(old: Old) -> Old:
 
 
 def _version_5(old: Old) -> Old:
-    """doubts are called warnings, activations activation_dtype, and native of a cell native_variant."""
+    """Rename doubts to warnings, activations to activation_dtype, and native of a cell to native_variant."""
     settings = [_renamed(each, "activations", "activation_dtype") for each in old["config"]["model_settings"]]
     config = _renamed({**old["config"], "model_settings": settings}, "activations", "activation_dtype")
     cells = [_renamed(_renamed(cell, "doubts", "warnings"), "native", "native_variant") for cell in old["cells"]]
@@ -73,7 +73,7 @@ def _renamed(old: Old, name: str, new: str) -> Old:
 
 
 def _inverted(ratio: Old) -> Old:
-    """Time over the first model's time as its inverse, with the ends of the interval swapped."""
+    """The inverse of a ratio. The ends of the interval are swapped."""
     ends = {"low": ratio["high"], "high": ratio["low"]}
     return {
         **ratio, "median": 1 / ratio["median"],

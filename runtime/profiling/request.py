@@ -1,4 +1,4 @@
-"""What profile() was asked, checked before a child process starts."""
+"""The arguments of profile(), checked before a child process starts."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ from edgefc.runtime.signature import Array, array_of
 
 @dataclass(frozen=True)
 class Model:
-    """A file and its own settings; what is None is as the call of profile() says.
+    """A file with its own settings. A setting that is None is the one of profile().
 
     profile([Model("m.onnx", native="off"), Model("m.onnx", native="on")])
     """
@@ -38,14 +38,14 @@ class Model:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What is set, by Session's names."""
+        """The settings that are not None, by Session's names."""
         return {name: value for name, value in vars(self).items() if name != "path" and value is not None}
 
     def to_run(self, place: str, options: SessionOptions) -> ModelToRun:
-        """As probes are told of it, the file being at `place`.
+        """The model for a probe. `place` is the path of the file where the probe runs.
 
         Raises:
-            UsageError: it has a setting that there is not.
+            UsageError: a setting is invalid.
         """
         own: dict[str, Any] = self.settings
         return ModelToRun(place, replace(options, **own))
@@ -59,9 +59,10 @@ Inputs = str | os.PathLike[str] | Mapping[str, Any] | None
 
 @dataclass(frozen=True)
 class Request:
-    """batches holds None for the model's own size; those of `wanted` and the threads of `options` are set by the cell.
+    """The checked arguments. In batches, None is the model's own size.
 
-    Each model is loaded `launches` times in fresh processes.
+    Each cell sets the batch of `wanted` and the threads of `options`. Each model is loaded `launches` times in new
+    processes.
     """
 
     models: tuple[Model, ...]
@@ -78,10 +79,14 @@ class Request:
 
 
 def models_of(paths: Paths) -> tuple[Model, ...]:
-    """The models, each a file that can be read and is not empty, and settings that there are."""
+    """The models as Model. Each file can be read and is not empty, and the settings are valid.
+
+    Raises:
+        UsageError: no model was given, or a file or a setting is invalid.
+    """
     several = [paths] if isinstance(paths, (str, os.PathLike, Model)) else list(paths)
     if not several:
-        raise UsageError("there is no model to profile. Name at least one .onnx file.")
+        raise UsageError("no model was given. Give at least one .onnx file.")
     models = tuple(model if isinstance(model, Model) else Model(model) for model in several)
     for model in models:
         admit(Path(model.path))
@@ -90,7 +95,7 @@ def models_of(paths: Paths) -> tuple[Model, ...]:
 
 
 def counts(name: str, given: Counts) -> tuple[int, ...]:
-    """A whole number from 1, or several."""
+    """One or more whole numbers from 1, as a tuple."""
     several = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     if not several or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in several):
         raise UsageError(f"{name} is {given!r}. Give a whole number from 1, or a list of them.")
@@ -99,7 +104,7 @@ def counts(name: str, given: Counts) -> tuple[int, ...]:
 
 def batches_of(given: Counts | None, inputs: Inputs) -> tuple[int | None, ...]:
     if given is not None and inputs is not None:
-        raise UsageError(f"batch {_text(given)} was asked for, but the inputs given have their own. Leave one out.")
+        raise UsageError(f"batch {_text(given)} was given, but the inputs set the batch size. Leave one of them out.")
     return (None,) if given is None else counts("batch", given)
 
 
@@ -119,13 +124,13 @@ def _is_size(size: object) -> bool:
 def ranges_of(given: Ranges | None, inputs: Inputs) -> dict[str, tuple[float, float]]:
     """Lowest and highest value by input name, both included."""
     _check_drawn("ranges", given, inputs)
-    found: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     for name, pair in (given or {}).items():
         numbers = () if isinstance(pair, (str, int, float)) else tuple(pair)
         if len(numbers) != 2 or not all(_is_number(number) for number in numbers) or numbers[0] > numbers[1]:
             raise UsageError(f"the range of {name!r} is {pair!r}. Give the lowest and the highest value.")
-        found[name] = numbers[0], numbers[1]
-    return found
+        ranges[name] = numbers[0], numbers[1]
+    return ranges
 
 
 def _is_number(number: object) -> bool:
@@ -134,7 +139,9 @@ def _is_number(number: object) -> bool:
 
 def _check_drawn(what: str, given: object, inputs: Inputs) -> None:
     if given and inputs is not None:
-        raise UsageError(f"inputs were given, and {what} are of drawn ones. Leave one out.")
+        raise UsageError(
+            f"inputs and {what} were both given, but {what} apply only to drawn inputs. Leave one of them out."
+        )
 
 
 def _text(given: Counts) -> str:
@@ -142,25 +149,25 @@ def _text(given: Counts) -> str:
 
 
 def seconds(given: float) -> int:
-    """In nanoseconds."""
+    """Convert seconds to nanoseconds."""
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= 3600:
         raise UsageError(f"cannot time for {given!r} s. Give a number of seconds above 0, up to 3600.")
     return max(1, round(given * 1e9))
 
 
 def options_of(preset: str, native: str, threads: Sequence[int], activation_dtype: str) -> SessionOptions:
-    """For one thread, once the largest thread count is one that a session can have."""
+    """The options for one thread. The largest thread count is checked too."""
     return replace(SessionOptions(preset, native, max(threads), activation_dtype), threads=1)
 
 
-def config_of(request: Request, called: str, batches: Sequence[int]) -> Config:
+def config_of(request: Request, inputs: str, batches: Sequence[int]) -> Config:
     options, wanted = request.options, request.wanted
     shapes = {name: tuple(shape) for name, shape in (wanted.shapes or {}).items()}
     ranges = {name: (low, high) for name, (low, high) in (wanted.ranges or {}).items()}
     return Config(
         **{**vars(options), "threads": request.threads},
         model_settings=tuple(model.settings for model in request.models),
-        settings=dict(PRESETS[options.preset]), inputs=called, shapes=shapes, ranges=ranges, batches=tuple(batches),
+        settings=dict(PRESETS[options.preset]), inputs=inputs, shapes=shapes, ranges=ranges, batches=tuple(batches),
         time_ns=request.time_ns, processes=request.processes, rounds=request.rounds, samples=request.samples,
         launches=request.launches, memory=request.memory,
     )  # fmt: skip
@@ -182,7 +189,7 @@ def _digest(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def inputs_file(inputs: Inputs) -> Iterator[tuple[str | None, str]]:
-    """Where the children read the inputs, and what the record calls them."""
+    """The path of the file with the inputs, and the name of the inputs in the record."""
     if inputs is None:
         yield None, "drawn"
     elif isinstance(inputs, Mapping):
@@ -195,7 +202,7 @@ def inputs_file(inputs: Inputs) -> Iterator[tuple[str | None, str]]:
 
 
 def _write_npz(path: str, inputs: Mapping[str, Any]) -> None:
-    """As numpy.savez, which takes no array by the name of its own parameter `file`."""
+    """Write arrays as numpy.savez does. numpy.savez itself does not accept an array with the name `file`."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, value in inputs.items():
             array = _plain(str(name), value)
@@ -204,10 +211,10 @@ def _write_npz(path: str, inputs: Mapping[str, Any]) -> None:
 
 
 def _plain(name: str, value: Any) -> Array:
-    """An array that is written without pickling: of numbers or strings."""
+    """An array of numbers or strings, which is written without pickle."""
     array = array_of(name, value)
     if array.dtype.hasobject and all(isinstance(each, str) for each in array.flat):
         array = array.astype(str)
     if array.dtype.hasobject or array.dtype.kind not in "biufcSU":
-        raise UsageError(f"input {name!r} is an array of {array.dtype.name}. Give one of numbers or strings.")
+        raise UsageError(f"input {name!r} is an array of {array.dtype.name}. Give an array of numbers or strings.")
     return array

@@ -1,7 +1,7 @@
 """Where the probes of profile() run: on this machine (Local), or on a device (edgefc.devices).
 
-A runner is asked the same questions wherever it stands, so one measuring code gives one kind of record. Questions and
-answers are those of probes/contracts.py; a runner of a device has checked the answers.
+All runners answer the same questions, so profile() makes the same kind of record for every device. The types of
+questions and answers are in probes/contracts.py. A runner of a device checks the answers.
 """
 
 from types import TracebackType
@@ -15,36 +15,37 @@ A = TypeVar("A")
 
 
 class Runner(Protocol):
-    """One machine for the length of one profile call; close() gives back all that it took there.
+    """One machine during one call of profile(). close() releases everything that the runner used there.
 
     Attributes:
-        name   the device's, as records and the progress bar have it
+        name   the name of the device in records and in the progress bar
 
     Raises:
-        DeviceError: from every method, when the device is absent, lost, busy, or returns an invalid answer.
-        ModelError, UsageError: from ask(), as the probe itself would say on this machine.
+        DeviceError: from every method: the device cannot be reached, the connection was lost, the device is busy, or an
+            answer is invalid.
+        ModelError, UsageError: from ask(): the error of the probe, with the same message as on this machine.
     """
 
     name: str
 
     def environment(self) -> Environment:
-        """Of that machine; `date` by this one's clock."""
+        """Facts about that machine. `date` is by the clock of this machine."""
         ...
 
     def device(self) -> Device:
-        """Asked for last, when all is measured."""
+        """The device. It is called after all measurements."""
         ...
 
     def place(self, path: str) -> str:
-        """Make a file of this machine, and weights beside a model, readable there; the path that probes are given."""
+        """Make a file of this machine, with the weights of a model, available there. Return its path for the probes."""
         ...
 
     def ask(self, question: Question[A], *, about: str, limit_s: float = child.LIMIT_S) -> A:
-        """The answer of trial, load, memory or steady. `about` names the model in sentences."""
+        """The answer to a question. `about` names the model in messages."""
         ...
 
     def close(self) -> None:
-        """May come from another thread while one waits in ask(), which then raises."""
+        """Close the runner. It may be called while another thread waits in ask(), which then raises."""
         ...
 
 
@@ -77,7 +78,7 @@ class Local:
 
 
 class Opened:
-    """`with Opened(runner): ...` closes it at the end, whatever happens."""
+    """`with Opened(runner): ...` closes the runner at the end, also after an error."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner

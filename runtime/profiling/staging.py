@@ -1,4 +1,4 @@
-"""The files of a profile call where a runner has them, and the first look at them there."""
+"""Give the files of one call of profile() to a runner, and check there that the models load and run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from edgefc.runtime.profiling.runner import Runner
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A model where the runner has it: its path here, for sentences, and what probes are told."""
+class StagedModel:
+    """A model that the runner has: its path on this machine, for messages, and the model for the probes."""
 
     name: str
     to_run: ModelToRun
@@ -24,23 +24,27 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Places:
-    models: list[Placed]
-    null: Placed
+class StagedFiles:
+    """The files that the runner has: the models, the null model, and the inputs of `wanted`."""
+
+    models: list[StagedModel]
+    null: StagedModel
     wanted: Wanted
 
 
-def placed(runner: Runner, request: Request, null: str) -> Places:
+def staged(runner: Runner, request: Request, null: str) -> StagedFiles:
     options = request.options
-    models = [Placed(str(model.path), model.to_run(runner.place(str(model.path)), options)) for model in request.models]
+    models = [
+        StagedModel(str(model.path), model.to_run(runner.place(str(model.path)), options)) for model in request.models
+    ]
     wanted = replace(request.wanted, path=None if request.wanted.path is None else runner.place(request.wanted.path))
-    return Places(models, Placed("the null model", Model(null).to_run(runner.place(null), options)), wanted)
+    return StagedFiles(models, StagedModel("the null model", Model(null).to_run(runner.place(null), options)), wanted)
 
 
-def checked(runner: Runner, request: Request, places: Places) -> tuple[tuple[Tried, ...], ...]:
-    """For each batch asked for, what each model was fed with, once all have loaded and run."""
-    question = TrialQuestion(tuple(model.to_run for model in places.models), places.wanted, request.batches)
-    return runner.ask(question, about=", ".join(model.name for model in places.models)).rows
+def checked(runner: Runner, request: Request, files: StagedFiles) -> tuple[tuple[Tried, ...], ...]:
+    """Load and run each model. Return its inputs, with one row for each requested batch size."""
+    question = TrialQuestion(tuple(model.to_run for model in files.models), files.wanted, request.batches)
+    return runner.ask(question, about=", ".join(model.name for model in files.models)).rows
 
 
 @contextmanager

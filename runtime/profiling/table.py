@@ -1,7 +1,7 @@
-"""Records for people: one row per cell, warnings below, and under which conditions they hold.
+"""Print records as a table: one row per cell, with warnings and the conditions of the measurement below.
 
-A speed stands beside the model of the same device only. Where times of an emulated processor stand in the table, the
-row says so, and so does a line below it.
+A speed compares models on the same device. Rows with times of an emulated processor are marked, and a line below the
+table explains the mark.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def show(*records: Record) -> None:
     names = ("device", "model") if several else ("model",)
     print_table((*names, *_COLUMNS), rows, left=len(names), keys=len(names) + 2)
     out()
-    lines = [line for record in records for line in _doubts(record, _prefix(record, records))]
+    lines = [line for record in records for line in _warnings(record, _prefix(record, records))]
     lines += [line for record in records for line in _not_compared(record, _prefix(record, records))]
     lines += [line for record in records for line in _caption(record, _prefix(record, records))]
     out(*lines, *_legend(records))
@@ -61,9 +61,9 @@ def _row(record: Record, cell: Cell) -> Iterator[str]:
 
 
 def name_of(record: Record, model: int) -> str:
-    """The file's name, and what this model was given apart from the others: "m.onnx native=off".
+    """The file name, and the settings that apply only to this model: "m.onnx native=off".
 
-    Where the record has a model twice, the second is "m.onnx (2)".
+    If the record has a model twice, the second one is "m.onnx (2)".
     """
     named = [
         " ".join([file.name, *(f"{name}={value}" for name, value in own.items())])
@@ -83,14 +83,14 @@ def _speed_text(speed: Speed | None) -> str:
     return f"{speed.median:.3g}x{interval}"
 
 
-def _doubts(record: Record, prefix: str) -> Iterator[str]:
+def _warnings(record: Record, prefix: str) -> Iterator[str]:
     for cell in record.cells:
         for warning in cell.warnings:
             yield f"* {prefix}{name_of(record, cell.model)}, batch {cell.batch}, {_threads(cell.threads)}: {warning}"
 
 
 def _not_compared(record: Record, prefix: str) -> Iterator[str]:
-    """Once for each model and reason, whatever the threads."""
+    """One line for each model, batch and reason, for all thread counts."""
     reasons = {(cell.model, cell.batch): cell.not_compared for cell in record.cells if cell.not_compared is not None}
     for (model, batch), reason in reasons.items():
         yield f"{prefix}{name_of(record, model)}, batch {batch}, has no speed vs first: {reason}"
@@ -105,7 +105,9 @@ def _caption(record: Record, prefix: str) -> Iterator[str]:
     )
     yield from _fed(record, prefix)
     for base in record.baselines:
-        peak = "" if base.peak_bytes is None else f" and {bytes_text(base.peak_bytes)}, which peak memory is above"
+        peak = (
+            "" if base.peak_bytes is None else f" and {bytes_text(base.peak_bytes)}; peak memory is the part above that"
+        )
         time = time_text(base.steady.median_ns)
         yield f"{prefix}with {_threads(base.threads)}, a model that does nothing takes {time}{peak}"
     for variant in sorted({cell.native_variant for cell in record.cells if cell.native_variant}):
@@ -114,11 +116,11 @@ def _caption(record: Record, prefix: str) -> Iterator[str]:
     yield from (f"{prefix}{note}" for note in (*_heat(record), *record.device.notes))
     yield from sorted({f"{prefix}no memory: {cell.memory_missing}" for cell in record.cells if cell.memory_missing})
     if record.unfinished is not None:
-        yield f"{prefix}not finished, rows are missing: {record.unfinished}"
+        yield f"{prefix}unfinished, rows are missing: {record.unfinished}"
 
 
 def _fed(record: Record, prefix: str) -> Iterator[str]:
-    """The shapes of drawn inputs of more than a row: some sizes are defaults, which the model does not tell."""
+    """The shapes of drawn inputs with integers or more than two axes: some of their sizes are defaults."""
     if record.config.inputs != "drawn":
         return
     fed: dict[str, list[str]] = {}
@@ -145,11 +147,11 @@ def _legend(records: tuple[Record, ...]) -> Iterator[str]:
     for first in sorted({name_of(record, 0) for record in records if record.speeds}):
         where = " on the same device" if len(records) > 1 else ""
         yield (
-            f"speed vs first: the time of {first} over the model's in the same rounds{where}, with a 95 % interval; "
-            "above 1x is faster"
+            f"speed vs first: the time of {first} divided by the model's time in the same rounds{where}, "
+            "with a 95 % interval; above 1x is faster"
         )
     if any(record.device.emulated for record in records):
-        yield "emulated: times of a processor that another one imitates; they say nothing about a real one"
+        yield "emulated: another processor emulates this one; the times say nothing about a real one"
 
 
 def _config(config: Config) -> str:
@@ -158,7 +160,7 @@ def _config(config: Config) -> str:
 
 
 def _asked(config: Config) -> str:
-    """What was asked of drawn inputs."""
+    """The requested shapes and ranges of drawn inputs."""
     shapes = [f"{n} {'x'.join('?' if s is None else str(s) for s in shape)}" for n, shape in config.shapes.items()]
     ranges = [f"{name} {low} to {high}" for name, (low, high) in config.ranges.items()]
     return f" ({', '.join([*shapes, *ranges])})" if shapes or ranges else ""
@@ -169,7 +171,7 @@ def _threads(count: int) -> str:
 
 
 def machine_text(env: Environment, *, emulated: bool = False) -> str:
-    """Of which kind the machine is: "x86_64, AMD EPYC, 2 cores, virtual"."""
+    """The kind of machine: "x86_64, AMD EPYC, 2 cores, virtual"."""
     kind = ", emulated" if emulated or env.emulated else ", virtual" if env.virtual else ""
     return f"{processor_text(env.machine, env.cpu)}, {env.cores} cores{kind}"
 
@@ -179,7 +181,7 @@ def processor_text(machine: str, cpu: str | None) -> str:
 
 
 def time_text(ns: float) -> str:
-    """Three digits with a unit; 'us' is plain ASCII on purpose."""
+    """Three digits with a unit. The unit is 'us' because it is ASCII."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
         if ns >= size:
             return f"{_three(ns / size)} {unit}"
@@ -187,7 +189,7 @@ def time_text(ns: float) -> str:
 
 
 def bytes_text(count: int) -> str:
-    """In powers of ten, as files are listed."""
+    """Three digits with a unit in powers of ten."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(count) >= size:
             return f"{_three(count / size)} {unit}"

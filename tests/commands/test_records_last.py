@@ -73,7 +73,7 @@ def test_profile_goes_on_when_the_disk_is_full(
     out, err = capsys.readouterr()
     assert (code, disk.tried) == (2, 4)
     assert sum(line.startswith("a.onnx ") for line in out.splitlines()) == 3
-    assert err == f"edgefc: {FULL} The measurement goes on.\nedgefc profile: {FULL}\n"
+    assert err == f"edgefc: {FULL} The measurement continues.\nedgefc profile: {FULL}\n"
 
 
 def test_profile_when_there_is_room_again(
@@ -87,7 +87,7 @@ def test_profile_when_there_is_room_again(
     code = main(["profile", "a.onnx", "--batch", "1,2", "--time", "0.01", "--json", "r.json"])
 
     assert code == 0 and Record.read("r.json").unfinished is None
-    assert capsys.readouterr().err == f"edgefc: {FULL} The measurement goes on.\n"
+    assert capsys.readouterr().err == f"edgefc: {FULL} The measurement continues.\n"
 
 
 def test_profile_that_fails_keeps_its_own_error(
@@ -108,7 +108,7 @@ def test_profile_that_fails_keeps_its_own_error(
     code = main(["profile", "a.onnx", "--batch", "1,3", "--time", "0.01", "--json", "r.json"])
 
     out, err = capsys.readouterr()
-    assert code == 3 and "not finished, rows are missing: pi was lost." in out
+    assert code == 3 and "unfinished, rows are missing: pi was lost." in out
     assert err.splitlines()[-2:] == [f"edgefc profile: {FULL}", "edgefc profile: pi was lost."]
 
 

@@ -56,7 +56,7 @@ def test_a_serial_that_is_an_option(serial: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "stderr", "said"),
+    ("code", "stderr", "message"),
     [
         (
             1,
@@ -70,10 +70,10 @@ def test_a_serial_that_is_an_option(serial: str) -> None:
         (-9, "", "adb on this machine was killed by SIGKILL"),
     ],
 )
-def test_what_adb_says(code: int, stderr: str, said: str | None) -> None:
+def test_what_adb_says(code: int, stderr: str, message: str | None) -> None:
     found = AdbTransport("phone", "SERIAL").explain(code, stderr)
 
-    assert found is None if said is None else said in str(found)
+    assert found is None if message is None else message in str(found)
 
 
 def test_what_was_not_tried_is_said() -> None:

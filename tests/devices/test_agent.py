@@ -40,7 +40,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def transport(tmp_path: Path, cache: Path) -> Iterator[LocalTransport]:
-    """A home of its own; at the end nothing of a run may be left in it."""
+    """A temporary home folder. At the end it must not have files of a run."""
     (tmp_path / "home").mkdir()
     kept = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
     yield LocalTransport("pi", environment={**kept, "HOME": str(tmp_path / "home")})
@@ -110,7 +110,7 @@ def test_weights_with_an_odd_name_are_found_there(transport: LocalTransport, tmp
             [path], {"x": np.eye(1, links.SIZE, dtype=np.float32)}, options=SessionOptions(native="off")
         )
         assert found["y"][0, 0] == 1
-        with pytest.raises(DeviceError, match=r"'\.\./d/w' names no file within a folder\. Put weights beside"):
+        with pytest.raises(DeviceError, match=r"'\.\./d/w' is not inside the model's folder\. Put the weights"):
             remote.run([links.up_and_back(tmp_path / "other")])
     finally:
         remote.close()
@@ -168,7 +168,7 @@ def test_bytes_that_changed_on_the_way_or_the_disk(transport: LocalTransport, ca
     (cache / f"files/{sha256}.part").write_bytes(b"b" * 1000)
 
     with Board(transport) as board:
-        with pytest.raises(DeviceError, match="pi: a file arrived with other bytes than were sent"):
+        with pytest.raises(DeviceError, match="pi: a received file differs from the one that was sent"):
             board.send(tmp_path / "file")
         board.send(tmp_path / "file")
         (cache / f"files/{sha256}").write_bytes(b"c" * 3000)
@@ -178,20 +178,20 @@ def test_bytes_that_changed_on_the_way_or_the_disk(transport: LocalTransport, ca
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "message"),
     [
-        ({"do": "place", "files": [{"name": "../x", "sha256": ZEROS}], "keep": True}, "names no file within a folder"),
-        ({"do": "place", "files": [{"name": "/x", "sha256": ZEROS}], "keep": True}, "names no file within a folder"),
-        ({"do": "have", "sha256": "../../x", "size": 1}, "is no sha256"),
+        ({"do": "place", "files": [{"name": "../x", "sha256": ZEROS}], "keep": True}, "not inside the model's folder"),
+        ({"do": "place", "files": [{"name": "/x", "sha256": ZEROS}], "keep": True}, "is not inside the model's folder"),
+        ({"do": "have", "sha256": "../../x", "size": 1}, "is not a sha256"),
         ({"do": "have", "sha256": ZEROS, "size": 1 << 60}, "the disk is full: 1152921504606846976 bytes"),
         ({"do": "ask", "probe": "all"}, "has no probe 'all'"),
-        ({"do": "__init__"}, "has no '__init__'"),
-        ({"do": "hello", "protocol": 2}, "speaks protocol 1"),
+        ({"do": "__init__"}, "has no request '__init__'"),
+        ({"do": "hello", "protocol": 2}, "needs protocol 1"),
     ],
     ids=range(7),
 )  # fmt: skip
-def test_what_the_agent_refuses(shared: Board, request_: dict[str, Any], said: str) -> None:
-    with pytest.raises(DeviceError, match=said):
+def test_what_the_agent_refuses(shared: Board, request_: dict[str, Any], message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
         shared.call(**request_)
 
 
@@ -210,7 +210,7 @@ def test_what_a_board_has(shared: Board) -> None:
 
 
 def test_a_board_without_onnxruntime(tmp_path: Path) -> None:
-    """An empty venv: the agent answers, and says what is missing."""
+    """In an empty venv the agent answers, and reports what is missing."""
     fake = tmp_path / "venv/bin"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(fake.parent)], check=True)
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
@@ -226,7 +226,7 @@ def test_a_board_without_onnxruntime(tmp_path: Path) -> None:
 def test_two_who_measure_at_once(transport: LocalTransport) -> None:
     first = Remote(transport)
     try:
-        with pytest.raises(DeviceError, match="pi: another edgefc measures on this device"):
+        with pytest.raises(DeviceError, match="pi: another edgefc is measuring on this device"):
             Remote(transport)
     finally:
         first.close()

@@ -1,4 +1,4 @@
-"""Whatever a device answers, it is kept whole or told as a DeviceError: no other error, no bad record."""
+"""Every answer of a device is accepted or raises a DeviceError: no other error, no bad record."""
 
 import copy
 import json
@@ -148,15 +148,15 @@ def test_an_answer_that_cannot_be(probe: str, path: tuple[Any, ...], value: Any)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"data": "AAAA"}, r"3 bytes for output 'y' float32\[1, 2\]"),
      ({"data": "!"}, "the invalid dtype float32 or invalid data"),
      ({"dtype": "object"}, "the invalid dtype object"), ({"dtype": "V8"}, "the invalid dtype V8"),
      ({"shape": [1 << 40, 1 << 40]}, "8 bytes for output"), ({"shape": [1] * 64 + [2]}, "8 bytes for output")],
     ids=str,
 )  # fmt: skip
-def test_outputs_that_are_no_arrays(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(DeviceError, match=said):
+def test_outputs_that_are_no_arrays(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
         PI.array(read(Output, {**OUTPUT, **change}))
 
 
@@ -181,8 +181,8 @@ def test_any_answer_is_kept_whole_or_refused(probe: str, value: Any, data: st.Da
         assert json.loads(encode(kept)) == answer
 
 
-def assert_one_sentence(said: str) -> None:
-    assert "\n" not in said and len(said) < 600
+def assert_one_sentence(message: str) -> None:
+    assert "\n" not in message and len(message) < 600
 
 
 def paths(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -196,8 +196,8 @@ def test_any_line_is_an_object_or_garbled(line: bytes) -> None:
     try:
         found = parsed(line)
     except Garbled as error:
-        found, said = {}, str(error)
-        assert_one_sentence(said)
+        found, message = {}, str(error)
+        assert_one_sentence(message)
     assert isinstance(found, dict)
 
 
@@ -268,11 +268,11 @@ READY = "import sys, time; print(sys.argv[1], '{\"need\": false}', flush=True); 
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         pytest.param(
             "print('x\\n' * 500)",
-            r"\(exit 0\) before the agent started; its last line was 'x'\. See what",
+            r"\(exit 0\) before the agent started; its last line was 'x'\. Check what",
             id="garbage",
         ),
         pytest.param(
@@ -280,13 +280,19 @@ READY = "import sys, time; print(sys.argv[1], '{\"need\": false}', flush=True); 
             "returned an invalid reply: a line longer than",
             id="huge line",
         ),
-        pytest.param(READY + 'print(\'{"id": 99, "answer": 1}\')', "the answer to another question", id="wrong id"),
-        pytest.param(READY + 'print(\'{"id": 1, "answer": NaN}\')', "returned an invalid reply: the line", id="nan"),
-        pytest.param(READY + 'print(\'{"id": 1, "answer": 1}\')', "another protocol", id="no greeting"),
-        pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit"}\')', "an error of another form", id="error"),
+        pytest.param(READY + 'print(\'{"id": 99, "answer": 1}\')', "an answer to a different question", id="wrong id"),
+        pytest.param(
+            READY + 'print(\'{"id": 1, "answer": NaN}\')',
+            "returned an invalid reply: a line that is not JSON",
+            id="nan",
+        ),
+        pytest.param(
+            READY + 'print(\'{"id": 1, "answer": 1}\')', "a different version of the protocol", id="no greeting"
+        ),
+        pytest.param(READY + 'print(\'{"id": 1, "error": "SystemExit"}\')', "an invalid error", id="error"),
         pytest.param(
             READY + 'print(\'{"id": 1, "error": {"code": "SystemExit", "text": "", "subject": null}}\')',
-            "an error of an unknown kind",
+            "an error with an unknown code",
             id="unknown error",
         ),
         pytest.param(READY + "sys.exit('board on fire')", r"ended the agent \(exit 1: board on fire\)", id="died"),
@@ -297,9 +303,9 @@ READY = "import sys, time; print(sys.argv[1], '{\"need\": false}', flush=True); 
         pytest.param(READY + "time.sleep(60)", "stopped answering", id="silent later"),
     ],
 )
-def test_a_device_that_lies_is_one_sentence(monkeypatch: pytest.MonkeyPatch, code: str, said: str) -> None:
+def test_a_device_that_lies_is_one_sentence(monkeypatch: pytest.MonkeyPatch, code: str, message: str) -> None:
     monkeypatch.setattr("edgefc.devices.board.wire.ENDING_S", 0.05)
-    with pytest.raises(DeviceError, match=said) as caught:
+    with pytest.raises(DeviceError, match=message) as caught:
         Board(Liar(code), start_s=0.7, sweeps=False)
 
     assert "\n" not in str(caught.value)

@@ -40,14 +40,14 @@ def test_a_board_that_lacks_nothing() -> None:
     found = report(LocalTransport("pi"), "pi5", read(Facts, GOOD), NOW, 1.0)
 
     assert found.complete and {each.state for each in found.lines} == {"ok"}
-    assert all(each.mend == "" for each in found.lines)
-    assert found.notes == ("edgefc was tried on no Raspberry Pi 5: none was at hand",)
+    assert all(each.fix == "" for each in found.lines)
+    assert found.notes == ("edgefc was never tested on a real Raspberry Pi 5",)
 
 
 @pytest.mark.parametrize(
-    ("what", "changed", "state", "found", "mend"),
+    ("what", "changed", "state", "found", "fix"),
     [
-        ("Python", {"python": "3.8.10"}, "missing", "3.8.10", "sudo apt install python3, of 3.9 or later"),
+        ("Python", {"python": "3.8.10"}, "missing", "3.8.10", "install Python 3.9 or later: sudo apt install python3"),
         ("numpy", {"numpy": None, "numpy_missing": "No module named 'numpy'"}, "missing", "No module named 'numpy'",
          "edgefc devices provision pi"),
         ("numpy", {"numpy": "1.19.5"}, "missing", "1.19.5, too old", "edgefc devices provision pi"),
@@ -55,36 +55,36 @@ def test_a_board_that_lacks_nothing() -> None:
         ("onnxruntime", {"onnxruntime": None, "onnxruntime_missing": None}, "missing", "not installed",
          "edgefc devices provision pi"),
         ("native kernels", {"native": False}, "slow", "none: portable bodies run", "edgefc devices provision pi"),
-        ("memory free", {"memory_free_bytes": 64 << 20}, "missing", "64 MiB, of 128 needed",
+        ("memory free", {"memory_free_bytes": 64 << 20}, "missing", "64 MiB, 128 MiB needed",
          "end other programs there"),
-        ("memory free", {"memory_free_bytes": None}, "unknown", "the system does not tell", ""),
-        ("disk free", {"disk_free_bytes": 1 << 20}, "missing", "1 MiB, of 256 needed",
-         "remove files there, or set XDG_CACHE_HOME to a larger disk"),
-        ("governor", {"governor": "ondemand"}, "slow", "ondemand: clocks change while measuring",
+        ("memory free", {"memory_free_bytes": None}, "unknown", "the system does not report it", ""),
+        ("disk free", {"disk_free_bytes": 1 << 20}, "missing", "1 MiB, 256 MiB needed",
+         "free some space, or set XDG_CACHE_HOME to a larger disk"),
+        ("governor", {"governor": "ondemand"}, "slow", "ondemand: the clock frequency can change while measuring",
          "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"),
-        ("governor", {"governor": None}, "unknown", "the kernel shows no cpufreq", ""),
-        ("temperature", {"heat": {**GOOD["heat"], "temperature_c": 71.0}}, "slow", "71 C", "let it cool"),
-        ("temperature", {"heat": {**GOOD["heat"], "throttled": True}}, "slow", "held back now, by heat or power",
-         "cool it, and give it a stronger supply"),
-        ("clock", {"clock_s": NOW - 366 * 86400}, "slow", "366 days behind: records bear this machine's date",
+        ("governor", {"governor": None}, "unknown", "the kernel does not expose cpufreq", ""),
+        ("temperature", {"heat": {**GOOD["heat"], "temperature_c": 71.0}}, "slow", "71 C", "wait until it has cooled"),
+        ("temperature", {"heat": {**GOOD["heat"], "throttled": True}}, "slow", "throttled now, by heat or low power",
+         "cool it, and use a stronger power supply"),
+        ("clock", {"clock_s": NOW - 366 * 86400}, "slow", "366 days behind: records use this machine's date",
          "sudo timedatectl set-ntp true"),
-        ("clock", {"clock_s": NOW + 600}, "slow", "10 minutes ahead: records bear this machine's date",
+        ("clock", {"clock_s": NOW + 600}, "slow", "10 minutes ahead: records use this machine's date",
          "sudo timedatectl set-ntp true"),
-        ("clock", {"clock_s": NOW - 100}, "ok", "agrees", ""),
+        ("clock", {"clock_s": NOW - 100}, "ok", "agrees with this machine", ""),
     ],
 )  # fmt: skip
-def test_each_lack(what: str, changed: dict[str, Any], state: str, found: str, mend: str) -> None:
-    assert line(what, **changed) == Line(what, state, found, mend)
+def test_each_lack(what: str, changed: dict[str, Any], state: str, found: str, fix: str) -> None:
+    assert line(what, **changed) == Line(what, state, found, fix)
 
 
 def test_a_board_of_another_kind() -> None:
-    assert line("profile", "pi5", cores=8).found == "Raspberry Pi 5 has 4 cores, this has 8"
+    assert line("profile", "pi5", cores=8).found == "Raspberry Pi 5 has 4 cores, this device has 8"
 
 
 def test_what_was_not_tried_on_a_phone_is_said() -> None:
     found = report(AdbTransport("phone", "SERIAL"), "oneplus-5", read(Facts, GOOD), NOW, 1.0)
 
-    assert found.notes == ("adb: not tested on a phone", "edgefc was tried on no OnePlus 5: none was at hand")
+    assert found.notes == ("adb: not tested on a phone", "edgefc was never tested on a real OnePlus 5")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ class Answering:
     ids=["none", "list", "empty", "negative", "text", "more", "long", "heat", "year"],
 )  # fmt: skip
 def test_answers_that_cannot_be(answer: object) -> None:
-    with pytest.raises(DeviceError, match=r"^pi returned an invalid answer \(.*\)\. Nothing of it was kept"):
+    with pytest.raises(DeviceError, match=r"^pi returned an invalid answer \(.*\)\. The answer was discarded"):
         facts_of(Answering(answer))  # type: ignore[arg-type]
 
 
@@ -143,7 +143,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
     assert main(["devices", "check", "pi", "--json", str(tmp_path / "c.json")]) == 0
     out, told = capsys.readouterr().out, json.loads((tmp_path / "c.json").read_text())
-    assert re.search(r"^numpy +ok +[\d.]+ *$", out, re.M) and "note: edgefc was tried on no Raspberry Pi 5" in out
+    assert (
+        re.search(r"^numpy +ok +[\d.]+ *$", out, re.M)
+        and "note: edgefc was never tested on a real Raspberry Pi 5" in out
+    )
     assert_valid(tmp_path / "c.json", "devices check")
     assert told["complete"] is True and told["lines"][0]["what"] == "Python"
     assert main(["devices", "check", "pi"]) == 1

@@ -1,4 +1,4 @@
-"""A system behind a command: what is run, and what is said where that does not work."""
+"""A system behind a command: what is run, and the messages if that fails."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from edgefc.errors import DeviceError
 
 
 def test_the_agent_answers_behind_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`env` with a home of its own stands for a container."""
+    """`env` with another home folder is used instead of a container."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     python = f"env HOME={tmp_path} XDG_CACHE_HOME={tmp_path}/cache PATH={Path(sys.executable).parent}:/usr/bin:/bin"
     inventory.add("box", inventory.Device(transport="command", address=python))

@@ -95,7 +95,7 @@ def test_an_agent_that_was_lost_is_ended_by_the_next(local: LocalTransport, tmp_
     with Board(local) as second:
         second.call("end", run=first.board.hello.run)
         second.call("claim")
-        with pytest.raises(DeviceError, match="is no name of a run"):
+        with pytest.raises(DeviceError, match="is not the name of a run"):
             second.call("end", run="../files")
     assert first.board._wire._process.wait(SOON_S) == -signal.SIGKILL
     first.close()
@@ -103,14 +103,17 @@ def test_an_agent_that_was_lost_is_ended_by_the_next(local: LocalTransport, tmp_
 
 
 def test_what_was_killed_for_memory_is_measured(local: LocalTransport) -> None:
-    """The kernel's count before and after; without it no cause is told."""
+    """The kernel's count before and after. Without it, the message names no cause."""
     if ends.machine_oom_kills() is None:
-        pytest.skip("NOT TESTED: this kernel has no count of what it killed for lack of memory")
-    for more, said in ((2, r"its kernel counts 2 more processes that it killed for lack of memory"), (0, "SIGKILL")):
+        pytest.skip("NOT TESTED: this kernel does not count the processes that it killed for lack of memory")
+    for more, message in (
+        (2, r"killed for lack of memory \(oom_kill in /proc/vmstat\) has increased by 2\."),
+        (0, "SIGKILL"),
+    ):
         board = Board(local)
         board._hello = replace(board.hello, killed_for_memory=(board.hello.killed_for_memory or 0) - more)
         os.kill(agent_of(board), signal.SIGKILL)
-        with pytest.raises(DeviceError, match=said):
+        with pytest.raises(DeviceError, match=message):
             board.call("check")
 
 
@@ -204,7 +207,7 @@ def test_a_host_that_is_killed(case: Case, tmp_path: Path, number: signal.Signal
 def test_an_agent_that_is_stopped_while_it_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Behind ssh, which does not tell of it: the host hears nothing, and ends it by a second connection."""
+    """Behind ssh, which does not report it: the host receives nothing, and ends the agent by a second connection."""
     monkeypatch.setattr("edgefc.devices.board.wire.ENDING_S", 0.5)
     with Sshd(tmp_path / "ssh", "kitchen") as board:
         monkeypatch.setenv("EDGEFC_SSH_CONFIG", str(board.config))
@@ -212,7 +215,7 @@ def test_an_agent_that_is_stopped_while_it_measures(
             remote = Remote(SshTransport("kitchen", "kitchen"))
             for pid in whom():
                 os.kill(pid, signal.SIGSTOP)
-            with pytest.raises(DeviceError, match=r"^kitchen stopped answering \(nothing for 1 s\)\."):
+            with pytest.raises(DeviceError, match=r"^kitchen stopped answering \(nothing received for 1 s\)\."):
                 remote.board.call("heat", silence_s=1.0)
             wait_for(lambda: not board.leftovers())
             Remote(SshTransport("kitchen", "kitchen")).close()

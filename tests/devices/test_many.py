@@ -22,7 +22,7 @@ OPTIONS: dict[str, Any] = {"progress": False}
 
 
 class Fake(Local):
-    """Answers recorded timings; fails or waits at the probe that its name says."""
+    """Answers recorded timings; its name decides whether it fails or waits."""
 
     def __init__(self, name: str, meet: threading.Barrier | None = None) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Fake(Local):
             raise DeviceError(text, device="broken")
         if self.name == "hanging" and len(self._recorded.orders) > 20:
             self.closed.wait(20)
-            raise DeviceError("hanging was let go. Connect to it again.")
+            raise DeviceError("hanging is not connected any more. Connect to it again.")
         if self.name == "picky":
             raise UsageError("picky: m.onnx: batch 3 does not fit. Leave the batch out.")
         return self._recorded.ask(question, about=about)
@@ -113,15 +113,15 @@ def test_what_fits_no_device_is_a_mistake_of_the_call(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "said"),
+    ("devices", "message"),
     [
         ([], "no device is given"),
         (["a", "b", "a"], "given twice in a, b, a"),
         (["local", "host"], "given twice in local, host"),
     ],
 )
-def test_lists_that_name_no_devices(model: Path, devices: list[str], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_lists_that_name_no_devices(model: Path, devices: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         profile_many(model, devices)
 
 
@@ -138,12 +138,12 @@ def test_the_command_shows_one_table_and_writes_one_report(
     assert code == 3
     assert_valid("r.json", "profile")
     assert len(report.records) == 2 and len(report.failures) == 1
-    assert out.count("the time of a.onnx over the model's in the same rounds on the same device, with") == 1
+    assert out.count("the time of a.onnx divided by the model's time in the same rounds on the same device, with") == 1
     assert (
         err
         == "edgefc profile: broken: the connection was lost. Check that the board is on, and run the command again.\n"
     )
-    assert "broken: not finished, rows are missing" in out
+    assert "broken: unfinished, rows are missing" in out
 
 
 @pytest.mark.parametrize("text", ["", "a,", ",a"])
@@ -185,7 +185,7 @@ def test_one_device_that_is_lost_leaves_a_record_and_a_failure(model: Path, monk
 def test_a_model_that_fails_on_one_device_does_not_sink_the_rest(model: Path) -> None:
     def opened(name: str) -> Fake:
         if name == "small":
-            raise ModelError("a.onnx needs more memory than there is. Give a smaller batch.")
+            raise ModelError("a.onnx needs more memory than is available. Give a smaller batch.")
         return Fake(name)
 
     report = profile_many(model, ["small", "good"], open_device=opened, **OPTIONS)

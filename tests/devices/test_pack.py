@@ -59,7 +59,7 @@ print(edgefc.attributes.fault("PRPLinear", {{"in_features": 8}}, {{1: [9]}}))
 
 
 def test_the_first_program_is_any_python_3() -> None:
-    """It says that a Python is too old; so it must run there. No f-strings, no annotations."""
+    """It reports an old Python, so it must run there. No f-strings, no annotations."""
     tree = ast.parse(Path(boot.__file__).read_text(encoding="utf-8"), feature_version=(3, 4))
 
     assert not any(isinstance(node, (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr)) for node in ast.walk(tree))

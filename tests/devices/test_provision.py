@@ -1,4 +1,4 @@
-"""edgefc devices provision: packages and kernels come to a board that has none, once, and it says what it cannot do."""
+"""edgefc devices provision: it installs packages and kernels that are missing, once, and reports what it cannot do."""
 
 import secrets
 import shutil
@@ -49,22 +49,22 @@ def facts(board: Transport) -> Facts:
 
 
 def test_packages_come_and_stay(tmp_path: Path, wheels: Path, library: Path) -> None:
-    board, said = bare(tmp_path), list[str]()
+    board, steps = bare(tmp_path), list[str]()
 
-    first = provision(board, wheels=wheels, say=said.append)
+    first = provision(board, wheels=wheels, say=steps.append)
 
     assert first.done == (f"packages: numpy-{HERE['numpy']}, onnxruntime-{HERE['onnxruntime']}",
                           f"native library for {facts(board).machine}")  # fmt: skip
-    assert first.lacking == ("the native library is there and does not load: portable bodies run.",)
+    assert first.lacking == ("the native library was installed but does not load: portable bodies run.",)
     assert (facts(board).numpy, facts(board).onnxruntime) == (HERE["numpy"], HERE["onnxruntime"])
     assert sorted(each.name for each in (tmp_path / "home/.cache/edgefc/lib").iterdir()) == ["libedgefc.so", "site"]
     assert not list((tmp_path / "home/.cache/edgefc/runs").iterdir())
 
-    said.clear()
-    second = provision(board, wheels=tmp_path / "gone", say=said.append)
+    steps.clear()
+    second = provision(board, wheels=tmp_path / "gone", say=steps.append)
 
-    assert said[0] == f"numpy {HERE['numpy']} and onnxruntime {HERE['onnxruntime']} are there."
-    assert not any("wheels" in each for each in said) and not any("packages" in each for each in second.done)
+    assert steps[0] == f"numpy {HERE['numpy']} and onnxruntime {HERE['onnxruntime']} are already installed."
+    assert not any("wheels" in each for each in steps) and not any("packages" in each for each in second.done)
 
 
 def test_wheels_that_do_not_import(tmp_path: Path, wheels: Path, library: Path) -> None:
@@ -74,7 +74,8 @@ def test_wheels_that_do_not_import(tmp_path: Path, wheels: Path, library: Path) 
         provision(bare(tmp_path), wheels=wheels, say=lambda _: None)
 
     assert str(caught.value) == (
-        "bare has onnxruntime now and cannot import it: ImportError: GLIBC_2.38 not found. Report this, please."
+        "onnxruntime was installed on bare but cannot be imported: ImportError: GLIBC_2.38 not found. "
+        "Please report this."
     )
 
 
@@ -102,12 +103,12 @@ def test_a_folder_without_wheels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"machine": "armv7l"}, "pi runs Linux on armv7l with glibc 2.36, and the index has onnxruntime for Linux with "
-         "glibc on aarch64 and x86_64. Install onnxruntime there by hand."),
-        ({"libc": None}, "pi runs Linux on aarch64 with a C library other than glibc, and the index has onnxruntime "
-         "for Linux with glibc on aarch64 and x86_64. Install onnxruntime there by hand."),
-        ({"libc": "glibc 2.12"}, "pi has glibc 2.12, older than every wheel. Use a newer system there."),
-        ({"python": "devel"}, "pi has a Python of version 'devel'. Install Python 3.9 or later there."),
+        ({"machine": "armv7l"}, "pi runs Linux on armv7l with glibc 2.36, but the index has onnxruntime only for Linux "
+         "with glibc on aarch64 and x86_64. Install onnxruntime there by hand."),
+        ({"libc": None}, "pi runs Linux on aarch64 with a C library other than glibc, but the index has onnxruntime "
+         "only for Linux with glibc on aarch64 and x86_64. Install onnxruntime there by hand."),
+        ({"libc": "glibc 2.12"}, "pi has glibc 2.12, which is too old for every wheel. Use a newer system there."),
+        ({"python": "devel"}, "pi reports the Python version 'devel'. Install Python 3.9 or later there."),
     ],
 )  # fmt: skip
 def test_boards_that_no_wheel_is_for(tmp_path: Path, changed: dict[str, Any], sentence: str) -> None:
@@ -145,7 +146,7 @@ def test_the_command(
 
     seen = capsys.readouterr()
     assert seen.err == (
-        f"edgefc devices: no folder {tmp_path}/no. Name one that holds wheels of numpy and onnxruntime.\n"
+        f"edgefc devices: {tmp_path}/no is not a folder. Name a folder with wheels of numpy and onnxruntime.\n"
     )
     assert "sending 2 wheels" in seen.out and "put there: packages: numpy-" in seen.out
     assert seen.out.endswith("bare is ready: edgefc profile MODEL --device bare\n")
@@ -155,7 +156,7 @@ def test_the_command(
 def test_a_board_behind_sshd(
     tmp_path: Path, wheels: Path, library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """check finds what is missing, provision brings it, check is content; nothing of a run is left there."""
+    """check reports what is missing, provision installs it, check succeeds. No files of a run remain."""
     python = Path(bare(tmp_path / "there").python).parent
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     with Sshd(tmp_path / "ssh", "kitchen", PATH=f"{python}:/usr/bin:/bin") as board:
@@ -204,5 +205,5 @@ def test_an_arm64_system_without_packages() -> None:
 def test_the_python_call_refuses_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     import edgefc.devices
 
-    with pytest.raises(UsageError, match=r"no folder .*gone"):
+    with pytest.raises(UsageError, match=r"gone is not a folder"):
         edgefc.devices.provision("kitchen", wheels=tmp_path / "gone")

@@ -56,19 +56,19 @@ def test_start_files_of_other_shells(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("force", "said"),
+    ("force", "message"),
     [
         ("/bin/false", r"kitchen ended the session \(exit 1\) before the agent started, and printed nothing\. "
-         r"See what this does: ssh kitchen python3 --version"),
+         r"Check what this command does: ssh kitchen python3 --version"),
         ("/usr/sbin/nologin", r"\(exit 1\) before the agent started; its last line was 'This account is currently no"),
         ("echo only backups", r"\(exit 0\) before the agent started; its last line was 'only backups'\."),
         ("exec kill -9 $$", r"\(SIGKILL\) before the agent started, and printed nothing|exit 255"),
     ],
 )  # fmt: skip
-def test_what_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: str, said: str) -> None:
+def test_what_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: str, message: str) -> None:
     with Sshd(tmp_path, "kitchen", force=force) as board:
         monkeypatch.setenv("EDGEFC_SSH_CONFIG", str(board.config))
-        with pytest.raises(DeviceError, match=said):
+        with pytest.raises(DeviceError, match=message):
             Board(SshTransport("kitchen", "kitchen"))
         assert clean(board)
 

@@ -98,9 +98,9 @@ def lost(board: Sshd, model: Path, do: Any, batch: list[int] | None = None) -> t
 
 @slow
 def test_a_link_that_is_cut(board: Sshd, model: Path) -> None:
-    said, kept = lost(board, model, lambda: [os.kill(pid, signal.SIGKILL) for pid in board.connections()])
+    message, kept = lost(board, model, lambda: [os.kill(pid, signal.SIGKILL) for pid in board.connections()])
 
-    assert "kitchen: the connection was lost" in said
+    assert "kitchen: the connection was lost" in message
     assert len(kept[0].cells) == 1 and kept[0].unfinished
     assert clean(board)
 
@@ -108,9 +108,9 @@ def test_a_link_that_is_cut(board: Sshd, model: Path) -> None:
 @slow
 def test_an_agent_that_is_killed(board: Sshd, model: Path) -> None:
     """What it could not remove is removed by the next one, which the host starts for that."""
-    said, kept = lost(board, model, lambda: [os.kill(pid, signal.SIGKILL) for pid in board.agents()])
+    message, kept = lost(board, model, lambda: [os.kill(pid, signal.SIGKILL) for pid in board.agents()])
 
-    assert "kitchen ended the agent" in said
+    assert "kitchen ended the agent" in message
     assert len(kept[0].cells) == 1
     assert clean(board)
 
@@ -199,7 +199,9 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         if mounted.returncode:
             pytest.skip("NOT TESTED: a full disk needs the right to mount a tmpfs")
         try:
-            with pytest.raises(DeviceError, match=r"^kitchen: the disk is full: \d+ bytes are needed"):
+            with pytest.raises(
+                DeviceError, match=r"^kitchen: the disk is full: \d+ bytes and a reserve of \d+ are needed"
+            ):
                 profile(big, device="kitchen")
             assert clean(board)
             assert not list((board.cache / "files").glob("*.part"))
@@ -225,7 +227,7 @@ def test_a_disk_that_fills_while_a_file_arrives(tmp_path: Path, monkeypatch: pyt
 
 @slow
 def test_a_clock_that_is_off_by_a_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    """The record has the host's date, and says so."""
+    """The record has the date of the host, and a note about it."""
     year = 365 * 86400
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock/sitecustomize.py").write_text(
@@ -243,7 +245,7 @@ def test_a_clock_that_is_off_by_a_year(tmp_path: Path, monkeypatch: pytest.Monke
         assert clean(board)
 
     assert abs(record.environment.date.timestamp() - time.time()) < 600
-    assert record.device.notes == ("its clock is 365 days ahead; the date is of the machine that asked",)
+    assert record.device.notes == ("its clock is 365 days ahead; the date is that of the host machine",)
 
 
 @slow

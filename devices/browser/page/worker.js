@@ -1,8 +1,8 @@
 // Answers one question in a new worker, and so with a new wasm heap. The Python probes use a new process instead.
 //
-// It is told {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage, model}.
-// Answers have the form of the Python probes' (runtime/probes/contracts.py); `ports` is the page's own.
-// Between the stages of `memory` it posts {stage} and waits for the page, which alone may ask the browser about memory.
+// It receives {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage, model}.
+// Answers have the form of the Python probes' answers (runtime/probes/contracts.py). Only this worker answers `ports`.
+// Between the stages of `memory` it posts {stage} and waits for the page, which alone can measure the browser's memory.
 
 import { feedsOf, outputsOf } from "./arrays.js";
 import { clock, stepNs } from "./clock.js";
@@ -27,13 +27,13 @@ globalThis.Worker = class extends Plain {
 };
 
 const ort = await import("./ort/ort.wasm.min.mjs");
-let stage = "start"; // what was under way when an error was thrown: start, load, run
-let working = 0; // with which of the models of `run`
+let stage = "start"; // the current stage, for errors: start, load or run
+let working = 0; // the index of the current model of `run`
 const resume = [];
-const NO_PEAK = "a browser tells no peak; what it tells is in the record's heap";
+const NO_PEAK = "a browser reports no peak memory; heap has the values that it reports";
 
 const VERBS = {
-  // Inputs of a model. onnxruntime-web leaves type and shape away for what is no tensor.
+  // Inputs of a model. onnxruntime-web omits type and shape of an input that is not a tensor.
   async ports({ models }, options) {
     const session = await open(models[0], options);
     return { inputs: session.inputMetadata.map(({ name, type = "?", shape = [] }) => ({ name, type, shape })) };
@@ -55,7 +55,7 @@ const VERBS = {
     const loaded = await held("loaded");
     const kept = await bound(session, models[0])();
     const ran = await held("ran");
-    Object.values(kept).forEach((tensor) => tensor.dispose()); // not before memory was read
+    Object.values(kept).forEach((tensor) => tensor.dispose()); // only after the memory was measured
     return { memory: null, missing: NO_PEAK, heap: { imported, loaded, ran } };
   },
 
@@ -67,15 +67,15 @@ const VERBS = {
     return { timed, timer_step_ns: step, wall_ns: clock.wallNs() - start, other_cores: null };
   },
 
-  // Every model once, one after the other; the first that fails ends it.
+  // Run every model once, one after the other, until one fails.
   async run({ models }, options) {
-    const found = [];
+    const ran = [];
     for (working = 0; working < models.length; working++) {
       const session = await open(models[working], options);
-      found.push({ outputs: outputsOf(await bound(session, models[working])()), used_native: null });
+      ran.push({ outputs: outputsOf(await bound(session, models[working])()), used_native: null });
       await session.release();
     }
-    return { models: found };
+    return { models: ran };
   },
 };
 

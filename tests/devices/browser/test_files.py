@@ -133,7 +133,7 @@ def test_no_browser_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @posix
 def test_a_browser_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its code and its last words are told, and its folder goes."""
+    """The exit code and the last error are reported, and the folder is removed."""
     program = tmp_path / "browser"
     program.write_text("#!/bin/sh\necho 'ERROR: no display' >&2\nexit 7\n")
     program.chmod(0o700)

@@ -147,7 +147,7 @@ LIES = [
     ("steady", f"{BLOCK}/samples_ns", [200_000], "1 samples of 400000 ns in total"),
     ("steady", f"{BLOCK}/cpu_ns", 5, "a CPU time of 5 ns, which a browser cannot measure"),
     ("steady", "timed/0/blocks", [], "blocks: it is empty"),
-    ("steady", "timed/0/blocks", STEADY["timed"][0]["blocks"] * 9, "9 rounds, at most 1 expected"),  # type: ignore[index]
+    ("steady", "timed/0/blocks", STEADY["timed"][0]["blocks"] * 9, "9 rounds; expected at most 1"),  # type: ignore[index]
     ("steady", "timed/0/warm_up/run_ns", 0.0, "the runs took no time"),
     ("steady", "timed", [], "timed 0 models instead of 1"),
     ("run", "models/0/outputs/0/data", "AAAA", "3 bytes for output 'y' float32"),
@@ -158,7 +158,7 @@ LIES = [
     ("run", "models/0", "-", "outputs of 0 models instead of 1"),
     ("memory", "missing", None, "neither memory nor a reason"),
     ("memory", "missing", "\x1b[2J", "control characters"),
-    ("load", "used_native", "avx2", "native kernels were loaded, and none were asked for"),
+    ("load", "used_native", "avx2", "native kernels were loaded although they were not requested"),
     ("steady", "timer_step_ns", 0, "the clock has no step"),
     ("ports", "inputs/0/shape", [1.5], "inputs.0.shape.0"),
     ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs have more than"),
@@ -166,14 +166,14 @@ LIES = [
 ]
 
 
-@pytest.mark.parametrize(("verb", "path", "new", "said"), LIES, ids=[f"{lie[0]}-{n}" for n, lie in enumerate(LIES)])
+@pytest.mark.parametrize(("verb", "path", "new", "message"), LIES, ids=[f"{lie[0]}-{n}" for n, lie in enumerate(LIES)])
 def test_a_lying_page_gives_no_record(
-    browse: Callable[..., Browser], tmp_path: Path, verb: str, path: str, new: Any, said: str
+    browse: Callable[..., Browser], tmp_path: Path, verb: str, path: str, new: Any, message: str
 ) -> None:
     model = str(onnx_models.matmul(tmp_path / "m.onnx", 4, 2))
     lie = {**ANSWERS, verb: changed(ANSWERS[verb], path, new)}
     browser = browse(lambda question: {"answer": lie[question["verb"]]})
-    with pytest.raises(DeviceError, match=said):
+    with pytest.raises(DeviceError, match=message):
         asked_about(browser, verb, model)
 
 
@@ -189,24 +189,27 @@ def asked_about(browser: Browser, verb: str, model: str) -> None:
 
 
 def test_a_page_that_fails(browse: Callable[..., Browser], tmp_path: Path) -> None:
-    """Of several models it says which one."""
+    """The message names the model that failed."""
     good, bad = (str(onnx_models.matmul(tmp_path / f"{name}.onnx", 4, 2)) for name in ("good", "bad"))
     x = {"x": np.zeros((1, 4), np.float32)}
-    for model, said in ((1, "cannot run .*bad.onnx in the browser: no"), (9, "cannot run .*good.onnx, .*bad.onnx in")):
+    for model, message in (
+        (1, "cannot run .*bad.onnx in the browser: no"),
+        (9, "cannot run .*good.onnx, .*bad.onnx in"),
+    ):
         browser = browse(lambda question, model=model: {"error": "no", "stage": "run", "model": model})
-        with pytest.raises(DeviceError, match=said):
+        with pytest.raises(DeviceError, match=message):
             browser.run_all([(good, x), (bad, x)])
         browser.close()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"cores": 0}, "cores: 0 is below 1"), ({"brands": ["x" * 1000]}, "a text has 1000 characters"),
      ({"isolated": 1}, "isolated: 1 is not true or false"), ({"more": 1}, '"more": there is no such field')],
     ids=["cores", "brands", "isolated", "more"],
 )  # fmt: skip
-def test_facts_that_cannot_be(browse: Callable[..., Browser], change: dict[str, Any], said: str) -> None:
-    with pytest.raises(DeviceError, match=f"the page returned an invalid description of itself: {said}"):
+def test_facts_that_cannot_be(browse: Callable[..., Browser], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DeviceError, match=f"the page returned an invalid description of itself: {message}"):
         browse(honest, {**FACTS, **change})
 
 
@@ -268,7 +271,7 @@ def test_a_model_that_is_too_large(
 
 
 @pytest.mark.parametrize(
-    ("stage", "text", "said"),
+    ("stage", "text", "message"),
     [
         ("load", "Can't create a session. ERROR_CODE: 9, ERROR_MESSAGE: Could not find an implementation for Foo(21) "
          "node with name 'n'", "cannot load m in the browser: .* no kernel for its operator Foo of opset 21"),
@@ -282,8 +285,8 @@ def test_a_model_that_is_too_large(
         ("other", "", "cannot run m in the browser: onnxruntime-web gave no reason"),
     ],
 )  # fmt: skip
-def test_refusals_in_one_sentence(stage: str, text: str, said: str) -> None:
-    with pytest.raises(DeviceError, match=said) as caught:
+def test_refusals_in_one_sentence(stage: str, text: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message) as caught:
         raise refusals.refusal("m", stage, text)
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 

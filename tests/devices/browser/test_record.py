@@ -1,4 +1,4 @@
-"""Records from a real browser, headless and by hand, and what a browser that fails is told as."""
+"""Records from a real browser, headless and by hand, and the messages for a browser that fails."""
 
 import os
 import signal
@@ -46,10 +46,10 @@ def test_profile_in_a_headless_browser(tmp_path: Path, capsys: pytest.CaptureFix
     model = str(onnx_models.matmul(tmp_path / "m.onnx", 512, 512))
     record = str(tmp_path / "record.json")
     assert main(["profile", model, "--device", "web", "--threads", "1,2", "--time", "0.3", "--json", record]) == 0
-    found, said = Record.read(record), capsys.readouterr().out
+    found, message = Record.read(record), capsys.readouterr().out
     assert [cell.threads for cell in found.cells] == [1, 2]
     assert found.device.download_bytes is not None and 10e6 < found.device.download_bytes < 20e6
-    assert found.environment.onnxruntime in said and found.device.notes[0] in said
+    assert found.environment.onnxruntime in message and found.device.notes[0] in message
     for cell in found.cells:
         assert cell.steady.cpu_ns_per_run is None and cell.memory is None
         assert cell.heap is not None and cell.heap.loaded.heap_bytes is not None
@@ -147,11 +147,11 @@ def descendants(pid: int, word: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [("--type=renderer", "the page sent nothing for 5 s"), ("--headless", "was killed by SIGKILL")],
     ids=["tab", "browser"],
 )
-def test_a_browser_that_is_killed(tmp_path: Path, word: str, said: str) -> None:
+def test_a_browser_that_is_killed(tmp_path: Path, word: str, message: str) -> None:
     """In the middle of a question: one sentence, soon, and nothing stays."""
     needs_browser()
     model = str(onnx_models.matmul(tmp_path / "m.onnx", 64, 64))
@@ -167,7 +167,7 @@ def test_a_browser_that_is_killed(tmp_path: Path, word: str, said: str) -> None:
     killer.start()
     start = time.monotonic()
     try:
-        with pytest.raises(DeviceError, match=f"m was not finished: .*{said}"):
+        with pytest.raises(DeviceError, match=f"m was not finished: .*{message}"):
             made.ask(SteadyQuestion(models, wanted, Plan(time_ns=60 * 10**9, rounds=1, samples=9)), about="m")
     finally:
         made.close()

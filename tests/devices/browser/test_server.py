@@ -110,12 +110,12 @@ def test_nobody_comes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "message"),
     [("bye", "m was not finished: the page was closed or reloaded"), ("", "the page sent nothing for 0.3 s"),
      ("gone", "m was not finished: chromium ended"), ("alive", "m was still running after 0.6 s")],
     ids=["closed", "silent", "ended", "late"],
 )  # fmt: skip
-def test_a_question_that_is_not_answered(what: str, said: str) -> None:
+def test_a_question_that_is_not_answered(what: str, message: str) -> None:
     link = Link(0.3, lambda: "chromium ended" if what == "gone" else None)
     link.hello(CLIENT, {})
     asked: Any = {
@@ -124,7 +124,7 @@ def test_a_question_that_is_not_answered(what: str, said: str) -> None:
     }
     thread = threading.Thread(target=asked.get(what, lambda client: None), args=(CLIENT,))
     thread.start()
-    with pytest.raises(DeviceError, match=said):
+    with pytest.raises(DeviceError, match=message):
         link.ask({"verb": "run"}, about="m", limit_s=0.6 if what == "alive" else 9.0)
     thread.join()
 

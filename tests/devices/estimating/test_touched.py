@@ -20,7 +20,7 @@ from edgefc.devices.profiles import profile
 from edgefc.runtime import graph
 from edgefc.runtime.probes import child
 from edgefc.runtime.probes import work as probe
-from edgefc.runtime.probes.contracts import Executed, Made, Taken
+from edgefc.runtime.probes.contracts import Executed, NodeInput, NodeOutput
 from tests.support import onnx_models, store_models
 from tests.support.onnx_models import FLOAT, INT64
 
@@ -233,8 +233,8 @@ def test_products_by_hand(op: str, shapes: list[list[int]], out: list[int], flop
 
 
 def told(name: str, outputs: Sequence[str], inputs: Sequence[str] = ()) -> Executed:
-    taken = tuple(Taken(each, None, False, "float", (1,)) for each in inputs)
-    return Executed(name, "Op", taken, tuple(Made(each, "float", (1,)) for each in outputs))
+    taken = tuple(NodeInput(each, None, False, "float", (1,)) for each in inputs)
+    return Executed(name, "Op", taken, tuple(NodeOutput(each, "float", (1,)) for each in outputs))
 
 
 def source(*nodes: tuple[str, str], functions: Sequence[str] = ()) -> graph.Model:

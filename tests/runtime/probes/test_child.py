@@ -1,4 +1,4 @@
-"""A child process that fails in any way is one sentence in the parent, and none outlives its parent or its limit."""
+"""Every failure of a child process is one sentence in the parent. No child outlives its parent or its time limit."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_probes_carry_numpy_and_onnxruntime_only() -> None:
 
 
 PROBES = ("trial", "load", "memory", "steady")
-MEMORY = "needs more memory than there is. Give a smaller batch."
+MEMORY = "needs more memory than is available. Give a smaller batch."
 FAULT = "This is a fault of edgefc; please report it."
 CRASH = "Run it again; please report it if it happens again."
 
@@ -73,23 +73,23 @@ def test_a_child_that_takes_too_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         pytest.param("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was ended with SIGKILL", id="killed"),
         pytest.param("import os; os.abort()", "crashed with SIGABRT", id="aborted"),
-        pytest.param("raise MemoryError", "more memory than there is", id="out of memory"),
+        pytest.param("raise MemoryError", "more memory than is available", id="out of memory"),
         pytest.param("raise TypeError('slipped')", "failed in a child process: TypeError", id="a fault"),
         pytest.param("print('no answer')", "ended without an answer", id="silent"),
     ],
 )
-def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, said: str) -> None:
+def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, message: str) -> None:
     """A stand-in for python runs `code` instead of the probe."""
     fake = tmp_path / "python"
     fake.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}"\n')
     fake.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(fake))
 
-    with pytest.raises(ModelError, match=f"m.onnx .*{said}") as caught:
+    with pytest.raises(ModelError, match=f"m.onnx .*{message}") as caught:
         child.ask(question("m.onnx"), about="m.onnx")
 
     assert "\n" not in str(caught.value)
@@ -194,7 +194,7 @@ def test_children_that_are_ended_from_another_thread(monkeypatch: pytest.MonkeyP
     with pytest.raises(ModelError, match="was ended with SIGKILL"):
         children.relay("sleeping", {"ready": os.devnull}, about="m.onnx")
     timer.join()
-    with pytest.raises(ModelError, match=r"m\.onnx was not run: the measurement was ended"):
+    with pytest.raises(ModelError, match=r"m\.onnx was not run: the measurement was stopped"):
         children.relay("sleeping", {"ready": os.devnull}, about="m.onnx")
 
 
@@ -211,9 +211,9 @@ Extension modules: numpy.core._multiarray_umath (total: 2)
 
 
 @pytest.mark.parametrize(
-    ("code", "stderr", "said"),
+    ("code", "stderr", "message"),
     [
-        (-9, "", "was ended with SIGKILL, and not by the system's out-of-memory killer. Run it again."),
+        (-9, "", "was ended with SIGKILL, but not by the system's out-of-memory killer. Run it again."),
         (-15, "", "was ended with SIGTERM by another process. Run it again."),
         (-24, "", "used all the CPU time that this shell allows. Raise the limit: ulimit -t unlimited."),
         (-11, "Segmentation fault (core dumped)\n", f"crashed with SIGSEGV. {CRASH}"),
@@ -239,26 +239,26 @@ Extension modules: numpy.core._multiarray_umath (total: 2)
         (3, "", f"failed in a child process: exit code 3. {FAULT}"),
     ],
 )  # fmt: skip
-def test_why_a_child_ended(monkeypatch: pytest.MonkeyPatch, code: int, stderr: str, said: str) -> None:
+def test_why_a_child_ended(monkeypatch: pytest.MonkeyPatch, code: int, stderr: str, message: str) -> None:
     monkeypatch.setattr(ends, "oom_kills", lambda: 4)
 
-    assert ends.why(code, stderr, 4) == said
+    assert ends.why(code, stderr, 4) == message
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "message"),
     [
         (4, 5, "was ended by the system's out-of-memory killer. Give a smaller batch."),
-        (None, 5, "was ended with SIGKILL, and this system does not tell why. Run it again."),
-        (4, None, "was ended with SIGKILL, and this system does not tell why. Run it again."),
+        (None, 5, "was ended with SIGKILL, and this system does not report why. Run it again."),
+        (4, None, "was ended with SIGKILL, and this system does not report why. Run it again."),
     ],
 )
 def test_the_kernel_says_whether_memory_ran_out(
-    monkeypatch: pytest.MonkeyPatch, before: int | None, after: int | None, said: str
+    monkeypatch: pytest.MonkeyPatch, before: int | None, after: int | None, message: str
 ) -> None:
     monkeypatch.setattr(ends, "oom_kills", lambda: after)
 
-    assert ends.why(-9, "", before) == said
+    assert ends.why(-9, "", before) == message
 
 
 def test_the_counter_is_that_of_the_control_group_where_there_is_one(

@@ -24,11 +24,12 @@ from edgefc.runtime.probes.contracts import (
     Held,
     LoadAnswer,
     LoadQuestion,
-    Made,
     Memory,
     MemoryAnswer,
     MemoryQuestion,
     ModelToRun,
+    NodeInput,
+    NodeOutput,
     Output,
     Plan,
     Question,
@@ -38,7 +39,6 @@ from edgefc.runtime.probes.contracts import (
     Stage,
     SteadyAnswer,
     SteadyQuestion,
-    Taken,
     Timed,
     TrialAnswer,
     TrialQuestion,
@@ -63,7 +63,7 @@ EXAMPLES: list[tuple[Question[Any], Any]] = [
      SteadyAnswer((Timed(WarmUp(3, True, 6.5), (BLOCK, BLOCK), 2),), 40, 100, 0.25)),
     (RunQuestion((MODEL,), WANTED), RunAnswer((Ran((Output("y", "bool", (1,), "AQ=="),), None),))),
     (WorkQuestion("m.onnx", WANTED, "/folder"), WorkAnswer(3, (
-        Executed("n", "MatMul", (Taken("w", "w", True, "float", (4, 2)),), (Made("y", "float", (3, 2)),)),
+        Executed("n", "MatMul", (NodeInput("w", "w", True, "float", (4, 2)),), (NodeOutput("y", "float", (3, 2)),)),
     ))),
     (FactsQuestion(), FactsAnswer(
         machine="aarch64", board=None, virtual=None, emulated=False, cpu=None, features=("neon",), cores=4,
@@ -113,7 +113,7 @@ def places(value: Any) -> list[tuple[Any, ...]]:
 def test_fields_that_are_missing_or_unknown_are_refused(value: Any) -> None:
     """At every depth."""
     for place in places(json.loads(encode(value))):
-        for change, said in ((lambda at: at.update(more=1), "no such field"), (drop, "is missing")):
+        for change, message in ((lambda at: at.update(more=1), "no such field"), (drop, "is missing")):
             changed = json.loads(encode(value))
             at = changed
             for step in place:
@@ -121,7 +121,7 @@ def test_fields_that_are_missing_or_unknown_are_refused(value: Any) -> None:
             if change is drop and not at:
                 continue
             change(at)
-            with pytest.raises(Unfit, match=said):
+            with pytest.raises(Unfit, match=message):
                 read(type(value), changed)
 
 
@@ -133,7 +133,7 @@ LOAD = {"load_ns": 1, "first_ns": 2, "start_ns": None, "used_native": None}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"load_ns": True}, "load_ns: true is not a whole number"),
         ({"load_ns": 1.0}, "load_ns: 1.0 is not a whole number"),
@@ -146,15 +146,15 @@ LOAD = {"load_ns": 1, "first_ns": 2, "start_ns": None, "used_native": None}
     ],
     ids=str,
 )
-def test_values_of_another_type_are_refused(change: dict[str, Any], said: str) -> None:
+def test_values_of_another_type_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(Unfit) as caught:
         read(LoadAnswer, {**LOAD, **change})
 
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "said"),
+    ("kind", "value", "message"),
     [
         (SteadyAnswer, {"timed": [], "timer_step_ns": 1, "wall_ns": 1, "other_cores": float("nan")}, "not a finite"),
         (Block, {"samples_ns": [], "runs": 1, "wall_ns": 1, "cpu_ns": None}, "samples_ns: it is empty"),
@@ -165,8 +165,8 @@ def test_values_of_another_type_are_refused(change: dict[str, Any], said: str) -
     ],
     ids=str,
 )
-def test_values_that_are_refused(kind: type[Any], value: Any, said: str) -> None:
-    with pytest.raises(Unfit, match=said):
+def test_values_that_are_refused(kind: type[Any], value: Any, message: str) -> None:
+    with pytest.raises(Unfit, match=message):
         read(kind, value)
 
 
@@ -205,7 +205,7 @@ def test_an_error_comes_back_as_it_was(kind: type[EdgefcError]) -> None:
 
 
 def test_a_code_that_nobody_has_is_refused() -> None:
-    with pytest.raises(Unfit, match="unknown kind"):
+    with pytest.raises(Unfit, match="unknown code"):
         read(Failure, {"code": "SystemExit", "text": "", "subject": None}).error()
 
 
@@ -220,7 +220,7 @@ def test_the_class_of_an_error_survives_a_child(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_missing_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By name: nobody reads it out of a sentence."""
+    """The name is a field, so that no message must be parsed."""
     program = (
         "import sys\nsys.modules['onnxruntime'] = None\n"
         "from edgefc.runtime.probes import start\nstart.main(*sys.argv[1:])\n"
@@ -237,5 +237,5 @@ def test_a_package_that_is_missing_in_a_child(monkeypatch: pytest.MonkeyPatch) -
 def test_an_answer_of_another_form_is_one_sentence(monkeypatch: pytest.MonkeyPatch, reply: str) -> None:
     monkeypatch.setattr(child, "_PROGRAM", ("-c", f"print({reply!r})"))
 
-    with pytest.raises(ModelError, match=r"^m gave an answer of another form \(.*\)\. This is a fault of edgefc"):
+    with pytest.raises(ModelError, match=r"^m gave an invalid answer \(.*\)\. This is a fault of edgefc"):
         child.ask(FactsQuestion(), about="m")

@@ -39,7 +39,7 @@ def test_the_hottest_zone_and_the_slowest_core(kernel: Path) -> None:
 
     assert heat.state() == heat.Heat(
         temperature_c=63.2, frequency_hz=600_000_000, throttled=None,
-        missing={"throttled": "neither a firmware nor a cooling device tells"},
+        missing={"throttled": "neither the firmware nor a cooling device reports it"},
     )  # fmt: skip
 
 

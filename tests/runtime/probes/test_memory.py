@@ -68,4 +68,6 @@ def test_impossible_numbers_are_refused(found: Memory) -> None:
 def test_elsewhere_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_STATUS", Path("/nowhere/status"))
 
-    assert "this system has no /proc/self/status" in (memory.measure(question(Path("m.onnx"))).missing or "")
+    assert "memory is read from /proc/self/status, which this system does not have" in (
+        memory.measure(question(Path("m.onnx"))).missing or ""
+    )

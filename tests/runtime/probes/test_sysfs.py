@@ -1,4 +1,4 @@
-"""Files of the kernel that the test writes: values, and None where there is no such file or it holds something else."""
+"""Kernel files that the test writes: values, and None if a file is missing or has other content."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Model files that have one name are told apart by their folders."""
+"""Model files with the same name are distinguished by their folders."""
 
 import os
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_other_paths_have_other_names(paths: list[str]) -> None:
 
 @pytest.fixture
 def folders(recorded: Recorded, tmp_path: Path) -> list[Path]:  # noqa: F811
-    """Two files of one name, below a folder that is nobody's business."""
+    """Two files with the same name, in a folder that the record must not contain."""
     for folder in ("secret/dense", "secret/circulant"):
         (tmp_path / folder).mkdir(parents=True)
         models.matmul(tmp_path / folder / "a.onnx")
@@ -63,7 +63,7 @@ def test_they_are_told_apart_wherever_they_are_named(
     assert [line.split()[0] for line in lines[1:3]] == ["dense/a.onnx*", "circulant/a.onnx*"]
     assert "* circulant/a.onnx, batch 1, 1 thread: odd" in lines
     assert "native kernels (avx2) were loaded with circulant/a.onnx, dense/a.onnx" in lines
-    assert "speed vs first: the time of dense/a.onnx over the model's" in out
+    assert "speed vs first: the time of dense/a.onnx divided by the model's" in out
     assert "secret" not in out and "secret" not in (tmp_path / "r.json").read_text()
 
 

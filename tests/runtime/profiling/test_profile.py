@@ -15,7 +15,7 @@ QUICK: dict[str, Any] = {"min_time_s": 0.02, "launches": 1, "processes": 1}
 
 
 def test_two_models_take_turns_and_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One call: the table on stdout, nothing of it cut, the record in its file, every cell filled."""
+    """One call: the complete table on stdout, the record in its file, every cell filled."""
     names = "dense[bold].onnx", f"{'long-' * 20}.onnx"
     paths = [str(models.matmul(tmp_path / name, 256, 256)) for name in names]
 

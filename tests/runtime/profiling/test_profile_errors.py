@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("absent.onnx", "cannot load absent.onnx: No such file"),
         (".", "it is a folder. Name the .onnx file in it"),
@@ -40,7 +40,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("good.onnx --range y=0:1", "--range names 'y', but there is no such input"),
         ("good.onnx --shape x=2x8 --batch 3", "batch 3 does not match a given shape, whose first size is 2"),
         ("good.onnx --shape x=2x8 --shape x=3x8", "--shape names an input twice"),
-        ("good.onnx --inputs bad.npz --shape x=2x8", "inputs were given, and shapes are of drawn ones"),
+        (
+            "good.onnx --inputs bad.npz --shape x=2x8",
+            "inputs and shapes were both given, but shapes apply only to drawn inputs",
+        ),
         ("open.onnx --range ids=0:0.5", "--range ids=0:0.5 does not match input ids"),
         (
             "open.onnx --range ids=0:2",
@@ -49,19 +52,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("good.onnx --batch 99999999999999", "takes more than 1099511627776 bytes. Give a smaller shape"),
         ("good.onnx --inputs absent.npz", "cannot read absent.npz: No such file"),
         ("good.onnx --inputs bad.npz", "cannot read bad.npz: it is not an .npz file of plain arrays"),
-        ("good.onnx --inputs bad.npz --batch 2", "batch 2 was asked for, but the inputs given have their own"),
+        ("good.onnx --inputs bad.npz --batch 2", "batch 2 was given, but the inputs set the batch size"),
         ("good.onnx --preset fast", "there is no preset 'fast'. Choose one of: latency, memory, battery"),
         ("good.onnx --json .", "cannot write .: it is a folder"),
         ("good.onnx --json good.onnx/r.json", "cannot write good.onnx/r.json"),
     ],
 )
-def test_what_cannot_be_profiled(folder: Path, capfd: pytest.CaptureFixture[str], arguments: str, said: str) -> None:
+def test_what_cannot_be_profiled(folder: Path, capfd: pytest.CaptureFixture[str], arguments: str, message: str) -> None:
     code = main(["profile", *arguments.split()])
 
     out, err = capfd.readouterr()
     assert (code, out) == (2, "")
     assert err.startswith("edgefc profile: ") and err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.parametrize("option", ["--batch", "--threads"])
@@ -103,7 +106,7 @@ def test_shapes_and_ranges_that_are_none(
 
 
 def test_no_model_at_all() -> None:
-    with pytest.raises(UsageError, match="no model to profile"):
+    with pytest.raises(UsageError, match="no model was given"):
         profile([])
 
 

@@ -63,7 +63,7 @@ class Recorded:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recorded:
     recorded = Recorded()
-    monkeypatch.setattr(Local, "ask", lambda _, *given, **said: recorded.ask(*given, **said))
+    monkeypatch.setattr(Local, "ask", lambda _, *args, **kwargs: recorded.ask(*args, **kwargs))
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b", "c"):
         models.matmul(tmp_path / f"{name}.onnx")
@@ -142,21 +142,21 @@ INPUTS = {
 def test_models_with_other_inputs_are_not_compared(
     recorded: Recorded, case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inputs, said = INPUTS[case]
+    inputs, listed = INPUTS[case]
     recorded.inputs["b.onnx"] = inputs
 
     record = profile(["a.onnx", "b.onnx", "c.onnx"], batch=3)
     show(record)
     out = capsys.readouterr().out
 
-    assert [speed.model for speed in record.speeds] == ([1, 2] if said is SAME else [2])
+    assert [speed.model for speed in record.speeds] == ([1, 2] if listed is SAME else [2])
     first, second, third = record.cells
     assert first.not_compared is None and third.not_compared is None
-    if said is SAME:
+    if listed is SAME:
         assert second.not_compared is None and "has no speed" not in out
     else:
-        assert second.not_compared is not None and said in second.not_compared
-        assert f"b.onnx, batch 3, has no speed vs first: its inputs are {said}" in out
+        assert second.not_compared is not None and listed in second.not_compared
+        assert f"b.onnx, batch 3, has no speed vs first: its inputs are {listed}" in out
     assert [str(fed) for fed in second.inputs or ()] == [
         f"{name} {dtype}{[3, *shape]}" for name, dtype, shape in inputs
     ]
@@ -169,4 +169,7 @@ def test_the_column_says_its_direction(recorded: Recorded, capsys: pytest.Captur
 
     assert "speed vs first (higher is better)" in out
     assert "0.333x [0.333, 0.333]" in out
-    assert "speed vs first: the time of a.onnx over the model's in the same rounds, with a 95 % interval; above" in out
+    assert (
+        "speed vs first: the time of a.onnx divided by the model's time in the same rounds, with a 95 % interval; above"
+        in out
+    )

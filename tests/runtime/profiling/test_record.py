@@ -50,7 +50,7 @@ def test_what_is_null_has_a_reason(record: Record) -> None:
     facts = record.environment.model_dump()
 
     assert {name for name, value in facts.items() if value is None} == set(record.environment.missing)
-    assert record.cells[0].memory is None and record.cells[0].memory_missing == "not asked for"
+    assert record.cells[0].memory is None and record.cells[0].memory_missing == "not requested"
 
 
 def test_a_machine_without_proc_is_described_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def changed(record: Record, **values: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         pytest.param({"schema_version": 6}, "its schema_version is not 5", id="newer"),
         pytest.param({"remark": "mine"}, "remark: Extra inputs are not permitted", id="extra key"),
@@ -94,10 +94,10 @@ def changed(record: Record, **values: object) -> str:
         pytest.param({"speeds": "none"}, "speeds: Input should be a valid", id="wrong type"),
     ],
 )
-def test_other_files_are_told_apart(record: Record, tmp_path: Path, values: dict[str, object], said: str) -> None:
+def test_other_files_are_refused(record: Record, tmp_path: Path, values: dict[str, object], message: str) -> None:
     (tmp_path / "r.json").write_text(changed(record, **values))
 
-    with pytest.raises(UsageError, match=rf"r\.json: {said}"):
+    with pytest.raises(UsageError, match=rf"r\.json: {message}"):
         Record.read(tmp_path / "r.json")
 
 

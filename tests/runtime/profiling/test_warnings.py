@@ -21,7 +21,7 @@ def test_a_good_measurement_is_not_doubted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "null_ns", "said"),
+    ("changes", "null_ns", "message"),
     [
         pytest.param({"rel_mad": 0.2}, 0, "spread is 20%", id="spread"),
         pytest.param({"rounds": GOOD["rounds"][:10] + SLOWER}, 0, "20% slower than the first", id="drift"),
@@ -31,13 +31,13 @@ def test_a_good_measurement_is_not_doubted() -> None:
         ),
         pytest.param({"timer_step_ns": 5_000}, 0, "clock steps by 5000 ns", id="timer"),
         pytest.param({}, 25_000, "does nothing takes 50%", id="harness"),
-        pytest.param({"other_cores": 1.5}, 0, "kept 1.5 cores busy", id="load"),
+        pytest.param({"other_cores": 1.5}, 0, "used 1.5 cores", id="load"),
     ],
 )
-def test_doubts(changes: dict[str, Any], null_ns: float, said: str) -> None:
+def test_warnings(changes: dict[str, Any], null_ns: float, message: str) -> None:
     (found,) = warnings.of_steady(Steady.of({**GOOD, **changes}), null_ns)
 
-    assert said in found
+    assert message in found
 
 
 def memory(**changes: Any) -> Memory:
@@ -47,16 +47,16 @@ def memory(**changes: Any) -> Memory:
 
 
 @pytest.mark.parametrize(
-    ("changes", "above", "said"),
+    ("changes", "above", "message"),
     [
         pytest.param({}, 5_000, None, id="good"),
-        pytest.param({"peak_reset": False}, 5_000, "includes importing", id="no reset"),
+        pytest.param({"peak_reset": False}, 5_000, "includes the import of onnxruntime", id="no reset"),
         pytest.param({"swapped_bytes": 4096}, 5_000, "4096 bytes were swapped", id="swap"),
         pytest.param({}, 20, "below the file's size", id="not read"),
     ],
 )
-def test_doubts_of_memory(changes: dict[str, Any], above: int, said: str | None) -> None:
+def test_warnings_of_memory(changes: dict[str, Any], above: int, message: str | None) -> None:
     found = warnings.of_memory(memory(**changes), above, noise_bytes=10, file_bytes=4_000)
 
-    assert len(found) == (said is not None)
-    assert said is None or said in found[0]
+    assert len(found) == (message is not None)
+    assert message is None or message in found[0]
