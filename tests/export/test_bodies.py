@@ -80,7 +80,7 @@ def test_the_old_options_still_work(tmp_path: Path, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert "PRPLinear: streaming (as asked)" in out
     assert err == (
-        "edgefc export: --prp streaming is now --body PRPLinear=streaming. The old form goes with the next release.\n"
+        "edgefc export: --prp is deprecated. Use --body PRPLinear=streaming. The next release removes --prp.\n"
     )
     assert "Loop" in operators_of(path)
 

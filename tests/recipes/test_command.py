@@ -115,7 +115,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "sentence"),
     [
         ("recipe circulant-mpl", "there is no recipe 'circulant-mpl'. Did you mean circulant-mlp? Choose one of: "),
-        ("recipe", "no recipe was named. Choose one of: "),
+        ("recipe", "a recipe is required. Choose one of: "),
         ("recipe circulant-mlp --data absent", "there is no folder absent. Name the folder of the data with --data"),
         ("recipe circulant-mlp --data .", ". holds no data that this recipe can read. It wants one of: train-images"),
     ],
