@@ -116,8 +116,8 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("recipe circulant-mpl", "there is no recipe 'circulant-mpl'. Did you mean circulant-mlp? Choose one of: "),
         ("recipe", "a recipe is required. Choose one of: "),
-        ("recipe circulant-mlp --data absent", "there is no folder absent. Name the folder of the data with --data"),
-        ("recipe circulant-mlp --data .", ". holds no data that this recipe can read. It wants one of: train-images"),
+        ("recipe circulant-mlp --data absent", "there is no folder absent. Pass the folder of the data as --data"),
+        ("recipe circulant-mlp --data .", ". contains no data that this recipe can read. It accepts: train-images"),
     ],
 )
 def test_mistakes(
