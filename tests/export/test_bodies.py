@@ -46,7 +46,9 @@ def test_what_is_no_choice(bodies: dict[str, str], said: str) -> None:
 
 def test_bodies_must_be_a_mapping(tmp_path: Path) -> None:
     bodies: Any = "dft"
-    with pytest.raises(UsageError, match=r"^bodies must be a mapping of operators to bodies, such as \{.*, got 'dft'\."):
+    with pytest.raises(
+        UsageError, match=r"^bodies must be a mapping of operators to bodies, such as \{.*, got 'dft'\."
+    ):
         export(CirculantLinear(8, 8), models.rows(2, 8), tmp_path / "m.onnx", bodies=bodies)
 
 
