@@ -59,7 +59,7 @@ def _choice(operator: Operator, asked: str | None, held: Mapping[str, int]) -> B
         return BodyChoice(*operator.choose(held))
     if asked is None:
         return BodyChoice(next(iter(operator.bodies)), "the default")
-    return BodyChoice(asked, "as asked")
+    return BodyChoice(asked, "as requested")
 
 
 def _held_bytes(operator: Operator, node: ir.Node) -> int:

@@ -56,7 +56,7 @@ def test_operators_of_one_body_are_not_listed_in_the_report(tmp_path: Path) -> N
     """And the choice for an operator that the model does not use is no fault: one set of choices serves many models."""
     asked = {"CirculantLinear": "dft", "PRPLinear": "streaming", "BilinearLinear": "products"}
     report = export(CirculantLinear(8, 8), models.rows(2, 8), tmp_path / "m.onnx", verify=False, bodies=asked)
-    assert report.bodies == {"CirculantLinear": BodyChoice("dft", "as asked")}
+    assert report.bodies == {"CirculantLinear": BodyChoice("dft", "as requested")}
     assert "DFT" in operators_of(tmp_path / "m.onnx")
 
 
@@ -80,7 +80,7 @@ def test_the_old_options_still_work(tmp_path: Path, capsys: pytest.CaptureFixtur
     source = "tests.support.cli_models:tiny_and_inputs"
     assert main(["export", source, "-o", str(path), "--no-verify", "--prp", "streaming"]) == 0
     out, err = capsys.readouterr()
-    assert "PRPLinear: streaming (as asked)" in out
+    assert "PRPLinear: streaming (as requested)" in out
     assert err == (
         "edgefc export: --prp is deprecated. Use --body PRPLinear=streaming. The next release removes --prp.\n"
     )
