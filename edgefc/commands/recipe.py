@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     with needs_extra("recipes", "edgefc recipe"):
         for package in ("torch", "sklearn.datasets", "scipy.stats", "skimage.data", "matplotlib.figure", "PIL.Image"):
             importlib.import_module(package)
-    from edgefc.recipes.found import recipe, recipes
     from edgefc.recipes.harness import run
+    from edgefc.recipes.registry import recipe, recipes
 
     if args.list:
         _list()
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> None:
-    from edgefc.recipes.found import recipes
+    from edgefc.recipes.registry import recipes
     from edgefc.tables import print_table
 
     columns = ("recipe", "paper", "bundled data", "--data accepts", "minutes", "question")

@@ -74,8 +74,8 @@ def _over_root(op: Body, values: ir.Value, number: ir.Value, like: ir.Value) -> 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
     """The attributes that the exporter adds to a node: the lengths of the two factors of a transform."""
-    found = transform_cut(attributes["in_features"], attributes["out_features"])
-    return {"high": found.high, "low": found.low}
+    lengths = transform_cut(attributes["in_features"], attributes["out_features"])
+    return {"high": lengths.high, "low": lengths.low}
 
 
 def describe(attributes: Attributes) -> Described:

@@ -90,8 +90,8 @@ def build(
     with _workplace(made.parent) as folder:
         todo = units(Path(folder), kind)
         objects = {unit: str(Path(folder, unit.name.replace("/", "-") + ".o")) for unit in todo}
-        _all({unit.name: [*command, *FLAGS, *unit.flags, f"-I{HERE}", *extra, "-c", str(unit.path), "-o", made_here]
-              for unit, made_here in objects.items()}, tell)  # fmt: skip
+        _all({unit.name: [*command, *FLAGS, *unit.flags, f"-I{HERE}", *extra, "-c", str(unit.path), "-o", object_file]
+              for unit, object_file in objects.items()}, tell)  # fmt: skip
         linked, shown = Path(folder, NAME), Path(folder, "exports")
         shown.write_text(EXPORTS)
         script = [] if sys.platform == "darwin" else [f"-Wl,--version-script={shown}"]

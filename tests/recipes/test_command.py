@@ -11,8 +11,8 @@ pytest.importorskip("matplotlib")
 
 from edgefc.cli import main
 from edgefc.recipes.findings import sentences
-from edgefc.recipes.found import recipe, recipes
 from edgefc.recipes.measured import measured, summary
+from edgefc.recipes.registry import recipe, recipes
 from edgefc.recipes.results import Results
 from tests.recipes.page import page
 from tests.recipes.test_data import write_mnist
