@@ -4,8 +4,8 @@ A difference is reported only under these conditions:
 
 latency       the 95 % interval of the ratio, measured in the same rounds, does not contain 1
 load time     every launch of one file was faster than every launch of the other
-peak memory   the difference is larger than the spread of the peaks of the null model (record.py)
-file size     always, because sizes are exact
+peak memory   the difference is larger than the spread of the peaks of the null model
+file size     the sizes are not equal; they are exact
 """
 
 from collections.abc import Iterator
