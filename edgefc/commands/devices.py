@@ -14,8 +14,8 @@ add registers a device under a name. ALIAS is a host of your ssh configuration, 
 key. SERIAL is a phone in the output of adb devices. The file edgefc/devices.toml below $XDG_CONFIG_HOME (or ~/.config)
 stores your devices.
 
-check lists what the device has, what it lacks, and how to fix it. The exit code is 1 if
-something is missing that measurements require. `edgefc devices check web` checks the browser on this machine.
+check lists what the device has, what it lacks, and how to fix it. The exit code is 1 if something is missing that
+measurements require. `edgefc devices check web` checks the browser on this machine.
 
 provision copies wheels of numpy and onnxruntime and the native kernels to the device. This machine downloads and builds
 them, so the device needs no internet access. If this machine has no internet access either, pass a folder of wheels:

@@ -6,8 +6,8 @@ Measure load time, latency and memory of one or more .onnx files, on this machin
 
 Models: several models take turns in one process, so that other load on the machine affects all of them equally. The
 column "speed vs first" is the time of the first model / the time of this model: above 1x is faster. Models whose inputs
-have different shapes are not compared. If options have several values, every model runs at every batch size and thread count.
-Load time and memory are measured in fresh processes.
+have different shapes are not compared. If options have several values, every model runs at every batch size and thread
+count. Load time and memory are measured in fresh processes.
 
     edgefc profile bert.onnx --shape input_ids=1x128 --range input_ids=0:30521
 
