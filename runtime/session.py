@@ -75,7 +75,7 @@ class Session:
         others = check_nodes(self.path)
         if others and (native == "on" or options.rounds_activations):
             asked = "native is 'on'" if native == "on" else "activation_dtype is 'int8'"
-            raise UsageError(f"{asked}, but {self.path} {others}. Use the default values of native and activation_dtype.")
+            raise UsageError(f"{asked}, but {self.path} {others}. Use the defaults of native and activation_dtype.")
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
             try:

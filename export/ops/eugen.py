@@ -11,8 +11,8 @@ computes all of them, so orders up to 32 need five Ifs. The runtime removes thos
 file. If each block has its own projections, they are first arranged in a k x k table (row j, column i, ones where
 j > i), and the same steps run over its rows. At order 1 all these steps are removed.
 
-The seeded G is folded at load, as in the resident body of PRP, but in one piece, because it has m k rows, which are
-fewer than the outputs of the layer. edgefc/layers/eugen/linear.py names the source of the layer.
+The seeded G is folded at load, as in the resident body of PRP, but in one piece, because it has m k rows, not one
+row per output. edgefc/layers/eugen/linear.py names the source of the layer.
 
 Letters: d inputs, m features, k order, P projections, e entries after the input, B rows of inputs.
 """
