@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.errors import UsageError, needs_extra
 
     if args.json is not None and args.act in (_add, _remove, _provision):
-        raise UsageError(f"edgefc devices {args.action} writes no JSON. Leave --json out.")
+        raise UsageError(f"edgefc devices {args.action} does not write JSON. Omit --json.")
     with needs_extra(EXTRA, "edgefc devices"):
         for module in ("edgefc.devices.inventory", "edgefc.progress"):
             importlib.import_module(module)
