@@ -1,9 +1,10 @@
 """The edgefc command. Each subcommand is one module in edgefc/commands/.
 
-Exit codes: 0 done, 1 a check failed, 2 usage, 3 device, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 hangup
-(SIGHUP). After a signal, what was finished is shown and written, children end, and temporary folders are removed
-(endings.py). A stdout that cannot be written, such as a file on a full disk, makes 0 a 2; a closed pipe changes
-nothing. A record that was asked for is written all the same (screen.py).
+Exit codes: 0 success, 1 a check failed, 2 usage error, 3 device error, 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM), 129 hangup (SIGHUP). After a signal, the command shows and writes the finished results, ends its child
+processes and removes its temporary folders (endings.py). If stdout cannot be written, for example on a full disk, the
+exit code is 2 instead of 0. A closed pipe does not change the exit code. In both cases the file of --json is written
+(screen.py).
 """
 
 import argparse
@@ -67,7 +68,7 @@ TASKS = {
     "check": "read and verify .onnx files",
     "measure": "measure and predict what they cost",
     "devices": "list and prepare devices",
-    "learn": "see what there is",
+    "learn": "list layers and schemas, run experiments",
 }
 
 
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"edgefc {edgefc.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help="one of those below")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help="see the list below")
     lines: dict[str, list[str]] = {task: [] for task in TASKS}
     for name, module in modules().items():
         _usage, _, text = (module.__doc__ or "").partition("\n\n")

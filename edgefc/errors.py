@@ -231,4 +231,4 @@ def renamed(old: str, given: T | None, new: str, value: T) -> T:
 
 def superseded(old: str, new: str, *, stacklevel: int) -> None:
     """Warn of an old way of asking that has a new one. `stacklevel` is that of the caller to name, as in warnings."""
-    warnings.warn(f"{old} is now {new}. The old form goes with the next release.", FutureWarning, stacklevel=stacklevel)
+    warnings.warn(f"{old} is now {new}. The next release removes the old form.", FutureWarning, stacklevel=stacklevel)

@@ -1,6 +1,6 @@
-"""Public names of a package that are imported on first use, so that importing the package loads nothing heavy.
+"""Imports the public names of a package on first use, so that importing the package is fast.
 
-Standard library only, from Python 3.9: the agent has this module.
+Uses the standard library only and runs on Python 3.9, because the agent on a board contains this module.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from edgefc.errors import needs_extra
 
 
 def lazy(package: str, names: Mapping[str, str], extra: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The functions __getattr__ and __dir__ of a package.
+    """Returns the functions __getattr__ and __dir__ for a package.
 
     Args:
-        names: the module that has each name. No name may be that of a submodule: importing the submodule would hide it.
+        names: the module of each public name. A name must not be the name of a submodule, because importing the
+            submodule would replace it.
         extra: the extra of pyproject.toml that the modules need.
 
     Raises:
-        AttributeError: by __getattr__, of a name that is not in `names`.
-        MissingExtra: by __getattr__, where a package of the extra is not installed.
+        AttributeError: by __getattr__, if the name is not in `names`.
+        MissingExtra: by __getattr__, if a package of the extra is not installed.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The files that a command writes: their options, and the check before the work that they can be written."""
+"""The output files of a command: the options --json and --force, and a check before the work starts."""
 
 import argparse
 import os
@@ -13,27 +13,28 @@ Name = str | os.PathLike[str]
 
 
 def add_json(parser: argparse.ArgumentParser, what: str, *, nested: bool = False) -> None:
-    """The options --json PATH and --force.
+    """Add the options --json PATH and --force.
 
     Args:
-        nested: the parser is one of an action, and its command takes the options before the action too.
+        what: the content of the file, for the help text.
+        nested: the parser belongs to an action of a command that also accepts these options before the action.
     """
     default: dict[str, Any] = {"default": argparse.SUPPRESS} if nested else {}
     parser.add_argument(
-        "--json", type=Path, metavar="PATH", help=f"write {what} here, for programs (edgefc schema)", **default
+        "--json", type=Path, metavar="PATH", help=f"write {what} to this JSON file (format: edgefc schema)", **default
     )
     parser.add_argument("--force", action="store_true", help="replace output files that exist", **default)
 
 
 def check_outputs(paths: Iterable[Name | None], *, force: bool, inputs: Iterable[Name | None] = ()) -> None:
-    """Refuse, before minutes of work, files that exist or cannot be written. Paths that are None are skipped.
+    """Check before the work starts that the output files can be written. Paths that are None are skipped.
 
     Args:
-        force: whether files that exist are replaced.
-        inputs: files that the command reads, which are not replaced even so.
+        force: allow output files that exist.
+        inputs: files that the command reads. They must not be outputs, even with `force`.
 
     Raises:
-        UsageError: a file exists, cannot be written, is an input, or was named twice.
+        UsageError: a file exists, cannot be written, is an input, or is given twice.
     """
     used = [path for path in inputs if path is not None]
     for path in paths:

@@ -1,6 +1,6 @@
-"""Entry points with which other installed packages register layers, operators and transports.
+"""Finds the entry points with which other installed packages register layers, operators and transports.
 
-[project.entry-points."edgefc.layers"]       a module with ENTRIES: its layers join `edgefc layers`
+[project.entry-points."edgefc.layers"]       a module with ENTRIES: `edgefc layers` lists its layers
 scaled = "mypackage.layers.scaled"
 
 [project.entry-points."edgefc.operators"]    an edgefc.export.operator.Operator
@@ -33,7 +33,7 @@ class Plugin:
 
     @property
     def where(self) -> str:
-        """The package and the registered object, for messages."""
+        """The name of the package and the registered object, for messages."""
         package = self.point.dist.name if self.point.dist else "a package"
         return f"{package} ({self.point.value})"
 
@@ -43,10 +43,10 @@ class Plugin:
         Raises:
             UsageError: the import fails, or the object is not an instance of `kind`.
         """
-        found = self._loaded()
-        if not isinstance(found, kind):
-            raise self._refused(f"it is a {type(found).__name__}, not an instance of {kind.__name__}")
-        return found
+        value = self._loaded()
+        if not isinstance(value, kind):
+            raise self._refused(f"it is a {type(value).__name__}, not an instance of {kind.__name__}")
+        return value
 
     def load_class(self, kind: type[T]) -> type[T]:
         """Import the registered class.
@@ -54,10 +54,10 @@ class Plugin:
         Raises:
             UsageError: the import fails, or the object is not a subclass of `kind`.
         """
-        found = self._loaded()
-        if not (isinstance(found, type) and issubclass(found, kind)):
+        value = self._loaded()
+        if not (isinstance(value, type) and issubclass(value, kind)):
             raise self._refused(f"it is not a subclass of {kind.__name__}")
-        return found
+        return value
 
     def _loaded(self) -> object:
         try:

@@ -3,14 +3,14 @@
     exporter.py  export(): tracing/ > passes.py > ops/ > saving/ > verifying/
     tracing/     a torch model and example inputs -> a checked graph
     ops/         one file per operator: declaration (operator.py), bodies, reference; registry.py finds them
-    building/    what the operators are built with; bodies.py chooses among several; declarations.py writes the data
-                 files that follow from the declarations
-    saving/      the graph and its weights as files
-    verifying/   verify(): a file against its model
-    inspecting/  inspect(): what a file holds, without torch
-    model/       the torch model: from a SOURCE, and put back as it was
+    building/    the parts that operators are built from; bodies.py chooses the body of an operator; declarations.py
+                 writes the data files that are generated from the declarations
+    saving/      writes the graph and its weights to files
+    verifying/   verify(): compares a file with its model
+    inspecting/  inspect(): lists the content of a file, without torch
+    model/       loads the torch model from a SOURCE, and restores its state after export
 
-Imports layers/ and generator/, never runtime/ or devices/: they meet in the file.
+Imports layers/ and generator/, but not runtime/ or devices/: their only interface is the .onnx file.
 The names below are imported on first use. inspect() needs onnx, and the others torch too.
 """
 
@@ -47,5 +47,5 @@ __all__ = [
     "verify",
 ]
 
-if not TYPE_CHECKING:  # type checkers know the names above only
+if not TYPE_CHECKING:  # hides the lazy names from type checkers, which use the imports above
     __getattr__, __dir__ = lazy(__name__, _NAMES, "torch")

@@ -1,4 +1,5 @@
-"""Chooses the body of each operator of a file: one for all its nodes, because a file holds one function per op."""
+"""Chooses the body of each operator in a file. All nodes of an operator share it, because a file has one function per
+operator."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class BodyChoice:
 def check_bodies(asked: Mapping[str, str]) -> None:
     """
     Raises:
-        UsageError: there is no such operator, or it has no such body.
+        UsageError: an operator does not exist, or it does not have the body.
     """
     for op, body in asked.items():
         if op not in operators():
@@ -39,14 +40,14 @@ def check_bodies(asked: Mapping[str, str]) -> None:
 
 
 def choose_bodies(nodes: Iterable[ir.Node], asked: Mapping[str, str]) -> dict[str, BodyChoice]:
-    """The body of each operator of the nodes that has several bodies."""
+    """The choice for each operator of these nodes that has several bodies."""
     held = held_bytes(nodes)
     several = [op for op in sorted(held) if len(operators()[op].bodies) > 1]
     return {op: _choice(operators()[op], asked.get(op), held) for op in several}
 
 
 def held_bytes(nodes: Iterable[ir.Node]) -> dict[str, int]:
-    """The bytes of seeded matrices that the runtime keeps in memory, by operator, if each has its first body."""
+    """The bytes of seeded matrices that the runtime keeps in memory, by operator, with the first body of each."""
     held: dict[str, int] = {}
     for node in nodes:
         held[node.op_type] = held.get(node.op_type, 0) + _held_bytes(operators()[node.op_type], node)
@@ -58,11 +59,11 @@ def _choice(operator: Operator, asked: str | None, held: Mapping[str, int]) -> B
         return BodyChoice(*operator.choose(held))
     if asked is None:
         return BodyChoice(next(iter(operator.bodies)), "the default")
-    return BodyChoice(asked, "as asked")
+    return BodyChoice(asked, "as requested")
 
 
 def _held_bytes(operator: Operator, node: ir.Node) -> int:
-    """The same for one node. The matrix has the dtype of the node's first weight."""
+    """The bytes for one node. The matrix has the dtype of the first weight of the node."""
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     dtype = ir.DataType.FLOAT if weight is None or weight.dtype is None else weight.dtype
     return operator.held(attributes_of(node)) * int(dtype.itemsize)

@@ -1,12 +1,12 @@
-"""python -m edgefc.export.declarations: write the files that follow from the declarations of operators and layers.
+"""python -m edgefc.export.declarations: write the files generated from the declarations of operators and layers.
 
-    edgefc/declarations.json   for what runs without this package, on boards too
+    edgefc/declarations.json   for code that runs without this package, for example on boards
                                operators: the axes of their inputs and the rules of their attributes
-                               layers: the module of each public name, and what it replaces
+                               layers: the module of each public name, and the torch layer that it replaces
     edgefc/__init__.pyi        the public names for type checkers
     export/ops/README.md       the table of the operators
 
-Run it after a new operator or layer. A test compares the files with the declarations. Needs torch.
+Run it after you add an operator or layer. A test compares the files with the declarations. Needs torch.
 """
 
 import json
@@ -33,7 +33,7 @@ attributes are letters: B batch, S steps of a sequence, p x q blocks, T terms, k
 
 
 def files() -> dict[Path, str]:
-    """What the files have to be."""
+    """The content of each generated file."""
     layers = public()
     return {
         HERE / "declarations.json": _data(layers, built_in()),
@@ -43,7 +43,7 @@ def files() -> dict[Path, str]:
 
 
 def _data(layers: Mapping[str, Any], operators: Mapping[str, Operator]) -> str:
-    """One line an entry, so that branches with different new operators merge."""
+    """One line for each entry, so that branches with different new operators merge without conflicts."""
     parts = {"layers": layers, "operators": {name: _operator(operators[name]) for name in sorted(operators)}}
     blocks = []
     for title, entries in parts.items():
@@ -60,7 +60,7 @@ def _operator(operator: Operator) -> dict[str, Any]:
 
 
 def _axes(axes: Axes | None, attributes: Container[str]) -> list[str | list[str] | None]:
-    """For each axis the attributes whose product is its size; None for the letters, which are for readers."""
+    """For each axis, the attributes whose product is its size, or None for a letter, which is only documentation."""
     return ["..." if axis is ... else factors(axis, attributes) for axis in axes or ()]
 
 

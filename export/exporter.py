@@ -45,10 +45,10 @@ class ExportReport:
     file_bytes, data_bytes  sizes of the .onnx file and of the external data file
     data                    the external data file, `<stem>-<hash>.onnx.data`; None if the graph contains all weights
     layers                  names of the structured layers
-    inputs, outputs         their names, types and shapes; an open axis has a name in place of a size
+    inputs, outputs         their names, types and shapes; a dynamic axis has a name instead of a size
     fixed                   a sentence for each axis of an input whose size the file fixes
-    notes                   what else the user should know: what is left out, bounds of open axes
-    bodies                  for each op that has several: the body in the file, and why
+    notes                   further sentences for the user, for example about omitted state and bounds of dynamic axes
+    bodies                  for each operator with several bodies: the body in the file, and the reason
     """
 
     path: Path
@@ -67,17 +67,17 @@ class ExportReport:
 
     @property
     def circulant(self) -> str | None:
-        """The old name of bodies["CirculantLinear"].name; it goes with the next release."""
+        """Deprecated: use bodies["CirculantLinear"].name. The next release removes this name."""
         return self._old("circulant", "CirculantLinear", "name")
 
     @property
     def prp(self) -> str | None:
-        """The old name of bodies["PRPLinear"].name; it goes with the next release."""
+        """Deprecated: use bodies["PRPLinear"].name. The next release removes this name."""
         return self._old("prp", "PRPLinear", "name")
 
     @property
     def prp_reason(self) -> str | None:
-        """The old name of bodies["PRPLinear"].reason; it goes with the next release."""
+        """Deprecated: use bodies["PRPLinear"].reason. The next release removes this name."""
         return self._old("prp_reason", "PRPLinear", "reason")
 
     def _old(self, old: str, op: str, field: str) -> str | None:
@@ -120,15 +120,16 @@ def export(
         cache: for decoders of the transformers package: past keys and values become inputs, and the extended ones
             become outputs; see edgefc/export/tracing/caches.py. By default such a model is exported without its cache.
         opset: 18 to 23.
-        bodies: the body of an operator by its name, for operators that have several; the first is the default.
-            "CirculantLinear": "matmul", the FFT as matrix products; "dft", the DFT operator, slower in onnxruntime.
-            "PRPLinear": "auto", resident up to 64 MiB of matrices; "resident", matrices folded when the file is
-            loaded, speed and memory of a dense layer; "streaming", a band at a time, little memory and slow.
-        flat: write functions out at each call, for tools that do not look into functions.
-        verify: run the file against the model before it takes its place; a file that fails is not written.
+        bodies: the body of an operator by its name, for operators with several bodies. The first is the default.
+            "CirculantLinear": "matmul" computes the FFT as matrix products; "dft" uses the DFT operator, which is
+            slower in onnxruntime. "PRPLinear": "auto" is "resident" for up to 64 MiB of matrices; "resident" folds
+            the matrices when the file is loaded, with the speed and memory of a dense layer; "streaming" computes a
+            band at a time, which needs little memory and is slow.
+        flat: inline functions at each call, for tools that do not read functions.
+        verify: compare the file with the model before it is written; a file that fails is not written.
         allow_nonfinite: let verify accept outputs of which most are NaN or infinite.
-        circulant, prp: the old names of bodies={"CirculantLinear": ..., "PRPLinear": ...}; they go with the next
-            release.
+        circulant, prp: deprecated; use bodies={"CirculantLinear": ..., "PRPLinear": ...}. The next release removes
+            them.
 
     Raises:
         UsageError: an invalid argument or path.
@@ -196,11 +197,11 @@ def export(
 
 
 def _asked(bodies: Mapping[str, str] | None, old: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
-    """`bodies`, and the arguments that had their names before it."""
+    """`bodies` with the values of the deprecated arguments."""
     if bodies is not None and not isinstance(bodies, Mapping):
         raise UsageError(
-            f"bodies is {shortened(repr(bodies), 80)}. Give a mapping of operators to bodies, such as "
-            "{'PRPLinear': 'streaming'}."
+            "bodies must be a mapping of operators to bodies, such as {'PRPLinear': 'streaming'}, got "
+            f"{shortened(repr(bodies), 80)}."
         )
     asked = dict(bodies or {})
     for op, (argument, body) in old.items():

@@ -36,7 +36,7 @@ def _none(attributes: Attributes) -> int:
 
 
 def factors(axis: str, attributes: Container[str]) -> list[str] | None:
-    """The attributes whose product is the size of an axis; None for a text that is for readers."""
+    """The attributes whose product is the size of an axis, or None for a text that is only documentation."""
     names = axis.split(" * ")
     return names if all(name in attributes for name in names) else None
 
@@ -45,20 +45,21 @@ def factors(axis: str, attributes: Container[str]) -> list[str] | None:
 class Operator:
     """One operator: the nodes edgefc::<name>, and the local function that computes them.
 
-    name        the op type; a file has at most one function of that name
-    meaning     what it computes, in half a line, for the table of operators; n inputs, m outputs
-    inputs      in order, each with its axes: the attribute that gives the size of an axis, or a product of attributes
-                ("features * order"), or another text for readers, such as "B"; a first axis ... stands for any number
-                of axes. None: any shape
+    name        the op type; a file has at most one function with this name
+    meaning     a short description for the table of operators; n inputs, m outputs
+    inputs      in order, each with its axes. An axis is the attribute that gives its size, a product of attributes
+                ("features * order"), or another text as documentation, such as "B". A first axis ... means any number
+                of axes. None means any shape
     attributes  in order, each with its rule from edgefc/attributes.py, which also determines the ONNX type
-    bodies      by name; the first is the default: write(op, *inputs) writes the function in standard operators
+    bodies      by name, the default first: write(op, *inputs) writes the function in standard operators
     describe    (attributes) -> the dense layer that a node replaces, for inspect
     reference   (attributes, *inputs) -> the outputs in numpy float64, computed independently of the bodies
     outputs     the names of the outputs, in order
     prepare     (attributes) -> attributes that the exporter adds to a node; they affect the speed, not the result
-    held        (attributes) -> how many numbers of a seeded matrix the runtime keeps in memory for one node, with the
-                first body
-    choose      ({op: bytes held by its nodes}) -> (body, reason): the choice "auto", which is the default
+    held        (attributes) -> the number of values of a seeded matrix that the runtime keeps in memory for one node
+                with the first body
+    choose      ({op: bytes held by its nodes}) -> (body, reason), for the choice "auto". If it is given, "auto" is the
+                default
     """
 
     name: str
@@ -75,14 +76,14 @@ class Operator:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """What export(bodies={name: ...}) takes, the default first."""
+        """The values that export(bodies={name: ...}) accepts, the default first."""
         return ("auto", *self.bodies) if self.choose else tuple(self.bodies)
 
     def function(self, opset: int, body: str | None = None) -> ir.Function:
-        """The one function that serves every node of this op in a file, by the named body or the first.
+        """The local function for all nodes of this operator in a file, with the named body or the first.
 
         Raises:
-            UsageError: the operator has no body of that name.
+            UsageError: the operator has no body with this name.
         """
         name = next(iter(self.bodies)) if body is None else body
         if name not in self.bodies:

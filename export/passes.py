@@ -90,10 +90,10 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def prepare_nodes(model: ir.Model) -> None:
-    """Give each structured node the attributes that its operator's prepare() decides.
+    """Adds to each structured node the attributes that prepare() of its operator returns.
 
     Raises:
-        ExportError: an edgefc:: node of an operator that is not known.
+        ExportError: the operator of an edgefc:: node is not known.
     """
     for node in structured_nodes(model):
         if node.op_type not in operators():
@@ -106,12 +106,12 @@ def prepare_nodes(model: ir.Model) -> None:
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
-    """The attributes of a node by name."""
+    """Returns the attributes of a node by name."""
     return {name: attribute.value for name, attribute in node.attributes.items()}
 
 
 def attach_functions(model: ir.Model, opset: int, bodies: Mapping[str, str]) -> None:
-    """Add one local function per op that the graph uses, by the body in `bodies` or the first of its operator."""
+    """Adds one local function per operator of the graph, with the body in `bodies` or the first body."""
     used = sorted({node.op_type for node in structured_nodes(model)})
     for name in used:
         function = operators()[name].function(opset, bodies.get(name))
@@ -181,14 +181,14 @@ def _holders(model: ir.Model) -> Iterator[ir.Model | ir.Graph | ir.Function | ir
 def _layers(model: ir.Model) -> dict[ir.Node, str]:
     """Returns the innermost torch module of each node. If torch names none, uses that of a predecessor or successor."""
     nodes = list(model.graph.all_nodes())
-    found = {node: _layer(node) for node in nodes}
+    layers = {node: _layer(node) for node in nodes}
     for node in nodes:
-        if found[node] is None:
-            found[node] = next((found[each] for each in node.predecessors() if found.get(each)), None)
+        if layers[node] is None:
+            layers[node] = next((layers[each] for each in node.predecessors() if layers.get(each)), None)
     for node in reversed(nodes):
-        if found[node] is None:
-            found[node] = next((found[each] for each in node.successors() if found.get(each)), None)
-    return {node: layer or "" for node, layer in found.items()}
+        if layers[node] is None:
+            layers[node] = next((layers[each] for each in node.successors() if layers.get(each)), None)
+    return {node: layer or "" for node, layer in layers.items()}
 
 
 def _layer(node: ir.Node) -> str | None:

@@ -1,6 +1,6 @@
-"""Finds the operators: the files of export/ops/, and those that other packages register.
+"""Finds the operators in the files of export/ops/ and in other packages.
 
-A package registers an operator by an entry point of the group edgefc.operators, whose value is the Operator:
+A package registers an operator with an entry point of the group edgefc.operators, whose value is the Operator:
 
     [project.entry-points."edgefc.operators"]
     ScaledLinear = "mypackage.scaled:OPERATOR"
@@ -36,11 +36,11 @@ def operators() -> dict[str, Operator]:
     return _by_name([*own, *((each.where, each.load(Operator)) for each in plugins("edgefc.operators"))])
 
 
-def _by_name(found: Iterable[tuple[str, Operator]]) -> dict[str, Operator]:
+def _by_name(declared: Iterable[tuple[str, Operator]]) -> dict[str, Operator]:
     operators: dict[str, Operator] = {}
     places: dict[str, str] = {}
     rules: dict[str, tuple[str, Rule]] = {}
-    for place, operator in found:
+    for place, operator in declared:
         if operator.name in operators:
             raise UsageError(
                 f"{place} declares the operator {operator.name}, which {places[operator.name]} also declares. "

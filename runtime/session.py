@@ -35,12 +35,12 @@ class Session:
 
         session = Session("model.onnx", preset="memory")
         y = session.run({"x": x})["y"]
-        [y] = session.run(["y"], {"x": x})   # as onnxruntime's InferenceSession
+        [y] = session.run(["y"], {"x": x})   # same order as onnxruntime's InferenceSession
 
     Attributes:
         inputs, outputs   TensorInfo: name, dtype, shape
-        settings          what the preset and the thread count set, by onnxruntime's names
-        native_variant    the variant of the native kernels that was loaded ("avx512", ...), None for the bodies alone
+        settings          the settings of the preset and the thread count, by onnxruntime's names
+        native_variant    the variant of the native kernels that was loaded ("avx512", ...), or None without kernels
 
     With native="auto" the native kernels are loaded if they are installed and support the types of the model. For each
     operator, onnxruntime uses either the kernel library or the file, for all nodes. Therefore one float64 layer makes
@@ -75,7 +75,7 @@ class Session:
         others = check_nodes(self.path)
         if others and (native == "on" or options.rounds_activations):
             asked = "native is 'on'" if native == "on" else "activation_dtype is 'int8'"
-            raise UsageError(f"{asked}, but {self.path} {others}. Use the default of both.")
+            raise UsageError(f"{asked}, but {self.path} {others}. Use the defaults of native and activation_dtype.")
         passed_over, chosen = chosen is not None and bool(others), None if others else chosen
         try:
             try:
@@ -106,7 +106,7 @@ class Session:
 
     @property
     def native(self) -> str | None:
-        """The old name of native_variant, until the next release."""
+        """Deprecated: use native_variant. The next release removes this name."""
         superseded("Session.native", "Session.native_variant", stacklevel=3)
         return self.native_variant
 
@@ -129,14 +129,14 @@ class Session:
 
         Args:
             output_names: names of outputs; None or an empty list for all of them.
-            feeds: one array per input, by name. Arrays may have any byte order, memory layout or subclass; tensors of
-                torch, lists and numbers are taken too.
-            outputs: the old way to name the outputs of a dict, until the next release.
+            feeds: one array per input, by name. Accepts arrays of any byte order, layout or subclass, torch tensors,
+                lists and numbers.
+            outputs: deprecated; use `output_names`. The next release removes it.
 
         Raises:
-            UsageError: the arguments are in another order, the feeds do not fit the inputs, or one has no elements and
-                the model has an operator for which onnxruntime ends the process then.
-            ModelError: onnxruntime fails. Some of its operators refuse an input without elements.
+            UsageError: the arguments are in the wrong order, the feeds do not match the inputs, or a feed has no
+                elements and the model has an operator for which onnxruntime would then end the process.
+            ModelError: onnxruntime fails. Some of its operators do not support an input without elements.
         """
         by_name = output_names is _NOT_GIVEN or (isinstance(output_names, Mapping) and feeds is None)
         if not by_name:
@@ -144,14 +144,17 @@ class Session:
             return self.bound(feeds, output_names)()
         given = feeds if output_names is _NOT_GIVEN else output_names
         if given is None:
-            raise UsageError(f"run() was given no feeds. {_CALLS}")
+            raise UsageError(f"run() got no feeds. {_CALLS}")
         if outputs is not None:
             superseded("run(feeds, outputs=names)", "run(names, feeds), which returns a list", stacklevel=3)
         names = self._wanted(outputs)
         return dict(zip(names, self.bound(given, names)()))
 
     def bound(self, feeds: Mapping[str, Any], output_names: Sequence[str] | None = None) -> Callable[[], list[Array]]:
-        """A run with feeds that were checked once: a function without arguments, for timing. Raises as run() does."""
+        """Check the feeds once and return a function without arguments that runs the model, for timing.
+
+        Raises the same errors as run().
+        """
         checked, names = check_feeds(feeds, self.inputs), self._wanted(output_names)
         run, quiet = self._session.run, self._quiet
         empty = _empty(checked)
@@ -188,7 +191,7 @@ class Session:
         if output_names is None or len(output_names) == 0:
             return known
         if isinstance(output_names, str):
-            raise UsageError(f"output_names is the string {output_names!r}. Give a list of names: [{output_names!r}].")
+            raise UsageError(f"output_names must be a list of names, got the string {output_names!r}.")
         for name in output_names:
             if name not in known:
                 hint = f"{near(name, known)}. Its outputs: {listed(self.outputs)}."
@@ -199,17 +202,17 @@ class Session:
 def _check_order(output_names: Any, feeds: Any) -> None:
     """
     Raises:
-        UsageError: these are not output names and feeds, in that order.
+        UsageError: the arguments are not output names and feeds, in that order.
     """
     if isinstance(output_names, Mapping):
         what = "feeds twice" if isinstance(feeds, Mapping) else "the feeds first and output names second"
-        raise UsageError(f"run() was given {what}. {_CALLS}")
+        raise UsageError(f"run() got {what}. {_CALLS}")
     named = output_names is None or isinstance(output_names, str) or _are_names(output_names)
     if feeds is None:
         what = "no feeds" if named else f"one argument of type {type(output_names).__name__}"
-        raise UsageError(f"run() was given {what}. {_CALLS}")
+        raise UsageError(f"run() got {what}. {_CALLS}")
     if not named:
-        raise UsageError(f"output_names is {shortened(repr(output_names), 60)}. Give a list of names, or None for all.")
+        raise UsageError(f"output_names must be a list of names or None, got {shortened(repr(output_names), 60)}.")
 
 
 def _are_names(given: Any) -> bool:

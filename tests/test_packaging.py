@@ -246,7 +246,7 @@ except UsageError as error:
     assert said.count("edgefc is installed without its native kernels: EDGEFC_NATIVE is 0.") == 1
     assert ran.startswith("None ")
     assert refused == (
-        "native is 'on', and this edgefc was installed without native kernels. Install a C++ compiler and run pip "
+        "native is 'on', but edgefc was installed without native kernels. Install a C++ compiler and run pip "
         "install again without EDGEFC_NATIVE=0, or run python -m edgefc.runtime.native.build in a checkout."
     )
 

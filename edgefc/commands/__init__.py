@@ -3,10 +3,10 @@
 A command module has
 
     a docstring         first line: usage; then what --help prints
-    TASK                the group that edgefc --help lists it in: make, check, measure, devices or learn
+    TASK                the group of the command in edgefc --help: make, check, measure, devices or learn
     add_arguments(parser), run(args) -> exit code
-    SCHEMAS, EXTRA, schema(name)    where it has --json: the names of what it writes, the extra that their types need,
-                                    and their JSON Schema
+    SCHEMAS, EXTRA, schema(name)    for commands with --json: the names of the files that it writes, the extra that
+                                    their types need, and their JSON Schema
 
 Nothing heavy is imported before run() and schema().
 """
@@ -17,5 +17,6 @@ from types import ModuleType
 
 
 def modules() -> dict[str, ModuleType]:
-    """Every command's module by the command's name."""
-    return {found.name: importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)}
+    """The module of each command, by the name of the command."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}

@@ -1,45 +1,49 @@
 """edgefc bench [options]
 
-Which layer is the fastest here? Dense, quantised, low-rank and structured layers beside each other.
+Compare the speed of dense, quantised, low-rank and structured layers on this machine.
 
     edgefc bench
     edgefc bench --n 768 --m 3072 --batch 1,16 --layers circulant,"prp rademacher",int4 --plot map.svg
     edgefc bench --n 4096 --batch 1 --time 2 --json bench.json
 
-For every size and batch all layers take turns in one run, so that what the machine does meanwhile hits all alike:
-torch's linear layer in float32, the same with int8 and with int4 weights as onnxruntime quantises them (int8 dynamic
-in a range of 7 bits, which is right on processors with and without VNNI), two thin
-matrices with as many numbers as the largest structured layer, and every structured layer, by its portable body and by
-the native kernel where there is one ("int8 input": with activations of 8 bits, edgefc.runtime.Session says with which
-error). TiedFFN, which replaces two layers, stands beside those two, n to 4 n and back.
+For each size and batch, all layers take turns in one process, so that other load on the machine affects all of them
+equally. These layers are compared:
 
-Before anything is timed, every output is compared with a float64 product. A layer whose normalised mean squared error
-is above 1e-6 in float32, 1e-3 with 8-bit numbers or 3e-2 with 4-bit weights is left out, with that reason.
+    dense         torch.nn.Linear in float32
+    quantised     the dense layer with int8 and int4 weights, quantised by onnxruntime; int8 is dynamic and uses a range
+                  of 7 bits, which is correct on processors with and without VNNI
+    low rank      two thin matrices with as many numbers as the largest structured layer
+    structured    every structured layer, with its portable body and, if available, its native kernel; "int8 input"
+                  means 8-bit activations, whose error is documented in edgefc.runtime.Session
 
-The table has a part for each size and batch, the fastest first:
+TiedFFN replaces two layers. It is compared with these two layers, n to 4 n and back.
 
-    error         the normalised mean squared error of the output: for the quantised layers against the dense layer, for
-                  low rank and structured layers, whose weights are random, against their own matrix in float64
-    over dense    the time of the dense layer over this one's, with a 95 % interval; above 1 is faster
-    GB/s          the bytes that the layer must move (weights stored, input, output) over its time, and as a part of
-                  what this machine reads from memory; above 100 % the weights came from a cache
-    GFLOP/s       two operations for each multiply-add of the layer's formula, and as a part of what this machine
-                  multiplies and adds in registers; a layer that needs few of them shows little here and is fast,
-                  and above 100 % it works on smaller numbers, or looks sums up instead of adding
+Before timing, every output is compared with a float64 product. A layer is left out if its normalised mean squared error
+is above 1e-6 in float32, 1e-3 with 8-bit numbers or 3e-2 with 4-bit weights.
+
+The table has one part for each size and batch, with the fastest layer first:
+
+    error         normalised mean squared error of the output: of quantised layers against the dense layer; of low-rank
+                  and structured layers, whose weights are random, against their own matrix in float64
+    over dense    time of the dense layer / time of this layer, with a 95 % interval; above 1 is faster
+    GB/s          bytes that the layer must move (stored weights, input, output) / time, also in percent of the
+                  memory bandwidth of this machine; above 100 % the weights were read from a cache
+    GFLOP/s       two operations for each multiply-add of the layer's formula / time, also in percent of the rate of
+                  multiply-adds in registers; a layer that needs few operations can be fast with a low value; above
+                  100 % it computes with smaller numbers, or looks sums up instead of adding
     stored        bytes of weights in the file
-    held          bytes held once the file is loaded and has run at the first batch size, above what a model that does
-                  nothing holds
-    load          one load in a fresh process
+    held          bytes of memory after the file was loaded and run at the first batch size, minus those of a model that
+                  does nothing
+    load          time of one load in a fresh process
 
-A layer at neither limit has room for a better kernel. A star marks unreliable figures. What was left out is told with
-its reason below the table, and the winner of each size and batch stands last.
+A layer that reaches neither limit could have a faster kernel. A star marks unreliable figures. The lines below the
+table list the layers that were left out, with reasons, and then the fastest layer for each size and batch.
 
---plot draws the same as a map: a row for each layer, a column for each size and batch, blue where the layer is faster
-than dense, orange where it is slower, the fastest framed. Read it down a column to choose for one use, and along a row
-to see where a layer begins to pay.
+--plot draws a map with one row for each layer and one column for each size and batch. Cells are blue where the layer is
+faster than dense and orange where it is slower. The fastest layer of each column is framed.
 
-These are speed and bytes; what a layer costs in accuracy, training shows (edgefc recipe). Without options it takes two
-or three minutes. When stopped, what was finished is shown, and is in the file of --json.
+This command measures speed and bytes. Use edgefc recipe to see the effect of a layer on accuracy. Without options it
+takes two or three minutes. If it is interrupted, it shows the finished results and keeps them in the file of --json.
 """
 
 import argparse
@@ -53,18 +57,24 @@ TASK, SCHEMAS, EXTRA = "measure", ("bench",), "torch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--n", type=counts, default=(1024, 4096), metavar="N[,N]", help="inputs (default: 1024,4096)")
-    parser.add_argument("--m", type=counts, metavar="M[,M]", help="outputs, one or as many as --n (default: as --n)")
-    parser.add_argument("--batch", type=counts, default=(1, 64), metavar="N[,N]", help="rows (default: 1,64)")
     parser.add_argument(
-        "--layers", type=_names, metavar="NAME[,NAME]", help="parts of names, such as circulant,int4 (default: all)"
+        "--n", type=counts, default=(1024, 4096), metavar="N[,N]", help="numbers of inputs (default: 1024,4096)"
     )
+    parser.add_argument(
+        "--m", type=counts, metavar="M[,M]",
+        help="numbers of outputs: one value, or one for each value of --n (default: the values of --n)",
+    )  # fmt: skip
+    parser.add_argument("--batch", type=counts, default=(1, 64), metavar="N[,N]", help="batch sizes (default: 1,64)")
+    parser.add_argument(
+        "--layers", type=_names, metavar="NAME[,NAME]",
+        help="measure layers whose names contain one of these, such as circulant,int4 (default: all)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads per run (default: 1)")
     parser.add_argument(
         "--time", type=seconds, default=0.2, metavar="SECONDS", help="time spent timing each row (default: 0.2)"
     )
-    add_json(parser, "the record, after each size and batch,")
-    parser.add_argument("--plot", metavar="PATH", help="draw the map here, .svg or .png")
+    add_json(parser, "the results, after each size and batch,")
+    parser.add_argument("--plot", metavar="PATH", help="write the map to this file, .svg or .png")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,24 +1,25 @@
 """edgefc demo [-o FOLDER] [--seeds N]
 
-Train a small network dense and structured, export both, and compare what they cost.
+Train a small network with dense and with structured layers, export both, and compare their costs.
 
     edgefc demo
 
-The data are scikit-learn's 1,797 handwritten digits, which need no download. A perceptron 64 -> 2048 -> 2048 -> 10 is
-trained with torch.nn.Linear, edgefc.CirculantLinear and edgefc.PRPLinear in its first two layers, several times each,
-with another split and another start: this is the recipe digits-mlp of `edgefc recipe`. One of each is exported, PRP
-twice: resident (the random matrix made once, when the file is loaded) and streaming (made again in every run, a band
-at a time). Each .onnx file is run against its torch model, then all four take turns on this machine, on one thread.
+The data are the 1,797 handwritten digits of scikit-learn, which need no download. The network is a perceptron
+64 -> 2048 -> 2048 -> 10. Its first two layers are torch.nn.Linear, edgefc.CirculantLinear or edgefc.PRPLinear. Each
+kind is trained several times, with a different split of the data and a different initialisation: this is the recipe
+digits-mlp of `edgefc recipe`. One model of each kind is exported. PRP is exported twice: resident (the random matrix
+is computed once, when the file is loaded) and streaming (it is computed in every run, a band at a time). Each .onnx
+file is compared with its torch model. Then the four files are measured in turns on this machine, on one thread.
 
-Two tables show test accuracy by kind of layer, and size, memory, load time and latency by file. The sentences below
-them say in what a structured network is worse and in what it is better; a difference within the spread is not called
-one.
+The first table shows the test accuracy for each kind of layer. The second table shows size, memory, load time and
+latency for each file. The sentences below the tables state where a structured network is worse and where it is better.
+A difference within the spread is not reported as a difference.
 
-Everything is in FOLDER, about 36 MB: the .onnx files, weights (.safetensors), table.md, costs.md, summary.json,
-record.json. When stopped, the same command continues after the trainings that were finished. Exports and measurements
-are made anew each time. A folder that holds other things is left alone.
+FOLDER holds all results, about 36 MB: .onnx files, weights (.safetensors), table.md, costs.md, summary.json and
+record.json. If the command is interrupted, run it again: finished trainings are reused, exports and measurements are
+repeated. A folder with other contents is not changed.
 
-From there, with your own files:
+Next steps:
 
     edgefc inspect edgefc-demo/circulant.onnx
     edgefc verify edgefc-demo/circulant.onnx edgefc.recipes.digits_mlp:circulant \\
@@ -39,11 +40,11 @@ TASK = "learn"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("edgefc-demo"), metavar="FOLDER",
-        help="where everything goes (default: edgefc-demo)",
+        help="folder for all results (default: edgefc-demo)",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=seeds, default=5, metavar="N",
-        help="trainings of each kind (default: 5); fewer than 3 show no difference in accuracy",
+        help="number of trainings of each kind (default: 5); fewer than 3 cannot show a difference in accuracy",
     )  # fmt: skip
 
 
@@ -58,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
 
     demo(args.output, args.seeds)
     model, weights = (shlex.quote(str(args.output / name)) for name in ("circulant.onnx", "circulant.safetensors"))
-    out("", f"To check again: edgefc verify {model} edgefc.recipes.digits_mlp:circulant --weights {weights}")
+    out("", f"To verify a file again: edgefc verify {model} edgefc.recipes.digits_mlp:circulant --weights {weights}")
     return 0

@@ -1,24 +1,29 @@
 """edgefc devices [list | add | remove | check | provision | serve] [options]
 
-List kinds of devices, keep a list of your own, see what one lacks, and put that there.
+List device profiles, register your devices, check them and install what they need.
 
     edgefc devices
     edgefc devices add kitchen --profile pi5 --ssh kitchen
     edgefc devices add phone --profile oneplus-5 --adb SERIAL
-    edgefc devices check kitchen        (or web, the browser of this machine)
+    edgefc devices check kitchen
     edgefc devices provision kitchen
     edgefc devices remove kitchen
     edgefc devices serve model.onnx --batch 1,16
 
-ALIAS is a name that your ssh configuration resolves: addresses, user names and keys stay there. SERIAL is one that
-adb devices lists. Your devices are kept in edgefc/devices.toml below $XDG_CONFIG_HOME (or ~/.config).
+add registers a device under a name. ALIAS is a host of your ssh configuration, which keeps the address, user name and
+key. SERIAL is a phone in the output of adb devices. The file edgefc/devices.toml below $XDG_CONFIG_HOME (or ~/.config)
+stores your devices.
 
-check ends with 1 where something is missing without which nothing can be measured. provision pushes wheels of numpy
-and onnxruntime and the native kernels, fetched and built on this machine: the device needs no internet. Where this
-machine has none either, give it a folder of wheels: --wheels FOLDER.
+check lists what the device has, what it lacks, and how to fix it. The exit code is 1 if something is missing that
+measurements require. `edgefc devices check web` checks the browser on this machine.
 
-serve prints an address, waits for a browser to open it, and measures there: as edgefc profile --device web does in a
-headless one. Only this machine reaches the address unless --host names another one, such as 0.0.0.0 for a phone.
+provision copies wheels of numpy and onnxruntime and the native kernels to the device. This machine downloads and builds
+them, so the device needs no internet access. If this machine has no internet access either, pass a folder of wheels:
+--wheels FOLDER.
+
+serve prints an address, waits until you open it in a browser, and measures in that browser. (edgefc profile --device
+web does the same in a headless browser.) By default only this machine can open the address. To use a phone, pass --host
+with an address of this machine, or 0.0.0.0 for all its networks.
 """
 
 import argparse
@@ -42,33 +47,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser, "profiles, sources and your devices")
     parser.set_defaults(act=_list)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    listing = actions.add_parser("list", help="what edgefc devices alone does", allow_abbrev=False)
+    listing = actions.add_parser("list", help="list profiles and your devices (the default)", allow_abbrev=False)
     add_json(listing, "profiles, sources and your devices", nested=True)
-    add = actions.add_parser("add", help="write down a device of yours", allow_abbrev=False)
-    add.add_argument("name", metavar="NAME", help="what you call it: small letters, digits, hyphens")
-    add.add_argument("--profile", metavar="KEY", help="the kind of device that it is, as edgefc devices lists them")
+    add = actions.add_parser("add", help="register a device", allow_abbrev=False)
+    add.add_argument("name", metavar="NAME", help="a name for the device: small letters, digits, hyphens")
+    add.add_argument("--profile", metavar="KEY", help="the profile of the device; edgefc devices lists profiles")
     reach = add.add_mutually_exclusive_group(required=True)
     reach.add_argument("--ssh", metavar="ALIAS", help="a host of your ssh configuration")
     reach.add_argument("--adb", metavar="SERIAL", help="a phone that adb devices lists")
     reach.add_argument(
-        "--command", dest="prefix", metavar="WORDS", help='a command that runs programs there: "docker exec -i box"'
-    )
+        "--command", dest="prefix", metavar="WORDS",
+        help='a command that runs programs on the device: "docker exec -i box"',
+    )  # fmt: skip
     reach.add_argument("--via", type=via, metavar="KIND=ADDRESS",
-                       help="a transport that an installed package registers for edgefc.transports")  # fmt: skip
+                       help="a transport that another package registers, and its address")  # fmt: skip
     add.set_defaults(act=_add)
     for action, act, text in (
-        ("remove", _remove, "forget a device of yours"),
-        ("check", _check, "what it has and lacks, and the command that fixes it"),
-        ("provision", _provision, "put packages and native kernels there"),
+        ("remove", _remove, "remove a device from the list"),
+        ("check", _check, "show what the device has, what it lacks, and how to fix it"),
+        ("provision", _provision, "install packages and native kernels on the device"),
     ):
         parts = actions.add_parser(action, help=text, allow_abbrev=False)
         parts.add_argument("name", metavar="NAME")
         parts.set_defaults(act=act)
         if action == "check":
-            add_json(parts, "the same", nested=True)
+            add_json(parts, "the result", nested=True)
         if action == "provision":
             parts.add_argument(
-                "--wheels", type=Path, metavar="FOLDER", help="take wheels from here, not from the index"
+                "--wheels", type=Path, metavar="FOLDER", help="use wheels from this folder, not from the index"
             )
 
     serve = actions.add_parser("serve", help="measure in a browser that you open", allow_abbrev=False)
@@ -76,9 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", nargs="+", metavar="MODEL", help="an .onnx file; the others are compared with the first"
     )
     serve.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 for all networks of this machine"
-    )
-    serve.add_argument("--port", type=whole, default=0, metavar="N", help="default: one that is free")
+        "--host", default="127.0.0.1", metavar="ADDRESS",
+        help="the address to listen on (default: 127.0.0.1); 0.0.0.0 for all networks of this machine",
+    )  # fmt: skip
+    serve.add_argument("--port", type=whole, default=0, metavar="N", help="the port (default: a free one)")
     add_options(serve, nested=True)
     serve.set_defaults(act=_serve)
 
@@ -87,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.errors import UsageError, needs_extra
 
     if args.json is not None and args.act in (_add, _remove, _provision):
-        raise UsageError(f"edgefc devices {args.action} writes no JSON. Leave --json out.")
+        raise UsageError(f"edgefc devices {args.action} does not write JSON. Omit --json.")
     with needs_extra(EXTRA, "edgefc devices"):
         for module in ("edgefc.devices.inventory", "edgefc.progress"):
             importlib.import_module(module)
@@ -109,10 +116,10 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def via(text: str) -> tuple[str, str]:
-    """'serial=/dev/ttyUSB0' as a pair; argparse shows the sentence."""
+    """Parse 'serial=/dev/ttyUSB0' into a pair. argparse shows the error message."""
     kind, _, address = text.partition("=")
     if not (kind.isidentifier() and address):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not KIND=ADDRESS. Write a transport and an address of it.")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not KIND=ADDRESS. Give a transport and its address.")
     return kind, address
 
 
@@ -135,7 +142,7 @@ def _add(args: argparse.Namespace) -> int:
     given = {"ssh": args.ssh, "adb": args.adb, "command": args.prefix}
     transport, address = args.via or next((kind, text) for kind, text in given.items() if text is not None)
     inventory.add(args.name, inventory.made(args.profile, transport, address))
-    out(f"{args.name} is written to {inventory.path()}. See what it has and lacks: edgefc devices check {args.name}")
+    out(f"Added {args.name} to {inventory.path()}. Next: edgefc devices check {args.name}")
     return 0
 
 
@@ -143,7 +150,7 @@ def _remove(args: argparse.Namespace) -> int:
     from edgefc.devices import inventory
 
     inventory.remove(args.name)
-    out(f"{args.name} is forgotten.")
+    out(f"Removed {args.name}.")
     return 0
 
 
@@ -160,18 +167,18 @@ def _check(args: argparse.Namespace) -> int:
     for note in found.notes:
         out(f"note: {note}")
     if args.json is not None:
-        write_text(args.json, json.dumps(as_json(found), indent=2) + "\n")
-    return 0 if found.complete else 1
+        write_text(args.json, json.dumps(as_json(report), indent=2) + "\n")
+    return 0 if report.complete else 1
 
 
 def _provision(args: argparse.Namespace) -> int:
     from edgefc.devices import provision
 
-    found = provision(args.name, wheels=args.wheels, say=out)
-    for sentence in found.done:
-        out(f"put there: {sentence}")
-    for sentence in found.lacking:
-        out(f"still lacking: {sentence}")
+    result = provision(args.name, wheels=args.wheels, say=out)
+    for sentence in result.done:
+        out(f"installed: {sentence}")
+    for sentence in result.lacking:
+        out(f"still missing: {sentence}")
     out(f"{args.name} is ready: edgefc profile MODEL --device {args.name}")
     return 0
 
@@ -189,9 +196,9 @@ def _list(args: argparse.Namespace) -> int:
     out()
     if mine:
         rows = [(name, each.profile or "", each.transport, each.address) for name, each in mine.items()]
-        print_table(("your device", "profile", "by", "address"), rows, left=4)
+        print_table(("your device", "profile", "transport", "address"), rows, left=4)
     else:
-        out("You have written down no device yet: edgefc devices add NAME --profile KEY --ssh ALIAS")
+        out("You have not added a device yet. Add one: edgefc devices add NAME --profile KEY --ssh ALIAS")
     if args.json is not None:
         content = {
             "profiles": [each.model_dump(exclude_none=True) for each in kinds],

@@ -1,6 +1,6 @@
 """edgefc export SOURCE -o model.onnx [--weights FILE] [--input SHAPE ...]
 
-Write a torch model as one .onnx file and check it.
+Export a torch model to an .onnx file and verify the file.
 
 SOURCE names a function without arguments that returns the model, or (model, example inputs):
 
@@ -8,14 +8,16 @@ SOURCE names a function without arguments that returns the model, or (model, exa
     edgefc export train.py:make_model --weights trained.safetensors --input 1x64 -o model.onnx
 
 Each structured layer becomes one edgefc:: node whose body is standard ONNX, so any runtime can run the file.
-The first axis of every input stays open, and so do the token axes of inputs that have the names of transformers models
-(input_ids, attention_mask, ...). --dynamic opens others, and what stays fixed is listed:
+
+By default two kinds of axes are dynamic: the first axis of every input, and the token axes of inputs with the names of
+transformers models (input_ids, attention_mask, ...). --dynamic makes other axes dynamic. The report lists fixed axes:
 
     edgefc export train.py:detector --dynamic image:2=height,image:3=width -o detector.onnx
 
-Afterwards the file is run in onnxruntime against the torch model; a file that differs is not written.
-Weights of 32 MiB and more go into a file beside it, model-0123456789ab.onnx.data: the digits are a hash of them. When a
-model is replaced, its weights are removed, unless another .onnx file there names them.
+The exported file is run in onnxruntime and compared with the torch model. If they differ, no file is written.
+
+Weights of 32 MiB and more are stored beside the .onnx file in model-0123456789ab.onnx.data, with a hash of the weights
+in the name. If a model is replaced, its old weights file is removed, unless another .onnx file in the folder uses it.
 """
 
 import argparse
@@ -38,9 +40,9 @@ TASK, SCHEMAS, EXTRA = "make", ("export",), "torch"
 _OLD_BODIES = {"circulant": "CirculantLinear", "prp": "PRPLinear"}
 
 _SHOWN = 6
-"""How many names one line lists."""
+"""The number of names that one line lists."""
 _LONGEST = 160
-"""Characters of one of them that are shown, with its sizes."""
+"""The number of characters shown of a name with its sizes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,25 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, or a state dict saved by torch")
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE[:DTYPE]",
-                        help="example input, such as 1x64 or 1x16:int64; once for each input")  # fmt: skip
-    parser.add_argument("--opset", type=whole, default=20, metavar="N", help="18 to 23 (default: 20)")
+                        help="an example input, such as 1x64 or 1x16:int64; repeat it for each input")  # fmt: skip
+    parser.add_argument("--opset", type=whole, default=20, metavar="N", help="the ONNX opset, 18 to 23 (default: 20)")
     parser.add_argument("--body", type=body, action="append", default=[], metavar="OP=NAME",
-                        help="how an operator is written in standard ONNX, such as CirculantLinear=dft or "
+                        help="the body of an operator in standard ONNX, such as CirculantLinear=dft or "
                              "PRPLinear=streaming; edgefc/export/README.md lists the bodies")  # fmt: skip
     for old, op in _OLD_BODIES.items():
         parser.add_argument(f"--{old}", metavar="NAME",
-                            help=f"the old name of --body {op}=NAME; it goes with the next release")  # fmt: skip
+                            help=f"deprecated: use --body {op}=NAME; the next release removes this option")  # fmt: skip
     parser.add_argument("--dynamic", type=axes, action="append", default=[], metavar="INPUT:AXIS=NAME[,...]",
-                        help="leave more axes open; axes of one name have one size")  # fmt: skip
+                        help="make more axes dynamic; axes with the same name have the same size")  # fmt: skip
     parser.add_argument("--fixed-batch", action="store_true",
-                        help="fix the sizes of the example inputs, but for the axes of --dynamic")  # fmt: skip
+                        help="fix all sizes to those of the example inputs, except the axes of --dynamic")  # fmt: skip
     parser.add_argument("--output-names", type=names, metavar="NAME[,NAME]", help="names for the outputs, in order")
     parser.add_argument("--cache", action="store_true",
                         help="keys and values of a transformers decoder as inputs and outputs")  # fmt: skip
-    parser.add_argument("--flat", action="store_true", help="no functions: for tools that do not look into them")
-    parser.add_argument("--no-verify", action="store_true", help="do not run the file against the model")
+    parser.add_argument("--flat", action="store_true", help="inline functions, for tools that do not read them")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare the file with the model")
     parser.add_argument("--allow-nonfinite", action="store_true",
-                        help="accept weights and outputs of NaN or infinities, if they are the same")  # fmt: skip
+                        help="accept NaN and infinities in weights and outputs, if both have the same")  # fmt: skip
     add_json(parser, "the report")
 
 
@@ -99,22 +101,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def body(text: str) -> tuple[str, str]:
-    """'PRPLinear=streaming' as a pair; argparse shows the sentence. Which names there are, export() says."""
+    """Parse 'PRPLinear=streaming' into a pair. argparse shows the error message. export() checks the names."""
     op, _, name = (part.strip() for part in text.partition("="))
     if not (op.isidentifier() and name.isidentifier()):
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not OP=NAME. Write an operator and one of its bodies, such as PRPLinear=streaming."
+            f"{shown(text)} is not OP=NAME. Give an operator and one of its bodies, such as PRPLinear=streaming."
         )
     return op, name
 
 
 def _bodies(args: argparse.Namespace) -> dict[str, str]:
-    """What --body asks for, and the options that had its place before."""
+    """The values of --body and of the deprecated options."""
     bodies = dict(args.body)
     for old, op in _OLD_BODIES.items():
         name = getattr(args, old)
         if name is not None:
-            err(f"edgefc export: --{old} {name} is now --body {op}={name}. The old form goes with the next release.")
+            err(f"edgefc export: --{old} is deprecated. Use --body {op}={name}. The next release removes --{old}.")
             bodies.setdefault(op, name)
     return bodies
 
@@ -123,34 +125,34 @@ def schema(name: str) -> dict[str, Any]:
     from edgefc.commands.schema import add_property, schema_of, with_null
     from edgefc.export import ExportReport
 
-    found = schema_of(ExportReport)
-    add_property(found["$defs"]["Comparison"], "holds", bool)
-    add_property(found["$defs"]["VerifyReport"], "holds", bool)
-    add_property(found["$defs"]["VerifyReport"], "sentence", str)
-    return dict(with_null(found))
+    result = schema_of(ExportReport)
+    add_property(result["$defs"]["Comparison"], "holds", bool)
+    add_property(result["$defs"]["VerifyReport"], "holds", bool)
+    add_property(result["$defs"]["VerifyReport"], "sentence", str)
+    return dict(with_null(result))
 
 
 def axes(text: str) -> dict[str, dict[int, str]]:
-    """'ids:1=tokens,mask:1=tokens' as {"ids": {1: "tokens"}, ...}; argparse shows the sentence."""
-    found: dict[str, dict[int, str]] = {}
+    """Parse 'ids:1=tokens,mask:1=tokens' into {"ids": {1: "tokens"}, ...}. argparse shows the error message."""
+    dynamic: dict[str, dict[int, str]] = {}
     for part in text.split(","):
         place, _, name = part.strip().partition("=")
         label, _, axis = place.rpartition(":")
         if not (label and axis.isascii() and axis.isdigit() and len(axis) < 4 and name.isidentifier()):
             raise argparse.ArgumentTypeError(
-                f"{shown(text)} is no list of INPUT:AXIS=NAME. Write the input, the axis counted from 0 and a name for "
+                f"{shown(text)} is not a list of INPUT:AXIS=NAME. Give an input, an axis counted from 0 and a name for "
                 "its size, such as input_ids:1=tokens."
             )
-        found.setdefault(label, {})[int(axis)] = name
-    return found
+        dynamic.setdefault(label, {})[int(axis)] = name
+    return dynamic
 
 
 def names(text: str) -> list[str]:
-    """'scores,boxes' as a list; argparse shows the sentence."""
-    found = [part.strip() for part in text.split(",")]
-    if not all(found):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no list of names. Write names such as scores,boxes.")
-    return found
+    """Parse 'scores,boxes' into a list. argparse shows the error message."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a list of names. Give names such as scores,boxes.")
+    return parts
 
 
 def _joined(given: list[dict[str, dict[int, str]]]) -> dict[str, dict[int, str]] | None:
@@ -173,11 +175,11 @@ def _show(output: Path, report: "ExportReport") -> None:
         out(f"  body               {op}: {choice.name} ({choice.reason})")
     for note in report.notes:
         out(f"  note               {note}")
-    out(f"  verified           {report.verified.sentence() if report.verified else 'no, as asked'}")
+    out(f"  verified           {report.verified.sentence() if report.verified else 'no (--no-verify)'}")
 
 
 def _first(items: Sequence[str]) -> str:
-    """The first few of a list, and how many more there are. Models have names of any length."""
+    """The first items of a list, shortened, and the number of the others."""
     more = f", and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return ", ".join(shortened(item, _LONGEST) for item in items[:_SHOWN]) + more
 

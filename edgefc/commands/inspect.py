@@ -1,14 +1,18 @@
 """edgefc inspect MODEL.onnx [options]
 
-List what the layers of a file store, and what its structured layers save.
+List the layers of a file, the bytes that they store, and the bytes that structured layers save.
 
     edgefc inspect model.onnx
     edgefc inspect model.onnx --all --json layers.json
 
-For each structured layer: the dense matrix it stands for, the numbers and bytes stored in the file, and how many times
-fewer that is than a dense layer with a bias. Then every torch layer by the bytes that it stores, structured or not,
-with the structured layers that fit in the place of a dense one. Files that edgefc did not write are grouped by the
-scopes in the names of their nodes. Nothing is run, and torch is not needed.
+The first table has one row for each structured layer: the shape of the dense matrix that it replaces, the numbers and
+bytes in the file, and the factor by which that is smaller than a dense layer with a bias.
+
+The second table has one row for each torch layer, structured or not, with the largest first. For a dense layer it lists
+the structured layers that could replace it. Files that edgefc did not write are grouped by the scopes in the names of
+their nodes.
+
+The command does not run the model and does not need torch.
 """
 
 import argparse
@@ -30,7 +34,7 @@ TASK, SCHEMAS, EXTRA = "check", ("inspect",), "torch"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the file to read")
     parser.add_argument("--all", action="store_true", help="print every layer (default: the 20 largest)")
-    add_json(parser, "the same")
+    add_json(parser, "all layers")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
         from edgefc.export.inspecting.inspector import inspect
 
     check_outputs([args.json], force=args.force, inputs=[args.model])
-    found = inspect(args.model)
-    _show(found, every=args.all)
+    inspection = inspect(args.model)
+    _show(inspection, every=args.all)
     if args.json is not None:
-        write_text(args.json, json.dumps(dataclasses.asdict(found), indent=2) + "\n")
+        write_text(args.json, json.dumps(dataclasses.asdict(inspection), indent=2) + "\n")
     return 0
 
 
@@ -55,43 +59,43 @@ def schema(name: str) -> dict[str, Any]:
     return schema_of(Inspection)
 
 
-def _show(found: "Inspection", *, every: bool) -> None:
-    data = f" + {found.data_bytes:,} of weights" if found.data_bytes else ""
-    out(f"{found.file}: {found.file_bytes:,} bytes{data}, opset {found.opset}")
-    if found.layers:
-        _show_structured(found, every=every)
+def _show(inspection: "Inspection", *, every: bool) -> None:
+    data = f" + {inspection.data_bytes:,} of weights" if inspection.data_bytes else ""
+    out(f"{inspection.file}: {inspection.file_bytes:,} bytes{data}, opset {inspection.opset}")
+    if inspection.layers:
+        _show_structured(inspection, every=every)
     else:
-        out(f"It holds no structured layer{found.why_none}; {found.numbers:,} numbers are stored.")
-    if found.parts:
+        out(f"The file has no structured layers{inspection.why_none}; it stores {inspection.numbers:,} numbers.")
+    if inspection.parts:
         out()
-        _show_parts(found, every=every)
+        _show_parts(inspection, every=every)
 
 
-def _show_structured(found: "Inspection", *, every: bool) -> None:
+def _show_structured(inspection: "Inspection", *, every: bool) -> None:
     from edgefc.tables import first_rows, print_table
 
-    rows = [(layer.name, layer.op, layer.shape, layer.detail, *_sizes([layer])) for layer in found.layers]
+    rows = [(layer.name, layer.op, layer.shape, layer.detail, *_sizes([layer])) for layer in inspection.layers]
     columns = ("layer", "op", "dense shape", "", "stored", "bytes", "dense bytes", "fewer")
     shown, more = first_rows(rows, every)
-    print_table(columns, [*shown, ("total", "", "", "", *_sizes(found.layers))], left=4)
+    print_table(columns, [*shown, ("total", "", "", "", *_sizes(inspection.layers))], left=4)
     if more:
         out(more)
-    inside = f" In local functions: {found.function_numbers:,}." if found.function_numbers else ""
-    out(f"Other numbers in the file: {found.other_numbers:,}.{inside}")
+    inside = f" In local functions: {inspection.function_numbers:,}." if inspection.function_numbers else ""
+    out(f"Other numbers in the file: {inspection.other_numbers:,}.{inside}")
 
 
-def _show_parts(found: "Inspection", *, every: bool) -> None:
+def _show_parts(inspection: "Inspection", *, every: bool) -> None:
     from edgefc.tables import first_rows, print_table
 
     rows = [
         (part.layer or "(the model itself)", part.op, part.shape, ", ".join(part.fits),
          f"{part.numbers:,}", f"{part.bytes:,}", f"{100 * part.share:.1f} %")
-        for part in found.parts
+        for part in inspection.parts
     ]  # fmt: skip
     shown, more = first_rows(rows, every)
-    stored = sum(part.bytes for part in found.parts)
-    share = f"{100 * sum(part.share for part in found.parts):.1f} %"
-    total = ("total", "", "", "", f"{found.numbers:,}", f"{stored:,}", share)
+    stored = sum(part.bytes for part in inspection.parts)
+    share = f"{100 * sum(part.share for part in inspection.parts):.1f} %"
+    total = ("total", "", "", "", f"{inspection.numbers:,}", f"{stored:,}", share)
     columns = ("every layer", "op", "largest weight", "structured layers that fit", "numbers", "bytes", "share")
     print_table(columns, [*shown, total], left=4)
     if more:

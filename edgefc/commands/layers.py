@@ -1,13 +1,15 @@
 """edgefc layers [--markdown PATH] [--json PATH]
 
-List every structured layer: what it stores and computes, and what its paper claims.
+List every structured layer with its size, its cost and the claim of its paper.
 
     edgefc layers
 
-For each layer of the five papers, in one common size: the trained numbers, the dense layer's beside them, multiply-adds
-of one input row (one position of an image, one step of a sequence), the bytes of its state dict and of its .onnx file,
-the ops in that file, the paper's claim, and what the recipe that trains it measured. Every file is exported on the
-spot, which takes a minute. Nothing is timed here: that is edgefc profile.
+The table has one row for each layer, all in a common size: the number of parameters and that of the dense layer, the
+multiply-adds of one input row (one position of an image, one step of a sequence), the bytes of its state dict and of
+its .onnx file, the operators in that file, the claim of the paper, and the result of the recipe that trains the layer.
+
+Every layer is exported while the command runs, which takes a minute. The command does not measure speed: use
+edgefc profile or edgefc bench for that.
 """
 
 import argparse
@@ -23,8 +25,8 @@ TASK, SCHEMAS, EXTRA = "learn", ("layers",), "torch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the table as a page")
-    add_json(parser, "the same")
+    parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the table to this file as a Markdown page")
+    add_json(parser, "the table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from edgefc.catalogue.rows import COLUMNS, LEFT, cells, rows
 
     check_outputs([args.markdown, args.json], force=args.force)
-    found = rows()
-    print_table(COLUMNS, [cells(row) for row in found], left=LEFT)
+    table = rows()
+    print_table(COLUMNS, [cells(row) for row in table], left=LEFT)
     if args.markdown:
-        write_text(args.markdown, markdown(found))
+        write_text(args.markdown, markdown(table))
     if args.json:
-        write_text(args.json, json.dumps([dataclasses.asdict(row) for row in found], indent=2) + "\n")
+        write_text(args.json, json.dumps([dataclasses.asdict(row) for row in table], indent=2) + "\n")
     return 0
 
 

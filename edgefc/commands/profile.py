@@ -1,31 +1,31 @@
 """edgefc profile MODEL [MODEL ...] [options]
 
-Measure load time, latency and memory of one or more .onnx files, on this machine or on others.
+Measure load time, latency and memory of one or more .onnx files, on this machine or on other devices.
 
     edgefc profile dense.onnx circulant.onnx --batch 1,64 --threads 1,2 --json record.json
 
-Several models take turns in one process, so that what the machine does meanwhile hits all alike.
-The column "speed vs first" compares each with the first: its time over theirs, so above 1x is faster.
-Models whose inputs have other shapes are not compared. Comma lists are swept: every model runs at every
-batch size and thread count. Load time and memory are measured in fresh processes.
+Models: several models take turns in one process, so that other load on the machine affects all of them equally. The
+column "speed vs first" is the time of the first model / the time of this model: above 1x is faster. Models whose inputs
+have different shapes are not compared. If options have several values, every model runs at every batch size and thread
+count. Load time and memory are measured in fresh processes.
 
     edgefc profile bert.onnx --shape input_ids=1x128 --range input_ids=0:30521
 
-Inputs come from an .npz file with one array per input (numpy.savez: --inputs), or are drawn. Drawn inputs
-have 1 row (--batch) and 128 elements along other open axes, unless --shape says otherwise; axes of one name
-have one size. Their values are standard normal floats, integers 0 and 1, ones for a mask, 0, 1, 2, ... for
-positions and 0 for token types, unless --range says otherwise.
+Inputs: pass an .npz file with one array per input (numpy.savez) as --inputs. Otherwise inputs are random. By default
+random inputs have 1 row (--batch) and 128 elements along other dynamic axes, and axes with the same name have the same
+size; --shape sets other shapes. By default the values are standard normal floats, integers 0 and 1, ones for a mask,
+0, 1, 2, ... for positions and 0 for token types; --range sets other values.
 
     edgefc profile dense.onnx circulant.onnx --device local,kitchen --json record.json
 
---device takes names that edgefc devices lists, and local for this machine. Several are measured at
-the same time; one that fails or is lost does not stop the others, and what it had finished is kept.
-Models are compared on one device, never across devices.
+Devices: --device accepts the names that edgefc devices lists, and local for this machine. Several devices are measured
+at the same time. If one fails or its connection is lost, the others continue, and its finished measurements are kept.
+Models are compared on the same device only.
 
-Memory is the peak above what onnxruntime alone needs, so what the model adds. A star marks a row
-whose numbers are unreliable; the reasons stand below the table. --json writes a report: one record for
-each device, with every timing, and one sentence for each device that failed. edgefc.runtime.Report.read
-reads it, and edgefc.runtime.Record.read reads the record of a single device.
+Results: memory is the peak minus the memory that onnxruntime needs without a model. A star marks a row with unreliable
+numbers; the reasons are listed below the table. --json writes a report with one record for each device, which has every
+timing, and one sentence for each device that failed. Read it with edgefc.runtime.Report.read.
+edgefc.runtime.Record.read reads the record of a single device.
 """
 
 import argparse
@@ -55,20 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
-    """What is measured and how, wherever it is."""
+    """Add the options for what is measured and how. They apply to every device."""
     parser.add_argument("--batch", type=counts, metavar="N[,N]", help="size of the open first dimension (default: 1)")
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N[,N]", help="threads per run (default: 1)")
     parser.add_argument(
         "--preset", default="latency", metavar="NAME",
-        help="latency: onnxruntime's defaults; memory: one copy of each weight; battery: no spinning threads",
+        help="latency (default): onnxruntime's defaults; memory: one copy of each weight; battery: no spinning threads",
     )  # fmt: skip
     parser.add_argument(
         "--native", default="auto", metavar="MODE",
-        help="kernels of edgefc's own for its layers: auto (where there are any), on, or off",
+        help="native kernels of edgefc: auto (default, if available), on (required) or off",
     )  # fmt: skip
     parser.add_argument(
         "--activation-dtype", "--activations", default="float32", metavar="TYPE",
-        help="float32, or int8: what the native kernel of PRPLinear rounds its inputs to (--activations: its old name)",
+        help="float32 (default), or int8: the native kernel of PRPLinear rounds its inputs to 8 bits "
+             "(--activations is the deprecated name)",
     )  # fmt: skip
     add_inputs(parser)
     parser.add_argument(
@@ -79,15 +80,15 @@ def add_options(parser: argparse.ArgumentParser, *, nested: bool = False) -> Non
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """What models are fed with."""
-    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays to run with, by input name; the batch is theirs")
+    """Add the options for the inputs of models."""
+    parser.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name; they also set the batch size")
     parser.add_argument(
         "--shape", dest="shapes", type=shape, action="append", default=[], metavar="NAME=1x128",
-        help="shape of a drawn input; ? leaves an axis at its default (may be repeated)",
+        help="shape of a random input; ? leaves an axis at its default (may be repeated)",
     )  # fmt: skip
     parser.add_argument(
         "--range", dest="ranges", type=values, action="append", default=[], metavar="NAME=0:30521",
-        help="lowest and highest value of a drawn input, both included (may be repeated)",
+        help="lowest and highest value of a random input, both included (may be repeated)",
     )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of add_options as those of profile()."""
+    """The keyword arguments of profile() for the options of add_options()."""
     return {
         "batch": args.batch, "threads": args.threads, "preset": args.preset, **inputs_of(args),
         "min_time_s": args.time, "memory": args.memory, "native": args.native,
@@ -118,21 +119,21 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def inputs_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of add_inputs as those of profile()."""
+    """The keyword arguments of profile() for the options of add_inputs()."""
     return {"inputs": args.inputs, "shapes": _once("--shape", args.shapes), "ranges": _once("--range", args.ranges)}
 
 
 def _once(option: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     from edgefc.errors import UsageError
 
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    by_name = dict(pairs)
+    if len(by_name) < len(pairs):
         raise UsageError(f"{option} names an input twice. Give each input once.")
-    return found
+    return by_name
 
 
 def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
-    """What was finished is shown and written, also when the device is lost or Ctrl-C is pressed."""
+    """Profile on one device. If the device is lost or the run is interrupted, show and write the finished results."""
     from edgefc.errors import EdgefcError
     from edgefc.runtime.profiling.profiler import profile
     from edgefc.runtime.profiling.record import Failure, Report
@@ -144,9 +145,9 @@ def _one(args: argparse.Namespace, options: dict[str, Any]) -> int:
         record = profile(args.models, device=device, keep=lambda part: file.keep(Report.from_records(part)), **options)
     except (EdgefcError, KeyboardInterrupt) as error:
         if file.newest is not None:
-            said = str(error) or "it was interrupted"
-            part = file.newest.records[0].model_copy(update={"unfinished": said})
-            failures = [Failure(device=device, sentence=said)] if isinstance(error, EdgefcError) else []
+            reason = str(error) or "it was interrupted"
+            part = file.newest.records[0].model_copy(update={"unfinished": reason})
+            failures = [Failure(device=device, sentence=reason)] if isinstance(error, EdgefcError) else []
             show(part)
             with reported("edgefc profile"):
                 file.write(Report.from_records(part, failures=failures))
@@ -187,26 +188,26 @@ def _show(report: "Report") -> None:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no list of devices. Give names, such as local,kitchen.")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a list of devices. Give names, such as local,kitchen.")
     return names
 
 
 def shape(text: str) -> tuple[str, tuple[int | None, ...]]:
-    """'input_ids=1x128' as a name and sizes; argparse shows the sentence."""
+    """Parse 'input_ids=1x128' into a name and sizes. argparse shows the error message."""
     name, equals, sizes = text.rpartition("=")
     try:
-        found = tuple(None if size == "?" else count(size) for size in sizes.split("x"))
+        axes = tuple(None if size == "?" else count(size) for size in sizes.split("x"))
     except argparse.ArgumentTypeError:
-        found = ()
-    if not equals or not name or not found:
+        axes = ()
+    if not equals or not name or not axes:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is no shape of an input. Give its name and one size per axis, such as input_ids=1x128."
+            f"{shown(text)} is not NAME=SHAPE. Give an input and one size per axis, such as input_ids=1x128."
         )
-    return name, found
+    return name, axes
 
 
 def values(text: str) -> tuple[str, tuple[float, float]]:
-    """'input_ids=0:30521' as a name, the lowest and the highest value; argparse shows the sentence."""
+    """Parse 'input_ids=0:30521' into a name, the lowest and the highest value. argparse shows the error message."""
     name, equals, ends = text.rpartition("=")
     try:
         low, high = map(_number, ends.split(":"))
@@ -214,18 +215,18 @@ def values(text: str) -> tuple[str, tuple[float, float]]:
         low, high = 1, 0
     if not equals or not name or low > high:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is no range of values. Give an input's name, the lowest and the highest value, such as "
+            f"{shown(text)} is not NAME=LOW:HIGH. Give an input, its lowest and its highest value, such as "
             "input_ids=0:30521."
         )
     return name, (low, high)
 
 
 def _number(text: str) -> float:
-    """Whole numbers stay exact."""
+    """Parse a number. Integers stay exact."""
     exact = number(text)
     if exact is not None:
         return exact
-    found = real(text)
-    if found is None:
+    value = real(text)
+    if value is None:
         raise ValueError(text)
-    return found
+    return value

@@ -1,13 +1,14 @@
 """edgefc schema [NAME]
 
-Show the JSON Schema of what a command writes with --json.
+Print the JSON Schema of the file that a command writes with --json.
 
-    edgefc schema                     (lists the names)
+    edgefc schema
     edgefc schema profile
     edgefc schema "devices check" > check.schema.json
 
-The schema is that of this version (JSON Schema, draft 2020-12). edgefc profile and edgefc bench write their version
-into the file and read older files; the other files have no version.
+Without a name it lists the schemas. The schemas (JSON Schema, draft 2020-12) describe the files of this version of
+edgefc. edgefc profile and edgefc bench store a format version in the file and read files of older formats. Other files
+have no format version.
 """
 
 import argparse
@@ -37,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     if name not in known:
         raise UsageError(f"there is no schema {name!r}. Choose one of: {', '.join(known)}.")
     with needs_extra(known[name].EXTRA, f"edgefc schema {name}"):
-        found = known[name].schema(name)
-    text = json.dumps({"$schema": _DRAFT, **found, "title": f"edgefc {name} --json"}, indent=2)
+        schema = known[name].schema(name)
+    text = json.dumps({"$schema": _DRAFT, **schema, "title": f"edgefc {name} --json"}, indent=2)
     out(*text.split("\n"))
     return 0
 
@@ -49,21 +50,21 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 def schema_of(
     form: Any, *, mode: Literal["serialization", "validation"] = "serialization", **properties: Any
 ) -> dict[str, Any]:
-    """The schema of the JSON of a type that pydantic describes, without additional properties.
+    """The JSON Schema of a type that pydantic supports. It allows no additional properties.
 
     Args:
-        mode: "validation" where fields that have a default are left out of the file when they are None.
-        properties: further properties of the outermost object, by name: their types.
+        mode: "validation" if the file omits fields with a default whose value is None.
+        properties: the types of further properties of the outermost object, by name.
     """
     from pydantic import TypeAdapter
 
-    found = TypeAdapter(form).json_schema(mode=mode)
+    schema = TypeAdapter(form).json_schema(mode=mode)
     for name, each in properties.items():
-        add_property(found, name, each)
-    for part in (found, *found.get("$defs", {}).values()):
+        add_property(schema, name, each)
+    for part in (schema, *schema.get("$defs", {}).values()):
         if "properties" in part:
             part["additionalProperties"] = False
-    return found
+    return schema
 
 
 def object_of(**parts: Any) -> Any:
@@ -82,10 +83,10 @@ def add_property(schema: dict[str, Any], name: str, form: Any) -> None:
 
 
 def with_null(schema: Any) -> Any:
-    """The schema with null wherever a number is: JSON has no NaN."""
+    """The schema, with null allowed for every number, because JSON has no NaN."""
     if isinstance(schema, list):
         return [with_null(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: with_null(part) for key, part in schema.items()}
-    return {**found, "type": ["number", "null"]} if found.get("type") == "number" else found
+    copy = {key: with_null(part) for key, part in schema.items()}
+    return {**copy, "type": ["number", "null"]} if copy.get("type") == "number" else copy

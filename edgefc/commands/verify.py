@@ -1,17 +1,19 @@
 """edgefc verify MODEL.onnx SOURCE [--weights FILE] [--input SHAPE ...]
 
-Run an exported file against the torch model it came from.
+Compare an exported file with the torch model that it was exported from.
 
     edgefc verify model.onnx train.py:make_model --weights trained.safetensors
 
-Each output is compared on the example inputs, on drawn inputs of the same shapes, and at batches of 1 and 3 where the
-file takes any batch. The measure is the normalised mean squared error, |onnx - torch|^2 / |torch|^2: it does not depend
-on scale or size, and 1e-9 means about four and a half good digits. The output as a whole, each column and each row must
-be within the bound, or within what rounding does to the same part of torch's output, which is measured with magnified
-rounding errors. Of integers, booleans and whole numbers, at most 1 in 1,000 entries may differ, where rounding decides.
-Outputs that are mostly NaN or infinite are refused, unless --allow-nonfinite is given.
+The outputs are compared on the example inputs and on random inputs of the same shapes. If the file has a dynamic batch,
+they are also compared at batch sizes 1 and 3.
 
-Exit code 1, with the first layer that differs, when an output does not pass, or when the model is random.
+The measure is the normalised mean squared error, |onnx - torch|^2 / |torch|^2. It does not depend on scale or size. A
+value of 1e-9 means about four and a half correct digits. The whole output, each column and each row must be within the
+bound or within the effect of rounding on the same part of torch's output. This effect is measured with magnified
+rounding errors. For integers, booleans and floats with integral values, at most 1 in 1,000 entries may differ, and only
+where rounding decides the value. Outputs that are mostly NaN or infinite fail, unless you pass --allow-nonfinite.
+
+The exit code is 1 if an output fails or the model is random. The message names the first layer that differs.
 """
 
 import argparse
@@ -29,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="package.module:factory or file.py:factory")
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, or a state dict saved by torch")
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE[:DTYPE]",
-                        help="example input, such as 1x64 or 1x16:int64; once for each input")  # fmt: skip
+                        help="an example input, such as 1x64 or 1x16:int64; repeat it for each input")  # fmt: skip
     parser.add_argument("--allow-nonfinite", action="store_true",
-                        help="accept weights and outputs of NaN or infinities, if they are the same")  # fmt: skip
+                        help="accept NaN and infinities in weights and outputs, if both have the same")  # fmt: skip
     add_json(parser, "the comparisons")
 
 
@@ -57,9 +59,9 @@ def schema(name: str) -> dict[str, Any]:
     from edgefc.commands.schema import add_property, schema_of, with_null
     from edgefc.export import VerifyReport
 
-    found = schema_of(VerifyReport, holds=bool, sentence=str)
-    add_property(found["$defs"]["Comparison"], "holds", bool)
-    return dict(with_null(found))
+    result = schema_of(VerifyReport, holds=bool, sentence=str)
+    add_property(result["$defs"]["Comparison"], "holds", bool)
+    return dict(with_null(result))
 
 
 def _write(path: Path | None, record: str) -> None:

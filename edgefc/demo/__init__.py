@@ -1,7 +1,7 @@
-"""edgefc demo: the recipe digits-mlp, exported and profiled.
+"""edgefc demo: trains the recipe digits-mlp, exports its models and profiles the files.
 
-run.py     demo(): train by the recipe harness, export, profile, print
-costs.py   in what each file costs more or less than the first, as sentences
+run.py     demo(): train with the recipe harness, export, profile, print
+costs.py   sentences that compare the costs of each file with those of the first
 
-Accuracy and its statistics are those of edgefc.recipes; files come from edgefc.export, figures from edgefc.runtime.
+edgefc.recipes computes the accuracy and its statistics, edgefc.export writes the files, edgefc.runtime measures them.
 """

@@ -1,9 +1,11 @@
-"""In what each file of a record costs more or less than the first, and only what the measurements carry.
+"""Compares the costs of each file of a record with those of the first file.
 
-latency       a 95 % interval of the speed, in the same rounds
-load time     every launch of one on the same side of every launch of the other
-peak memory   further apart than the peaks of one and the same model
-file size     counted, so any difference is one
+A difference is reported only under these conditions:
+
+latency       the 95 % interval of the ratio, measured in the same rounds, does not contain 1
+load time     every launch of one file was faster than every launch of the other
+peak memory   the difference is larger than the spread of the peaks of the null model
+file size     the sizes are not equal; they are exact
 """
 
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ Verdict = Literal["better", "worse", "undecided"]
 
 
 class Cost(NamedTuple):
-    """One quantity of a file against that of the first, with the figures behind the verdict."""
+    """The comparison of one quantity of a file with that of the first file, and its figures."""
 
     quantity: str
     verdict: Verdict
@@ -26,12 +28,12 @@ class Cost(NamedTuple):
 
 
 def sentences(record: Record) -> list[str]:
-    """One for each file but the first."""
+    """One sentence for each file except the first."""
     return [_sentence(record, model) for model in range(1, len(record.models))]
 
 
 def costs(record: Record, model: int) -> list[Cost]:
-    """Of the file with that index."""
+    """The comparisons of the file with index `model` with the first file."""
     own, first = (record.models[each].all_bytes for each in (model, 0))
     ratio = f"{first / own:.3g} times smaller" if own < first else f"{own / first:.3g} times that size"
     return [
@@ -43,11 +45,11 @@ def costs(record: Record, model: int) -> list[Cost]:
 
 
 def _sentence(record: Record, model: int) -> str:
-    said: dict[Verdict, str] = {"worse": "worse in", "better": "better in", "undecided": "not shown to differ in"}
-    found = costs(record, model)
+    phrases: dict[Verdict, str] = {"worse": "worse in", "better": "better in", "undecided": "no difference shown in"}
+    compared = costs(record, model)
     parts = []
-    for verdict, words in said.items():
-        if which := [f"{cost.quantity} ({cost.figures})" for cost in found if cost.verdict == verdict]:
+    for verdict, words in phrases.items():
+        if which := [f"{cost.quantity} ({cost.figures})" for cost in compared if cost.verdict == verdict]:
             parts.append(f"{words} {', '.join(which)}")
     return f"{name_of(record, model)} against {name_of(record, 0)}: {'; '.join(parts)}."
 
@@ -81,10 +83,10 @@ def _cells(record: Record, model: int) -> list[Cell]:
 
 
 def _launches(record: Record, model: int) -> list[int]:
-    """Load times of all launches; the batch size does not matter to them."""
+    """The load times of all launches, at all batch sizes. The batch size does not affect them."""
     return [ns for cell in _cells(record, model) for ns in cell.load.samples_ns]
 
 
 def _verdict(low: float, high: float) -> Verdict:
-    """From the interval of the excess over the first of a quantity of which less is better."""
+    """The verdict for an interval of (value - value of the first file), where a smaller value is better."""
     return "worse" if low > 0 else "better" if high < 0 else "undecided"

@@ -1,9 +1,9 @@
-"""demo(): train, export, measure; everything in one folder.
+"""demo(): trains, exports and measures. All results are written to one folder:
 
-recipe.json, trained/, KIND.safetensors, summary.json, table.md, plot.png    of the recipe (recipes/harness.py)
-*.onnx        the four files: dense, circulant, and PRP with each of its bodies
-record.json   what edgefc.runtime.profile measured, every sample
-costs.md      in what the files cost more or less than dense.onnx
+recipe.json, trained/, KIND.safetensors, summary.json, table.md, plot.png    from the recipe (recipes/harness.py)
+*.onnx        four files: dense, circulant, and PRP with each of its bodies
+record.json   the measurements of edgefc.runtime.profile with every sample
+costs.md      sentences that compare the costs of the files with those of dense.onnx
 """
 
 import time
@@ -41,11 +41,11 @@ FILES = (
 
 
 def demo(folder: Path, seeds: int) -> None:
-    """Train what the folder does not hold yet, export and measure anew, print and write the results.
+    """Train the models that the folder does not have yet, export and measure all, print and write the results.
 
     Raises:
-        UsageError: the folder holds something else, or cannot be written.
-        CheckFailed: a training ended in no number, or a file does not answer as its model.
+        UsageError: the folder has other contents, or cannot be written.
+        CheckFailed: the result of a training is not finite, or a file does not compute what its model computes.
     """
     harness.run(RECIPE, folder, seeds, command="edgefc demo")
     _export(folder)
@@ -53,16 +53,16 @@ def demo(folder: Path, seeds: int) -> None:
     paths = [folder / f"{file.name}.onnx" for file in FILES]  # in one call, so that they take turns
     record = profile(paths, batch=BATCHES, threads=1, native="off", **MEASURING)
     err(f"measured load, memory and latency in {time.perf_counter() - started:.0f} s")
-    found = sentences(record)
+    comparisons = sentences(record)
     out()
-    table.show(record)  # before anything is written, which a full disk refuses
-    out("", *found)
+    table.show(record)  # before writing, which fails on a full disk
+    out("", *comparisons)
     record.write(folder / "record.json")
-    write_text(folder / "costs.md", "".join(f"- {sentence}\n" for sentence in found))
+    write_text(folder / "costs.md", "".join(f"- {sentence}\n" for sentence in comparisons))
 
 
 def _export(folder: Path) -> None:
-    """export() runs each file against its model before it takes its place."""
+    """Export each file. export() compares it with its model before it writes the file."""
     started = time.perf_counter()
     assert RECIPE.example is not None
     models, x = harness.trained(RECIPE, folder), RECIPE.example(RECIPE.load(None))

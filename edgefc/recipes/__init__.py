@@ -7,13 +7,13 @@ folders.py    the data sets of the papers, from a folder of the user
 fit.py        training with Adam for a number of steps, the same for every arm
 sources.py    fingerprint of everything that results depend on
 sizes.py      sizes of models; the plain model with as many parameters as another
-found.py      the list of recipes
+registry.py   the list of recipes
 harness.py    run(): train all arms with all seeds, and store each result as it finishes
 results.py    Results and its file format
 findings.py   statistics and sentences about the results
 report.py     Results as a table and sentences
 pictures.py   plot.png
-weights.py    the models of seed 0, kept to be exported
+weights.py    the weights of the models of seed 0, stored for export
 measured/     published results; README.md shows them
 
 Small data shows that a layer trains and what it costs. It does not reproduce a paper.

@@ -1,10 +1,10 @@
 """bilinear-cnn: four 3x3 convolutions (the second and fourth with stride 2), a hidden layer, and a class layer, with
 ReLU between.
 
-The network is the authors' for CIFAR-10 (SVGG, BiSVGG) with fewer layers and filters: 8, 8, 16, 16 and 32 hidden units.
-All layers except the last are of the kind of the arm. At scale s, a bilinear convolution has s^2 times the filters (s
-times the rows and s times the columns), and the hidden layer has s times the units, as the authors' layers. "small
-dense" is the dense network with about as many parameters as the bilinear one at scale 2.
+The network is that of the authors for CIFAR-10 (SVGG, BiSVGG) with fewer layers and filters: 8, 8, 16 and 16 filters
+and 32 hidden units. All layers except the last are of the kind of the arm. At scale s, a bilinear convolution has s^2
+times the filters (s times the rows and s times the columns), and the hidden layer has s times the units, as in the
+layers of the authors. "small dense" is the dense network with about as many parameters as the bilinear one at scale 2.
 """
 
 from torch import nn

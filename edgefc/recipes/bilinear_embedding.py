@@ -51,7 +51,7 @@ def load(folder: Path | None) -> Gaps:
     index = {word: place for place, (word, _) in enumerate(Counter(words[0]).most_common(WORDS - 1))}
     parts = tuple(_gaps(part, index) for part in words)
     if min(len(part.y) for part in parts) < ASKED or len(index) < ASKED:
-        raise UsageError(f"{text.about} are too few to ask for words. Give a text of some 100,000 characters.")
+        raise UsageError(f"{text.about} are too few for this recipe. Give a text of about 100,000 characters.")
     about = f"{text.about}, {len(parts[0].y):,} gaps to train on and {len(parts[2].y):,} to test on"
     return Gaps(about, (parts[0], parts[1], parts[2]))
 

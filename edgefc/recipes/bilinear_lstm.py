@@ -52,7 +52,7 @@ def load(folder: Path | None) -> Characters:
     _, tuning = text.split(tuning=True)
     parts = _fold(train), _fold(tuning), _fold(held_out)
     if min(map(len, parts)) <= LENGTH:
-        raise UsageError(f"{text.about} are too few to predict. Give a text of some 100,000 characters.")
+        raise UsageError(f"{text.about} are too few for this recipe. Give a text of about 100,000 characters.")
     return Characters(f"{text.about}, folded to 32 characters", parts)
 
 

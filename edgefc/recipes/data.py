@@ -3,7 +3,7 @@
 digits()              scikit-learn: 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, UCI 1998)
 faces()               scikit-image: 100 faces of Labeled Faces in the Wild and 100 other cuts, 25 x 25 pixels
 photograph(name)      scikit-image: those of PHOTOGRAPHS, which are in the wheel
-library_docstrings()  the docstrings of modules of Python's standard library: English, more or less
+library_docstrings()  the docstrings of modules of Python's standard library: mostly English
 
 folders.py reads the data sets of the papers into the same classes.
 """
@@ -116,7 +116,7 @@ def photograph(name: str, size: int) -> Tensor:
 
     if name not in PHOTOGRAPHS:
         raise UsageError(
-            f"there is no photograph {name!r} without a download. Choose one of: {', '.join(PHOTOGRAPHS)}."
+            f"scikit-image's wheel contains no photograph {name!r}. Choose one of: {', '.join(PHOTOGRAPHS)}."
         )
     picture = np.asarray(getattr(skimage.data, name)(), dtype=np.float32) / 255
     side = min(picture.shape[:2])
@@ -127,7 +127,7 @@ def photograph(name: str, size: int) -> Tensor:
 
 
 def library_docstrings(characters: int = 300_000) -> Text:
-    """The docstrings of MODULES in that order, cut after so many characters. `about` says of which Python."""
+    """The docstrings of MODULES in that order, cut after `characters`. `about` names the version of Python."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = (node for source in _sources() for node in ast.walk(ast.parse(source)) if isinstance(node, kinds))
     taken, length = [], 0
@@ -144,13 +144,13 @@ def library_docstrings(characters: int = 300_000) -> Text:
 def _sources() -> list[str]:
     folder = Path(os.__file__).parent
     files = (path for name in MODULES for path in (folder / f"{name}.py", folder / name / "__init__.py"))
-    found = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
-    if len(found) < len(MODULES) // 2:
+    texts = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+    if len(texts) < len(MODULES) // 2:
         raise UsageError(
-            f"cannot read the standard library's sources: {folder} holds {len(found)} of {len(MODULES)} modules. "
-            "Use a Python that is installed with its sources, or give a folder of .txt files with --data."
+            f"cannot read the sources of the standard library: {folder} has {len(texts)} of {len(MODULES)} modules. "
+            "Use a Python that is installed with its sources, or pass a folder of .txt files as --data."
         )
-    return found
+    return texts
 
 
 def _apart(part: Part, share: float, seed: int) -> tuple[Part, Part]:

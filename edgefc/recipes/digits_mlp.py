@@ -1,11 +1,11 @@
-"""digits-mlp: a perceptron n -> 2048 -> 2048 -> classes, ReLU between; the first two layers are of one kind.
+"""digits-mlp: a perceptron n -> 2048 -> 2048 -> classes with ReLU between. The first two layers are of the arm's kind.
 
-The last layer is dense in every arm. The layers are as wide as those of a small device's model, so that their bytes and
-their time can be measured: `edgefc demo` trains this recipe and exports the models of seed 0. No arm has as many
-parameters as another, so the recipe shows what the structured layers keep of the dense one's accuracy, and not whether
-they use their parameters well (circulant-mlp compares that).
+The last layer is dense in every arm. The layers are as wide as in models for small devices, so that their size and
+latency can be measured: `edgefc demo` trains this recipe and exports the models of seed 0. The arms have different
+numbers of parameters. The recipe therefore shows how much accuracy the structured layers lose against the dense layer.
+It does not compare layers of the same size: circulant-mlp does that.
 
-The functions dense, circulant and prp make the models of seed 0, untrained, for edgefc verify:
+The functions dense, circulant and prp return the untrained models of seed 0, for edgefc verify:
 
     edgefc verify edgefc-demo/prp-streaming.onnx edgefc.recipes.digits_mlp:prp --weights edgefc-demo/prp.safetensors
 """
@@ -30,7 +30,7 @@ def arms(images: Images) -> list[Arm]:
 
 
 def train(model: nn.Module, job: Job) -> float:
-    """Percent of held-out images named correctly."""
+    """The percentage of held-out images that are classified correctly."""
     part, held_out = job.data.split(job.seed, tuning=job.tuning)
     fit_classes(model, job.rate, QUICK_STEPS if job.quick else STEPS, part, ROWS, fused=True)
     return accuracy(model, held_out)
@@ -42,17 +42,17 @@ def example(images: Images) -> Tensor:
 
 
 def dense() -> tuple[nn.Module, Tensor]:
-    """With torch.nn.Linear, and some test digits."""
+    """The model with torch.nn.Linear, and example inputs."""
     return _untrained("dense")
 
 
 def circulant() -> tuple[nn.Module, Tensor]:
-    """With edgefc.CirculantLinear, and some test digits."""
+    """The model with edgefc.CirculantLinear, and example inputs."""
     return _untrained("circulant")
 
 
 def prp() -> tuple[nn.Module, Tensor]:
-    """With edgefc.PRPLinear, and some test digits."""
+    """The model with edgefc.PRPLinear, and example inputs."""
     return _untrained("prp")
 
 

@@ -68,14 +68,14 @@ def load(folder: Path | None) -> Photographs:
         picture, other = (_grey(data.photograph(name, SIZE)) for name in ("camera", "cat"))
         about = f"scikit-image's photograph camera, {SIZE} x {SIZE} grey pixels; the rates were chosen on cat"
         return Photographs(about, picture, other)
-    found = folders.pictures(folder, SIZE, grey=True).train.x[:, 0]
-    if len(found) < 2:
+    given = folders.pictures(folder, SIZE, grey=True).train.x[:, 0]
+    if len(given) < 2:
         raise UsageError(
-            f"{folder} holds one picture, and eugen-siren needs two, of which it fits the first and chooses rates on "
-            "the last. Add another one."
+            f"{folder} contains one picture, but eugen-siren needs two: it fits the first one and chooses the learning "
+            "rates on the last one. Add a picture."
         )
     about = f"a picture of the user's, {SIZE} x {SIZE} grey pixels; the rates were chosen on another"
-    return Photographs(about, found[0], found[-1])
+    return Photographs(about, given[0], given[-1])
 
 
 def arms(photographs: Photographs) -> list[Arm]:
@@ -106,7 +106,7 @@ def model(kind: Kind, width: int, seed: int) -> nn.Sequential:
         layer = kind.layer(width, HIDDEN * seed + index)
         last = kind.last(layer).get_parameter
         last("bias").zero_()
-        if kind.layer is not _dense:  # what stands for a sine starts with its mean square, about 1/2
+        if kind.layer is not _dense:  # outputs that replace a sine start with the mean square of a sine, about 1/2
             wanted = 1 / OMEGA if kind.sine else math.sqrt(1 / 2)
             last("weight").mul_(wanted / layer(x).square().mean().sqrt())
         last("bias").uniform_(-1 / math.sqrt(width), 1 / math.sqrt(width))
@@ -127,8 +127,8 @@ def train(model: nn.Module, job: Job) -> Outcome:
 
     fit(model, job.rate, QUICK_STEPS if job.quick else STEPS, loss, len(x), ROWS)
     with torch.no_grad():
-        found = ((model(x) + 1) / 2).clamp(0, 1).reshape(picture.shape)
-    return Outcome(-10 * math.log10(float((found - picture).square().mean())), picture=found)
+        fitted = ((model(x) + 1) / 2).clamp(0, 1).reshape(picture.shape)
+    return Outcome(-10 * math.log10(float((fitted - picture).square().mean())), picture=fitted)
 
 
 def grid() -> Tensor:

@@ -63,13 +63,14 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _about(results: Results, arm: ArmPart, other: ArmPart) -> str:
-    metric, found = results.metric, gap(arm, other, len(results.pairs), results.test_over_train)
-    verdict = found.verdict(metric.better)
+    metric, difference = results.metric, gap(arm, other, len(results.pairs), results.test_over_train)
+    verdict = difference.verdict(metric.better)
     size = _size(arm, other)
     figures = f"{metric.text(arm.mean)} against {metric.text(other.mean)}{' ' + metric.unit if metric.unit else ''}"
-    if found.low is None or found.high is None:
+    low, high = difference.low, difference.high
+    if low is None or high is None:
         return f"{arm.name} and {other.name} ({size}): {figures}; fewer than {LEAST_SEEDS} seeds show no difference."
-    span = f"{found.mean:+{metric.form}}, from {found.low:+{metric.form}} to {found.high:+{metric.form}}"
+    span = f"{difference.mean:+{metric.form}}, from {low:+{metric.form}} to {high:+{metric.form}}"
     if verdict == "undecided":
         return f"No difference could be shown between {arm.name} and {other.name} ({size}): {figures}; {span}."
     return f"{arm.name} is {verdict} than {other.name} ({size}): {figures}; {span}."
@@ -106,13 +107,13 @@ def _training(results: Results) -> str:
 
 def _edges(results: Results) -> list[str]:
     """A note about arms whose best learning rate is the smallest or largest one tried."""
-    found = []
+    names = []
     for arm in results.arms:
         rates = sorted(map(float, arm.tried))
         if len(rates) > 1 and arm.parameters and arm.rate in (rates[0], rates[-1]):
-            found.append(f"{arm.name} ({arm.rate:g})")
+            names.append(f"{arm.name} ({arm.rate:g})")
     return (
-        [f"The best rate lies at an end of those tried, another might do better: {', '.join(found)}."] if found else []
+        [f"The best rate lies at an end of those tried, another might do better: {', '.join(names)}."] if names else []
     )
 
 

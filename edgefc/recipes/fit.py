@@ -18,9 +18,9 @@ def fit(
     *,
     fused: bool = False,
 ) -> None:
-    """`steps` steps; loss(indices) is the loss of the `size` rows of 0..rows-1 that this step draws.
+    """Train the model for a number of steps. Each step draws `size` of the indices 0..rows-1 and calls loss(indices).
 
-    fused=True updates all weights in one pass: faster for millions of weights, with other rounding.
+    fused=True updates all weights in one pass. This is faster for millions of weights and rounds differently.
     """
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate, fused=fused)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -34,7 +34,7 @@ def fit(
 
 
 def fit_classes(model: nn.Module, rate: float, steps: int, part: Part, size: int = 64, *, fused: bool = False) -> None:
-    """With the cross-entropy of part.y."""
+    """Train the model with the cross-entropy loss on the classes part.y."""
 
     def loss(chosen: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model(part.x[chosen]), part.y[chosen])

@@ -6,8 +6,8 @@ mnist(folder)         the four idx files, plain or .gz (Fashion-MNIST and others
 cifar10(folder)       the binary version: data_batch_1.bin ... and test_batch.bin
 pictures(folder, n)   one folder of images per class, resized to n x n; optionally in train/ and test/ (or val/)
 text(folder)          .txt files, in the order of their names
-images(folder, n)     whichever of the first three the folder holds
-digits_or_images()    the bundled digits where no folder is given
+images(folder, n)     the first of these three that the folder contains
+digits_or_images()    the bundled digits if no folder is given
 """
 
 import gzip
@@ -35,7 +35,7 @@ WANTS_MNIST = (
     "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .gz)"
 )
 WANTS_CIFAR = "data_batch_1.bin to data_batch_5.bin and test_batch.bin, the binary version of CIFAR-10"
-WANTS_PICTURES = "one folder for each class with images in it, by themselves or in train/ and test/"
+WANTS_PICTURES = "one folder of images for each class, directly or in train/ and test/"
 
 
 def images(folder: Path, size: int = 32, *, grey: bool = False) -> Images:
@@ -52,15 +52,17 @@ def images(folder: Path, size: int = 32, *, grey: bool = False) -> Images:
     if _classes(_part_folders(folder)[0]):
         return pictures(folder, size, grey=grey)
     if any((place / "data_batch_1").exists() for place in (folder, folder / "cifar-10-batches-py")):
-        raise UsageError(f"{folder} holds the pickled CIFAR-10, which is not read. Take {WANTS_CIFAR}.")
+        raise UsageError(
+            f"{folder} contains the pickled version of CIFAR-10, which is not supported. Use {WANTS_CIFAR}."
+        )
     raise UsageError(
-        f"{folder} holds no data that this recipe can read. It wants one of: {WANTS_MNIST}; {WANTS_CIFAR}; "
+        f"{folder} contains no data that this recipe can read. It accepts: {WANTS_MNIST}; {WANTS_CIFAR}; "
         f"{WANTS_PICTURES}."
     )
 
 
 def digits_or_images(folder: Path | None) -> Images:
-    """What a recipe that reads digits loads."""
+    """The data of a recipe for image classes: those of the folder, or the bundled digits."""
     return digits() if folder is None else images(folder)
 
 
@@ -69,7 +71,7 @@ def mnist(folder: Path) -> Images:
     _check(folder)
     train, test = (_mnist_part(folder, stem) for stem in ("train", "t10k"))
     if train.x.shape[1:] != test.x.shape[1:]:
-        _refuse(folder, f"images of {list(train.x.shape[2:])} and, to test on, of {list(test.x.shape[2:])} pixels")
+        _refuse(folder, f"training images have {list(train.x.shape[2:])} pixels, test images {list(test.x.shape[2:])}")
     size = " x ".join(map(str, train.x.shape[2:]))
     about = f"idx files of the user's, {len(train.y):,} images of {size} pixels and {len(test.y):,} to test on"
     return Images(about, train, test, int(max(train.y.max(), test.y.max())) + 1)
@@ -80,7 +82,7 @@ def cifar10(folder: Path) -> Images:
     _check(folder)
     place = _cifar_folder(folder)
     if place is None or not (place / "test_batch.bin").is_file():
-        raise UsageError(f"{folder} holds no CIFAR-10. It wants {WANTS_CIFAR}.")
+        raise UsageError(f"{folder} does not contain CIFAR-10. It needs {WANTS_CIFAR}.")
     parts = [_cifar_part(path) for path in sorted(place.glob("data_batch_*.bin"))]
     train, test = Part(*map(torch.cat, zip(*parts, strict=True))), _cifar_part(place / "test_batch.bin")
     about = f"the user's CIFAR-10, {len(train.y):,} images and {len(test.y):,} to test on"
@@ -93,7 +95,7 @@ def pictures(folder: Path, size: int, *, grey: bool = False) -> Images:
     first, second = _part_folders(folder)
     names = [path.name for path in _classes(first)]
     if not names:
-        raise UsageError(f"{folder} holds no classes of images. It wants {WANTS_PICTURES}.")
+        raise UsageError(f"{folder} contains no classes of images. It needs {WANTS_PICTURES}.")
     train = _pictures_part(first, names, size, grey)
     test = None if second is None else _pictures_part(second, names, size, grey)
     own = "another split for each seed" if test is None else f"{len(test.y):,} to test on"
@@ -104,24 +106,24 @@ def pictures(folder: Path, size: int, *, grey: bool = False) -> Images:
 def text(folder: Path, characters: int = 1_000_000) -> Text:
     """All .txt files, concatenated and cut after `characters`."""
     _check(folder)
-    found, left = [], characters
+    parts, left = [], characters
     for path in sorted(folder.glob("*.txt")):
         with path.open(encoding="utf-8", errors="replace") as file:
-            found.append(file.read(left))
-        left -= len(found[-1])
-    whole = "".join(found)
+            parts.append(file.read(left))
+        left -= len(parts[-1])
+    whole = "".join(parts)
     if not whole.strip():
-        raise UsageError(f"{folder} holds no text. It wants .txt files.")
+        raise UsageError(f"{folder} contains no text. It needs .txt files.")
     return Text(f"{len(whole):,} characters of the user's text", whole)
 
 
 def _check(folder: Path) -> None:
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}. Name the folder of the data with --data, or leave it out.")
+        raise UsageError(f"there is no folder {folder}. Pass the folder of the data as --data, or omit --data.")
 
 
 def _refuse(path: Path, what: str) -> NoReturn:
-    raise UsageError(f"cannot read {path}: {what}. Get the file anew, or leave --data out.")
+    raise UsageError(f"cannot read {path}: {what}. Download the data again, or omit --data.")
 
 
 def _idx(folder: Path, stem: str, kind: str) -> Path | None:
@@ -133,28 +135,28 @@ def _idx(folder: Path, stem: str, kind: str) -> Path | None:
 def _mnist_part(folder: Path, stem: str) -> Part:
     x, y = (_read_idx(folder, stem, kind) for kind in _IDX)
     if len(x) != len(y):
-        _refuse(folder, f"{len(x):,} images and {len(y):,} labels of {stem}")
+        _refuse(folder, f"{stem} has {len(x):,} images but {len(y):,} labels")
     return Part(torch.from_numpy(x)[:, None].to(torch.float32) / 255, torch.from_numpy(y).to(torch.int64))
 
 
 def _read_idx(folder: Path, stem: str, kind: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     path, (magic, axes) = _idx(folder, stem, kind), _IDX[kind]
     if path is None:
-        raise UsageError(f"{folder} lacks the {kind} of {stem}. It wants {WANTS_MNIST}.")
+        raise UsageError(f"{folder} does not contain the {kind} of {stem}. It needs {WANTS_MNIST}.")
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             head = file.read(4 + 4 * axes)
             if len(head) < 4 + 4 * axes or struct.unpack(">I", head[:4])[0] != magic:
-                _refuse(path, "it is no idx file of that kind")
+                _refuse(path, f"it is not an idx file of {kind}")
             shape = struct.unpack(f">{axes}I", head[4:])
             if not 0 < math.prod(shape) <= LARGEST_BYTES:
-                _refuse(path, f"its head says {' x '.join(map(str, shape))} bytes")
+                _refuse(path, f"its header declares {' x '.join(map(str, shape))} bytes")
             body = file.read(math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
         _refuse(path, str(error))
     if len(body) != math.prod(shape):
-        held = f"only {len(body):,}" if len(body) < math.prod(shape) else "more"
-        _refuse(path, f"its head says {math.prod(shape):,} bytes and it holds {held}")
+        actual = f"only {len(body):,}" if len(body) < math.prod(shape) else "more"
+        _refuse(path, f"its header declares {math.prod(shape):,} bytes, but it has {actual}")
     return np.frombuffer(bytearray(body), np.uint8).reshape(shape)
 
 
@@ -166,10 +168,10 @@ def _cifar_folder(folder: Path) -> Path | None:
 def _cifar_part(path: Path) -> Part:
     size = path.stat().st_size
     if not 0 < size <= LARGEST_BYTES or size % _CIFAR_ROW:
-        _refuse(path, f"{size:,} bytes are no whole number of images of {_CIFAR_ROW:,} bytes")
+        _refuse(path, f"its {size:,} bytes are not a multiple of the {_CIFAR_ROW:,} bytes of an image")
     rows = torch.from_numpy(np.fromfile(path, np.uint8)).reshape(-1, _CIFAR_ROW)
     if int(rows[:, 0].max()) > 9:
-        _refuse(path, f"a label of {int(rows[:, 0].max())}, and there are ten classes")
+        _refuse(path, f"it has the label {int(rows[:, 0].max())}, but labels are from 0 to 9")
     return Part(rows[:, 1:].reshape(-1, *_CIFAR_SHAPE).to(torch.float32) / 255, rows[:, 0].to(torch.int64))
 
 
@@ -193,7 +195,7 @@ def _pictures_part(folder: Path, names: list[str], size: int, grey: bool) -> Par
     files = [(path, label) for label, name in enumerate(names) for path in _files(folder / name)]
     taken = len(files) * size * size * (1 if grey else 3)
     if not files or taken > LARGEST_BYTES:
-        _refuse(folder, f"{len(files):,} images of {size} x {size} pixels take {taken:,} bytes")
+        _refuse(folder, f"{len(files):,} images of {size} x {size} pixels need {taken:,} bytes")
     x = torch.stack([_picture(path, size, grey) for path, _ in files])
     return Part(x, torch.tensor([label for _, label in files]))
 
@@ -206,7 +208,7 @@ def _picture(path: Path, size: int, grey: bool) -> torch.Tensor:
             warnings.simplefilter("error")
             with Image.open(path) as image:
                 if image.width * image.height > LARGEST_PIXELS:
-                    _refuse(path, f"{image.width:,} x {image.height:,} pixels are too many")
+                    _refuse(path, f"{image.width:,} x {image.height:,} pixels exceed the limit of {LARGEST_PIXELS:,}")
                 small = image.convert("L" if grey else "RGB").resize((size, size), Image.Resampling.BICUBIC)
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
         if isinstance(error, UsageError):

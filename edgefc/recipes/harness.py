@@ -4,7 +4,7 @@ recipe.json           marks the folder as belonging to this recipe
 trained/*.json        one finished training each; reused if its fingerprint has not changed
 trained/*.png         the picture of the first seed, for recipes that make pictures
 ARM.safetensors       the weights of the first seed, for recipes with an example to export them with
-summary.json          what the recipe found (results.py)
+summary.json          the results (results.py)
 table.md              the table and its notes
 plot.png              the metric over the number of parameters, or the pictures side by side
 """
@@ -47,7 +47,7 @@ class _Kept(Part):
     run: Run
     parameters: int
     numbers_stored: int
-    weights: str | None = None  # SHA-256 of the file of weights, where there is one
+    weights: str | None = None  # SHA-256 of the file of weights, if the recipe stores one
 
 
 class _Place(NamedTuple):
@@ -68,7 +68,7 @@ def run(
 ) -> Results:
     """Run the trainings that the folder does not have yet, and print and write the results.
 
-    `command` is the command that runs the recipe, `edgefc recipe NAME` if left out; a folder of another is refused.
+    `command` is the command that runs the recipe, by default `edgefc recipe NAME`. Folders of others are refused.
 
     Raises:
         UsageError: the folder has other contents or cannot be written, or `data` cannot be read.
@@ -91,12 +91,12 @@ def run(
 
 
 def trained(recipe: Recipe, folder: Path) -> dict[str, nn.Module]:
-    """The models of seed 0 by arm, from the folder of a run on the bundled data. The recipe has an `example`."""
-    found = {}
+    """The models of seed 0 by arm, from the folder of a run on the bundled data. The recipe must have an `example`."""
+    models = {}
     for arm in recipe.arms(recipe.load(None)):
         with repeatable(0):
-            found[arm.name] = weights.load(weights.path(folder, arm.name), arm.build(0))
-    return found
+            models[arm.name] = weights.load(weights.path(folder, arm.name), arm.build(0))
+    return models
 
 
 @contextmanager
@@ -133,12 +133,12 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
         try:
             tried = {arm.name: _tried(arm, grids[arm.name], one) for arm in arms}
             rates = {name: _best(tried[name], recipe.metric.better == "higher") for name in tried}
-            found: dict[str, list[_Kept]] = {arm.name: [] for arm in arms}
+            finished: dict[str, list[_Kept]] = {arm.name: [] for arm in arms}
             for seed in range(seeds):
                 for arm in arms:
-                    found[arm.name].append(one(arm, seed, rates[arm.name], False))
+                    finished[arm.name].append(one(arm, seed, rates[arm.name], False))
         except KeyboardInterrupt:
-            err(f"{done} trainings are kept in {place.folder}; the same command goes on from there")
+            err(f"{done} trainings are kept in {place.folder}; run the same command again to continue")
             raise
     return [
         ArmPart(
@@ -146,7 +146,7 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
             tried={f"{rate:g}": value for rate, value in tried[name].items() if math.isfinite(value)},
             runs=tuple(each.run for each in kept),
         )
-        for name, kept in found.items()
+        for name, kept in finished.items()
     ]  # fmt: skip
 
 
@@ -154,13 +154,13 @@ def _tried(arm: Arm, rates: tuple[float, ...], one: Callable[[Arm, int, float, b
     """The mean value of each rate over the tuning seeds. It is nan if the result of a training is not finite."""
     if len(rates) == 1:
         return {rates[0]: math.nan}
-    found = {}
+    means = {}
     for rate in sorted(rates):
         try:
-            found[rate] = mean(one(arm, seed, rate, True).run.value for seed in TUNING_SEEDS)
+            means[rate] = mean(one(arm, seed, rate, True).run.value for seed in TUNING_SEEDS)
         except CheckFailed:
-            found[rate] = math.nan
-    return found
+            means[rate] = math.nan
+    return means
 
 
 def _best(tried: dict[float, float], higher: bool) -> float:
@@ -169,7 +169,7 @@ def _best(tried: dict[float, float], higher: bool) -> float:
 
 
 def _training(recipe: Recipe, arm: Arm, job: Job, place: _Place) -> _Kept:
-    """The kept training, or a new one."""
+    """The stored training if it is still valid, otherwise a new one."""
     name = file_name(f"{arm.name}-{job.rate:g}-{job.seed}")
     path = place.folder / f"{name}{'-tuning' if job.tuning else ''}.json"
     file = weights.path(place.folder.parent, arm.name) if recipe.example and job.seed == 0 and not job.tuning else None
@@ -183,8 +183,8 @@ def _training(recipe: Recipe, arm: Arm, job: Job, place: _Place) -> _Kept:
     with repeatable(job.seed):
         model = arm.build(job.seed)
         counts = numbers(model)
-        found = recipe.train(model, job)
-    outcome = found if isinstance(found, Outcome) else Outcome(float(found))
+        value = recipe.train(model, job)
+    outcome = value if isinstance(value, Outcome) else Outcome(float(value))
     if not all(map(math.isfinite, (outcome.value, *outcome.more.values()))):
         raise CheckFailed(
             f"training {arm.name!r} with seed {job.seed} and rate {job.rate:g} ended in {outcome.value}. "
@@ -228,9 +228,9 @@ def _results(
 
 
 def _versions() -> dict[str, str]:
-    """Of what is installed: a recipe may need less than all recipes do."""
-    found = {"edgefc": edgefc.__version__, "python": platform.python_version()}
+    """The versions of the installed packages. A recipe may not need all of them."""
+    versions = {"edgefc": edgefc.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

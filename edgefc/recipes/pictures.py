@@ -19,7 +19,7 @@ _COLUMNS = 4
 
 
 def keep(folder: Path, arm: str, picture: Tensor) -> None:
-    """Write the picture of an arm, (h, w) or (h, w, 3), values outside 0..1 cut."""
+    """Write the picture of an arm, (h, w) or (h, w, 3). Values are clamped to 0..1."""
     from matplotlib.image import imsave
 
     with staged(_path(folder, arm)) as file:
@@ -27,17 +27,17 @@ def keep(folder: Path, arm: str, picture: Tensor) -> None:
 
 
 def plot(results: Results, folder: Path, original: Tensor | None = None) -> str:
-    """Draw plot.png if matplotlib is installed; the sentence says what it shows.
+    """Draw plot.png if matplotlib is installed: the pictures that keep() wrote, or a scatter plot if there are none.
 
-    The pictures are those that keep() wrote.
+    Returns a sentence that describes the plot.
     """
     try:
         imread = importlib.import_module("matplotlib.image").imread
     except ImportError:
         return f"No {PLOT}: matplotlib is not installed."
-    found = [(arm, _path(folder / "trained", arm.name)) for arm in results.arms]
+    files = [(arm, _path(folder / "trained", arm.name)) for arm in results.arms]
     shown = [
-        (f"{arm.name}\n{_about(results, arm.runs[0].value)}", imread(path)) for arm, path in found if path.is_file()
+        (f"{arm.name}\n{_about(results, arm.runs[0].value)}", imread(path)) for arm, path in files if path.is_file()
     ]
     if original is not None:
         shown.insert(0, ("original", _colours(original)))

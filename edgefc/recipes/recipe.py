@@ -82,7 +82,7 @@ class Data(Protocol):
 
 
 def file_name(text: str) -> str:
-    """Letters and digits of a name, hyphens for the rest."""
+    """The text with all characters except letters and digits replaced by hyphens."""
     return "".join(c if c.isalnum() else "-" for c in text)
 
 
@@ -90,9 +90,9 @@ def file_name(text: str) -> str:
 class Recipe:
     """See the docstring of this module.
 
-    pairs are the comparisons that the notes make, (arm, other); empty compares every arm with the first. All of them
-    share one error of 5 %, so name few. original gives the picture that pictures are to be held against. example gives
-    an input of the models, to export them with: the weights of seed 0 are then kept.
+    pairs lists the comparisons of the notes, (arm, other). If it is empty, every arm is compared with the first. All
+    comparisons share one error of 5 %, so use few. original returns the picture that is drawn first in plot.png, for
+    comparison. example returns an input of the models for export. With it, the weights of seed 0 are stored.
     """
 
     name: str

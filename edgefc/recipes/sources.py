@@ -27,15 +27,15 @@ def fingerprint(recipe: Recipe, data: Data, versions: dict[str, str], quick: boo
 
 def sources(module: str) -> list[Path]:
     """The file of a module and the files of edgefc that it imports, recursively, according to import statements."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = [(module, getattr(sys.modules.get(module), "__file__", None))]
     while waiting:
         name, file = waiting.pop()
-        if name in found or file is None:
+        if name in files or file is None:
             continue
-        found[name] = Path(file)
+        files[name] = Path(file)
         waiting += [(each, _file(each)) for each in _imported(Path(file)) if each.startswith("edgefc.")]
-    return sorted(found.values())
+    return sorted(files.values())
 
 
 def _imported(path: Path) -> Iterator[str]:

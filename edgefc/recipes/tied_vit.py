@@ -28,7 +28,7 @@ WIDTH, HIDDEN, HEADS, DEPTH = 32, 128, 2, 2
 STEPS, QUICK_STEPS, ROWS = 500, 3, 32
 PLACES = 0.5  # initial standard deviation of position embeddings; with 0.02, few steps learn little but the positions
 
-Attention = Callable[[int], nn.Module]  # width; answers (query, key, value, need_weights=...)
+Attention = Callable[[int], nn.Module]  # width; the module is called with (query, key, value, need_weights=...)
 Pair = Callable[[int, int], nn.Module]  # width, hidden
 
 

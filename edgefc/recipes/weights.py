@@ -11,12 +11,12 @@ from edgefc.recipes.recipe import file_name
 
 
 def path(folder: Path, arm: str) -> Path:
-    """Where the weights of an arm are."""
+    """The path of the weights of an arm."""
     return folder / f"{file_name(arm)}.safetensors"
 
 
 def keep(file: Path, model: nn.Module) -> str:
-    """Write the weights of a model; the result is digest(file)."""
+    """Write the weights of a model. Returns digest(file)."""
     content = save(model.state_dict())
     with staged(file) as place:
         place.write_bytes(content)  # save_file raises no OSError on a full disk
@@ -24,11 +24,11 @@ def keep(file: Path, model: nn.Module) -> str:
 
 
 def digest(file: Path) -> str | None:
-    """SHA-256 of the file; None where there is none."""
+    """The SHA-256 of the file, or None if it does not exist."""
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def load(file: Path, model: nn.Module) -> nn.Module:
-    """The model with the weights that keep() wrote."""
+    """Load the weights that keep() wrote into the model, and return it in eval mode."""
     model.load_state_dict(load_file(file))
     return model.eval()

@@ -1,4 +1,4 @@
-"""Element-wise functions in ONNX operators, chosen by the number that edgefc.layers.common.facts gives them."""
+"""Element-wise functions in ONNX operators, chosen by their numbers in edgefc.layers.common.facts."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Write = Callable[[Body, ir.Value], ir.Value]
 def activate(op: Body, code: ir.Value, x: ir.Value) -> ir.Value:
     """The function with number `code`, an attribute, of x.
 
-    One If a function, one behind the other: the runtime rules out all but one when it loads the file.
+    It writes a sequence of Ifs, one for each function. The runtime removes all but one when it loads the file.
     """
     for number, name in enumerate(ACTIVATIONS):
         if name != "identity":

@@ -1,7 +1,7 @@
-"""Write one ONNX local function, operator by operator.
+"""Writes one ONNX local function, operator by operator.
 
-A body knows no sizes: it reads them from its attributes and input shapes and computes its tables from them.
-The runtime folds whatever depends on constants only, once, when it loads the file.
+A body does not contain sizes: it reads them from its attributes and input shapes, and computes its tables from them.
+When the runtime loads the file, it folds everything that depends only on constants.
 """
 
 import itertools
@@ -27,8 +27,8 @@ _KINDS = {
 class Body:
     """Collects nodes: op.MatMul(a, b) adds one MatMul and returns its output.
 
-    Every node and value gets a name of its own, unique over the function and its subgraphs, so that profiles
-    and error messages can tell them apart.
+    Every node and value gets a name that is unique in the function and its subgraphs, so that profiles and error
+    messages can identify it.
     """
 
     def __init__(self, root: "Body | None" = None, *, opset: int = 0) -> None:
@@ -53,7 +53,7 @@ class Body:
         return self._add("Constant", (), {key: ir.RefAttr(key, name, attribute_type)})
 
     def const(self, value: Any, dtype: Any = np.int64) -> ir.Value:
-        """A constant with the shape of `value`; int64 unless said otherwise. Equal constants are one node."""
+        """A constant with the shape of `value`, by default int64. Equal constants share one node."""
         array, root = np.array(value, dtype), self._root
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in root._constants:
@@ -61,12 +61,12 @@ class Body:
         return root._constants[key]
 
     def shape(self, *sizes: "ir.Value | int") -> ir.Value:
-        """Whole numbers, known or computed, as one (k,) int64."""
+        """A (k,) int64 of sizes, each an int or a computed value."""
         parts = [self.const([s]) if isinstance(s, int) else self.Reshape(s, self.const([1])) for s in sizes]
         return parts[0] if len(parts) == 1 else self.Concat(*parts, axis=0)
 
     def pad(self, values: ir.Value, missing: ir.Value) -> ir.Value:
-        """`missing` zeros behind the last axis."""
+        """Appends `missing` zeros along the last axis."""
         return self.Pad(values, self.shape(0, missing), None, self.const([-1]))
 
     def first(self, values: ir.Value, count: ir.Value) -> ir.Value:
@@ -80,7 +80,7 @@ class Body:
         return self._add("DFT", (values, None, self.const(2)), attributes)
 
     def when(self, condition: ir.Value, then: Callable[["Body"], ir.Value], otherwise: ir.Value) -> ir.Value:
-        """then(body) if condition else otherwise. The runtime drops the branch it can rule out at load."""
+        """then(body) if condition else otherwise. The runtime removes the branch that a constant excludes."""
         yes, no = Body(self._root), Body(self._root)
         branches = {
             "then_branch": _subgraph([], [then(yes)], yes, "then"),
@@ -89,7 +89,7 @@ class Body:
         return self._add("If", (condition,), branches)
 
     def loop(self, trips: ir.Value, step: Callable[["Body", ir.Value], ir.Value]) -> ir.Value:
-        """step(body, i) for i in range(trips), stacked along a new first axis. Never folded by the runtime."""
+        """step(body, i) for i in range(trips), stacked along a new first axis. The runtime does not fold it."""
         inner = Body(self._root)
         index = ir.val(self._label("i"), ir.DataType.INT64, [])
         go = ir.val(self._label("go"), ir.DataType.BOOL, [])
@@ -102,8 +102,8 @@ class Body:
     ) -> tuple[ir.Value, ...]:
         """*states, output = step(body, *states, part) for each part along the first axis of `sequence`.
 
-        The last states, then the outputs stacked along a new first axis. Never folded by the runtime: what depends on
-        weights alone belongs outside.
+        Returns the last states, then the outputs stacked along a new first axis. The runtime does not fold it, so
+        compute everything that depends only on weights outside.
         """
         inner = Body(self._root)
         ports = [ir.val(self._label("state")) for _ in states] + [ir.val(self._label("part"))]
@@ -112,7 +112,7 @@ class Body:
         return self.several("Scan", *states, sequence, outputs=len(states) + 1, **attributes)
 
     def several(self, op_type: str, *inputs: ir.Value | None, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
-        """One node of several outputs."""
+        """Adds one node with several outputs."""
         name = self._label(op_type)
         results = self._tape.op_multi_out(op_type, inputs, attributes, num_outputs=outputs, name=name)
         for index, result in enumerate(results):

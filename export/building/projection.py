@@ -1,6 +1,6 @@
-"""The seeded matrix of the PRP layers in ONNX operators: made a band of rows at a time.
+"""The seeded matrix of the PRP layers in ONNX operators, computed a band of rows at a time.
 
-Letters: n inputs, m outputs, w words a row.
+Letters: n inputs, m outputs, w words per row.
 """
 
 import numpy as np
@@ -11,9 +11,9 @@ from edgefc.export.building.seeded import ceil_div, count, cut, keys, words
 
 
 class Source:
-    """The seeded matrix, a band of rows at a time; rows are as wide as their words, n or a little more.
+    """The seeded matrix, a band of rows at a time. Rows consist of whole words, so their width is n or slightly more.
 
-    `width` is the attribute that says n; what is made has the type of in_scale.
+    `width` is the name of the attribute with n. The weights have the type of in_scale.
     """
 
     def __init__(self, op: Body, in_scale: ir.Value, width: str = "in_features") -> None:
@@ -27,11 +27,11 @@ class Source:
         self.table = op.CastLike(table(op, self._piece, bits, op.attribute("codebook", list)), in_scale)
 
     def pieces(self, op: Body, start: ir.Value, rows: ir.Value, *, lean: bool = False) -> ir.Value:
-        """The cut words of rows start ... start + rows - 1: (rows, w, pieces) int32."""
+        """The words of rows start ... start + rows - 1, cut into pieces: (rows, w, pieces) int32."""
         return self.pieces_of(op, count(op, op.Add(start, rows), start), lean=lean)
 
     def pieces_of(self, op: Body, rows: ir.Value, *, lean: bool = False) -> ir.Value:
-        """The cut words of any rows, (rows,) int64: (rows, w, pieces) int32."""
+        """The words of the given rows, (rows,) int64, cut into pieces: (rows, w, pieces) int32."""
         grid = words(op, self._keys, rows, self._columns)
         return cut(op, grid, self._piece, op.const(32), lean=lean)
 
@@ -45,7 +45,7 @@ class Source:
         return op.when(op.Greater(self._width, self._n), lambda inner: inner.first(rows, self._n), rows)
 
     def modulate(self, op: Body, x: ir.Value) -> ir.Value:
-        """x * in_scale / sqrt(n), zeros behind it where rows are wider than n: (B, width)."""
+        """x * in_scale / sqrt(n), followed by zeros if rows are wider than n: (B, width)."""
         n, width = self._n, self._width
         root = op.CastLike(op.Sqrt(op.Cast(n, to=ir.DataType.DOUBLE)), self._in_scale)
         u = op.Mul(op.Reshape(x, op.shape(-1, n)), op.Div(self._in_scale, root))
@@ -53,7 +53,7 @@ class Source:
 
 
 def table(op: Body, piece: ir.Value, bits: ir.Value, levels: ir.Value) -> ir.Value:
-    """Row v holds the levels of the codes in piece v, low bits first: (2**piece, piece / bits)."""
+    """Row v contains the levels of the codes in piece v, low bits first: (2**piece, piece / bits)."""
     rows = op.BitShift(op.const([1], np.uint32), op.Cast(piece, to=ir.DataType.UINT32), direction="LEFT")
     values = count(op, op.Reshape(op.Cast(rows, to=ir.DataType.INT64), op.const([], np.int64)))
     values = op.Cast(op.Unsqueeze(values, op.const([0])), to=ir.DataType.UINT32)  # (1, 2**piece)

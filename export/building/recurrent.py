@@ -1,9 +1,10 @@
-"""The recurrence of an LSTM in standard operators, whatever the products of its input and of its hidden state are.
+"""The recurrence of an LSTM in standard operators, for any products of the input and of the hidden state.
 
-A Scan over the steps; the products of the input with its weights stand outside, for all steps at once. onnxruntime's
-own LSTM operator, fed with the expanded matrices, was measured and not taken: from 256 units up it is slower in all but
-one case, it keeps the dense matrices in memory, computes no float64, and an empty batch ends the process. Below, it is
-several times faster. Microseconds of n inputs, n units and 32 steps, one thread (tests/bench/lstm.py):
+It is a Scan over the steps. The products of the input are computed outside the Scan, for all steps at once. The LSTM
+operator of onnxruntime with expanded matrices was measured but is not used: from 256 units on it is slower in all cases
+except one, it keeps the dense matrices in memory, it does not support float64, and an empty batch ends the process.
+Below 256 units it is several times faster. Microseconds for n inputs, n units and 32 steps, one thread
+(tests/bench/lstm.py):
 
     n       batch   LSTM operator   bilinear    circulant
     64      1               52          282         451
@@ -13,7 +14,7 @@ several times faster. Microseconds of n inputs, n units and 32 steps, one thread
     1024    1           13,492          736       1,781
     1024    16          95,593       10,965      19,891
 
-Letters: S steps, B batch, gates in the order i, f, o, g: one sigmoid then serves three neighbours.
+Letters: S steps, B batch, gates in the order i, f, o, g, so that one sigmoid computes three adjacent gates.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ import onnx_ir as ir
 from edgefc.export.building.body import Body
 
 LSTM_OUTPUTS = ("y", "h_n", "c_n")
-"""Every step, the last hidden state, the last cell state."""
+"""The outputs of every step, the last hidden state and the last cell state."""
 
 Product = Callable[[Body, ir.Value], ir.Value]
 
@@ -39,9 +40,10 @@ def recurrence(
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Outputs (S, B, 1, ...) of every step, and the last hidden and cell state (B, 1, ...).
 
-    z (S, B, 4, ...) is what the input and the bias give to each gate, state the first two states (B, 1, ...),
-    product(body, h) what the hidden state adds: (B, 4, ...). mask is a condition and the factor (...) of the hidden
-    state where it holds: zeros for units that only fill up a shape. The attribute hard_sigmoid chooses the gates.
+    z (S, B, 4, ...) is the contribution of the input and the bias to each gate. state is the initial hidden and cell
+    state (B, 1, ...). product(body, h) is the contribution of the hidden state: (B, 4, ...). mask is a condition and a
+    factor (...). If the condition is true, the hidden state is multiplied by the factor, which has zeros for units that
+    are only padding. The attribute hard_sigmoid chooses the gate function.
     """
     hard = op.Cast(op.attribute("hard_sigmoid"), to=ir.DataType.BOOL)
     soft = op.Not(hard)

@@ -1,4 +1,4 @@
-"""What the references of operators share: numpy float64, written from the definitions and not from the bodies."""
+"""Functions that the references of operators share, in numpy float64. They follow the definitions, not the bodies."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The seeded matrix in ONNX operators: the specification in edgefc/generator/README.md, to the bit."""
+"""The seeded matrix in ONNX operators, with exactly the bits that edgefc/generator/README.md specifies."""
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +21,7 @@ UINT32 = ir.DataType.UINT32
 
 
 def keys(op: Body, seed: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Two keys, each (1,) uint32, from the seed, an int64 scalar that carries 64 unsigned bits."""
+    """Two keys, each (1,) uint32, from the seed, an int64 scalar whose bits are read as unsigned."""
     whole = op.Cast(op.Reshape(seed, op.const([1])), to=ir.DataType.UINT64)
     low = op.Cast(op.BitwiseAnd(whole, op.const([0xFFFFFFFF], np.uint64)), to=UINT32)
     high = op.Cast(op.BitShift(whole, op.const([32], np.uint64), direction="RIGHT"), to=UINT32)
@@ -46,8 +46,9 @@ def words(op: Body, key: tuple[ir.Value, ir.Value], rows: ir.Value, columns: ir.
 def cut(op: Body, grid: ir.Value, bits: ir.Value, used: ir.Value, *, lean: bool = False) -> ir.Value:
     """The low `used` bits of words (r, c) in pieces of `bits` bits, low bits first: (r, c, used / bits) int32.
 
-    onnxruntime is slow where the inner axis is short, so the pieces come first and move last. lean=True leaves that
-    move out, for words that are cut once and whose scratch counts.
+    onnxruntime is slow if the inner axis is short. Therefore the axis of pieces is first during the computation and is
+    moved to the end afterwards. lean=True omits this transposition, for words that are cut once and must need little
+    scratch memory.
     """
     shifts = op.Cast(op.Range(op.const(0), used, bits), to=UINT32)
     mask = op.Sub(op.BitShift(_u32(op, 1), op.Cast(bits, to=UINT32), direction="LEFT"), _u32(op, 1))
@@ -66,7 +67,7 @@ def count(op: Body, stop: ir.Value, start: ir.Value | None = None) -> ir.Value:
 
 
 def ceil_div(op: Body, a: ir.Value, b: ir.Value) -> ir.Value:
-    """ceil(a / b) of whole numbers, a >= 1, b >= 1."""
+    """ceil(a / b) of integers, a >= 1, b >= 1."""
     return op.Div(op.Add(a, op.Sub(b, op.const(1))), b)
 
 

@@ -1,4 +1,4 @@
-"""The real DFT over the tiles of circulants, as tables: for CirculantLinear and CirculantLSTM."""
+"""Tables of the real DFT over the tiles of circulants, for CirculantLinear and CirculantLSTM."""
 
 import math
 
@@ -10,7 +10,7 @@ from edgefc.export.building.seeded import count
 
 
 def dft(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
-    """Rows (cos, -sin) of each frequency, (2H, L) float64; angles reduced exactly, as whole numbers."""
+    """Rows (cos, -sin) of each frequency, (2H, L) float64. Angles are reduced exactly, as integers."""
     k = op.Unsqueeze(count(op, frequencies), op.const([1]))
     steps = op.Mod(op.Mul(k, op.Unsqueeze(count(op, period), op.const([0]))), period)  # (H, L)
     circle = op.Div(op.const(2 * math.pi, np.float64), op.Cast(period, to=ir.DataType.DOUBLE))
@@ -21,7 +21,7 @@ def dft(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
 
 
 def weights(op: Body, period: ir.Value, frequencies: ir.Value) -> ir.Value:
-    """How often each frequency counts in the inverse, over L: 1 for 0 and L/2, 2 for the rest; (2H, 1) float64."""
+    """The factor of each frequency in the inverse: 1 / L for 0 and L/2, 2 / L for the others; (2H, 1) float64."""
     k = count(op, frequencies)
     alone = op.Or(op.Equal(k, op.const(0)), op.Equal(op.Mul(k, op.const(2)), period))
     times = op.Where(alone, op.const(1.0, np.float64), op.const(2.0, np.float64))

@@ -1,16 +1,17 @@
-"""edgefc::BilinearLinear in standard operators: two matrix products, whatever the number of terms.
+"""edgefc::BilinearLinear in standard operators: two matrix products, for any number of terms.
 
-    pad > (turn) > product > turn > product > (turn back) > cut > bias
+    pad > (transpose) > product > transpose > product > (transpose) > cut > bias
 
-Each product has all rows of the batch on one side and a matrix that the runtime packs at load on the other: one large
-product instead of one small one a row. That takes the axis to be multiplied last, hence the turns, (., a, b) to
-(., b, a). Right first:
+In each product, one side has all rows of the batch and the other side is a matrix that the runtime packs at load. This
+is one large product instead of one small product per row. The multiplied axis must be the last one, so the values are
+transposed from (., a, b) to (., b, a). With the right factor first:
 
-    (B d1, d2) times (d2, T u2), turned to (B u2, d1 T), times (d1 T, u1), turned to (B, u1 u2)
+    (B d1, d2) times (d2, T u2), transposed to (B u2, d1 T), times (d1 T, u1), transposed to (B, u1 u2)
 
-Left first is the same with sides changed and the input turned instead of the output. The terms lie between the axes of
-the first product, so that no step adds them up. Without turns (a small matrix on the left of each row's) it is up to a
-tenth faster at 768 and more inputs, a third slower at 256 and fewer, and fails on an empty batch in onnxruntime.
+With the left factor first, the sides are exchanged and the input is transposed instead of the output. The second
+product also sums over the terms, so no further step is needed. A variant without transpositions (a small matrix on the
+left of that of each row) is up to a tenth faster at 768 and more inputs and a third slower at 256 and fewer, and it
+fails on an empty batch in onnxruntime.
 
 Letters: n inputs, m outputs, d1 d2 >= n, u1 u2 >= m, T terms; the first product maps d to u, the second e to v.
 """
@@ -39,7 +40,7 @@ def write(op: Body, x: ir.Value, left: ir.Value, right: ir.Value, bias: ir.Value
 
 
 def product(op: Body, x: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
-    """sum_t L_t^T X R_t in the order of the attribute left_first: x (B, d1, d2) -> u1 u2 numbers a row, in any shape.
+    """sum_t L_t^T X R_t in the order of the attribute left_first: x (B, d1, d2) -> u1 u2 values per row, in any shape.
 
     What depends on weights alone stands outside If: the runtime folds it in its first pass, and packs the result.
     """
@@ -68,19 +69,19 @@ def product(op: Body, x: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
 
 
 def _matrix(op: Body, factor: ir.Value, second: ir.Value) -> ir.Value:
-    """factor (T, d, u) as the matrix of the first product, (d, T u), or of the `second`, (d T, u)."""
+    """The factor (T, d, u) as the matrix of the first product, (d, T u), or, with `second`, of the second, (d T, u)."""
     terms, d = op.Shape(factor, end=1), op.Shape(factor, start=1, end=2)
     rows = op.Mul(d, op.Where(second, terms, op.const([1])))
     return op.Reshape(op.Transpose(factor, perm=[1, 0, 2]), op.Concat(rows, op.const([-1]), axis=0))
 
 
 def _rows(op: Body, *sizes: ir.Value) -> ir.Value:
-    """A shape: as many rows as there are, then `sizes`, each (1,)."""
+    """The shape (-1, *sizes); each size is (1,)."""
     return op.Concat(op.const([-1]), *sizes, axis=0)
 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
-    """What the exporter decides for one node: the order with fewer multiply-adds."""
+    """The attribute that the exporter adds to a node: the order with fewer multiply-adds."""
     return {"left_first": int(left_first(attributes["in_factors"], attributes["out_factors"]))}
 
 

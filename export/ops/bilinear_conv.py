@@ -1,14 +1,15 @@
 """edgefc::BilinearConv2d in standard operators, in two forms; prepare() chooses one for each node.
 
-    PADS, SAME_UPPER    the weight, expanded and folded at load, and one Conv: a small file, and the speed and the
-                        memory of a dense convolution
-    FACTORED            patches gathered, then the two products at each position: fewer multiply-adds, several times
-                        faster at 128 channels and more; the patches take kh kw times the memory of the input
+    PADS, SAME_UPPER    the weight is expanded and folded at load, then one Conv: a small file with the speed and memory
+                        of a dense convolution
+    FACTORED            patches are gathered, then both products are computed at each position: fewer multiply-adds,
+                        several times faster at 128 channels and more; the patches need kh kw times the memory of the
+                        input
 
-The factored form has the right product first, one large product with a matrix that is packed at load; the left product
-is a small one a position. The terms lie between the axes, so that no step adds them up.
+The factored form starts with the right product, which is one large product with a matrix that is packed at load. The
+left product is a small one at each position. It also sums over the terms.
 
-Letters: C, M input and output channels, kh x kw kernel, D = kh kw C = d1 d2 in a patch, M = u1 u2, T terms.
+Letters: C, M input and output channels, kh x kw kernel, D = kh kw C = d1 d2 values in a patch, M = u1 u2, T terms.
 """
 
 import math
@@ -72,7 +73,7 @@ def _factored(op: Body, x: ir.Value, left: ir.Value, right: ir.Value, bias: ir.V
 
 
 def _patches(op: Body, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """What each position looks at, (B, h', w', kh, kw, C), and (h', w')."""
+    """The patch at each position, (B, h', w', kh, kw, C), and the size of the output (h', w')."""
     kernel, strides = op.attribute("kernel_shape", tuple), op.attribute("strides", tuple)
     size = op.Shape(x, start=2)
     before, after = _edges(op, size, kernel, strides)
@@ -88,14 +89,14 @@ def _patches(op: Body, x: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 
 def _seen(op: Body, outputs: ir.Value, kernel: ir.Value, strides: ir.Value, axis: int) -> ir.Value:
-    """Along one axis of the padded image, where each output looks: (outputs, kernel)."""
+    """The indices along one axis of the padded image that each output reads: (outputs, kernel)."""
     at = op.const(axis)
     first = op.Mul(count(op, op.Gather(outputs, at)), op.Gather(strides, at))
     return op.Add(op.Unsqueeze(first, op.const([1])), count(op, op.Gather(kernel, at)))
 
 
 def _edges(op: Body, size: ir.Value, kernel: ir.Value, strides: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Zeros before and behind, each (2,), of an image of that size: the attribute pads, or SAME_UPPER's."""
+    """The padding at the start and at the end of both axes, each (2,): the attribute pads, or that of SAME_UPPER."""
     one, two = op.const([1]), op.const([2])
     outputs = op.Div(op.Sub(op.Add(size, strides), one), strides)
     total = op.Max(op.Sub(op.Add(op.Mul(op.Sub(outputs, one), strides), kernel), size), op.const([0]))
@@ -119,7 +120,7 @@ def _dense_shape(op: Body) -> tuple[ir.Value, ir.Value, ir.Value]:
 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
-    """What the exporter decides for one node: a convolution with the expanded weight, or products of patches."""
+    """The attribute that the exporter adds to a node: convolution with the expanded weight, or products of patches."""
     if _factors_pay(attributes):
         return {"form": FACTORED}
     return {"form": SAME_UPPER if attributes["same_upper"] else PADS}
@@ -140,11 +141,11 @@ def _patch(attributes: Attributes) -> int:
 
 
 def _factors_pay(attributes: Attributes) -> bool:
-    """Whether the products of patches are at least half as fast again as the convolution, by count for one position.
+    """Whether the products of patches are estimated to be at least 1.5 times as fast as the convolution.
 
-    Their multiply-adds, 16 for each number of a patch, which has to be gathered, and 16,000 for the small product of
-    each position: read off measurements with tests/bench/bilinear_conv.py, one thread. Patches that are padded and
-    channels that are cut are left to the convolution.
+    The cost per position is the number of multiply-adds, plus 16 for each value of a patch, which is gathered, plus
+    16,000 for the small product. These values come from measurements with tests/bench/bilinear_conv.py on one thread.
+    If patches are padded or channels are cut, the convolution is used.
     """
     (d1, d2), (u1, u2) = attributes["in_factors"], attributes["out_factors"]
     patch, outputs = _patch(attributes), attributes["out_channels"]
@@ -165,7 +166,7 @@ def compute(attributes: Attributes, x: Array, left: Array, right: Array, bias: A
 
 OPERATOR = Operator(
     "BilinearConv2d",
-    "BilinearLinear for each patch, whose numbers are in the order (kh, kw, C) with C fastest",
+    "BilinearLinear for each patch; the values of a patch are in the order (kh, kw, C) with C fastest",
     inputs={
         "x": ("B", "in_channels", "h", "w"),
         "left": ("terms", "d1", "u1"),

@@ -1,9 +1,9 @@
-"""edgefc::BilinearEmbedding in standard operators: two lookups and an outer product, never the table.
+"""edgefc::BilinearEmbedding in standard operators: two lookups and an outer product. The table is never computed.
 
-The product over the terms is a matrix product for each token, (u1, T) times (T, u2); with one term it is the outer
-product, and in onnxruntime faster than Mul, which is slow where the inner axis is short.
+The sum over the terms is a matrix product for each token, (u1, T) times (T, u2). With one term it is the outer product.
+In onnxruntime it is faster than Mul, which is slow if the inner axis is short.
 
-Letters: V <= d1 d2 tokens, D <= u1 u2 numbers a row, T terms.
+Letters: V <= d1 d2 tokens, D <= u1 u2 values per row, T terms.
 """
 
 from typing import Any

@@ -2,8 +2,8 @@
 
     pad > left > right > bias > Scan of (left > right > gates) > cut
 
-Left first, as in the authors' code, for the input of all steps at once and for the hidden state of each step. The gates
-and the terms lie between the axes: one product takes all gates, and the next one sums over the terms.
+The left product is first, as in the code of the authors. It is computed for the input of all steps at once, and for the
+hidden state in each step. The first product computes all gates. The second product also sums over the terms.
 
 Letters: S steps, B batch, n inputs, d1 d2 >= n, h units, u1 u2 >= h, T terms.
 """

@@ -2,22 +2,22 @@
 
     signs > tiles > DFT over tiles > one small product per frequency > inverse DFT over tiles > bias
 
-A circulant C[i, j] = r[(i - j) mod b] cut into t x t tiles has the tile T[d] at tile row I, tile column J,
-d = I - J: a block-circulant matrix with Toeplitz blocks, T[d][i, j] = r[(d t + i - j) mod b]. A DFT over the
-tile index turns the product of tiles into one t x t complex product per frequency, and the tile index needs
-only the frequencies 0 ... L/2, since everything is real:
+A circulant C[i, j] = r[(i - j) mod b], cut into t x t tiles, is a block-circulant matrix with Toeplitz blocks. The tile
+in tile row I and tile column J is T[d] with d = I - J and T[d][i, j] = r[(d t + i - j) mod b]. A DFT over the tile
+index turns the product of tiles into one t x t complex product per frequency. Because all values are real, only the
+frequencies 0 ... L/2 are needed:
 
     X[k] = sum_J exp(-2 pi i k J / L) x[J]        x[J] is the J-th run of t inputs
     Y[k] = That[k] X[k],   That[k] = sum_d exp(-2 pi i k d / L) T[d]
     y[I] = (1 / L) sum_k exp(+2 pi i k I / L) Y[k]
 
-With t L = b the tiles close into a circle. Otherwise L >= (input tiles) + (output tiles) - 1, the products do not
-wrap, and any length works, primes too. Twiddle factors do not appear: they are inside That.
+With t L = b, the product of tiles is cyclic. Otherwise L >= (input tiles) + (output tiles) - 1. Then the products do
+not wrap around, and any length works, including primes. There are no separate twiddle factors: That includes them.
 
-Cost per row of a square layer, in multiply-adds: 2 b (L + 2) for both transforms and 2 b t for the tiles, so t near
-sqrt(b); tables: 2 b t numbers, folded from the b numbers of the kernel when the runtime loads the file.
-FFTs as small matrix products: Dao et al., Monarch, https://arxiv.org/abs/2204.00595; the blocks: CirCNN,
-https://arxiv.org/abs/1708.08917; the layer: Cheng et al., https://arxiv.org/abs/1502.03436.
+Cost per row of a square layer, in multiply-adds: 2 b (L + 2) for both transforms and 2 b t for the tiles, so the best t
+is near sqrt(b). The tables have 2 b t values. The runtime computes them from the b values of the kernel when it loads
+the file. Sources: FFTs as small matrix products, Dao et al., Monarch, https://arxiv.org/abs/2204.00595; blocks, CirCNN,
+https://arxiv.org/abs/1708.08917; the layer, Cheng et al., https://arxiv.org/abs/1502.03436.
 
 Letters: n inputs, m outputs, b block, p x q blocks, t tile, L period, H = L // 2 + 1 frequencies.
 """
@@ -97,7 +97,7 @@ def _tiles(
 
 
 def _gather_blocks(op: Body, u: ir.Value, q: ir.Value, frequencies: ir.Value, t: ir.Value) -> ir.Value:
-    """(B q, 2H, t) -> (B, H, q 2t): one row per frequency holds all blocks of the input."""
+    """(B q, 2H, t) -> (B, H, q 2t): one row per frequency with all blocks of the input."""
     twice = op.Mul(t, op.const(2))
 
     def several(inner: Body) -> ir.Value:
@@ -109,7 +109,7 @@ def _gather_blocks(op: Body, u: ir.Value, q: ir.Value, frequencies: ir.Value, t:
 
 
 def _scatter_blocks(op: Body, y: ir.Value, p: ir.Value, frequencies: ir.Value, t: ir.Value) -> ir.Value:
-    """(B, H, p 2t) -> (B p, 2H, t): the way back."""
+    """(B, H, p 2t) -> (B p, 2H, t): the inverse of _gather_blocks()."""
 
     def several(inner: Body) -> ir.Value:
         blocks = inner.Reshape(y, inner.shape(-1, frequencies, p, inner.Mul(t, inner.const(2))))
@@ -158,11 +158,11 @@ def _inverse(op: Body, re: ir.Value, im: ir.Value, b: ir.Value) -> ir.Value:
 
 
 _LONGEST_TILE = 256
-_VECTOR = 32  # columns that onnxruntime's float32 matrix product takes at a time
+_VECTOR = 32  # columns that onnxruntime's float32 matrix product computes at a time
 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
-    """What the exporter decides for one node: how the matmul body cuts the circulant."""
+    """The attributes that the exporter adds to a node: the tile and period of the matmul body."""
     tile, period = split(*(attributes[name] for name in ("in_features", "out_features", "block")))
     return {"tile": tile, "period": period}
 
@@ -173,10 +173,10 @@ def describe(attributes: Attributes) -> Described:
 
 
 def split(n: int, m: int, b: int) -> tuple[int, int]:
-    """The tile and period of the matmul body that cost least, by the count in _cost().
+    """The tile and period of the matmul body with the lowest _cost().
 
-    Several blocks need tile * period = b. A single one may also be cut into tiles that do not divide it, with a
-    period long enough that nothing wraps around: the way out for primes.
+    Several blocks need tile * period = b. A single block may also have a tile that does not divide it, with a period
+    that is long enough to avoid wrap-around. Blocks of prime length need this.
     """
     several = n > b or m > b
     candidates = []
@@ -190,10 +190,10 @@ def split(n: int, m: int, b: int) -> tuple[int, int]:
 
 
 def _cost(n: int, m: int, b: int, tile: int, period: int) -> float:
-    """Multiply-adds per row, columns rounded up to a vector, plus twice the numbers in the tables.
+    """Multiply-adds per row, with columns rounded up to a vector, plus twice the number of values in the tables.
 
-    Multiply-adds decide at large batches, tables at batch 1. The weight of two was read off measurements at n = 384
-    to 4096: tests/bench/circulant.py --tiles shows them.
+    Multiply-adds dominate at large batches, tables at batch 1. The factor of two was chosen from measurements at
+    n = 384 to 4096: tests/bench/circulant.py --tiles shows them.
     """
     p, q = math.ceil(m / b), math.ceil(n / b)
     tiles_in, tiles_out = math.ceil(min(n, b) / tile), math.ceil(min(m, b) / tile)

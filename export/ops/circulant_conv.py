@@ -1,25 +1,25 @@
 """edgefc::CirculantConv2d in standard operators: one small convolution per frequency of the channels.
 
-    real DFT over each block of channels (1x1 Conv, one group a block; the signs are in its weights)
-    > Conv with one group a pair of frequencies, kh x kw, strides, pads, dilations
-    > inverse real DFT (1x1 Conv, one group a block; the bias is its bias)
+    real DFT over each block of channels (1x1 Conv, one group per block; its weights include the signs)
+    > Conv with one group per pair of frequencies, kh x kw, strides, pads, dilations
+    > inverse real DFT (1x1 Conv, one group per block; its bias is the bias of the layer)
 
-or, where prepare() finds that cheaper (spectral = 0), Conv with the dense weight, folded when the runtime loads the
-file: speed and memory of a dense convolution, and a small file.
+If prepare() estimates that it is cheaper (spectral = 0), the body is a Conv with the dense weight, which is folded when
+the runtime loads the file. It has the speed and memory of a dense convolution, and a small file.
 
-A circulant is a product of spectra, at each position of the kernel, and zeros around the image are zeros around its
-spectra. The real DFT turns b channels into G = ceil(b / 2) pairs: pair 0 holds the two real frequencies 0 and b / 2
-(a zero in its place where b is odd), pair g > 0 the real and the imaginary part of frequency g. A pair of the kernel's
-spectrum is a 2 x 2 matrix: diagonal for pair 0, a complex product for the others.
+At each position of the kernel, the product with a circulant is a product of spectra. Zeros around the image are zeros
+around its spectra. The real DFT turns b channels into G = ceil(b / 2) pairs. Pair 0 contains the two real frequencies 0
+and b / 2 (zero instead of b / 2 if b is odd). Pair g > 0 contains the real and the imaginary part of frequency g. For
+the spectrum of the kernel, a pair is a 2 x 2 matrix: diagonal for pair 0, a complex product for the others.
 
-Multiply-adds, for each input pixel b (n + ...) = 2 G width q, for each output pixel 4 G p q kh kw + 2 G height p, with
-width = min(n, b) and height = min(m, b). A dense convolution takes n m kh kw: about b / 2 times as many where the
-kernel is large and b small against n. Tables, folded when the runtime loads the file: 4 G p q kh kw numbers, twice
-those of the kernel, and 2 G (q width + p height) of the transforms.
+Multiply-adds: 2 G width q for each input pixel and 4 G p q kh kw + 2 G height p for each output pixel, with
+width = min(n, b) and height = min(m, b). A dense convolution needs n m kh kw, which is about b / 2 times as many if the
+kernel is large and b is small compared with n. Tables, folded when the runtime loads the file: 4 G p q kh kw values,
+twice as many as the kernel, and 2 G (q width + p height) values of the transforms.
 
-Blocks across or down are moved by a Transpose between the convolutions.
+A Transpose between the convolutions moves the blocks if there are several.
 
-Source: CirCNN, https://arxiv.org/abs/1708.08917, which computes so; the real pairs are ours.
+Source: CirCNN, https://arxiv.org/abs/1708.08917, which uses the same method. The real pairs are our own.
 Letters: n, m channels, b block, p x q blocks, G pairs, B batch.
 """
 
@@ -37,7 +37,7 @@ from edgefc.export.building.seeded import count, signs
 from edgefc.export.operator import Operator
 
 WINDOW = ("kernel_shape", "strides", "pads", "dilations")
-"""Attributes of the op that its middle Conv takes as they are."""
+"""Attributes of the operator that its middle Conv has too, with the same values."""
 
 
 def write(op: Body, x: ir.Value, kernel: ir.Value, bias: ir.Value) -> ir.Value:
@@ -108,7 +108,7 @@ def _forward(op: Body, basis: ir.Value, flips: ir.Value, q: ir.Value, width: ir.
 
 
 def _backward(op: Body, basis: ir.Value, p: ir.Value, height: ir.Value, b: ir.Value, kernel: ir.Value) -> ir.Value:
-    """The inverse transform of every block: (p height, 2G, 1, 1). Pair 0 counts once, the others twice."""
+    """The inverse transform of every block: (p height, 2G, 1, 1). Pair 0 has the factor 1, the others have 2."""
     rows = op.Unsqueeze(count(op, op.Gather(op.Shape(basis), op.const(0))), op.const([1]))  # (2G, 1)
     times = op.Where(op.Less(rows, op.const(2)), op.const(1.0, np.float64), op.const(2.0, np.float64))
     share = op.Div(times, op.Cast(b, to=ir.DataType.DOUBLE))
@@ -174,7 +174,7 @@ _VECTOR, _MOVE = 16, 44
 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
-    """Which way the body goes, and how many groups each of its convolutions has: attributes in ONNX."""
+    """The attributes that the exporter adds to a node: the form, and the number of groups of each convolution."""
     n, m, b = (int(attributes[name]) for name in ("in_channels", "out_channels", "block"))
     kernel, stride = math.prod(attributes["kernel_shape"]), math.prod(attributes["strides"])
     if _spectral_cost(n, m, b, kernel, stride) >= n * m * kernel:
@@ -194,10 +194,10 @@ def describe(attributes: Attributes) -> Described:
 
 
 def _spectral_cost(n: int, m: int, b: int, kernel: int, stride: int) -> float:
-    """Of the way over frequencies, for one output pixel, in multiply-adds of a dense convolution.
+    """The cost of the spectral form for one output pixel, in multiply-adds of a dense convolution.
 
-    onnxruntime's convolutions take 16 channels a group at a time, so smaller groups cost as much; moving a channel
-    costs about 44. Both were read off measurements on one processor: tests/bench/circulant_conv.py.
+    The convolutions of onnxruntime compute 16 channels of a group at a time, so smaller groups cost as much as 16.
+    Moving a channel costs about 44. Both values come from measurements on one processor: tests/bench/circulant_conv.py.
     """
     p, q, pairs = math.ceil(m / b), math.ceil(n / b), math.ceil(b / 2)
     transforms = 2 * pairs * (stride * q * min(n, b) + p * min(m, b))

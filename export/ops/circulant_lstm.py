@@ -1,11 +1,11 @@
 """edgefc::CirculantLSTM in standard operators: a real FFT made of small matrix products, then the steps.
 
-    signs > DFT over tiles > one small product a frequency > inverse DFT > bias > Scan of (the same > gates) > cut
+    signs > DFT over tiles > one small product per frequency > inverse DFT > bias > Scan of (the same > gates) > cut
 
-As in circulant_matmul.py, circulants cut into t x t tiles, L = b / t of them around, become one product a frequency by
-a DFT over the tiles. Here both DFTs have their matrix on the right, one large product whatever the batch: values lie
-with the tile index last, (p, t, L) instead of (p, L, t), from the first step to the last. One product of spectra serves
-all four gates. Units that fill up the last block meet signs of zero, and so add nothing.
+As in circulant.py, circulants are cut into L = b / t tiles of t x t, and a DFT over the tiles turns their product into
+one product per frequency. Here the matrices of both DFTs are on the right, so each DFT is one large product for any
+batch. For this, the tile index is the last axis from the first step to the last: (p, t, L) instead of (p, L, t). One
+product of spectra computes all four gates. Units that pad the last block have the sign 0, so they contribute nothing.
 
 Letters: S steps, B batch, n inputs, h units, b block, p x q blocks, t tile, L period, H = L // 2 + 1 frequencies.
 """
@@ -65,7 +65,7 @@ def write(
 
 
 class _Tiled:
-    """Blocks of b numbers as L tiles of t: how values are laid out, and products of circulants in that layout."""
+    """Blocks of b values as L tiles of t: the layout of values, and products with circulants in this layout."""
 
     def __init__(self, op: Body, kernel: ir.Value) -> None:
         self._t, self._period = op.attribute("tile"), op.attribute("period")
@@ -79,14 +79,17 @@ class _Tiled:
         self._split, self._turned = op.shape(-1, self._period, self._t), op.shape(-1, self._t, self._period)
 
     def tiles_last(self, op: Body, values: ir.Value, size: ir.Value, *, wide: bool = False) -> ir.Value:
-        """(..., size), zeros behind them up to whole blocks, as (. p t, L) in one row a place; wide for inputs."""
+        """Pads (..., size) with zeros to whole blocks and arranges it as (. p t, L), tile index last, flattened.
+
+        `wide` selects the number of blocks of the input instead of that of the units.
+        """
         whole = self._taken if wide else self.units
         longer = op.Squeeze(op.Greater(whole, size))
         values = op.when(longer, lambda inner: inner.pad(values, inner.Sub(whole, size)), values)
         return op.Reshape(op.Transpose(op.Reshape(values, self._split), perm=[0, 2, 1]), op.const([-1]))
 
     def tiles_first(self, op: Body, values: ir.Value, size: ir.Value, *leading: ir.Value) -> ir.Value:
-        """Back from that order, without what fills up: (*leading, size)."""
+        """The inverse of that layout, without the padding: (*leading, size)."""
         values = op.Transpose(op.Reshape(values, self._turned), perm=[0, 2, 1])
         values = op.Reshape(values, op.Concat(*leading, self.units, axis=0), allowzero=1)
         return op.when(op.Squeeze(op.Greater(self.units, size)), lambda inner: inner.first(values, size), values)
@@ -112,7 +115,7 @@ class _Tiled:
         return op.Reshape(that, op.shape(self._frequencies, op.Mul(across, op.Mul(t, op.const(2))), -1))
 
     def shapes(self, op: Body, kernel: ir.Value) -> dict[str, ir.Value]:
-        """The shapes between the steps of a product."""
+        """The shapes of the intermediate values of a product."""
         down, across = (op.Mul(op.Shape(kernel, start=axis, end=axis + 1), self._t) for axis in (1, 2))
         pairs = op.Mul(self._frequencies, op.const(2))
         return {
@@ -126,7 +129,7 @@ class _Tiled:
 
 
 class _Product:
-    """The circulants of all gates times rows of q b numbers, tiles last: (., 4, p b)."""
+    """The circulants of all gates times rows of q b values, with the tile index last: (., 4, p b)."""
 
     def __init__(self, op: Body, tiled: _Tiled, kernel: ir.Value) -> None:
         self._tiled, self._spectra, self._shapes = tiled, tiled.spectra(op, kernel), tiled.shapes(op, kernel)
@@ -142,7 +145,7 @@ class _Product:
 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
-    """What the exporter decides for one node: how its circulants are cut into tiles."""
+    """The attributes that the exporter adds to a node: the tile and period of its circulants."""
     tile = choose_tile(*(attributes[name] for name in ("input_size", "hidden_size", "block")))
     return {"tile": tile, "period": attributes["block"] // tile}
 
@@ -153,7 +156,7 @@ def describe(attributes: Attributes) -> Described:
 
 
 def choose_tile(n: int, h: int, b: int) -> int:
-    """The divisor of the block with the fewest multiply-adds a step, which are nearly the numbers in the tables too."""
+    """The divisor of the block with the fewest multiply-adds per step. The size of the tables is nearly the same."""
     p, q = math.ceil(h / b), math.ceil(n / b)
 
     def cost(tile: int) -> int:

@@ -2,19 +2,19 @@
 
     x > [x ; 1] > G > + |x| times G's last column > Hadamard products > Phi > weight, bias
 
-One Gemm computes all projections. The norm does not become a column of x, which would copy x, but one thin
-Gemm more, of one column. Products of shared projections run: with z = z_1 ... z_k side by side, the step
+One Gemm computes all projections. The norm is not appended to x, because that would copy x. Instead it is a second Gemm
+with one column. Shared projections need running products. With z = z_1 ... z_k side by side, the step
 
     z[j] <- z[j] z[j - s] for every j >= s,     s = 1, 2, 4, 8, 16
 
-makes them all, so orders up to 32 take five Ifs, which the runtime rules out one by one when it loads the file.
-Projections that each block has for itself are put in a k x k table first, row j, column i, ones where j > i, and
-the same steps run over its rows. At order 1 nothing of this is left.
+computes all of them, so orders up to 32 need five Ifs. The runtime removes those that are not needed when it loads the
+file. If each block has its own projections, they are first arranged in a k x k table (row j, column i, ones where
+j > i), and the same steps run over its rows. At order 1 all these steps are removed.
 
-The seeded G is folded at load, as in PRP's resident body, but in one piece: it has m k rows and not as many as the
-layer has outputs. The source of the layer: edgefc/layers/eugen/linear.py.
+The seeded G is folded at load, as in the resident body of PRP, but in one piece, because it has m k rows, not one
+row per output. edgefc/layers/eugen/linear.py names the source of the layer.
 
-Letters: d inputs, m features, k order, P projections, e entries behind the input, B rows of inputs.
+Letters: d inputs, m features, k order, P projections, e entries after the input, B rows of inputs.
 """
 
 import math
@@ -45,7 +45,7 @@ def seeded(op: Body, x: ir.Value, weight: ir.Value, bias: ir.Value) -> ir.Value:
 
 
 def stored(op: Body, x: ir.Value, projection: ir.Value, weight: ir.Value, bias: ir.Value) -> ir.Value:
-    """The same with G as an input, (P m, d + e)."""
+    """Like seeded(), with G as an input, (P m, d + e)."""
     return _write(op, x, projection, weight, bias)
 
 
@@ -57,11 +57,11 @@ def _write(op: Body, x: ir.Value, projection: ir.Value, weight: ir.Value, bias: 
     h = op.Gemm(u, inner_columns, transB=1)  # (B, P m)
 
     def with_norm(inner: Body) -> ir.Value:
-        """The root mean square of a row stands for its norm: onnxruntime's ReduceL2 takes three times as long."""
+        """Adds the norm, computed from the mean square of a row: onnxruntime's ReduceL2 takes three times as long."""
         column = inner.Slice(projection, inner.const([-1]), inner.const([END]), inner.const([1]))
         column = inner.Mul(column, inner.CastLike(inner.Sqrt(inner.Cast(inner.Add(d, one), to=_DOUBLE)), column))
         square = inner.ReduceMean(inner.Mul(u, u), inner.const([-1]))
-        square = inner.Reshape(square, inner.const([-1, 1]))  # of an empty batch onnxruntime keeps the axis as it was
+        square = inner.Reshape(square, inner.const([-1, 1]))  # onnxruntime does not reduce the axis of an empty batch
         return inner.Gemm(inner.Sqrt(square), column, h, transB=1)
 
     h = op.when(_is(op, op.attribute("norm"), 1), with_norm, h)
@@ -88,7 +88,7 @@ def _products(op: Body, z: ir.Value) -> ir.Value:
 
 
 def _step(op: Body, z: ir.Value, *, far: ir.Value) -> ir.Value:
-    """Each column times the one `far` before it; the first `far` columns stay."""
+    """Each column times the column `far` before it. The first `far` columns do not change."""
     end = op.const(END)
     later = op.Mul(_columns(op, z, far, end), _columns(op, z, op.const(0), op.Neg(far)))
     return op.Concat(_columns(op, z, op.const(0), far), later, axis=1)
@@ -115,7 +115,7 @@ def _projection(op: Body, like: ir.Value) -> ir.Value:
     rows = op.Mul(m, op.Where(_is(op, op.attribute("shared"), 1), k, several))
     width = op.Add(op.Add(d, one), norm)
     columns = count(op, ceil_div(op, op.Mul(width, bits), op.const(32)))
-    piece = op.const(8)  # the table of 16 bits would be larger than most G
+    piece = op.const(8)  # a table for 16 bits would be larger than G in most layers
     pieces = cut(
         op, words(op, keys(op, op.attribute("seed")), count(op, rows), columns), piece, op.const(32), lean=True
     )
@@ -148,7 +148,7 @@ SIZES = {
     "one": FLAG,
     "activation": ACTIVATION,
 }
-"""The attributes of both ops of this layer."""
+"""The attributes of both operators of this layer."""
 
 
 def describe(attributes: Attributes) -> Described:
@@ -157,7 +157,7 @@ def describe(attributes: Attributes) -> Described:
 
 
 def what(attributes: Attributes) -> str:
-    """What both ops of this layer say of themselves."""
+    """The description of a node of either operator of this layer."""
     activation = activation_name(attributes)
     return f"{attributes['features']} features of order {attributes['order']}, {activation}"
 

@@ -1,4 +1,4 @@
-"""edgefc::EUGenStoredLinear: EUGenLinear with projections that are stored, trained or orthogonal ones."""
+"""edgefc::EUGenStoredLinear: EUGenLinear with stored projections, which are trained or orthogonal."""
 
 from edgefc.export.building.described import Described, describe_linear
 from edgefc.export.building.reference import Attributes
@@ -12,7 +12,7 @@ def describe(attributes: Attributes) -> Described:
 
 OPERATOR = Operator(
     "EUGenStoredLinear",
-    "EUGenLinear with projections that are stored: orthogonal and trained ones",
+    "EUGenLinear with stored projections (orthogonal or trained)",
     inputs={
         "x": (..., "in_features"),
         "projection": ("P m", "d + e"),

@@ -1,17 +1,17 @@
-"""edgefc::PRPLinear in standard operators, two bodies for the same numbers.
+"""edgefc::PRPLinear in standard operators, with two bodies for the same matrix.
 
     resident    the runtime folds the whole matrix when it loads the file: speed and memory of a dense layer,
                 a file of tens of kilobytes
-    streaming   a Loop makes a band of rows, uses it and forgets it: the memory of a band, many times slower
+    streaming   a Loop computes a band of rows, uses it and discards it: memory for one band, many times slower
 
-Words are cut into pieces of 8 or 16 bits, and one Gather from a table turns each piece into its 2 to 8 weights: 256
-rows for codes of 1 and 2 bits, 65,536 for 4 and 8, the sizes that stay in a processor's cache.
+Words are cut into pieces of 8 or 16 bits. One Gather from a table turns each piece into its 2 to 8 weights. The table
+has 256 rows for codes of 1 and 2 bits and 65,536 rows for 4 and 8 bits, so it fits in a cache of the processor.
 
-What the runtime folds, it keeps in memory until the pass of its optimiser is over, scratch and all, and onnxruntime
-makes two such passes. The resident body spreads its work over both: EARLY of its BANDS bands of rows are folded in the
-first pass, the others in the second, because they stand in an If that the first pass opens.
+onnxruntime keeps everything that it folds, including scratch, in memory until a pass of its optimiser ends. It makes
+two such passes. The resident body divides its work among both to lower the peak: EARLY of its BANDS bands of rows are
+folded in the first pass. The others are inside an If, which the first pass inlines, so the second pass folds them.
 
-Letters: n inputs, m outputs, w words a row.
+Letters: n inputs, m outputs, w words per row.
 """
 
 import math
@@ -42,13 +42,13 @@ from edgefc.export.operator import Operator
 from edgefc.generator import words_per_row
 
 BANDS, EARLY = 8, 4
-"""Bands of the resident body, each a product of its own. More would cost latency on small layers."""
+"""Bands of the resident body, with one product each. More bands would increase the latency of small layers."""
 
 RESIDENT_LIMIT_BYTES = 64 << 20
-"""The body "auto" is resident while the seeded matrices in a file are no larger than this together."""
+"""The choice "auto" is the resident body if the total size of the seeded matrices in a file is at most this."""
 
 BAND_WEIGHTS = 1 << 17
-"""Weights that the streaming body makes at a time: half a megabyte of float32."""
+"""The number of weights that the streaming body computes at a time: half a megabyte of float32."""
 
 
 def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
@@ -74,7 +74,7 @@ def resident(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bia
 
 
 def streaming(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bias: ir.Value) -> ir.Value:
-    """The matrix made and forgotten a band at a time. Shapes as in resident()."""
+    """The matrix is computed and discarded a band at a time. Shapes as in resident()."""
     n, m = op.attribute("in_features"), op.attribute("out_features")
     source = Source(op, in_scale)
     u = source.modulate(op, x)
@@ -95,18 +95,18 @@ def describe(attributes: Attributes) -> Described:
 
 
 def numbers_held(attributes: Attributes) -> int:
-    """How many numbers of the matrix the resident body keeps: whole bands of rows, rows of whole words."""
+    """The number of values of the matrix that the resident body keeps: whole bands of rows, and rows of whole words."""
     m, n, bits = (int(attributes[name]) for name in ("out_features", "in_features", "bits"))
     return math.ceil(m / BANDS) * BANDS * words_per_row(n, bits) * 32 // bits
 
 
 def choose(held: Mapping[str, int]) -> tuple[str, str]:
-    """Resident while the matrices that the runtime would hold are small together, those of convolutions among them."""
+    """Resident if the total size of the matrices in memory, including those of convolutions, is within the limit."""
     size = held.get("PRPLinear", 0) + held.get("PRPConv2d", 0)
     matrices, limit = f"{size / 2**20:.1f} MiB of matrices", f"{RESIDENT_LIMIT_BYTES >> 20} MiB"
     if size <= RESIDENT_LIMIT_BYTES:
         return "resident", f"{matrices}, within {limit}: folded at load for speed"
-    return "streaming", f"{matrices}, over {limit}: made a band at a time to save memory"
+    return "streaming", f"{matrices}, over {limit}: computed a band at a time to save memory"
 
 
 def compute(attributes: Attributes, x: Array, in_scale: Array, out_scale: Array, bias: Array) -> Array:

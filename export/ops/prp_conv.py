@@ -1,11 +1,12 @@
-"""edgefc::PRPConv2d in standard operators: the weight, regenerated, and a Conv.
+"""edgefc::PRPConv2d in standard operators: the weight is computed from the seed, then used by a Conv.
 
-The runtime folds the weight when it loads the file: the file is tiny, memory and speed are those of a dense
-convolution. Outputs are scaled and shifted behind the Conv, since each product with the whole weight is one more copy
-of it while the runtime folds; where a Conv is alone, onnxruntime then takes both into it.
+The runtime folds the weight when it loads the file. The file is tiny, and memory and speed are those of a dense
+convolution. Outputs are scaled and shifted after the Conv, because each product with the whole weight needs another
+copy of it while the runtime folds. If there is only one Conv, onnxruntime merges scale and shift into it.
 
-onnxruntime folds in two passes and keeps the scratch of each until it is over. The weight of `early` outputs is folded
-in the first; if there are more, their weight stands in an If that the first pass opens, and is folded in the second.
+onnxruntime folds in two passes and keeps the scratch of each pass until the pass ends. The weight of `early` outputs is
+folded in the first pass. The weight of the other outputs is inside an If, which the first pass inlines, so the second
+pass folds it.
 
 Letters: C input channels, m output channels, n = C kh kw.
 """
@@ -51,11 +52,11 @@ def _per_channel(op: Body, values: ir.Value) -> ir.Value:
     return op.Reshape(values, op.const([-1, 1, 1]))
 
 
-_WHOLE = 1 << 18  # weights up to a megabyte of float32 are folded at once: two Convs in place of one cost some percent
+_WHOLE = 1 << 18  # up to a megabyte of float32 is folded at once: two Convs are some percent slower than one
 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
-    """What the exporter decides for one node: of how many outputs the weight is folded first."""
+    """The attribute that the exporter adds to a node: the number of outputs whose weight the first pass folds."""
     n, m = attributes["in_features"], attributes["out_features"]
     return {"early": m if n * m <= _WHOLE else math.ceil(m / 2)}
 

@@ -1,7 +1,7 @@
-"""edgefc::PRPEmbedding in standard operators: the rows of the tokens at hand, word by word, and never the table.
+"""edgefc::PRPEmbedding in standard operators: it computes the rows of the given tokens, and never the whole table.
 
-Only the cut of a word into weights is folded when the runtime loads the file, a table of 256 or 65,536 rows whatever
-the vocabulary is; the words depend on the tokens, so they are made anew in every run.
+When the runtime loads the file, it folds only the table that turns pieces of words into weights. The table has 256 or
+65,536 rows for any vocabulary. The words depend on the tokens, so they are computed in every run.
 
 Letters: V num_embeddings, D embedding_dim, k tokens.
 """
@@ -42,7 +42,7 @@ def compute(attributes: Attributes, x: Any, row_scale: Array, column_scale: Arra
 
 OPERATOR = Operator(
     "PRPEmbedding",
-    "row v of P (V, m), modulated; only the rows asked for are made",
+    "row v of P (V, m), modulated; only the requested rows are computed",
     inputs={"x": None, "row_scale": ("num_embeddings",), "column_scale": ("embedding_dim",)},
     attributes={
         "num_embeddings": SIZE,

@@ -2,12 +2,12 @@
 
     in_scale, signs > rows of `low` > H > signs > H > out_scale > bias
 
-H of length N = high * low is kron(H_high, H_low), so that for numbers laid out row by row as a (high, low) matrix U it
-gives H_high U H_low. Rows of the input beyond n are zeros and take part in nothing; rows of the output beyond m are
-never made. Everything but the four products with the data is folded when the runtime loads the file: 3 N numbers or so.
-Between the transforms rows and columns have changed places, which saves two transpositions of the data.
+H of length N = high * low is kron(H_high, H_low). For values arranged row by row as a (high, low) matrix U, the
+transform is H_high U H_low. Rows of the input after n are zeros and are left out of the products. Rows of the output
+after m are not computed. When the runtime loads the file, it folds everything except the four products with the data:
+about 3 N values. Between the transforms rows and columns are exchanged, which saves two transpositions of the data.
 
-Letters: n inputs, m outputs, N the next power of two to the larger.
+Letters: n inputs, m outputs, N the smallest power of two that is at least as large as both.
 """
 
 import math
@@ -50,7 +50,7 @@ def write(op: Body, x: ir.Value, in_scale: ir.Value, out_scale: ir.Value, bias: 
 
 
 def _turn(op: Body, u: ir.Value, rows: ir.Value, columns: ir.Value) -> ir.Value:
-    """(B rows, columns) -> (B columns, rows). The Reshape keeps the runtime from merging both into the product."""
+    """(B rows, columns) -> (B columns, rows). The Reshape prevents the runtime from merging both into the product."""
     turned = op.Transpose(op.Reshape(u, op.shape(-1, rows, columns)), perm=[0, 2, 1])
     return op.Reshape(turned, op.shape(-1, rows))
 
@@ -73,9 +73,9 @@ def _over_root(op: Body, values: ir.Value, number: ir.Value, like: ir.Value) -> 
 
 
 def prepare(attributes: Attributes) -> dict[str, int]:
-    """What the exporter decides for one node: the lengths of the two transforms that make up one."""
-    found = transform_cut(attributes["in_features"], attributes["out_features"])
-    return {"high": found.high, "low": found.low}
+    """The attributes that the exporter adds to a node: the lengths of the two factors of a transform."""
+    lengths = transform_cut(attributes["in_features"], attributes["out_features"])
+    return {"high": lengths.high, "low": lengths.low}
 
 
 def describe(attributes: Attributes) -> Described:

@@ -34,7 +34,7 @@ def compute(
 
 OPERATOR = Operator(
     "PRPStoredLinear",
-    "PRPLinear with a P that is stored: orthogonal ones",
+    "PRPLinear with a stored P (orthogonal)",
     inputs={
         "x": (..., "in_features"),
         "projection": ("out_features", "in_features"),

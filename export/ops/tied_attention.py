@@ -1,7 +1,7 @@
-"""edgefc::TiedProjection in standard operators: one Gemm, by the weight or by its transpose.
+"""edgefc::TiedProjection in standard operators: one Gemm with the weight or its transpose.
 
-Two nodes that name the same weight share it. Gemm turns it as an attribute says, so that no Transpose stands in the
-graph, which exporters and runtimes fold into a second copy.
+Two nodes with the same weight share it. An attribute of Gemm transposes the weight, so the graph contains no Transpose,
+which exporters and runtimes would fold into a second copy.
 
 Letters: n inputs, m outputs.
 """
@@ -16,7 +16,7 @@ from edgefc.export.operator import Operator
 
 
 def write(op: Body, x: ir.Value, weight: ir.Value, bias: ir.Value) -> ir.Value:
-    """x (..., n), weight (m, n) where transB is 1 and (n, m) where it is 0, bias (m,) -> (..., m)."""
+    """x (..., n), weight (m, n) if transB is 1 and (n, m) if it is 0, bias (m,) -> (..., m)."""
     n, m = op.attribute("in_features"), op.attribute("out_features")
     rows = op.Reshape(x, op.shape(-1, n))  # (B, n)
     y = op.Gemm(rows, weight, bias, transB=ir.RefAttr("transB", "transB", ir.AttributeType.INT))  # (B, m)
@@ -34,7 +34,7 @@ def compute(attributes: Attributes, x: Array, weight: Array, bias: Array) -> Arr
 
 OPERATOR = Operator(
     "TiedProjection",
-    "x times a matrix, or its transpose, that another node names too: `TiedAttention`",
+    "x times a matrix, or its transpose, that another node also uses: `TiedAttention`",
     inputs={"x": (..., "in_features"), "weight": ("a", "b"), "bias": ("out_features",)},
     attributes={"in_features": SIZE, "out_features": SIZE, "transB": FLAG},
     bodies={"product": write},

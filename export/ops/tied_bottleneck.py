@@ -1,11 +1,11 @@
-"""edgefc::TiedBottleneck in standard operators: Conv and ConvTranspose on the same weight, held once.
+"""edgefc::TiedBottleneck in standard operators: Conv and ConvTranspose with the same weight, which is held once.
 
-    pixels in a row > Conv, W > norm > ReLU > Conv, 3 x 3 > norm > ReLU > ConvTranspose, W > sum
+    pixels as one axis > Conv, W > norm > ReLU > Conv, 3 x 3 > norm > ReLU > ConvTranspose, W > sum
 
-ConvTranspose reads its weight as (inputs, outputs), so that the weight of a Conv is the transposed one, without a
-Transpose that a runtime would fold into a second copy. Both run over pixels in a row, (N, C, height * width), not over
-images: of a weight that a 2-D Conv reads onnxruntime makes a copy of its own at load, scaled by the norm that follows,
-and once more in the order of its processor's vectors; of one that a 1-D Conv reads it makes none. The rows are views,
+ConvTranspose reads its weight as (inputs, outputs), so the weight of a Conv is its transposed weight. No Transpose is
+needed, which a runtime would fold into a second copy. Both run over pixels as one axis, (N, C, height * width), not
+over images. onnxruntime copies the weight of a 2-D Conv at load, scaled by the norm that follows, and copies it again
+in the order of the vectors of its processor. It does not copy the weight of a 1-D Conv. The reshaped pixels are views,
 not copies.
 
 Letters: C channels, w width, P pixels.
@@ -44,7 +44,10 @@ _NORM = ("scale", "shift", "mean", "variance")
 
 
 def describe(attributes: Attributes) -> Described:
-    """In the place of two 1x1 convolutions and the 3x3 one and two norms, of eight numbers a channel, between them."""
+    """The description of a node. It replaces two 1x1 convolutions, and the 3x3 convolution and two norms between them.
+
+    The two norms together have eight values per channel.
+    """
     c, w = int(attributes["channels"]), int(attributes["width"])
     return Described(shape=f"{w} x {c} and back", dense=2 * c * w + 9 * w * w + 8 * w, detail="3 x 3 within")
 

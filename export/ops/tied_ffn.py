@@ -1,10 +1,10 @@
-"""edgefc::TiedFFN in standard operators: two Gemm on the same weight, which is stored and held once.
+"""edgefc::TiedFFN in standard operators: two Gemms with the same weight, which is stored and held once.
 
-    rows > Gemm with W^T > activation > Gemm with W > rows back in their place
+    rows > Gemm with W^T > activation > Gemm with W > original shape
 
-Gemm multiplies by W or by its transpose as an attribute says, so that no Transpose stands in the graph, which a
-runtime would fold into a second copy. Other copies are the runtime's own: onnxruntime packs the weight once for each of
-the two products unless its session is told not to (preset "memory").
+An attribute of Gemm selects W or its transpose, so the graph contains no Transpose, which a runtime would fold into a
+second copy. The runtime may make other copies: onnxruntime packs the weight once for each of the two products, unless
+the session options disable it (preset "memory").
 
 Letters: d d_model, h d_hidden.
 """
@@ -26,11 +26,11 @@ def write(op: Body, x: ir.Value, weight: ir.Value, bias_in: ir.Value, bias_out: 
     rows = op.Reshape(x, op.shape(-1, d))  # (B, d)
     hidden = op.Gemm(rows, weight, bias_in, transB=1)  # (B, h)
     y = op.Gemm(activate(op, op.attribute("activation"), hidden), weight, bias_out)  # (B, d)
-    return op.Reshape(y, op.Shape(x), allowzero=1)  # a batch of 0 is no "as it was"
+    return op.Reshape(y, op.Shape(x), allowzero=1)  # with allowzero, 0 means an empty batch
 
 
 def describe(attributes: Attributes) -> Described:
-    """In the place of two linear layers and the function between them."""
+    """The description of a node. It replaces two linear layers and the function between them."""
     d, h = int(attributes["d_model"]), int(attributes["d_hidden"])
     name = activation_name(attributes)
     return Described(shape=f"{h} x {d} and back", dense=2 * d * h + d + h, detail=name)

@@ -1,9 +1,9 @@
-"""Compile the native kernels with the compiler at hand: python -m edgefc.runtime.native.build [--target aarch64]
+"""Compile the native kernels: python -m edgefc.runtime.native.build [--target aarch64]
 
-With a target that is another machine than this one: its cross compiler, into libedgefc-aarch64.so beside this machine's
-library. Processors that have no variant of their own run the portable one, which is all that is compiled for them.
+For a target other than this machine, a cross compiler writes libedgefc-aarch64.so beside the library of this machine.
+For processors without their own variant, only the portable variant is compiled.
 
-Only the standard library: setup.py runs this file before edgefc is installed.
+This file uses only the standard library, because setup.py runs it before edgefc is installed.
 """
 
 import os
@@ -24,38 +24,38 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 NAME = "libedgefc.dylib" if sys.platform == "darwin" else "libedgefc.so"
 COMPILERS = ("c++", "g++", "clang++")
-TARGETS = {"aarch64": ("aarch64-linux-gnu-g++",)}  # to compilers on other machines
+TARGETS = {"aarch64": ("aarch64-linux-gnu-g++",)}  # cross compilers on other machines
 FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-pthread")
 STRICT = ("-Wall", "-Wextra", "-Werror")
 
-# Instruction sets that the kernels are compiled for, on each kind of machine, the best last, and what a processor must
-# have to run them: the flags of the compiler and the library's choice at run time are both made from this table.
+# For each kind of machine, the instruction sets that the kernels are compiled for, the best one last, with the features
+# that a processor needs. The compiler flags and the choice of the library at run time come from this table.
 _AVX512 = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq")
 CPUS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {"avx2": ("avx2", "fma"), "avx512": _AVX512, "avx512vnni": (*_AVX512, "avx512vnni")},
     "aarch64": {"neon": ()},
 }
-_SHOWN = {"avx512vnni": "avx512"}  # in messages and in EDGEFC_NATIVE_CPU, where that is another name
+_SHOWN = {"avx512vnni": "avx512"}  # names in messages and in EDGEFC_NATIVE_CPU, if different
 
-_PREFIX = "edgefc-build-"  # of folders of objects
-_STARTS_S = 60.0  # no build takes so long from making its folder to locking it
+_PREFIX = "edgefc-build-"  # name prefix of folders of objects
+_STARTS_S = 60.0  # a build locks its folder within this time after it creates it
 
-# What the library shows. Templates of the standard library that it showed too would keep it from ever being unloaded.
+# The exported symbols. Exported templates of the standard library would prevent the library from being unloaded.
 EXPORTS = "{ global: RegisterCustomOps; Edgefc*; local: *; };"
 
 
 class NoLibrary(Exception):
-    """Why there is none, in one sentence."""
+    """The library cannot be built. The message is the reason in one sentence."""
 
 
 def machine() -> str:
-    """This machine's processor, by the names of TARGETS and CPUS where it has one."""
+    """The processor of this machine, with the name in TARGETS and CPUS if it has one."""
     name = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
 
 def place(target: str | None = None) -> Path:
-    """Where the library for this machine is, or for the target."""
+    """The path of the library for this machine or for the target."""
     return HERE / (NAME if target in (None, machine()) else f"libedgefc-{target}.so")
 
 
@@ -65,8 +65,8 @@ def compiler(target: str | None = None) -> list[str]:
         return shlex.split(given)
     names = COMPILERS if target is None or target == machine() else TARGETS[target]
     for name in names:
-        if found := shutil.which(name):
-            return [found]
+        if path := shutil.which(name):
+            return [path]
     what = "C++ compiler" if names is COMPILERS else f"C++ compiler for {target}"
     raise NoLibrary(f"there is no {what}: none of {', '.join(names)} is on the path, and CXX is not set.")
 
@@ -74,29 +74,31 @@ def compiler(target: str | None = None) -> list[str]:
 def build(
     made: Path, *, extra: tuple[str, ...] = (), target: str | None = None, tell: Callable[[str], object] | None = None
 ) -> Path:
-    """Compile and link the library to `made`, for this machine or for the target; `extra` is given to both.
+    """Compile and link the library to `made`, for this machine or for the target.
 
-    tell is called with a line of progress after each file.
+    Args:
+        extra: further arguments of the compiler and the linker.
+        tell: called with a line of progress after each file.
 
     Raises:
-        NoLibrary: there is no compiler, it fails, or there are no sources here.
+        NoLibrary: there is no compiler, the compiler fails, or the sources do not exist.
     """
     command, kind = compiler(target), target or machine()
     if not has_sources():
-        raise NoLibrary(f"their sources are not in {HERE}: a wheel has none. Build in a checkout or from the sdist.")
+        raise NoLibrary(f"there are no sources in {HERE}: a wheel has none. Build in a checkout or from the sdist.")
     made.parent.mkdir(parents=True, exist_ok=True)
     with _workplace(made.parent) as folder:
         todo = units(Path(folder), kind)
         objects = {unit: str(Path(folder, unit.name.replace("/", "-") + ".o")) for unit in todo}
-        _all({unit.name: [*command, *FLAGS, *unit.flags, f"-I{HERE}", *extra, "-c", str(unit.path), "-o", made_here]
-              for unit, made_here in objects.items()}, tell)  # fmt: skip
+        _all({unit.name: [*command, *FLAGS, *unit.flags, f"-I{HERE}", *extra, "-c", str(unit.path), "-o", object_file]
+              for unit, object_file in objects.items()}, tell)  # fmt: skip
         linked, shown = Path(folder, NAME), Path(folder, "exports")
         shown.write_text(EXPORTS)
         script = [] if sys.platform == "darwin" else [f"-Wl,--version-script={shown}"]
         _all(
             {made.name: [*command, "-shared", "-pthread", *script, *extra, *objects.values(), "-o", str(linked)]}, tell
         )
-        linked.replace(made)  # at once: a process that has the old one open keeps it
+        linked.replace(made)  # atomic: a process that has the old library open keeps it
     return made
 
 
@@ -112,7 +114,7 @@ class Unit(NamedTuple):
 
 
 def sources() -> list[Path]:
-    """The files that are compiled as they are."""
+    """The source files that are compiled directly."""
     return sorted(HERE.glob("*/*.cc"))
 
 
@@ -121,9 +123,10 @@ def has_sources() -> bool:
 
 
 def units(folder: Path, kind: str) -> list[Unit]:
-    """Everything that is compiled for a kind of machine, those that take longest first; `folder` gets generated files.
+    """The files to compile for a kind of machine, with the slowest ones first.
 
-    Generated are each kernel for each instruction set, the choice among these, and the list of operators.
+    Writes the generated files to `folder`: each kernel for each instruction set, the choice of the variant of each
+    kernel, the list of instruction sets and the list of operators.
     """
     cpus = {"portable": (), **CPUS.get(kind, {})}
     kernels = {path: _cpus_of(path, cpus) for path in sorted(HERE.glob("*/*_lanes.h"), key=_weight, reverse=True)}
@@ -139,7 +142,7 @@ def units(folder: Path, kind: str) -> list[Unit]:
 
 
 def _weight(lanes: Path) -> int:
-    """About how long a kernel takes to compile."""
+    """An estimate of the time to compile a kernel."""
     return sum(map(_size, lanes.parent.glob("*.h")))
 
 
@@ -152,17 +155,17 @@ def _name(lanes: Path) -> str:
 
 
 def _own(lanes: Path, cpu: str) -> Path:
-    """Where a kernel has something special for an instruction set."""
+    """The path of the file with special code of a kernel for an instruction set. It may not exist."""
     return lanes.with_name(f"{_name(lanes)}_{cpu}.h")
 
 
 def _cpus_of(lanes: Path, cpus: Iterable[str]) -> list[str]:
-    """Instruction sets that a kernel is compiled for: those with vectors in simd/, and those that it has a file for."""
+    """The instruction sets that a kernel is compiled for: those with a file in simd/, and those with an own file."""
     return [cpu for cpu in cpus if (HERE / "simd" / f"{cpu}.h").is_file() or _own(lanes, cpu).is_file()]
 
 
 def _kernel(lanes: Path, cpu: str) -> str:
-    """One kernel for one instruction set: x_lanes.h over the vectors of simd/CPU.h, or its own x_CPU.h instead."""
+    """The source of a kernel for an instruction set: x_lanes.h with the vectors of simd/CPU.h, or its own x_CPU.h."""
     own, name = _own(lanes, cpu), _name(lanes)
     headers, constant = ([own], "kCpu") if own.is_file() else ([HERE / "simd" / f"{cpu}.h", lanes], "kLanes")
     includes = "".join(f'#include "{header.relative_to(HERE).as_posix()}"\n' for header in headers)
@@ -175,7 +178,7 @@ const Variant {cpu} = {constant};
 
 
 def _choice(lanes: Path, cpus: Iterable[str], own: list[str]) -> str:
-    """The variant of a kernel for each of `cpus`: its own or, where it has none, that of the one before."""
+    """The source of variant() of a kernel. An instruction set without a variant uses that of the previous one."""
     name, last, chosen = _name(lanes), "", []
     for cpu in cpus:
         last = cpu if cpu in own else last
@@ -210,7 +213,7 @@ std::vector<Cpu> cpus() {{
 
 
 def _operators() -> str:
-    """The operator of every x_op.cc."""
+    """The source of the list of operators: one for every x_op.cc."""
     names = [path.stem for path in sources() if path.stem.endswith("_op")]
     declared = "".join(f"const ort::CustomOp& {name}(const Options&);\n" for name in names)
     return f"""#include "ort/operators.h"
@@ -229,7 +232,7 @@ std::vector<const ort::CustomOp*> operators(const Options& options) {{
 
 @contextmanager
 def _workplace(place: Path) -> Iterator[str]:
-    """A folder for objects, locked while the build lives. One that nobody has locked is of a build that was killed."""
+    """A temporary folder for objects, locked during the build. Unlocked folders of killed builds are removed."""
     for left in place.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STARTS_S and (lock := _locked(left)) is not None:
@@ -245,7 +248,10 @@ def _workplace(place: Path) -> Iterator[str]:
 
 
 def _locked(folder: Path) -> int | None:
-    """What holds its lock; None where another build has it, or there are no locks (Windows, some file systems)."""
+    """Lock a folder. Returns the file descriptor, or None if another build has the lock or locks are not supported.
+
+    Windows and some file systems do not support them.
+    """
     try:
         import fcntl
 
@@ -261,7 +267,7 @@ def _locked(folder: Path) -> int | None:
 
 
 def _all(commands: dict[str, list[str]], tell: Callable[[str], object] | None) -> None:
-    """Run them, as many at a time as there are processors: a small board has memory for no more."""
+    """Run the commands, one per processor at a time, because a small board has too little memory for more."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {pool.submit(_timed, command): name for name, command in commands.items()}
         try:
@@ -290,15 +296,15 @@ def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
 
 
 def main() -> int:
-    from edgefc.screen import Parser, err, out  # setup.py runs this file where edgefc is not installed
+    from edgefc.screen import Parser, err, out  # not at the top: setup.py imports this file before edgefc is installed
 
     parser = Parser(
         prog="python -m edgefc.runtime.native.build", allow_abbrev=False,
-        description="Compile the native kernels. Other arguments are given to the compiler. Progress is on stderr.",
+        description="Compile the native kernels. Other arguments are passed to the compiler. Progress goes to stderr.",
     )  # fmt: skip
-    parser.add_argument("--target", choices=TARGETS, help="the machine to compile for; without it, this one")
+    parser.add_argument("--target", choices=TARGETS, help="the machine to compile for (default: this machine)")
     args, extra = parser.parse_known_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # end as for Ctrl-C: the folder of the objects is removed
+    for number in (signal.SIGTERM, signal.SIGHUP):  # exit as after Ctrl-C, so that the folder of objects is removed
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         out(build(place(args.target), extra=tuple(extra), target=args.target, tell=err))
@@ -309,7 +315,7 @@ def main() -> int:
 
 
 def show(line: str) -> None:
-    """A line of progress, on stderr, for setup.py."""
+    """Print a line of progress on stderr, for setup.py."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201, TID251
 
 

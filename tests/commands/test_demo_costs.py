@@ -45,7 +45,7 @@ CASES = [  # quantity, what the second file has, verdict
 @pytest.mark.parametrize(("quantity", "given", "verdict"), CASES)
 def test_a_verdict_needs_what_carries_it(quantity: str, given: dict[str, Any], verdict: str) -> None:
     found = {cost.quantity: cost for cost in costs(record(**given), 1)}
-    words = {"worse": "worse in", "better": "better in", "undecided": "not shown to differ in"}
+    words = {"worse": "worse in", "better": "better in", "undecided": "no difference shown in"}
 
     assert found[quantity].verdict == verdict
     [sentence] = sentences(record(**given))

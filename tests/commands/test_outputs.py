@@ -79,7 +79,7 @@ def test_with_force_it_is_replaced(folder: Path) -> None:
 def test_actions_that_write_no_json(folder: Path, capsys: pytest.CaptureFixture[str], action: str) -> None:
     assert main(["devices", "--json", "r.json", *action.split()]) == 2
 
-    said = f"edgefc devices: edgefc devices {action.split()[0]} writes no JSON. Leave --json out.\n"
+    said = f"edgefc devices: edgefc devices {action.split()[0]} does not write JSON. Omit --json.\n"
     assert capsys.readouterr().err == said
     assert sorted(path.name for path in folder.iterdir()) == ["a.onnx"]
 

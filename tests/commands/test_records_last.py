@@ -48,7 +48,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Disk:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("inspect a.onnx", "It holds no structured layer"),
+        ("inspect a.onnx", "The file has no structured layers"),
         ("devices", "rock-5b"),
         ("devices check local", "onnxruntime"),
         ("estimate a.onnx --device pi5", "latency "),

@@ -46,7 +46,7 @@ def test_by_the_command(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devices", "remove", "kitchen"]) == 0
 
     out = capsys.readouterr().out
-    assert f"kitchen is written to {home}/edgefc/devices.toml." in out
+    assert f"Added kitchen to {home}/edgefc/devices.toml." in out
     assert re.search(r"^kitchen +pi5 +ssh +k1 *$", out, re.M)
     assert re.search(r"^box +command +docker exec -i box *$", out, re.M)
     assert list(inventory.devices()) == ["box"]

@@ -150,7 +150,7 @@ def test_the_command_shows_one_table_and_writes_one_report(
 def test_texts_that_are_no_list_of_devices(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["profile", "a.onnx", f"--device={text}"])
-    assert "is no list of devices" in capsys.readouterr().err
+    assert "is not a list of devices" in capsys.readouterr().err
 
 
 def test_a_report_of_one_device_is_a_record_too(model: Path) -> None:

@@ -127,6 +127,6 @@ def test_the_command_lists_them(
 
     said, written = capsys.readouterr().out, json.loads((tmp_path / "devices.json").read_text())
     assert re.search(r"^pi5 +Raspberry Pi 5 +board +4 Cortex-A76 +2\.4 +4/8 +yes *$", said, re.M)
-    assert "You have written down no device yet" in said
+    assert "You have not added a device yet" in said
     assert_valid(tmp_path / "devices.json", "devices")
     assert [each["key"] for each in written["profiles"]] == profile.names() and written["devices"] == {}

@@ -148,7 +148,7 @@ def test_the_command(
     assert seen.err == (
         f"edgefc devices: {tmp_path}/no is not a folder. Name a folder with wheels of numpy and onnxruntime.\n"
     )
-    assert "sending 2 wheels" in seen.out and "put there: packages: numpy-" in seen.out
+    assert "sending 2 wheels" in seen.out and "installed: packages: numpy-" in seen.out
     assert seen.out.endswith("bare is ready: edgefc profile MODEL --device bare\n")
 
 

@@ -46,7 +46,9 @@ def test_what_is_no_choice(bodies: dict[str, str], said: str) -> None:
 
 def test_bodies_must_be_a_mapping(tmp_path: Path) -> None:
     bodies: Any = "dft"
-    with pytest.raises(UsageError, match=r"^bodies is 'dft'\. Give a mapping of operators to bodies, such as \{"):
+    with pytest.raises(
+        UsageError, match=r"^bodies must be a mapping of operators to bodies, such as \{.*, got 'dft'\."
+    ):
         export(CirculantLinear(8, 8), models.rows(2, 8), tmp_path / "m.onnx", bodies=bodies)
 
 
@@ -54,7 +56,7 @@ def test_operators_of_one_body_are_not_listed_in_the_report(tmp_path: Path) -> N
     """And the choice for an operator that the model does not use is no fault: one set of choices serves many models."""
     asked = {"CirculantLinear": "dft", "PRPLinear": "streaming", "BilinearLinear": "products"}
     report = export(CirculantLinear(8, 8), models.rows(2, 8), tmp_path / "m.onnx", verify=False, bodies=asked)
-    assert report.bodies == {"CirculantLinear": BodyChoice("dft", "as asked")}
+    assert report.bodies == {"CirculantLinear": BodyChoice("dft", "as requested")}
     assert "DFT" in operators_of(tmp_path / "m.onnx")
 
 
@@ -78,9 +80,9 @@ def test_the_old_options_still_work(tmp_path: Path, capsys: pytest.CaptureFixtur
     source = "tests.support.cli_models:tiny_and_inputs"
     assert main(["export", source, "-o", str(path), "--no-verify", "--prp", "streaming"]) == 0
     out, err = capsys.readouterr()
-    assert "PRPLinear: streaming (as asked)" in out
+    assert "PRPLinear: streaming (as requested)" in out
     assert err == (
-        "edgefc export: --prp streaming is now --body PRPLinear=streaming. The old form goes with the next release.\n"
+        "edgefc export: --prp is deprecated. Use --body PRPLinear=streaming. The next release removes --prp.\n"
     )
     assert "Loop" in operators_of(path)
 

@@ -183,7 +183,7 @@ def test_opsets_and_bodies(tmp_path: Path, opset: int, circulant: Any, prp: Any)
     assert file.opset_imports[""] == opset and {f.opset_imports[""] for f in file.functions.values()} == {opset}
     assert ("DFT" in operators["CirculantLinear"]) == (circulant == "dft")
     assert ("Loop" in operators["PRPLinear"]) == (prp == "streaming")
-    assert report.bodies == {op: BodyChoice(body, "as asked") for op, body in asked.items()}
+    assert report.bodies == {op: BodyChoice(body, "as requested") for op, body in asked.items()}
     assert models.nmse(models.answers(tmp_path / "m.onnx", x)[0], model(x)) < 1e-10
 
 
@@ -191,7 +191,9 @@ def test_opsets_and_bodies(tmp_path: Path, opset: int, circulant: Any, prp: Any)
     ("limit", "body", "reason"),
     [
         pytest.param(1 << 20, "resident", "1.0 MiB of matrices, within 1 MiB: folded at load for speed", id="at"),
-        pytest.param((1 << 20) - 1, "streaming", "1.0 MiB of matrices, over 0 MiB: made a band at a time", id="over"),
+        pytest.param(
+            (1 << 20) - 1, "streaming", "1.0 MiB of matrices, over 0 MiB: computed a band at a time", id="over"
+        ),
     ],
 )
 def test_auto_folds_up_to_a_limit(

@@ -13,9 +13,10 @@ from edgefc.screen import out, run
 HEAD = """\
 # Recipes
 
-Small experiments, one for each layer family: a structured layer, the dense layer it replaces, and a plain layer of as
-many parameters, on data that Python packages ship. Written by `python -m tests.recipes.page` from the results in
-[measured](measured); each is the `summary.json` that the command left in its folder.
+Small experiments, one or more for each layer family. Each compares a structured layer with the dense layer that it
+replaces. Most also compare it with a plain layer of the same size. The data are contained in Python packages.
+`python -m tests.recipes.page` writes this page from the results in [measured](measured). Each result is the
+`summary.json` that the command wrote to its folder.
 
     pip install 'edgefc[recipes]'
     edgefc recipe --list

@@ -49,7 +49,7 @@ def test_gaps_and_their_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.y.tolist() == [1, 0]
 
     (tmp_path / "a.txt").write_text(TEXT)
-    with pytest.raises(UsageError, match=r"are too few to ask for words\. Give a text of some 100,000 characters\."):
+    with pytest.raises(UsageError, match=r"are too few for this recipe\. Give a text of about 100,000 characters\."):
         bilinear_embedding.load(tmp_path)
     monkeypatch.setattr(bilinear_embedding, "ASKED", 5)
     gaps = bilinear_embedding.load(tmp_path)
@@ -98,7 +98,7 @@ def test_bits_of_a_model_that_knows_nothing(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_text_too_short_for_sequences(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("too short")
-    with pytest.raises(UsageError, match=r"the user's text are too few to predict\. Give a text of some 100,000"):
+    with pytest.raises(UsageError, match=r"the user's text are too few for this recipe\. Give a text of about 100,000"):
         bilinear_lstm.load(tmp_path)
 
 

@@ -11,8 +11,8 @@ pytest.importorskip("matplotlib")
 
 from edgefc.cli import main
 from edgefc.recipes.findings import sentences
-from edgefc.recipes.found import recipe, recipes
 from edgefc.recipes.measured import measured, summary
+from edgefc.recipes.registry import recipe, recipes
 from edgefc.recipes.results import Results
 from tests.recipes.page import page
 from tests.recipes.test_data import write_mnist
@@ -115,9 +115,9 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "sentence"),
     [
         ("recipe circulant-mpl", "there is no recipe 'circulant-mpl'. Did you mean circulant-mlp? Choose one of: "),
-        ("recipe", "no recipe was named. Choose one of: "),
-        ("recipe circulant-mlp --data absent", "there is no folder absent. Name the folder of the data with --data"),
-        ("recipe circulant-mlp --data .", ". holds no data that this recipe can read. It wants one of: train-images"),
+        ("recipe", "a recipe is required. Choose one of: "),
+        ("recipe circulant-mlp --data absent", "there is no folder absent. Pass the folder of the data as --data"),
+        ("recipe circulant-mlp --data .", ". contains no data that this recipe can read. It accepts: train-images"),
     ],
 )
 def test_mistakes(

@@ -101,7 +101,9 @@ def test_the_librarys_text() -> None:
 
 
 def test_an_absent_photograph() -> None:
-    with pytest.raises(UsageError, match=r"no photograph 'eagle' without a download\. Choose one of: astronaut"):
+    with pytest.raises(
+        UsageError, match=r"scikit-image's wheel contains no photograph 'eagle'\. Choose one of: astronaut"
+    ):
         data.photograph("eagle", 8)
 
 
@@ -124,13 +126,13 @@ def test_mnist(tmp_path: Path, form: dict[str, bool]) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "it is no idx file of that kind"),
-        (idx(0x801, 4), "it is no idx file of that kind"),
-        (idx(0x803, 4, 3, 5, body=bytes(59)), "its head says 60 bytes and it holds only 59"),
-        (idx(0x803, 4, 3, 5, body=bytes(61)), "its head says 60 bytes and it holds more"),
-        (idx(0x803, 2**31, 2**31, 2**31, body=b""), "its head says 2147483648 x 2147483648 x 2147483648 bytes"),
-        (idx(0x803, 0, 3, 5), "its head says 0 x 3 x 5 bytes"),
-        (idx(0x803, 3, 3, 5), "3 images and 4 labels of train"),
+        (b"", "it is not an idx file of images"),
+        (idx(0x801, 4), "it is not an idx file of images"),
+        (idx(0x803, 4, 3, 5, body=bytes(59)), "its header declares 60 bytes, but it has only 59"),
+        (idx(0x803, 4, 3, 5, body=bytes(61)), "its header declares 60 bytes, but it has more"),
+        (idx(0x803, 2**31, 2**31, 2**31, body=b""), "its header declares 2147483648 x 2147483648 x 2147483648 bytes"),
+        (idx(0x803, 0, 3, 5), "its header declares 0 x 3 x 5 bytes"),
+        (idx(0x803, 3, 3, 5), "train has 3 images but 4 labels"),
     ],
 )
 def test_damaged_mnist(tmp_path: Path, content: bytes, says: str) -> None:
@@ -154,7 +156,7 @@ def test_mnist_that_lacks_a_file(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
 
-    with pytest.raises(UsageError, match=r"lacks the labels of t10k\. It wants train-images-idx3-ubyte, "):
+    with pytest.raises(UsageError, match=r"does not contain the labels of t10k\. It needs train-images-idx3-ubyte, "):
         folders.images(tmp_path)
 
 
@@ -173,9 +175,9 @@ def test_cifar(tmp_path: Path, below: str) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "0 bytes are no whole number of images of 3,073 bytes"),
-        (bytes(3072), "3,072 bytes are no whole number"),
-        (bytes([10]) + bytes(3072), "a label of 10, and there are ten classes"),
+        (b"", "its 0 bytes are not a multiple of the 3,073 bytes of an image"),
+        (bytes(3072), "its 3,072 bytes are not a multiple"),
+        (bytes([10]) + bytes(3072), "it has the label 10, but labels are from 0 to 9"),
     ],
 )
 def test_damaged_cifar(tmp_path: Path, content: bytes, says: str) -> None:
@@ -190,7 +192,9 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"\x80\x04.")
 
-    with pytest.raises(UsageError, match=r"holds the pickled CIFAR-10, which is not read\. Take data_batch_1\.bin"):
+    with pytest.raises(
+        UsageError, match=r"contains the pickled version of CIFAR-10, which is not supported\. Use data_batch_1\.bin"
+    ):
         folders.images(tmp_path)
 
 
@@ -219,10 +223,10 @@ def test_damaged_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     write_pictures(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(folders, "LARGEST_PIXELS", 62)
-        with pytest.raises(UsageError, match="7 x 9 pixels are too many"):
+        with pytest.raises(UsageError, match="7 x 9 pixels exceed the limit of"):
             folders.images(tmp_path)
         patch.setattr(folders, "LARGEST_BYTES", 95)
-        with pytest.raises(UsageError, match="2 images of 4 x 4 pixels take 96 bytes"):
+        with pytest.raises(UsageError, match="2 images of 4 x 4 pixels need 96 bytes"):
             folders.images(tmp_path, 4)
     path = tmp_path / "b" / "images" / "0.png"
     path.write_bytes(path.read_bytes()[:40])
@@ -237,5 +241,5 @@ def test_text(tmp_path: Path) -> None:
     assert folders.text(tmp_path).text == "first second"
     assert folders.text(tmp_path, 8).text == "first se"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"holds no text\. It wants \.txt files\."):
+    with pytest.raises(UsageError, match=r"contains no text\. It needs \.txt files\."):
         folders.text(tmp_path / "empty")

@@ -86,7 +86,7 @@ def test_one_picture_of_the_users_is_too_few(tmp_path: Path) -> None:
 
     (tmp_path / "all").mkdir()
     Image.new("L", (40, 30), 90).save(tmp_path / "all" / "a.png")
-    with pytest.raises(UsageError, match=r"holds one picture, and eugen-siren needs two, .* Add another one\."):
+    with pytest.raises(UsageError, match=r"contains one picture, but eugen-siren needs two: .* Add a picture\."):
         eugen_siren.load(tmp_path)
 
     Image.new("L", (40, 30), 200).save(tmp_path / "all" / "b.png")

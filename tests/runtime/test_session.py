@@ -77,18 +77,16 @@ _TWO = "Call run(feeds), which returns a dict, or run(output_names, feeds), whic
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param((FEEDS, ["total"]), f"was given the feeds first and output names second. {_TWO}", id="swapped"),
-        pytest.param((FEEDS, FEEDS), f"run() was given feeds twice. {_TWO}", id="twice"),
-        pytest.param((), f"run() was given no feeds. {_TWO}", id="nothing"),
-        pytest.param((None, None), f"run() was given no feeds. {_TWO}", id="none"),
-        pytest.param((["total"],), f"run() was given no feeds. {_TWO}", id="names alone"),
-        pytest.param((X,), f"run() was given one argument of type ndarray. {_TWO}", id="an array"),
-        pytest.param(([X],), f"run() was given one argument of type list. {_TWO}", id="a list of arrays"),
-        pytest.param(
-            ("total", FEEDS), "output_names is the string 'total'. Give a list of names: ['total']", id="text"
-        ),
-        pytest.param((3, FEEDS), "output_names is 3. Give a list of names, or None for all.", id="a number"),
-        pytest.param(([3], FEEDS), "output_names is [3]. Give a list of names, or None for all.", id="numbers"),
+        pytest.param((FEEDS, ["total"]), f"got the feeds first and output names second. {_TWO}", id="swapped"),
+        pytest.param((FEEDS, FEEDS), f"run() got feeds twice. {_TWO}", id="twice"),
+        pytest.param((), f"run() got no feeds. {_TWO}", id="nothing"),
+        pytest.param((None, None), f"run() got no feeds. {_TWO}", id="none"),
+        pytest.param((["total"],), f"run() got no feeds. {_TWO}", id="names alone"),
+        pytest.param((X,), f"run() got one argument of type ndarray. {_TWO}", id="an array"),
+        pytest.param(([X],), f"run() got one argument of type list. {_TWO}", id="a list of arrays"),
+        pytest.param(("total", FEEDS), "output_names must be a list of names, got the string 'total'.", id="text"),
+        pytest.param((3, FEEDS), "output_names must be a list of names or None, got 3.", id="a number"),
+        pytest.param(([3], FEEDS), "output_names must be a list of names or None, got [3].", id="numbers"),
         pytest.param((["totals"], FEEDS), "no output 'totals' (did you mean 'total'?). Its outputs: ", id="unknown"),
         pytest.param((["total"], X), "feeds must be a dict", id="an array as feeds"),
     ],

@@ -1,8 +1,8 @@
-// The circulant kernel over vectors of W floats (simd/vectors.h); compiled and local to its file as in prp_lanes.h.
+// The circulant kernel with vectors of W floats (simd/vectors.h); compiled, and local to its file, as in prp_lanes.h.
 //
-// Many rows: W rows side by side, one a lane, through one transform of the whole length.
-// One row: W neighbouring inputs side by side; the steps split u^(length / W) - 1 where u = z^W, and each node that is
-// left, z^W - w, is turned into a lane of its own, so that its last log2(W) halvings are vector arithmetic too.
+// Many rows: W rows side by side, one per lane, in one transform of the whole length.
+// One row: W neighbouring inputs side by side. The steps split u^(length / W) - 1 with u = z^W. Each remaining node,
+// z^W - w, is transposed into its own lane, so that its last log2(W) halvings are vector arithmetic too.
 #pragma once
 
 #include "simd/vectors.h"
@@ -15,7 +15,7 @@ namespace {
 
 EDGEFC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-constexpr int64_t kTerms = 64;  // of a long sum over blocks go into one partial sum, which keeps its rounding small
+constexpr int64_t kTerms = 64;  // terms per partial sum in a long sum over blocks, to limit rounding errors
 
 template <int W>
 static void single_forward(const Job& job, int64_t j, const float* x, float* data, float* points) {
@@ -45,7 +45,7 @@ static void single_forward(const Job& job, int64_t j, const float* x, float* dat
   for (int64_t l = 0; l < job.reals; ++l) out[l * job.q + j] = vectors[job.real_at[l]];
 }
 
-// Outputs of block row i: products with the spectrum, summed over q, then back.
+// Outputs of block row i: products with the spectrum, summed over q, then the inverse transform.
 template <int W>
 static void single_inverse(const Job& job, int64_t i, const float* points, float* data) {
   using V = VectorOf<W>;
@@ -117,7 +117,7 @@ static void single_row(const Job& job, const float* x, float* y, const float* bi
   }
 }
 
-// Columns of block j of up to W rows, signs applied, one row a lane; zeros in lanes without a row and behind the block.
+// Columns of block j of up to W rows, times the signs, one row per lane; zeros in unused lanes and after the block.
 template <int W>
 static void gather_rows(const Job& job, int64_t j, const float* x, int64_t rows, float* data) {
   using V = VectorOf<W>;
@@ -158,7 +158,7 @@ static void scatter_rows(const Job& job, int64_t i, const float* data, int64_t r
     for (int r = 0; r < rows; ++r) out[r * job.m + t] = data[t * W + r] + (add ? add[t] : 0);
 }
 
-// kTile block rows of one number of the spectrum: y_i = sum over j of h_ij x_j.
+// kTile block rows for one value of the spectrum: y_i = sum over j of h_ij x_j.
 template <int kTile, class V>
 EDGEFC_INLINE void complex_products(const V* x, int64_t stride, int64_t q, const float* h, V* y, const int64_t* at) {
   V re_total[kTile], im_total[kTile];

@@ -1,4 +1,4 @@
-// edgefc::CirculantLinear: attributes and shapes checked, the batch cut in chunks, then the kernel of plan.h.
+// edgefc::CirculantLinear: checks attributes and shapes, divides the batch into chunks, and calls the kernel of plan.h.
 #include <algorithm>
 #include <memory>
 
@@ -12,8 +12,8 @@ namespace {
 using circulant::up;
 
 constexpr char kOp[] = "edgefc::CirculantLinear";
-constexpr double kWorthATask = 1 << 20;  // multiply-adds, some ten microseconds
-constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
+constexpr double kWorthATask = 1 << 20;  // multiply-adds, about ten microseconds
+constexpr std::int64_t kTasks = 64;      // at most; enough to balance the threads
 
 class Kernel {
  public:
@@ -34,7 +34,7 @@ class Kernel {
     const float* x = run.input(0, shape);
     const std::int64_t rows = run.rows(shape, "in_features", sizes_.inputs);
     const float* bias = run.vector(2, "bias", sizes_.outputs);
-    std::unique_ptr<circulant::Plan> made;  // a kernel that the model computes has its spectra taken in each run
+    std::unique_ptr<circulant::Plan> made;  // if the model computes the kernel, each run computes its spectra
     if (!plan_) {
       const float* kernel = run.input(1, kernel_shape);
       made = make(kernel, kernel_shape);

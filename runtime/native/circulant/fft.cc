@@ -6,7 +6,7 @@
 namespace edgefc::circulant {
 namespace {
 
-constexpr int64_t kNearby = 128;  // complex elements that a first-level cache holds at the widest vectors
+constexpr int64_t kNearby = 128;  // complex elements that fit in a first-level cache at the widest vectors
 
 int smallest_odd_factor(int64_t n) {
   for (int r = 3; r <= kLargestRadix; r += 2)
@@ -70,7 +70,7 @@ class Builder {
         program_.leaves.push_back({re + c, im + c, turns[c] + (flipped_ ? 0.5 : 0.0)});
       return;
     }
-    if (count > 1 && count * n > kNearby) {  // one after another, so that each stays in the cache
+    if (count > 1 && count * n > kNearby) {  // one after the other, so that each stays in the cache
       for (int64_t c = 0; c < count; ++c) complex(re + c * n, im + c * n, n, {turns[c]});
       return;
     }

@@ -1,12 +1,13 @@
-// Transforms of real cyclic convolution, as lists of steps that every vector width runs.
+// Transforms for real cyclic convolution, as lists of steps that are the same for every vector width.
 //
 // A real sequence of length b is a polynomial modulo z^b - 1. Each step splits the modulus of one or more nodes:
 //     real, z^n - 1        into  z^L - 1, z^L + 1 and complex z^L - w, one of each pair w, conj(w); no twiddles
-//     real, z^n + 1        n even: it is complex z^(n/2) - i with no arithmetic; n odd: put -z for z
+//     real, z^n + 1        n even: equal to complex z^(n/2) - i without arithmetic; n odd: replace z by -z
 //     complex, z^n - w     into r complex z^L - w_k, w_k the r-th roots of w: x_j w^(j/r), then an r-point transform
-// until every node has length 1. All in place, real and imaginary parts apart, the spectrum in the order it falls out
-// in: a convolution needs no other. Factors that are the same along a node are scalars, so an element may be a number,
-// a vector of one element of several rows, or a vector of several coefficients of one row.
+// until every node has length 1. The steps work in place, with separate real and imaginary parts. The spectrum stays in
+// the order in which they produce it, because a convolution needs no other order. Factors are constant within a node,
+// so they are scalars. An element can be a number, a vector of one element of several rows, or a vector of several
+// coefficients of one row.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +34,8 @@ struct Program {
   std::vector<Step> steps;
   std::vector<Leaf> leaves;
   std::vector<RealLeaf> real_leaves;
-  std::vector<double> factors;   // in double for the kernel's spectrum,
-  std::vector<float> factors32;  // rounded once for everything else
+  std::vector<double> factors;   // in double, for the spectrum of the kernel
+  std::vector<float> factors32;  // rounded once, for everything else
 };
 
 // Whether all prime factors of length are at most kLargestRadix.
@@ -43,7 +44,7 @@ bool smooth(int64_t length);
 // The steps for z^length - 1. length is smooth and at least 1.
 Program make_program(int64_t length);
 
-// Vector operations that a transform and its inverse take, about; for choosing among lengths.
+// The approximate number of vector operations of a transform and its inverse, to choose a length.
 double cost(const Program& program);
 
 }  // namespace edgefc::circulant

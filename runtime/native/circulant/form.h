@@ -1,4 +1,4 @@
-// How a circulant layer runs: the transform's length and steps, and the kernel's spectrum in their order.
+// The form of a circulant layer: the length and steps of the transform, and the spectrum of the kernel in their order.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace edgefc::circulant {
 
 inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// One way to run the layer: with steps over single numbers (many rows) or over `width` neighbours (one row).
+// One form of the layer: with steps on single numbers (many rows) or on `width` neighbouring inputs (one row).
 struct Form {
   int width = 0;
   Program program;
@@ -22,18 +22,18 @@ struct Form {
   double cost = 0;
 };
 
-// Cost of one row in the single form, or of `width` rows in the other, in units of a few vector operations: transforms
-// there and back, then products. The numbers were read off measurements.
+// The cost of one row in the single form, or of `width` rows in the other, in units of a few vector operations: the
+// transforms in both directions and the products. The constants come from measurements.
 double form_cost(const Job& job, const Program& program, int width, bool single);
 
 // The cheapest length for elements of `width` coefficients: the block itself, or a linear convolution.
 Program best_program(const Job& job, int width, bool single);
 
-// `sizes` has all that the steps do not settle; the spectrum comes last, by one of the two below.
+// `sizes` has everything that does not follow from the steps. One of the two functions below then sets the spectrum.
 void set_up(Form& form, const Job& sizes, int width, bool single, Program program);
 
-// The spectrum of kernel (p, q, b) in circulant.h's order, made in double and rounded once; the factors in double are
-// given up then.
+// The spectrum of kernel (p, q, b) in the order of circulant.h, computed in double and rounded once. Then releases the
+// factors in double.
 void rows_spectrum(Form& form, const float* kernel);
 void single_spectrum(Form& form, const float* kernel);
 

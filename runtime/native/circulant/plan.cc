@@ -12,7 +12,7 @@ namespace edgefc::circulant {
 namespace {
 
 constexpr int64_t kLargest = INT64_C(1) << 30;     // of a size; twice it and a padded length fit 32 bits
-constexpr int64_t kRowsFloats = INT64_C(1) << 20;  // of scratch; longer rows go one by one
+constexpr int64_t kRowsFloats = INT64_C(1) << 20;  // of scratch; longer rows run one by one
 
 // Row 0 of the seeded Rademacher matrix: edgefc/generator/README.md.
 std::vector<float> seeded_signs(uint64_t seed, int64_t count) {
@@ -96,7 +96,7 @@ const Form* Plan::rows_form() const {
     set_up(*form, sizes_, variant_.width, false, std::move(rows_program_));
     rows_spectrum(*form, kernel_.data());
     rows_ = std::move(form);
-  } catch (const std::bad_alloc&) {  // then rows go one by one
+  } catch (const std::bad_alloc&) {  // then rows run one by one
   }
   return rows_.get();
 }
@@ -124,7 +124,7 @@ void Plan::apply(const float* x, int64_t rows, float* y, const float* bias, Scra
   }
 }
 
-// y[i] = sum of kernel[block of i and j][(i - j) mod b] signs[j] x[j], in double, rounded as a float sum rounds.
+// y[i] = sum of kernel[block of i and j][(i - j) mod b] signs[j] x[j], in double, then rounded like a sum of floats.
 void Plan::direct(const float* x, float* y, const float* bias) const {
   const int64_t b = sizes_.b;
   for (int64_t i = 0; i < sizes_.m; ++i) {

@@ -1,4 +1,4 @@
-// Spectra of circulant kernels, in double and in plain C++, by the same steps as the kernels' transforms.
+// Spectra of circulant kernels, in double and in plain C++, with the same steps as the transforms of the kernels.
 #include <cmath>
 
 #include "circulant/form.h"
@@ -36,12 +36,12 @@ V fill(double s) {
 }  // namespace
 }  // namespace edgefc::circulant
 
-#include "circulant/steps.h"  // takes the fill of above
+#include "circulant/steps.h"  // uses fill() from above
 
 namespace edgefc::circulant {
 namespace {
 
-// The first column of the cyclic convolution that has block (i, j) in it.
+// The first column of the cyclic convolution that contains block (i, j).
 void fill_column(const Job& job, const float* kernel, std::vector<double>& column) {
   const int64_t outputs = job.m < job.b ? job.m : job.b, inputs = job.n < job.b ? job.n : job.b;
   if (job.length == job.b) {
@@ -53,7 +53,7 @@ void fill_column(const Job& job, const float* kernel, std::vector<double>& colum
   for (int64_t t = 1; t < inputs; ++t) column[job.length - t] = kernel[job.b - t];
 }
 
-// Factors of lanes_transform for W leaves, one a lane: (W - 1, 2) vectors.
+// Factors of lanes_transform for W leaves, one per lane: (W - 1, 2) vectors.
 template <int W>
 void lane_factors(const double* turns, Doubles<W>* w) {
   const double circle = 2 * std::acos(-1.0);
@@ -90,7 +90,7 @@ void single_spectrum_of(Form& form, const float* kernel) {
   for (int64_t block = 0; block < job.p * job.q; ++block) {
     const int64_t i = block / job.q, j = block % job.q;
     fill_column(job, kernel + block * job.b, column);
-    // Every W-th coefficient by itself: one instance of the steps, on plain numbers, serves all widths.
+    // Every W-th coefficient separately: one instance of the steps, on plain numbers, works for all widths.
     const int64_t count = job.length / W;
     for (int c = 0; c < W; ++c) {
       double* part = parts.data() + c * count;

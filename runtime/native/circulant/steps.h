@@ -1,6 +1,6 @@
 // The arithmetic of the steps of circulant.h on elements of type V with factors of type S.
 //
-// V needs +, -, *, and in front of this file mul_add and its like (simd/vectors.h) and fill<V>(S).
+// V needs +, -, *. Before this file, define mul_add and the related functions (simd/vectors.h) and fill<V>(S).
 #pragma once
 
 #include "circulant/circulant.h"

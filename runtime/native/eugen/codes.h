@@ -1,4 +1,4 @@
-// The seeded G of the EUGen kernel, over the vectors of one simd/CPU.h: into tiles, or from registers into sums.
+// The seeded G of the EUGen kernel, with the vectors of one simd/CPU.h: stored in tiles or used from registers.
 #pragma once
 
 #include "eugen/eugen.h"
@@ -8,10 +8,10 @@
 namespace edgefc::eugen {
 namespace {
 
-// How codes become levels.
+// Converts codes to levels.
 template <int Bits>
 struct Codes {
-  static constexpr int kCount = 32 / Bits;  // in a word
+  static constexpr int kCount = 32 / Bits;  // codes per word
   const Lanes::Table16 table;
   const float* levels;
   const Lanes::I mask = Lanes::words((1u << Bits) - 1);
@@ -24,7 +24,7 @@ struct Codes {
   }
 };
 
-// Columns from the next word on, at least `columns` of them, to (column, kWide).
+// At least `columns` columns, from the next word on, as (column, kWide).
 template <int V, int Bits>
 inline void generate(const Plan& plan, Words<V>& source, std::int64_t columns, float* to) {
   const Codes<Bits> codes(plan);
@@ -39,7 +39,7 @@ inline void generate(const Plan& plan, Words<V>& source, std::int64_t columns, f
   }
 }
 
-// The same for B rows of x and their ends, each number of G going from its register into the sums.
+// The same for B rows of x and their ends. Each value of G is used directly from its register.
 template <int B, int V, int Bits>
 inline void fused(const Plan& plan, const float* x, const float* ends, std::int64_t row, float* z,
                   std::int64_t z_step) {

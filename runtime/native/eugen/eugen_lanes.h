@@ -1,4 +1,4 @@
-// The EUGen kernel over the vectors of one simd/CPU.h; compiled and local to its file as in prp_lanes.h.
+// The EUGen kernel with the vectors of one simd/CPU.h; compiled, and local to its file, as in prp_lanes.h.
 #pragma once
 
 #include "simd/activations.h"
@@ -11,9 +11,9 @@ namespace edgefc::eugen {
 namespace {
 
 constexpr std::int64_t kColumns = 64;                    // of G at a time: 64 * 64 * 4 bytes = 16 KB at the widest
-constexpr std::int64_t kDepth = 256;                     // columns of W in a turned tile
-constexpr std::int64_t kFused = kManyRegisters ? 6 : 4;  // rows that G goes to from its registers; twice at most
-constexpr std::int64_t kTurnFrom = 6;                    // rows that a turned tile is worth its turning for
+constexpr std::int64_t kDepth = 256;                     // columns of W in a transposed tile
+constexpr std::int64_t kFused = kManyRegisters ? 6 : 4;  // rows that use G from registers at once
+constexpr std::int64_t kTurnFrom = 6;                    // rows from which on a transposed tile is faster
 
 inline void make(const Plan& plan, float* stored) {
   alignas(64) float tile[kColumns * kWide];
@@ -29,7 +29,7 @@ inline void make(const Plan& plan, float* stored) {
 
 // ---- f(x)
 
-// The square of the length of x.
+// The square of the norm of x.
 inline float square(const float* x, std::int64_t n) {
   Lanes::F sums[4] = {Lanes::zero(), Lanes::zero(), Lanes::zero(), Lanes::zero()};
   std::int64_t i = 0;
@@ -53,7 +53,7 @@ inline void end(const Plan& plan, const float* x, std::int64_t rows, float* ends
   }
 }
 
-// `columns` of G, in `made`, times as many of x+.
+// `columns` columns of G, in `made`, times the same columns of x+.
 template <int V>
 inline void add_columns(const float* from, std::int64_t step, std::int64_t rows, const float* made,
                         std::int64_t columns, float* z, std::int64_t z_step) {
@@ -87,7 +87,7 @@ inline void project_band(const Plan& plan, const float* x, const float* ends, st
   }
   for (std::int64_t c = 0; c < plan.width; c += kColumns) {
     const std::int64_t last = plan.width - c < kColumns ? plan.width : c + kColumns;
-    const std::int64_t inner = last < plan.in ? last : plan.in;  // columns before are of x itself
+    const std::int64_t inner = last < plan.in ? last : plan.in;  // columns before this one belong to x itself
     const float* made = plan.stored == nullptr ? tile : plan.stored + (band * plan.width + c) * kWide;
     if (plan.stored == nullptr) generate(plan, source, last - c, tile);
     if (c < inner) add_columns<V>(x + c, plan.in, rows, made, inner - c, z, z_step);

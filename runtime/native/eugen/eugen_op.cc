@@ -1,4 +1,4 @@
-// edgefc::EUGenLinear: attributes and shapes checked, the batch cut in chunks, then the kernel of eugen.h.
+// edgefc::EUGenLinear: checks attributes and shapes, divides the batch into chunks, and calls the kernel of eugen.h.
 #include <algorithm>
 #include <cmath>
 
@@ -11,7 +11,7 @@ namespace edgefc {
 namespace {
 
 constexpr char kOp[] = "edgefc::EUGenLinear";
-constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
+constexpr double kWorthATask = 1 << 18;  // multiply-adds, about ten microseconds
 constexpr std::int64_t kTasks = 16;      // about, in one group
 constexpr std::int64_t kMostOrder = 32;
 constexpr std::int64_t kMostRows = 2147483647;  // of G, the generator's domain
@@ -69,8 +69,8 @@ class Kernel {
  private:
   std::int64_t z_step() const { return up(plan_.rows, variant_.band) * variant_.band; }
 
-  // At most kTasks chunks of `size` rows. Each of the two products is cut further where that makes tasks that are worth
-  // it: the first by bands of G, the second by outputs.
+  // At most kTasks chunks of `size` rows. Each of the two products is divided further if the tasks remain large enough:
+  // the first by bands of G, the second by outputs.
   void one_group(const Run& run, const float* x, std::int64_t rows, std::int64_t size, const float* weight,
                  const float* bias, float* y) {
     const std::int64_t chunks = up(rows, size), bands = up(plan_.rows, variant_.band), step = z_step();

@@ -1,4 +1,4 @@
-// The two loops over the vectors of one simd/CPU.h; compiled and local to its file as in prp_lanes.h.
+// The two loops with the vectors of one simd/CPU.h; compiled, and local to its file, as in prp_lanes.h.
 #pragma once
 
 #include "limits/bounds.h"
@@ -6,7 +6,7 @@
 namespace edgefc::bounds {
 namespace {
 
-constexpr int kChains = 12;  // two a cycle, at most six cycles each, is what pipelines of today need
+constexpr int kChains = 12;  // enough for two per cycle with a latency of six cycles
 constexpr int kStreams = 8;
 
 float total(const Lanes::F* chains, int count) {
@@ -31,7 +31,7 @@ float read(const float* data, std::size_t count) {
   return result;
 }
 
-// c = c a + b stays near b / (1 - a): no number grows, none becomes so small that it is slow.
+// c = c a + b stays near b / (1 - a): values do not overflow and do not become denormal, which would be slow.
 float fma(std::uint64_t rounds) {
   const Lanes::F a = Lanes::all(0.5f), b = Lanes::all(1.0f);
   Lanes::F chains[kChains];

@@ -1,8 +1,8 @@
-// The part of onnxruntime's C interface that this library uses, written down from its public documentation.
+// The part of onnxruntime's C interface that this library uses, written from its public documentation.
 //
-// The table of functions only ever grows at its end, so a slot keeps its place for good. `kApiVersion` is the lowest
-// version that has every slot below: 17, onnxruntime 1.17. tests/support/native_slots.cc holds each place against the real
-// header where a machine has one.
+// The table of functions only grows at its end, so the position of a slot never changes. `kApiVersion` is the lowest
+// version that has every slot below: 17, onnxruntime 1.17. tests/support/native_slots.cc compares each position with
+// the real header if a machine has it.
 #pragma once
 
 #include <cstddef>
@@ -69,11 +69,11 @@ struct Api {
 };
 
 struct ApiBase {
-  const Api* (*GetApi)(std::uint32_t version);  // null where the runtime is older
+  const Api* (*GetApi)(std::uint32_t version);  // null if the runtime is older
   const char* (*GetVersionString)();
 };
 
-// What an operator is: the runtime reads as many members as `version` had.
+// An operator. The runtime reads the members that exist in `version`.
 struct CustomOp {
   std::uint32_t version;
   void* (*CreateKernel)(const CustomOp*, const Api*, const KernelInfo*);

@@ -1,11 +1,11 @@
-// How a kernel says that it cannot run.
+// The exception of a kernel that cannot run.
 #pragma once
 
 #include <stdexcept>
 
 namespace edgefc {
 
-// One sentence for the user.
+// The message is one sentence for the user.
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

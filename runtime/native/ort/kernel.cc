@@ -8,9 +8,9 @@ namespace edgefc {
 
 namespace {
 
-constexpr std::int64_t kLargest = 2147483647;  // of a size: rows and columns stay within the generator's domain
+constexpr std::int64_t kLargest = 2147483647;  // largest size; keeps rows and columns in the generator's domain
 
-constexpr std::size_t kLongestName = 200;      // bytes of a node's name in messages
+constexpr std::size_t kLongestName = 200;      // most bytes of the name of a node in messages
 constexpr std::int64_t kMostRows = 4294967295;  // times kLargest is below 2^63
 
 struct Release {
@@ -19,7 +19,7 @@ struct Release {
   ~Release() { api.ReleaseTensorTypeAndShapeInfo(shape); }
 };
 
-// `what` names the value, where there is something to say of it.
+// `what` returns the name of the value, for messages.
 template <class What>
 std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value, const What& what) {
   const auto unread = [&] { return what() + " has no shape."; };
@@ -68,7 +68,7 @@ ort::Status* status_of_exception(const ort::Api& api, const std::string& name, c
       return api.CreateStatus(ort::kInvalidArgument, failure.what());
     } catch (const std::bad_alloc&) {
       return api.CreateStatus(ort::kFail, (name + ": there is not enough memory " + purpose + ".").c_str());
-    } catch (const std::length_error&) {  // a vector of more than can be addressed
+    } catch (const std::length_error&) {  // a vector that is too large to be addressed
       return api.CreateStatus(ort::kFail, (name + ": there is not enough memory " + purpose + ".").c_str());
     } catch (const std::exception& error) {
       return api.CreateStatus(ort::kFail, (name + ": " + error.what() + ".").c_str());
@@ -80,14 +80,14 @@ ort::Status* status_of_exception(const ort::Api& api, const std::string& name, c
 
 std::string node_name(const ort::Api& api, const ort::KernelInfo& info, const char* op) {
   const std::string unread = std::string(op) + ": the node's name cannot be read.";
-  std::size_t size = 0;  // with the closing zero
+  std::size_t size = 0;  // with the terminating zero
   check(api, api.KernelInfo_GetNodeName(&info, nullptr, &size), unread);
   std::string name(size, '\0');
   check(api, api.KernelInfo_GetNodeName(&info, name.data(), &size), unread);
   name.resize(size > 0 ? size - 1 : 0);
-  if (name.size() > kLongestName) {  // onnxruntime cuts long messages, and the end says what is wrong
+  if (name.size() > kLongestName) {  // onnxruntime truncates long messages, and the reason is at the end
     std::size_t end = kLongestName;
-    while (end > 0 && (name[end] & 0xC0) == 0x80) --end;  // not within a character
+    while (end > 0 && (name[end] & 0xC0) == 0x80) --end;  // do not split a character
     name = name.substr(0, end) + "...";
   }
   return name.empty() ? op : std::string(op) + " " + name;

@@ -1,4 +1,5 @@
-// What every kernel needs of onnxruntime: failures as exceptions within, as one status outside; shapes; threads.
+// Functions on onnxruntime's interface that every kernel uses: failures (exceptions inside, a status outside), shapes,
+// threads.
 #pragma once
 
 #include <atomic>
@@ -15,7 +16,7 @@
 #include "ort/memory.h"
 #include "ort/operators.h"
 
-// A function that the library shows.
+// An exported function of the library.
 #if defined(_WIN32)
 #define EDGEFC_EXPORT extern "C" __declspec(dllexport)
 #else
@@ -24,8 +25,8 @@
 
 namespace edgefc {
 
-// A null status is success; any other becomes a Failure with `what`, a string or a function that makes one. What is called
-// in every run has functions: the strings of a run took longer than a small layer.
+// A null status means success. Any other status becomes a Failure with `what`, a string or a function that returns one.
+// Calls in every run pass functions, because building the strings of a run took longer than a small layer.
 template <class What>
 void check(const ort::Api& api, ort::Status* status, const What& what) {
   if (status == nullptr) return;
@@ -37,10 +38,10 @@ void check(const ort::Api& api, ort::Status* status, const What& what) {
   }
 }
 
-// The exception that is being handled, as a status; `name` stands in front and `purpose` ends "not enough memory ...".
+// Converts the current exception to a status. `name` starts the message; `purpose` ends "not enough memory ...".
 ort::Status* status_of_exception(const ort::Api& api, const std::string& name, const char* purpose) noexcept;
 
-// Runs f; what it throws comes back as a status, so that nothing is thrown through C.
+// Runs f and returns an exception as a status, so that no exception passes through C.
 template <class F>
 ort::Status* guarded(const ort::Api& api, const std::string& name, const char* purpose, F f) noexcept {
   try {
@@ -51,10 +52,10 @@ ort::Status* guarded(const ort::Api& api, const std::string& name, const char* p
   }
 }
 
-// "edgefc::Op NODE", or "edgefc::Op" for a node without a name; the start of a name that is long.
+// "edgefc::Op NODE", or "edgefc::Op" for a node without a name. Long names are truncated.
 std::string node_name(const ort::Api& api, const ort::KernelInfo& info, const char* op);
 
-// The node of a model that a kernel is made for: its name and its attributes.
+// The node of a kernel: its name and its attributes.
 class Node {
  public:
   Node(const ort::Api& api, const ort::KernelInfo& info, const char* op);
@@ -65,9 +66,9 @@ class Node {
   std::vector<float> numbers(const char* attribute, std::size_t most) const;
   // The attributes bits, 1, 2, 4 or 8, and codebook, 2^bits finite levels.
   std::vector<float> codebook(int& bits) const;
-  // Whether an input is a constant of the model, float32, and then its shape and its numbers; else each run has its own.
+  // Whether an input is a float32 constant of the model. If so, sets its shape and values; otherwise runs provide it.
   bool constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape, const float*& numbers) const;
-  // An input that is a constant must have this shape, or (length,). Whether it is one.
+  // Checks that a constant input has this shape, or (length,). Returns whether the input is a constant.
   bool check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const;
   bool check_constant(std::size_t input, const char* what, std::int64_t length) const;
 
@@ -85,17 +86,17 @@ class Run {
   Run(const ort::Api& api, ort::KernelContext& context, const std::string& name)
       : api_(api), context_(context), name_(name) {}
 
-  // Input `index`, float32; its shape into `shape`.
+  // Input `index`, float32; sets `shape`.
   const float* input(std::size_t index, std::vector<std::int64_t>& shape) const;
-  // Input `index`, a constant that was checked when the kernel was made.
+  // Input `index`, a constant that was checked when the kernel was created.
   const float* checked(std::size_t index) const;
-  // How many rows x has, 0 where any axis is empty. Its last axis must be the size that `attribute` gives.
+  // The number of rows of x, 0 if any axis is empty. The size of its last axis must be that of `attribute`.
   std::int64_t rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const;
-  // Input `index`, of the shape `wanted`, or of shape (length,).
+  // Input `index`, which must have the shape `wanted`, or (length,).
   const float* tensor(std::size_t index, const char* what, const std::vector<std::int64_t>& wanted) const;
   const float* vector(std::size_t index, const char* what, std::int64_t length) const;
   float* output(const std::vector<std::int64_t>& shape) const;
-  // f(0), ..., f(tasks - 1), in onnxruntime's threads. Where one of them throws, that is thrown here once all have ended.
+  // Calls f(0), ..., f(tasks - 1) in onnxruntime's threads. If one throws, rethrows its exception after all have ended.
   template <class F>
   void parallel(std::size_t tasks, const F& f) const {
     if (tasks <= 1) {
@@ -105,7 +106,7 @@ class Run {
     struct Job {
       const F& f;
       std::atomic<bool> failed{false};
-      std::exception_ptr thrown = nullptr;  // by the first that failed
+      std::exception_ptr thrown = nullptr;  // by the first task that failed
     } job{f};
     const auto run = [](void* data, std::size_t task) {
       Job& job = *static_cast<Job*>(data);
@@ -128,7 +129,7 @@ class Run {
   const std::string& name_;
 };
 
-// An operator of float32 inputs, all of them required, and one output. K has K(api, info) and run(context); Name is
+// An operator with float32 inputs, all of them required, and one output. K has K(api, info) and run(context); Name is
 // "edgefc::Op".
 template <class K, const char* Name, std::size_t Inputs>
 ort::CustomOp make_op() {

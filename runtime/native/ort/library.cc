@@ -1,4 +1,4 @@
-// The library's two functions: onnxruntime calls the first, a program may ask the second.
+// The two functions of the library. onnxruntime calls the first; programs can call the second.
 #include "ort/kernel.h"
 #include "simd/cpu.h"
 
@@ -8,13 +8,13 @@ using namespace edgefc;
 
 constexpr char kActivations[] = "edgefc.activations";
 
-// Whether the session asks for int8 activations.
+// Whether the session options request int8 activations.
 bool int8_activations(const ort::Api& api, const ort::SessionOptions* options) {
   const std::string unread = std::string("The session option ") + kActivations + " cannot be read.";
   int there = 0;
   check(api, api.HasSessionConfigEntry(options, kActivations, &there), unread);
   if (!there) return false;
-  std::size_t size = 0;  // with the closing zero
+  std::size_t size = 0;  // with the terminating zero
   check(api, api.GetSessionConfigEntry(options, kActivations, nullptr, &size), unread);
   std::string value(size, '\0');
   check(api, api.GetSessionConfigEntry(options, kActivations, value.data(), &size), unread);
@@ -25,7 +25,7 @@ bool int8_activations(const ort::Api& api, const ort::SessionOptions* options) {
   return value == "int8";
 }
 
-// The operators for one table of functions, made once; session options point to it, so it lives until the unloading.
+// The operators for one table of functions, created once. Session options point to it, so it exists until unloading.
 struct Domain {
   const ort::Api& api;
   ort::Domain* domain = nullptr;
@@ -45,7 +45,7 @@ struct Domain {
 
 EDGEFC_EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
   const ort::Api* api = base->GetApi(ort::kApiVersion);
-  if (api == nullptr) {  // older than 1.17: its first slot was the same
+  if (api == nullptr) {  // older than 1.17; its first slot is the same
     const ort::Api* first = base->GetApi(1);
     return first ? first->CreateStatus(ort::kFail, "edgefc needs onnxruntime 1.17 or later.") : nullptr;
   }
@@ -58,7 +58,8 @@ EDGEFC_EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const
   });
 }
 
-// The variant that runs here, "avx512", "avx2", "neon" or "portable"; null where EDGEFC_NATIVE_CPU names none that can.
+// The variant for this processor: "avx512", "avx2", "neon" or "portable". Null if EDGEFC_NATIVE_CPU is not a variant
+// that can run.
 EDGEFC_EXPORT const char* EdgefcNativeCpu() {
   try {
     return cpu_name();

@@ -1,4 +1,4 @@
-// Floats at addresses that the widest vectors may be read from. Where there is no memory, std::bad_alloc is thrown.
+// Floats, aligned for the widest vectors. Throws std::bad_alloc if there is not enough memory.
 #pragma once
 
 #include <atomic>
@@ -37,7 +37,7 @@ class Floats {
   float* data_ = nullptr;
 };
 
-// Floats that live from run to run; runs at the same time have some each.
+// Floats that are kept from run to run. Concurrent runs have separate ones.
 class Scratch {
  public:
   class Loan {

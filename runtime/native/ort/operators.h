@@ -1,4 +1,5 @@
-// The operators of the library, which build.py lists: that of every x_op.cc is `const ort::CustomOp& x_op(const Options&)`.
+// The operators of the library. build.py generates the list: every x_op.cc defines
+// `const ort::CustomOp& x_op(const Options&)`.
 #pragma once
 
 #include <vector>
@@ -7,7 +8,7 @@
 
 namespace edgefc {
 
-// Options of a session that kernels take.
+// Session options for kernels.
 struct Options {
   bool int8_activations;
 };

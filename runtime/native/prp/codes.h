@@ -1,4 +1,4 @@
-// How codes become levels, over the vectors of a simd/CPU.h; `bits` is how far a word moves from one code to the next.
+// Converts codes to levels, with the vectors of a simd/CPU.h. `bits` is the shift of a word from one code to the next.
 #pragma once
 
 #include "prp/prp.h"
@@ -18,7 +18,7 @@ struct Direct {
   Lanes::F level(Lanes::I codes) const { return table[Bits == 4 ? codes : Lanes::both(codes, mask)]; }
 };
 
-// Codes of 8 bits, the codebook a few runs of equal levels.
+// Codes of 8 bits with a codebook of a few runs of equal levels.
 struct Runs {
   static constexpr int bits = 8;
   Lanes::Table16 table;
@@ -33,7 +33,7 @@ struct Runs {
   Lanes::F level(Lanes::I codes) const { return table[codes]; }
 };
 
-// Codes of 8 bits, the levels at equal distances.
+// Codes of 8 bits with equidistant levels.
 struct Evenly {
   static constexpr int bits = 8;
   const Lanes::F step, below;
@@ -46,7 +46,7 @@ struct Evenly {
   }
 };
 
-// Codes of 8 bits, any codebook.
+// Codes of 8 bits with any codebook.
 struct Gathered {
   static constexpr int bits = 8;
   const float* levels;

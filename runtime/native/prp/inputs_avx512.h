@@ -1,4 +1,4 @@
-// The inputs of PRP after their scales, in vectors of AVX-512, for kernels that compute with whole numbers.
+// The scaled inputs of PRP in vectors of AVX-512, for kernels that compute with integers.
 #pragma once
 
 #include "simd/avx512.h"
@@ -12,7 +12,7 @@ inline __mmask16 lanes_there(std::int64_t count) {
   return static_cast<__mmask16>(count >= 16 ? 0xFFFF : count > 0 ? (1 << count) - 1 : 0);
 }
 
-// Inputs of a batch row after their scales, 16 at a time; zeros from the end on.
+// The scaled inputs of a batch row, 16 at a time; zeros after the end.
 struct Inputs {
   const float *x, *in_scale;
   std::int64_t count;
@@ -25,7 +25,7 @@ struct Inputs {
   }
 };
 
-// The largest |u| of the row over 127; not a number where any u is not finite.
+// The largest |u| of the row / 127; NaN if any u is not finite.
 inline float step_of(const Inputs& u) {
   __m512 largest = _mm512_setzero_ps();
   __mmask16 wrong = 0;
@@ -38,7 +38,7 @@ inline float step_of(const Inputs& u) {
   return wrong ? kNotANumber : _mm512_reduce_max_ps(largest) / 127;
 }
 
-// 16 inputs as multiples of the row's step; zeros where that is none.
+// 16 inputs as multiples of the step of the row; zeros if the row has no step.
 inline __m512i rounded(__m512 u, float step) {
   const auto known = static_cast<__mmask16>(step * 127 >= kSmallestRange ? 0xFFFF : 0);
   return _mm512_maskz_cvtps_epi32(known, _mm512_mul_ps(u, _mm512_set1_ps(1 / step)));

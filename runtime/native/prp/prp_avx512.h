@@ -1,4 +1,4 @@
-// PRP for AVX-512: codes of 1 bit in whole numbers of 16 bits, everything else over the vectors of simd/avx512.h.
+// PRP for AVX-512: codes of 1 bit with 16-bit integers, all others with the vectors of simd/avx512.h.
 #pragma once
 
 #include "simd/avx512.h"

@@ -1,4 +1,5 @@
-// PRP for AVX-512 with VNNI, which multiplies bytes and adds in one step: ternary codes of 8 bits; others as in AVX-512.
+// PRP for AVX-512 with VNNI, which multiplies and adds bytes in one step: for ternary codes of 8 bits. Others as
+// AVX-512.
 #pragma once
 
 #include "prp/ternary_avx512vnni.h"

@@ -1,11 +1,11 @@
-// The PRP kernel over the vectors of one simd/CPU.h. build.py compiles it once for each of them. Everything here is local to
-// its file: code for one processor must not be the copy that the linker keeps for all.
+// The PRP kernel with the vectors of one simd/CPU.h. build.py compiles it once for each of them. Everything here is
+// local to its file, so that the linker cannot use code for one processor on another one.
 //
-// Operations per vector of P's rows, of any width w, for every 32 bits: ten for the words, then
+// Operations per vector of rows of P, of any width w, for every 32 bits: ten for the words, then
 //   1 bit     a shift, and per batch row a look-up and an addition for each `table_bits` inputs
 //   2, 4      a shift and a look-up for each input, and per batch row a multiply-add
-//   8         the same where the codebook is some runs of equal levels (first two operations per run for 4 inputs),
-//             a conversion where its levels are at equal distances, a gather where neither
+//   8         the same if the codebook has a few runs of equal levels (after two operations per run for 4 inputs),
+//             a conversion if its levels are equidistant, otherwise a gather
 #pragma once
 
 #include <cmath>
@@ -17,10 +17,10 @@
 namespace edgefc::prp {
 namespace {
 
-constexpr int kSteps = 32;  // words whose products are summed up by themselves
+constexpr int kSteps = 32;  // words whose products have a separate sum
 constexpr int kTile = 64;  // columns of P in a tile: 64 * 32 * 4 bytes = 8 KB at the widest
 
-// Groups of inputs to a word of signs; the last one of a word may be short.
+// The groups of inputs in a word of signs. The last group of a word may be shorter.
 constexpr int kTable = 1 << Lanes::table_bits;
 constexpr int kTables = (32 + Lanes::table_bits - 1) / Lanes::table_bits;
 
@@ -46,9 +46,9 @@ inline std::int64_t band(const Plan&, int rows) {
   return Lanes::width * Lanes::vectors[b == 1 ? 0 : b == 2 ? 1 : b == 4 ? 2 : 3];
 }
 
-// ---- what is looked up
+// ---- tables and scaled inputs
 
-// The sums of table_bits inputs at u under all their signs: entry k takes levels[1] where bit b of k is set.
+// The sums of table_bits inputs at u with all combinations of levels: entry k uses levels[1] where bit b of k is set.
 struct SignedSums {
   static constexpr int kVectors = kTable / Lanes::width;
   Lanes::F signs[Lanes::table_bits][kVectors];
@@ -71,7 +71,7 @@ struct SignedSums {
   }
 };
 
-// The inputs of a batch row after their scales; with int8 activations the nearest of 255 multiples of one step.
+// The scaled inputs of a batch row; with int8 activations, the nearest of 255 multiples of one step.
 struct Scaled {
   const float *x, *in_scale;
   float root, step = 0, per_step = 0;
@@ -113,7 +113,7 @@ inline bool prepare(const Plan& plan, const float* x, int rows, Columns, Columns
     float* to = prepared + row * kTable;
     const SignedSums sums(plan.levels);
     for (std::int64_t first = 0; first < wide; first += 32) {
-      float values[32 + Lanes::table_bits] = {};  // zeros behind the last input, and behind a short last table
+      float values[32 + Lanes::table_bits] = {};  // zeros after the last input, and after a short last table
       const std::int64_t left = row < rows ? n - first : 0;
       const int count = left < 32 ? static_cast<int>(left) : 32;
       for (int i = 0; i < count; ++i) values[i] = u(first + i, plan);
@@ -147,7 +147,7 @@ inline void clear(Lanes::F (&sums)[B][V]) {
   }
 }
 
-// Into the totals, from zero again: sums of thousands of inputs, one after the other, would be off by more than 1e-12.
+// Adds the sums to the totals and resets them: a single sum over thousands of inputs would have an error above 1e-12.
 template <int B, int V>
 inline void move_sums(Lanes::F (&sums)[B][V], Lanes::F (&totals)[B][V]) {
   for (int b = 0; b < B; ++b) {
@@ -183,7 +183,7 @@ void signs(const Plan& plan, const float* prepared, int rows, std::int64_t first
   }
 }
 
-// Other codes, B batch rows: P goes from registers to the sums.
+// Other codes, B batch rows: P is used directly from registers.
 template <int B, class Codes>
 void fused(const Plan& plan, const Codes& codes, const float* prepared, int rows, std::int64_t first,
            std::int64_t last, const float* out_scale, const float* bias, float* y) {
@@ -215,7 +215,7 @@ void fused(const Plan& plan, const Codes& codes, const float* prepared, int rows
   }
 }
 
-// Other codes, more rows than a group: kTile columns of the band at a time, used for every group.
+// Other codes, more rows than a group: kTile columns of the band at a time, used for all groups.
 template <class Codes>
 void tiled(const Plan& plan, const Codes& codes, const float* prepared, int rows, std::int64_t first,
            std::int64_t last, const float* out_scale, const float* bias, float* y) {
@@ -276,7 +276,7 @@ void tiled(const Plan& plan, const Codes& codes, const float* prepared, int rows
   }
 }
 
-// ---- which of them
+// ---- choice of the function
 
 template <class Codes>
 void with(const Codes& codes, const Plan& plan, const float* prepared, int rows, std::int64_t first, std::int64_t last,

@@ -1,4 +1,4 @@
-// edgefc::PRPLinear: attributes and shapes checked, then the kernel of prp.h.
+// edgefc::PRPLinear: checks attributes and shapes, then calls the kernel of prp.h.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -12,12 +12,12 @@ namespace edgefc {
 namespace {
 
 constexpr char kOp[] = "edgefc::PRPLinear";
-constexpr double kWorthATask = 1 << 18;  // multiply-adds, some ten microseconds
-constexpr std::int64_t kWorthASlice = 1 << 10;  // inputs whose tables take as long
+constexpr double kWorthATask = 1 << 18;  // multiply-adds, about ten microseconds
+constexpr std::int64_t kWorthASlice = 1 << 10;  // inputs whose tables take the same time
 constexpr float kRounding = 2.4e-7f;     // two units in the last place of float32
-constexpr std::int64_t kTasks = 64;      // at most: enough that threads finish together
+constexpr std::int64_t kTasks = 64;      // at most; enough to balance the threads
 
-// The first of the variants from `given` on that is for this plan.
+// The first variant, from `given` on, that supports this plan.
 const prp::Variant& one_for(const prp::Plan& plan, const prp::Variant* given) {
   while (!given->takes(plan)) given = given->otherwise;
   return *given;
@@ -129,7 +129,7 @@ class Kernel {
 
   void find_step() {
     const float step = (levels_.back() - levels_.front()) / 255;
-    const float origin = std::round(-2 * levels_.front() / step) / 2;  // code - origin has no rounding
+    const float origin = std::round(-2 * levels_.front() / step) / 2;  // code - origin is exact
     for (std::size_t code = 0; code < levels_.size(); ++code) {
       const float level = (static_cast<float>(code) - origin) * step;
       if (!(std::abs(level - levels_[code]) <= kRounding * std::abs(levels_[code]))) return;

@@ -1,8 +1,9 @@
-// Codes of 1 bit with AVX-512 BW: sums of 16 bits looked up for 32 rows of P at once, in exact arithmetic.
+// Codes of 1 bit with AVX-512 BW: looks up 16-bit sums for 32 rows of P at once, in exact arithmetic.
 //
-// Two vectors of words (rows r to r + 15, and r + 16 to r + 31) become two of halves: the low 16 bits of all 32 rows, and
-// the high ones, even lanes from the first vector. A half is three indices: its low 6 bits, the next 5, the last 5. Per
-// 1024 weights: 19 operations for the halves, 4 shifts, and for each plane 6 look-ups and 6 additions.
+// Two vectors of words (rows r to r + 15, and r + 16 to r + 31) are converted to two vectors of halves: the low 16 bits
+// of all 32 rows, and the high 16 bits, with even lanes from the first vector. A half consists of three indices: its
+// low 6 bits, the next 5 and the last 5. Per 1024 weights: 19 operations for the halves, 4 shifts, and for each plane 6
+// look-ups and 6 additions.
 #pragma once
 
 #include "prp/tables_avx512.h"
@@ -13,7 +14,7 @@ namespace {
 using I = __m512i;
 using F = __m512;
 
-// Words of V pairs of vectors of rows, as halves.
+// The words of V pairs of vectors of rows, as halves.
 template <int V>
 struct Halves {
   Start rows[2 * V];
@@ -22,7 +23,8 @@ struct Halves {
   Halves(const Plan& plan, std::int64_t row, std::int64_t word) {
     for (int v = 0; v < 2 * V; ++v) rows[v] = Start(plan.keys, row + 16 * v);
     column = Lanes::words(static_cast<std::uint32_t>(word) * kStride);
-    // Lane 2 i from the first vector, lane 2 i + 1 from the second, whose lanes count from 32: the low 16 bits of row i.
+    // Low 16 bits of row i: lane 2 i from the first vector, lane 2 i + 1 from the second, whose lanes have indices from
+    // 32.
     even = _mm512_add_epi32(_mm512_set1_epi32(32 << 16), _mm512_mullo_epi32(Lanes::count(0), _mm512_set1_epi32(0x20002)));
     odd = _mm512_add_epi16(even, _mm512_set1_epi16(1));
   }
@@ -35,7 +37,7 @@ struct Halves {
   void forward() { column = Lanes::add(column, Lanes::words(kStride)); }
 };
 
-// What is looked up with one index: both planes of a row, the plane of one row, or those of two rows.
+// The values that one index looks up: both planes of a row, the plane of one row, or the planes of two rows.
 enum class Look { kSplit, kOne, kTwo };
 
 template <Look L>
@@ -43,7 +45,7 @@ constexpr int kPlanes = L == Look::kOne ? 1 : 2;
 template <Look L>
 constexpr int kOutputs = L == Look::kTwo ? 2 : 1;  // batch rows
 
-// Sums of 16 bits, whole to 32, scaled and added to `sums`: [output][vector of rows].
+// Widens 16-bit sums to 32 bits, scales them and adds them to `sums`: [output][vector of rows].
 template <Look L, int V>
 inline void widen(const I (&narrow)[V][kPlanes<L>], float scale, F (&sums)[kOutputs<L>][2 * V]) {
   const I lower = _mm512_set1_epi32(1), upper = _mm512_set1_epi32(1 << 16);  // the even lanes, the odd lanes
@@ -84,7 +86,8 @@ struct Tables {
   }
 };
 
-// The compiler adds `sum` up in the order written, one register for each: GCC would look up many first, and spill them.
+// Keeps the order of additions to `sum`, with one register each. GCC would otherwise look up many values first and
+// spill.
 inline void keep_order(I& sum) { asm("" : "+v"(sum)); }
 
 // One of the three indices of a half.
@@ -110,8 +113,8 @@ inline void shift(I (&index)[V]) {
   for (int v = 0; v < V; ++v) index[v] = _mm512_srli_epi16(index[v], Places);
 }
 
-// The sums of one batch row, straight from the words. The next words are made between the look-ups of these, so that the
-// processor has both at hand.
+// The sums of one batch row, directly from the words. The next words are computed between the look-ups of the current
+// ones, so that the processor can execute both in parallel.
 template <Look L, int V>
 inline void sum_words(Halves<V>& halves, const Prepared& parts, std::int64_t words, int together, F (&sums)[1][2 * V]) {
   Tables<L> tables(parts, 0);
@@ -207,7 +210,7 @@ inline void sum_tile(const Tile<V>& tile, Tables<L> tables, const float* scale, 
   }
 }
 
-// Sums in y between the blocks, results after the last.
+// Writes sums to y between the blocks, and results after the last block.
 struct Target {
   const Plan& plan;
   const Prepared& parts;
@@ -239,7 +242,7 @@ struct Target {
   }
 };
 
-// 32 V rows of P for some batch rows, by tiles.
+// 32 V rows of P for some batch rows, tile by tile.
 template <Look L, int V>
 inline void with_tile(const Tile<V>& tile, const Target& target, std::int64_t row, int batch_row, std::int64_t word) {
   F sums[kOutputs<L>][2 * V];

@@ -1,10 +1,12 @@
-// What the kernel of prp_signs_avx512.h looks up: for 16 inputs at a time, their sums under all signs in 16 bits.
+// The tables of the kernel of signs_avx512.h: for 16 inputs at a time, their sums with all combinations of signs, in 16
+// bits.
 //
-// A plane is a batch row of whole numbers of 16 bits. 16 inputs of a plane are three tables of such numbers, 64 of inputs
-// 0 to 5, 32 of inputs 6 to 10, 32 of inputs 11 to 15: entry k is the sum of its inputs, those subtracted whose bit of k is
-// set. With int8 activations a batch row is one plane. Otherwise it is two, high and low: u is rounded to
-// (kBase high + low) / scale for a scale of each 64 inputs, as large as keeps every sum of both within 16 bits. The error
-// is at most half a unit of sum|u| / kMost, so in nmse below 64^2 / 12 / kMost^2 = 3e-13 whatever the inputs.
+// A plane is a batch row of 16-bit integers. 16 inputs of a plane have three tables of such integers: 64 entries for
+// inputs 0 to 5, 32 for inputs 6 to 10 and 32 for inputs 11 to 15. Entry k is the sum of the inputs, where those whose
+// bit in k is set are subtracted. With int8 activations a batch row is one plane. Otherwise it is two planes, high and
+// low: u is rounded to (kBase high + low) / scale. Each 64 inputs have a scale, the largest that keeps all sums of both
+// planes within 16 bits. The error is at most half a unit of sum|u| / kMost, so the nmse is below 64^2 / 12 / kMost^2 =
+// 3e-13 for any inputs.
 #pragma once
 
 #include "prp/inputs_avx512.h"
@@ -16,14 +18,14 @@ namespace {
 constexpr int kTables16 = 128;                     // numbers in the tables of 16 inputs of a plane
 constexpr int kBase = 1024;                        // low numbers are from -511 to 511: 64 of them stay below 2^15
 constexpr float kMost = 3.35e7f;                   // of sum|kBase high + low|, so that 64 high numbers stay below 2^15
-constexpr float kLeastSum = 1e-28f;                // of |u|: its scale is still a number
+constexpr float kLeastSum = 1e-28f;                // of |u|, so that its scale is finite
 constexpr std::int64_t kTableBytes = 1 << 18;      // of all tables of a block: a part of the second cache
 constexpr int kRows = 32;                          // most batch rows of a chunk
 constexpr int kGrain = 64;                         // inputs that have one scale
 
 inline int planes(const Plan& plan) { return plan.int8 ? 1 : 2; }
 
-// Words of a row of P whose inputs one sum of 16 bits can hold: 8 * 32 * 127 < 2^15 with int8 activations.
+// The number of words of a row of P whose inputs fit in one 16-bit sum: 8 * 32 * 127 < 2^15 with int8 activations.
 inline int words_together(const Plan& plan) { return plan.int8 ? 8 : kGrain / 32; }
 
 inline int sign_chunk(const Plan&) { return kRows; }
@@ -35,7 +37,7 @@ inline std::int64_t sign_columns(const Plan& plan, int rows) {
   return most < all ? most : all;
 }
 
-// The parts of `prepared`. Per batch row: the sum of its inputs, its step, a scale for each kGrain inputs, its tables.
+// The layout of `prepared`. Per batch row: the sum of its inputs, its step, a scale for each kGrain inputs, its tables.
 struct Prepared {
   double* totals;
   float *steps, *scales;
@@ -58,12 +60,12 @@ inline std::size_t sign_floats(const Plan& plan, int rows) {
   return static_cast<std::size_t>(3 * kRows + scales + rows * (wide / 16) * planes(plan) * kTables16 / 2);
 }
 
-// A number of 16 bits in both halves of each 32.
+// A 16-bit number in both halves of each 32 bits.
 inline __m512i doubled(__m512i a) {
   return _mm512_shuffle_epi8(a, _mm512_set4_epi32(0x0D0C0D0C, 0x09080908, 0x05040504, 0x01000100));
 }
 
-// What was stored is loaded again, a number at a time: GCC would cut the vector up instead.
+// Loads the stored values again, one number at a time. GCC would otherwise extract them from the vector.
 inline void stored(const std::int32_t* numbers) { asm volatile("" : : "r"(numbers) : "memory"); }
 
 // The 32 sums of 5 doubled inputs.
@@ -96,7 +98,7 @@ inline void write_whole(const Inputs& u, std::int64_t first, float step, std::in
   for (int i = 0; i < kGrain; i += 16, to += kTables16) write_tables(whole + i, to);
 }
 
-// 64 inputs in two planes; what their sums are to be multiplied by, or a negative number where no scale will do.
+// 64 inputs in two planes. Returns the factor for their sums, or a negative number if no scale is possible.
 inline float write_split(const Inputs& u, std::int64_t first, std::int16_t* to) {
   alignas(64) std::int32_t high[kGrain], low[kGrain];
   __m512 values[kGrain / 16], sizes = _mm512_setzero_ps();

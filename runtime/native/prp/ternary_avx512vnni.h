@@ -1,10 +1,10 @@
 // Codebooks of 8 bits with the levels -s, 0, s in runs, with AVX-512 VNNI: products of bytes, in exact arithmetic.
 //
-// A vector of words is 64 bytes, 4 codes for each of 16 rows of P. Three operations make them 1 - t, of t = -1, 0, 1; one
-// for each plane of the inputs adds 4 products to each row. With int8 activations a batch row is one plane of bytes.
-// Otherwise it is three: u is rounded to q / scale, for a scale of each 256 inputs, and q = d0 + 256 d1 + 65536 d2 with
-// digits from -128 to 127. The error is at most half a unit of max|u| / kMostDigits: in nmse below 256 / 12 / kMostDigits^2
-// = 3e-13 whatever the inputs.
+// A vector of words is 64 bytes, with 4 codes for each of 16 rows of P. Three operations convert them to 1 - t, with t
+// = -1, 0, 1. One operation for each plane of the inputs adds 4 products to each row. With int8 activations a batch row
+// is one plane of bytes. Otherwise it is three planes: u is rounded to q / scale, with a scale for each 256 inputs, and
+// q = d0 + 256 d1 + 65536 d2 with digits from -128 to 127. The error is at most half a unit of max|u| / kMostDigits, so
+// the nmse is below 256 / 12 / kMostDigits^2 = 3e-13 for any inputs.
 #pragma once
 
 #include "prp/inputs_avx512.h"
@@ -16,16 +16,16 @@ namespace {
 using I = __m512i;
 using F = __m512;
 
-constexpr float kMostDigits = 8.355e6f;     // of |q|: 127 + 127 * 256 + 127 * 65536 is more
-constexpr float kLeastLargest = 1e-30f;     // of |u|: its scale is still a number
+constexpr float kMostDigits = 8.355e6f;     // of |q|: below 127 + 127 * 256 + 127 * 65536
+constexpr float kLeastLargest = 1e-30f;     // of |u|, so that its scale is finite
 constexpr int kPart = 256, kPartWords = 64;  // inputs that have one scale
 constexpr int kTernaryRows = 64;             // most batch rows of a chunk
 
 inline int ternary_chunk(const Plan&) { return kTernaryRows; }
 inline std::int64_t ternary_columns(const Plan& plan, int) { return plan.in; }
 
-// `prepared`, all in 32 bits: for each batch row a step (1 without int8 activations), then for each part of the inputs its
-// scale, the negative sum of each plane, and for each word 4 inputs of each plane.
+// The layout of `prepared`, all in 32 bits: for each batch row a step (1 without int8 activations), then for each part
+// of the inputs its scale, the negative sum of each plane, and for each word 4 inputs of each plane.
 template <int Planes>
 struct Parts {
   std::int64_t count, each = 1 + Planes + kPartWords * Planes;
@@ -38,7 +38,7 @@ inline std::size_t ternary_floats(const Plan& plan, int rows) {
   return static_cast<std::size_t>(rows * (plan.int8 ? Parts<1>(plan).row() : Parts<3>(plan).row()));
 }
 
-// Planes of kPart whole numbers, behind their negative sums; the numbers are below 2^23 in size.
+// Planes of kPart integers, after their negative sums. The absolute values are below 2^23.
 template <int Planes>
 inline void write_digits(std::int32_t* whole, std::int32_t* to) {
   auto* bytes = reinterpret_cast<std::int8_t*>(to + Planes);
@@ -102,8 +102,8 @@ inline bool ternary_prepare(const Plan& plan, const float* x, int rows, Columns,
   return true;
 }
 
-// Bytes of codes to 1 - t. Codes from thresholds[1] on, then those below thresholds[0], go to the least of 256 after an
-// addition; which of both, bit 7 says.
+// Converts bytes of codes to 1 - t. After an addition, codes from thresholds[1] on and then those below thresholds[0]
+// have the smallest of the 256 values. Bit 7 distinguishes both.
 struct Trits {
   const I shift, limit, two = _mm512_set1_epi8(2), one = _mm512_set1_epi8(1);
 
@@ -125,7 +125,7 @@ inline void start_sums(const float* part, I (&sums)[Planes][V]) {
   }
 }
 
-// The 4 inputs of each plane, times the trits of V vectors of rows.
+// The 4 inputs of each plane times the trits of V vectors of rows.
 template <int Planes, int V>
 inline void multiply_add(const float* inputs, const I (&trits)[V], I (&sums)[Planes][V]) {
   EDGEFC_UNROLL

@@ -1,8 +1,8 @@
-// The functions of edgefc/layers/common/activations.py by their numbers, over floats in place.
+// The functions of edgefc/layers/common/activations.py by their numbers, applied to floats in place.
 //
-// Plain loops without branches or calls, which the compiler turns into vectors of the file that includes them; only sin
-// calls the C library, number by number. Relative errors stay at a few units in the last place, near zero and in the
-// tails too; NaN stays NaN, and infinity goes where the formula in float64 sends it. The polynomials were fitted to
+// They are plain loops without branches or calls, which the compiler vectorises for the file that includes them. Only
+// sin calls the C library for each value. Relative errors are a few units in the last place, also near zero and in the
+// tails. NaN stays NaN, and infinity has the same result as in the float64 formula. The polynomials were fitted to
 // these functions in float64, weighted for relative error.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace {
 
 enum Activation : int {
   kIdentity, kRelu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid, kSoftplus, kSin, kActivations
-};  // the order of the list there
+};  // in the order of the list in that file
 
 // e^v for v <= 0 as scale * (1 + rest), scale a power of two; scale is 0 below e^-87.
 struct Exponential {
@@ -22,7 +22,7 @@ struct Exponential {
 };
 
 inline Exponential exponential(float v) {
-  constexpr float kMagic = 12582912;  // 1.5 * 2^23: a float of that size has no places behind the point
+  constexpr float kMagic = 12582912;  // 1.5 * 2^23: a float of this size has no fractional bits
   const float bounded = v < -87.0f ? -87.0f : v;
   const float shifted = bounded * 1.44269504f + kMagic, n = shifted - kMagic;
   const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first of few bits
@@ -46,7 +46,7 @@ inline float sigmoid(float x) {
   return (x < 0 ? e : 1.0f) / (1.0f + e);
 }
 
-// The share of N(0, 1) below x; its tail is e^(-x^2 / 2) times a polynomial in 1 / (1 + 0.3 |x|).
+// The distribution function of N(0, 1). Its tail is e^(-x^2 / 2) times a polynomial in 1 / (1 + 0.3 |x|).
 inline float below(float x) {
   const float a = absolute(x), t = 1.0f / (1.0f + 0.3f * a);
   float p = 3.837840330e-2f;

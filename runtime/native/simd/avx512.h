@@ -1,7 +1,7 @@
 // Vectors of 16 floats or words: AVX-512 F, BW, VL, DQ.
 #pragma once
 
-// GCC 12's own header reads vectors that it leaves undefined on purpose (its bug 105593).
+// The header of GCC 12 reads vectors that it leaves undefined intentionally (GCC bug 105593).
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

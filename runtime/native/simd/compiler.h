@@ -1,9 +1,9 @@
-// What is asked of the compiler beyond the language.
+// Compiler extensions.
 #pragma once
 
 #define EDGEFC_INLINE static inline __attribute__((always_inline))
 
-// In front of a loop of a fixed count: it becomes as many copies of its body.
+// Before a loop with a fixed count: unrolls it completely.
 #if defined(__clang__)
 #define EDGEFC_UNROLL _Pragma("clang loop unroll(full)")
 #else

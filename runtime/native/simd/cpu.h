@@ -1,4 +1,4 @@
-// The instruction sets that the library has kernels for, and which of them runs here.
+// The instruction sets of the kernels, and the choice of the one to run.
 #pragma once
 
 #include <cstddef>
@@ -7,15 +7,15 @@
 namespace edgefc {
 
 struct Cpu {
-  const char* name;  // in EDGEFC_NATIVE_CPU; two may share one, and the better of them is meant
-  bool runs;         // on this processor
+  const char* name;  // in EDGEFC_NATIVE_CPU; if two share a name, it selects the better one
+  bool runs;         // whether this processor supports it
 };
 
-// The best last; written by build.py, as is each kernel's variant(), which has one for each of them.
+// The best one is last. build.py generates this function, and variant() of each kernel with a variant for each of them.
 std::vector<Cpu> cpus();
 
-// The place in cpus() of the one to run: the best that this processor runs, or the one in EDGEFC_NATIVE_CPU. Throws
-// Failure where this processor does not run that.
+// The index in cpus() of the instruction set to run: the best that this processor supports, or that in
+// EDGEFC_NATIVE_CPU. Throws Failure if this processor does not support it.
 std::size_t cpu();
 const char* cpu_name();
 

@@ -1,4 +1,4 @@
-// Multiply-adds of one rounding on x86, for vectors of any width; included by a simd/CPU.h.
+// Multiply-adds with one rounding on x86, for vectors of any width; included by a simd/CPU.h.
 #pragma once
 
 #include "simd/compiler.h"

@@ -1,4 +1,4 @@
-// The seeded matrix of edgefc/generator/README.md, version 1: constants, and the words of one row one at a time.
+// The seeded matrix of edgefc/generator/README.md, version 1: its constants, and a function that computes one word.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Vectors of 4 floats or words: NEON of ARMv8-A, which every 64-bit ARM processor has.
+// Vectors of 4 floats or words: NEON of ARMv8-A, which every 64-bit ARM processor supports.
 //
 // A look-up is TBL over bytes: lane k of the table is its bytes 4k to 4k + 3.
 #pragma once

@@ -1,4 +1,4 @@
-// Vectors of 4 floats or words by the compiler's own means, on any processor.
+// Vectors of 4 floats or words with compiler extensions only, for any processor.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 namespace edgefc {
 namespace {
 
-// Of vectors, and of anything else that has operators.
+// For vectors and all other types with these operators.
 template <class V>
 EDGEFC_INLINE V mul_add(const V& a, const V& b, const V& c) {
   return a * b + c;
@@ -39,7 +39,7 @@ struct Lanes {
   static I exclusive(I a, I b) { return a ^ b; }
   static I both(I a, I b) { return a & b; }
   static I right(I a, int places) { return a >> static_cast<std::uint32_t>(places); }
-  static F number(I a) {  // through int: below 2^31, and processors convert only those
+  static F number(I a) {  // through int: values are below 2^31, and processors convert only signed integers
     return F{float(int(a[0])), float(int(a[1])), float(int(a[2])), float(int(a[3]))};
   }
   static F zero() { return F{}; }

@@ -1,8 +1,8 @@
-// Two small matrix products over the vectors of one simd/CPU.h, for matrices that lie in rows: sums in registers, a few
-// rows of each side at once. Included like prp_lanes.h, behind a simd/CPU.h.
+// Two small matrix products with the vectors of one simd/CPU.h, for matrices in row-major order: sums are in registers,
+// for a few rows of each side at once. Included like prp_lanes.h, after a simd/CPU.h.
 //
-//   dots    to[b][r] += x[b] . w[r]               w's rows against x's: both are read along their rows
-//   spread  y[b] += sum over r of h[b][r] w[r]    w's rows, weighted, added up
+//   dots    to[b][r] += x[b] . w[r]               dot products of rows of x and rows of w
+//   spread  y[b] += sum over r of h[b][r] w[r]    weighted sums of the rows of w
 #pragma once
 
 #include <cstdint>
@@ -79,8 +79,8 @@ inline void dots(const float* x, std::int64_t x_step, const float* w, std::int64
   }
 }
 
-// V vectors of w's columns, `rows` rows, into B rows of y. Each number of w that is read has the one `ahead` floats
-// behind it fetched into the cache, unless that is 0.
+// Adds V vectors of columns of w, `rows` rows, to B rows of y. Unless `ahead` is 0, prefetches the value `ahead` floats
+// after each value of w that it reads.
 template <int B, int V>
 inline void spread(const float* h, std::int64_t h_step, const float* w, std::int64_t w_step, std::int64_t rows,
                    float* y, std::int64_t y_step, std::int64_t ahead) {
@@ -144,7 +144,7 @@ inline void with_rows(std::int64_t count, const F& f) {
   }
 }
 
-// How many of the rows that are left to take at once: the last two times share what is more than `most`.
+// The number of remaining rows to process at once. If more than `most` remain, the last two blocks divide them evenly.
 constexpr std::int64_t some_of(std::int64_t left, std::int64_t most) {
   return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
 }
@@ -169,8 +169,8 @@ inline void all_dots(const float* x, std::int64_t xs, const float* w, std::int64
   }
 }
 
-// h (hs, rows), w (rows, columns), y (hs, columns), each with a row length of its own; `ahead` as in spread(), for the
-// first rows of h alone.
+// h (hs, rows), w (rows, columns), y (hs, columns), each with its own row length; `ahead` as in spread(), only for the
+// first rows of h.
 inline void all_spread(const float* h, std::int64_t hs, std::int64_t h_step, const float* w, std::int64_t w_step,
                        std::int64_t rows, std::int64_t columns, float* y, std::int64_t y_step, std::int64_t ahead) {
   for (std::int64_t i = 0; i < columns; i += kWide) {

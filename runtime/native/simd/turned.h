@@ -1,4 +1,4 @@
-// A matrix turned on its side, over the vectors of one simd/CPU.h; included behind products_lanes.h.
+// Transposes a matrix, with the vectors of one simd/CPU.h; included after products.h.
 #pragma once
 
 #include "simd/products.h"

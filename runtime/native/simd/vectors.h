@@ -1,5 +1,5 @@
-// Vectors of W floats, for each W from 4 to Lanes::width, by the compiler's own operators. Included behind a simd/CPU.h,
-// which has mul_add(a, b, c) = a b + c, mul_sub(a, b, c) = a b - c and neg_mul_add(a, b, c) = c - a b for all of them.
+// Vectors of W floats, for each W from 4 to Lanes::width, with compiler operators. Included after a simd/CPU.h, which
+// defines mul_add(a, b, c) = a b + c, mul_sub(a, b, c) = a b - c and neg_mul_add(a, b, c) = c - a b for all of them.
 #pragma once
 
 #include <cstddef>
@@ -32,13 +32,14 @@ EDGEFC_INLINE void store(float* p, const VectorOf<W>& v) {
   *reinterpret_cast<typename Vector<W>::Loose*>(p) = v;
 }
 
-// Of two rows of a W x W matrix H apart: the second's left H columns in each 2 H for the first's right ones.
+// For two rows of a W x W matrix at distance H: in each 2 H columns, exchanges the right H columns of the first row
+// with the left H columns of the second.
 template <int W, int H, class V, std::size_t... L>
 EDGEFC_INLINE void exchange(V& a, V& b, std::index_sequence<L...>) {
 #if defined(__clang__)
   const V low = __builtin_shufflevector(a, b, ((L & H) ? W + L - H : L)...);
   b = __builtin_shufflevector(a, b, ((L & H) ? W + L : L + H)...);
-#else  // GCC has this one in every version, the other from 12 on
+#else  // every version of GCC has this one; the other exists from GCC 12 on
   typedef int Places __attribute__((vector_size(4 * W)));
   const V low = __builtin_shuffle(a, b, Places{static_cast<int>((L & H) ? W + L - H : L)...});
   b = __builtin_shuffle(a, b, Places{static_cast<int>((L & H) ? W + L : L + H)...});

@@ -1,4 +1,4 @@
-// The words of the seeded matrix (generator.h) over the vectors of a simd/CPU.h: lanes are rows of the matrix.
+// The words of the seeded matrix (generator.h) with the vectors of a simd/CPU.h: lanes are rows of the matrix.
 #pragma once
 
 #include "simd/compiler.h"
@@ -14,7 +14,7 @@ inline Lanes::I mixed(Lanes::I h) {
   return folded(Lanes::multiply(folded(h, 15), Lanes::words(kMultiply2)), 15);
 }
 
-// Of a row: where its counter starts, and its twist.
+// The start of the counter of a row, and its twist.
 struct Start {
   Lanes::I counter, twist;
 
@@ -26,7 +26,7 @@ struct Start {
   }
 };
 
-// All but the last step, h ^ h >> 16.
+// All steps except the last one, h ^ h >> 16.
 inline Lanes::I unfinished(Lanes::I counter, Lanes::I twist) {
   const Lanes::I h = Lanes::multiply(folded(counter, 16), Lanes::words(kMultiply1));
   return Lanes::multiply(folded(Lanes::exclusive(h, twist), 15), Lanes::words(kMultiply2));

@@ -1,4 +1,4 @@
-// The TiedFFN kernel over the vectors of one simd/CPU.h; compiled and local to its file as in prp_lanes.h.
+// The TiedFFN kernel with the vectors of one simd/CPU.h; compiled, and local to its file, as in prp_lanes.h.
 #pragma once
 
 #include "simd/activations.h"
@@ -20,7 +20,7 @@ inline void strip(const Plan& plan, const float* x, std::int64_t rows, const flo
     }
     all_dots(x, rows, tile, count, d, hidden, count);
     activate(plan.activation, hidden, rows * count);
-    const bool more = row + 2 * plan.tile <= last;  // a whole tile behind this one
+    const bool more = row + 2 * plan.tile <= last;  // a whole tile follows this one
     all_spread(hidden, rows, count, tile, d, count, d, y, d, more ? plan.tile * d : 0);
   }
 }

@@ -1,4 +1,5 @@
-// edgefc::TiedFFN: attributes and shapes checked, the batch cut in chunks and W in strips, then the kernel of tied.h.
+// edgefc::TiedFFN: checks attributes and shapes, divides the batch into chunks and W into strips, calls tied.h's
+// kernel.
 #include <algorithm>
 
 #include "simd/activations.h"
@@ -10,9 +11,9 @@ namespace edgefc {
 namespace {
 
 constexpr char kOp[] = "edgefc::TiedFFN";
-constexpr double kWorthATask = 1 << 20;  // multiply-adds, some twenty microseconds
-constexpr std::int64_t kLine = 64;       // bytes of a line of the cache; so many floats are whole lines
-constexpr std::int64_t kTasks = 8;       // about, in one group: each strip but the first has a y of its own
+constexpr double kWorthATask = 1 << 20;  // multiply-adds, about twenty microseconds
+constexpr std::int64_t kLine = 64;       // bytes of a cache line; this many floats are whole lines
+constexpr std::int64_t kTasks = 8;       // approximate number in one group; each strip except the first has its own y
 
 std::int64_t up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -51,7 +52,7 @@ class Kernel {
   }
 
  private:
-  // At most kTasks chunks, each in as many strips as make about kTasks of all.
+  // At most kTasks chunks, each with as many strips as give about kTasks tasks in total.
   void one_group(const Run& run, const float* x, std::int64_t rows, const float* w, const float* bias_in,
                  const float* bias_out, float* y) {
     const std::int64_t d = plan_.d, size = up(up(rows, up(rows, tied::chunk_of(d))), 6) * 6, chunks = up(rows, size);
@@ -59,7 +60,8 @@ class Kernel {
     const double work = 2 * static_cast<double>(d) * static_cast<double>(plan_.h) * static_cast<double>(rows);
     const auto worth = static_cast<std::int64_t>(std::min(work / kWorthATask, double{kTasks}));
     const std::int64_t strips = std::max<std::int64_t>(1, std::min(up(worth, chunks), tiles));
-    // Rows that straddle lines of the cache make the first product a fifth slower: they are copied to where none does.
+    // Rows that are not aligned to cache lines make the first product a fifth slower, so they are copied to aligned
+    // memory.
     const bool copied = rows > 1 && reinterpret_cast<std::uintptr_t>(x) % kLine != 0;
     const std::int64_t copy = copied ? up(rows * d, kLine) * kLine : 0;
     const Scratch::Loan loan(scratch_, static_cast<std::size_t>(copy + (strips - 1) * rows * d));

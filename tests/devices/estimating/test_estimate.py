@@ -365,7 +365,7 @@ def test_it_is_called_an_estimate(two: Path, home: Path, capsys: pytest.CaptureF
     out, told = capsys.readouterr().out, json.loads((home / "e.json").read_text())
     assert out.startswith("ESTIMATE, not measured: two.onnx on Raspberry Pi 5, batch 3, 1 thread, portable bodies\n")
     assert re.search(r"^latency \S+ us \(band \S+ us to \S+ us\)$", out, re.M)
-    assert "No estimate was checked on this device: it is extrapolated" in out
+    assert "Estimates were not checked on this device. This one is extrapolated" in out
     assert_valid(home / "e.json", "estimate")
     assert told["estimate"]["extrapolated"] is True and told["estimate"]["batch"] == 3
     assert told["calibration"]["latency"]["cells"] == Calibration.read().latency.cells
@@ -379,7 +379,7 @@ def test_a_device_of_the_users_own(two: Path, home: Path, capsys: pytest.Capture
 
     out = capsys.readouterr().out
     assert "on Raspberry Pi 4 Model B, batch 1, 2 threads" in out
-    assert "More than one thread was not checked anywhere" in out
+    assert "Estimates for several threads were not checked on any device" in out
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_an_installed_wheel_has_no_sources(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(build, "HERE", tmp_path)
     monkeypatch.setenv("CXX", "true")
 
-    with pytest.raises(build.NoLibrary, match=r"^their sources are not in .*: a wheel has none\. Build in a checkout"):
+    with pytest.raises(build.NoLibrary, match=r"^there are no sources in .*: a wheel has none\. Build in a checkout"):
         build.build(tmp_path / native.NAME)
 
 

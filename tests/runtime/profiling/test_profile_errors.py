@@ -102,7 +102,8 @@ def test_shapes_and_ranges_that_are_none(
         main(["profile", "good.onnx", f"{option}={value}"])
 
     assert caught.value.code == 2
-    assert f"{value!r} is no {option[2:]} of" in capsys.readouterr().err
+    form = {"--shape": "NAME=SHAPE", "--range": "NAME=LOW:HIGH"}[option]
+    assert f"{value!r} is not {form}." in capsys.readouterr().err
 
 
 def test_no_model_at_all() -> None:

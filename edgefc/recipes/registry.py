@@ -14,8 +14,8 @@ def recipes() -> dict[str, Recipe]:
     modules = (
         importlib.import_module(f"edgefc.recipes.{m.name}") for m in pkgutil.iter_modules(edgefc.recipes.__path__)
     )
-    found = [module.RECIPE for module in modules if hasattr(module, "RECIPE")]
-    return {recipe.name: recipe for recipe in found}
+    all_recipes = [module.RECIPE for module in modules if hasattr(module, "RECIPE")]
+    return {recipe.name: recipe for recipe in all_recipes}
 
 
 def recipe(name: str) -> Recipe:
@@ -24,9 +24,9 @@ def recipe(name: str) -> Recipe:
     Raises:
         UsageError: no recipe has this name.
     """
-    found = recipes()
-    if name not in found:
-        near = difflib.get_close_matches(name, found, 1)
+    by_name = recipes()
+    if name not in by_name:
+        near = difflib.get_close_matches(name, by_name, 1)
         guess = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(f"there is no recipe {name!r}. {guess}Choose one of: {', '.join(found)}.")
-    return found[name]
+        raise UsageError(f"there is no recipe {name!r}. {guess}Choose one of: {', '.join(by_name)}.")
+    return by_name[name]
