@@ -161,10 +161,10 @@ def _check(args: argparse.Namespace) -> int:
     from edgefc.tables import print_table
 
     check_outputs([args.json], force=args.force)
-    found = check(args.name)
-    rows = [(line.what, line.state, line.found, line.fix) for line in found.lines]
-    print_table((args.name, "", "found", "what to do"), rows, left=4)
-    for note in found.notes:
+    report = check(args.name)
+    rows = [(line.what, line.state, line.found, line.fix) for line in report.lines]
+    print_table((args.name, "", "value", "what to do"), rows, left=4)
+    for note in report.notes:
         out(f"note: {note}")
     if args.json is not None:
         write_text(args.json, json.dumps(as_json(report), indent=2) + "\n")
