@@ -14,19 +14,22 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import platform
 import re
 import secrets
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgefc.errors import UsageError, at_limit, reason_of
 
-_NEW = "new-"  # marks a folder that its process has not locked yet
+_NEW = "new-"  # marks a folder that its process has not locked yet; the host and the process id follow
 _NEW_FOR_S = 60.0  # no process takes this long from making a folder to locking it
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 
 _PIECE = 1 << 20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,7 +52,7 @@ def folder(prefix: str, place: str | os.PathLike[str] | None = None) -> Iterator
     where = Path(place) if place is not None else system_place()
     _sweep(where, prefix)
     name, lock = secrets.token_hex(8), None
-    new, made = where / f"{prefix}{_NEW}{name}", where / f"{prefix}{name}"
+    new, made = where / f"{prefix}{_NEW}{_HOST}-{os.getpid()}-{name}", where / f"{prefix}{name}"
     _own.update((new, made))
     try:
         try:
@@ -140,14 +143,15 @@ def _sweep(where: Path, prefix: str) -> None:
         for entry in entries:
             if entry.name.startswith(prefix):
                 with suppress(OSError):
-                    _remove_if_left(Path(entry.path), entry.name.startswith(prefix + _NEW))
+                    _remove_if_left(Path(entry.path), entry.name.removeprefix(prefix))
 
 
-def _remove_if_left(path: Path, new: bool) -> None:
+def _remove_if_left(path: Path, mark: str) -> None:
+    """`mark` is the folder's name without the prefix."""
     status = path.lstat()
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         return
-    if new and abs(time.time() - status.st_mtime) < _NEW_FOR_S:
+    if mark.startswith(_NEW) and abs(time.time() - status.st_mtime) < _NEW_FOR_S and not _has_ended(mark):
         return
     lock = _locked(path)
     if lock is not None:
@@ -155,6 +159,21 @@ def _remove_if_left(path: Path, new: bool) -> None:
             shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(lock)
+
+
+def _has_ended(mark: str) -> bool:
+    """Whether the process that made a new folder is known to have ended. False for processes of other machines."""
+    host, _, rest = mark.removeprefix(_NEW).partition("-")
+    number = rest.partition("-")[0]
+    if os.name == "nt" or host != _HOST or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)  # sends no signal
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def _locked(path: Path) -> int | None:

@@ -74,6 +74,23 @@ def test_only_own_folders_with_the_prefix_are_removed(tmp_path: Path) -> None:
     assert (elsewhere / "file").read_text() == "kept"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="processes are looked up by os.kill")
+def test_a_folder_of_a_process_that_was_killed_before_locking_is_removed_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, signal\nfrom edgefc import temporary\n"
+        "temporary._locked = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"with temporary.folder('held-', {str(tmp_path)!r}):\n    pass"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("held-new-")
+    other = tmp_path / left.name.replace(temporary._HOST, "00000000")  # as if by another machine
+    other.mkdir()
+    with temporary.folder("held-", tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == [other]
+
+
 def test_without_locks_a_folder_is_made_and_removed_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
