@@ -51,7 +51,7 @@ def test_one_command_leaves_everything_and_the_last_line_works(
     assert str(tmp_path) not in (folder / "summary.json").read_text() + table + costs
     weights = folder / "circulant.safetensors"
     command = out.splitlines()[-1]
-    assert command.startswith("To check again: edgefc verify ") and str(weights) in command
+    assert command.startswith("To verify a file again: edgefc verify ") and str(weights) in command
     assert main(["verify", str(folder / "circulant.onnx"), "edgefc.recipes.digits_mlp:circulant",
                  "--weights", str(weights)]) == 0  # fmt: skip
 
