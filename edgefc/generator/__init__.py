@@ -1,7 +1,7 @@
 """The seeded matrix: a counter-based generator in uint32 arithmetic, here in numpy.
 
-README.md beside this file is the specification; golden.json holds vectors that every implementation
-reproduces to the bit: this one, edgefc.layers.common.seeded (torch) and edgefc.export.building.seeded (ONNX).
+README.md in this folder is the specification. golden.json contains test vectors. All implementations reproduce them
+bit for bit: this one, edgefc.layers.common.seeded (torch) and edgefc.export.building.seeded (ONNX).
 
     seed, row, column  ->  word(seed, row, column)      32 bits, stateless
     word               ->  codes of 1, 2, 4 or 8 bits   low bits first, for consecutive inputs
