@@ -27,6 +27,9 @@ from edgefc.export.building.body import Body
 LSTM_OUTPUTS = ("y", "h_n", "c_n")
 """The outputs of every step, the last hidden state and the last cell state."""
 
+LSTM_STATES = {"bias": ("4", "hidden_size"), "h0": ("B", "hidden_size"), "c0": ("B", "hidden_size")}
+"""The last inputs of every LSTM operator: the bias, the initial hidden state and the initial cell state."""
+
 Product = Callable[[Body, ir.Value], ir.Value]
 
 

@@ -14,7 +14,7 @@ from edgefc.attributes import FLAG, PAIR, SIZE
 from edgefc.export.building import reference
 from edgefc.export.building.body import Body
 from edgefc.export.building.described import Described, describe_factors, describe_lstm
-from edgefc.export.building.recurrent import LSTM_OUTPUTS, gates_apart, recurrence
+from edgefc.export.building.recurrent import LSTM_OUTPUTS, LSTM_STATES, gates_apart, recurrence
 from edgefc.export.building.reference import Array, Attributes
 from edgefc.export.building.seeded import count
 from edgefc.export.operator import Operator
@@ -108,9 +108,7 @@ OPERATOR = Operator(
         "right": ("4", "terms", "d2", "u2"),
         "left_recurrent": ("4", "terms", "u1", "u1"),
         "right_recurrent": ("4", "terms", "u2", "u2"),
-        "bias": ("4", "hidden_size"),
-        "h0": ("B", "hidden_size"),
-        "c0": ("B", "hidden_size"),
+        **LSTM_STATES,
     },
     attributes={
         "input_size": SIZE,

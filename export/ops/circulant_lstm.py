@@ -19,7 +19,7 @@ from edgefc.attributes import FLAG, SEED, SIZE
 from edgefc.export.building import reference
 from edgefc.export.building.body import Body
 from edgefc.export.building.described import Described, describe_lstm, unsigned
-from edgefc.export.building.recurrent import LSTM_OUTPUTS, gates_apart, recurrence
+from edgefc.export.building.recurrent import LSTM_OUTPUTS, LSTM_STATES, gates_apart, recurrence
 from edgefc.export.building.reference import Array, Attributes
 from edgefc.export.building.seeded import count, signs
 from edgefc.export.building.tiles import dft, weights
@@ -183,9 +183,7 @@ OPERATOR = Operator(
         "x": ("S", "B", "input_size"),
         "kernel": ("4", "p", "q", "block"),
         "recurrent_kernel": ("4", "p", "p", "block"),
-        "bias": ("4", "hidden_size"),
-        "h0": ("B", "hidden_size"),
-        "c0": ("B", "hidden_size"),
+        **LSTM_STATES,
     },
     attributes={
         "input_size": SIZE,

@@ -96,10 +96,6 @@ class BilinearConv2d(Factored):
         d, u = (a * b for a, b in (self.in_factors, self.out_factors))
         return self._weight(kronecker.expand(self.left, self.right, d, u)).contiguous()
 
-    def multiply_adds(self) -> int:
-        """Returns the multiply-adds per output position with factors: min(T u1 d2 (d1 + u2), T u2 d1 (d2 + u1))."""
-        return kronecker.multiply_adds(self.in_factors, self.out_factors, self.terms)
-
     @classmethod
     @torch.no_grad()
     def from_conv(

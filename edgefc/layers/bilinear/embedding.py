@@ -12,17 +12,17 @@ Our reconstructions: several terms, sizes without good factors, padding_idx, the
 Symbols: V num_embeddings <= d1 d2, D embedding_dim <= u1 u2, T terms.
 """
 
-import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import ShapeError, UsageError
+from edgefc.errors import UsageError
 from edgefc.layers.bilinear import CLAIM, PAPER, kronecker
 from edgefc.layers.bilinear.factors import Factored, check_terms, choose_factors
 from edgefc.layers.common.entry import embedding
-from edgefc.layers.common.onnx_node import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
+from edgefc.layers.common.onnx_node import Attribute, check_padding, check_tokens, layer_node
+from edgefc.layers.common.tables import check_table, table_repr, table_sizes
 
 _START = 0.05  # "uniform" of Keras
 
@@ -62,12 +62,7 @@ class BilinearEmbedding(Factored):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if not (is_size(num_embeddings) and is_size(embedding_dim)):
-            raise ShapeError(
-                f"{name} does not support num_embeddings={num_embeddings!r}, embedding_dim={embedding_dim!r}. "
-                "Choose integers from 1 to 2**31 - 1."
-            )
-        self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
+        self.num_embeddings, self.embedding_dim = table_sizes(name, num_embeddings, embedding_dim)
         self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
         self.terms = check_terms(name, terms)
         self.in_factors = choose_factors(name, "in_factors", self.num_embeddings, in_factors)
@@ -128,12 +123,7 @@ class BilinearEmbedding(Factored):
         Raises:
             UsageError: an embedding with max_norm, which renormalises its rows.
         """
-        check_replaced(cls, embedding, nn.Embedding)
-        if embedding.max_norm is not None:
-            raise UsageError(
-                f"BilinearEmbedding cannot replace an Embedding with max_norm={embedding.max_norm}: it stores no rows "
-                "to renormalise. Renormalise the rows, then set max_norm to None."
-            )
+        check_table(cls, embedding)
         weight = embedding.weight
         layer = cls(
             *weight.shape, padding_idx=embedding.padding_idx, terms=terms, in_factors=in_factors,
@@ -143,11 +133,7 @@ class BilinearEmbedding(Factored):
         return layer
 
     def extra_repr(self) -> str:
-        padding = "" if self.padding_idx is None else f"padding_idx={self.padding_idx}, "
-        return (
-            f"num_embeddings={self.num_embeddings}, embedding_dim={self.embedding_dim}, {padding}"
-            f"terms={self.terms}, in_factors={self.in_factors}, out_factors={self.out_factors}"
-        )
+        return f"{table_repr(self)}terms={self.terms}, in_factors={self.in_factors}, out_factors={self.out_factors}"
 
     def _check_range(self, x: Tensor) -> None:
         """Checks the range of the tokens if that is possible and cheap. Otherwise the lookup may raise an error.

@@ -77,6 +77,12 @@ class Factored(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    def multiply_adds(self) -> int:
+        """Returns the multiply-adds per row, or per output position of a convolution, including padding:
+        min(T u1 d2 (d1 + u2), T u2 d1 (d2 + u1)).
+        """
+        return kronecker.multiply_adds(self.in_factors, self.out_factors, self.terms)
+
     def _fit(self, matrix: Tensor) -> None:
         """Copy the factors nearest to a trained matrix (inputs, outputs)."""
         left, right = kronecker.nearest(matrix, self.in_factors, self.out_factors, self.terms)

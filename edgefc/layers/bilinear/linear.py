@@ -77,10 +77,6 @@ class BilinearLinear(Factored):
         """Returns the dense matrix (m, n) of the layer: the sum of kron(L_t, R_t), truncated and transposed."""
         return kronecker.expand(self.left, self.right, self.in_features, self.out_features).T.contiguous()
 
-    def multiply_adds(self) -> int:
-        """Returns the multiply-adds per row, including padding: min(T u1 d2 (d1 + u2), T u2 d1 (d2 + u1))."""
-        return kronecker.multiply_adds(self.in_factors, self.out_factors, self.terms)
-
     @classmethod
     @torch.no_grad()
     def from_linear(

@@ -24,7 +24,14 @@ from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import OURS, conv
 from edgefc.layers.common.onnx_node import Attribute, layer_node, sizes, zero_bias
-from edgefc.layers.common.windows import Padding, Pair, check_convolution, window
+from edgefc.layers.common.windows import (
+    Padding,
+    Pair,
+    check_convolution,
+    convolution_arguments,
+    convolution_repr,
+    window,
+)
 
 
 class CirculantConv2d(Seeded):
@@ -119,10 +126,7 @@ class CirculantConv2d(Seeded):
         """
         check_convolution(cls, conv)
         weight = conv.weight
-        layer = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,  # type: ignore[arg-type]
-            conv.bias is not None, block=block, seed=seed, device=weight.device, dtype=weight.dtype,
-        )  # fmt: skip
+        layer = cls(*convolution_arguments(conv), block=block, seed=seed, device=weight.device, dtype=weight.dtype)
         layer.kernel.copy_(diagonal_means(weight.double() * layer._signs(weight.double()), layer.block))
         if layer.bias is not None:
             layer.bias.copy_(conv.bias)  # type: ignore[arg-type]
@@ -139,10 +143,7 @@ class CirculantConv2d(Seeded):
         return (p + q * steps) * transform(b) + kh * kw * p * q * spectral_products(b)
 
     def extra_repr(self) -> str:
-        return (
-            f"in_channels={self.in_channels}, out_channels={self.out_channels}, {self.window}, "
-            f"bias={self.bias is not None}, block={self.block}, seed={self.seed}"
-        )
+        return f"{convolution_repr(self)}, block={self.block}, seed={self.seed}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Overrides nn.Module._apply: presents the 5-D kernel as 3-D, because memory formats do not support 5 axes."""

@@ -135,6 +135,20 @@ def check_convolution(layer: type[nn.Module], conv: nn.Conv2d) -> None:
         )
 
 
+def convolution_arguments(conv: nn.Conv2d) -> tuple[int, int, Any, Any, Any, Any, bool]:
+    """Returns the sizes, the window and whether there is a bias: the positional arguments of convolutional layers."""
+    sizes, window = (conv.in_channels, conv.out_channels), (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    return *sizes, *window, conv.bias is not None
+
+
+def convolution_repr(layer: Any) -> str:
+    """Returns the arguments that convolutions with a Window have, for extra_repr()."""
+    return (
+        f"in_channels={layer.in_channels}, out_channels={layer.out_channels}, {layer.window}, "
+        f"bias={layer.bias is not None}"
+    )
+
+
 def pair(name: str, argument: str, value: Any, least: int) -> tuple[int, int]:
     """Returns (height, width), given one integer for both or two. Both must be at least `least`.
 

@@ -19,7 +19,14 @@ from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.entry import conv
 from edgefc.layers.common.onnx_node import Attribute, layer_node, sizes, zero_bias
-from edgefc.layers.common.windows import Padding, Pair, check_convolution, window
+from edgefc.layers.common.windows import (
+    Padding,
+    Pair,
+    check_convolution,
+    convolution_arguments,
+    convolution_repr,
+    window,
+)
 from edgefc.layers.prp import PAPER
 from edgefc.layers.prp.scales import nearest_scales
 
@@ -124,9 +131,8 @@ class PRPConv2d(Seeded):
         check_convolution(cls, conv)
         weight = conv.weight
         layer = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,  # type: ignore[arg-type]
-            conv.bias is not None, distribution=distribution, seed=seed, device=weight.device, dtype=weight.dtype,
-        )  # fmt: skip
+            *convolution_arguments(conv), distribution=distribution, seed=seed, device=weight.device, dtype=weight.dtype
+        )
         out_scale, in_scale = nearest_scales(weight.double().flatten(1), layer._generate(torch.float64).flatten(1))
         layer.in_scale.copy_(in_scale.view_as(layer.in_scale))
         layer.out_scale.copy_(out_scale)
@@ -139,10 +145,7 @@ class PRPConv2d(Seeded):
         return self.patch * self.out_channels
 
     def extra_repr(self) -> str:
-        return (
-            f"in_channels={self.in_channels}, out_channels={self.out_channels}, {self.window}, "
-            f"bias={self.bias is not None}, distribution={self.distribution!r}, seed={self.seed}"
-        )
+        return f"{convolution_repr(self)}, distribution={self.distribution!r}, seed={self.seed}"
 
     @torch.no_grad()
     def _generate(self, dtype: torch.dtype) -> Tensor:

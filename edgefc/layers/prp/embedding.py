@@ -8,19 +8,19 @@ Symbols: V num_embeddings, D embedding_dim, P (V, D) with entries of variance 1,
 """
 
 import math
-import operator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgefc.errors import ShapeError, UsageError
+from edgefc.errors import UsageError
 from edgefc.generator import codebook
 from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import OURS, embedding
-from edgefc.layers.common.onnx_node import Attribute, check_padding, check_replaced, check_tokens, is_size, layer_node
+from edgefc.layers.common.onnx_node import Attribute, check_padding, check_tokens, layer_node
+from edgefc.layers.common.tables import check_table, table_repr, table_sizes
 from edgefc.layers.prp import PAPER
 from edgefc.layers.prp.scales import nearest_scales
 
@@ -59,12 +59,7 @@ class PRPEmbedding(Seeded):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not (is_size(num_embeddings) and is_size(embedding_dim)):
-            raise ShapeError(
-                f"PRPEmbedding does not support num_embeddings={num_embeddings!r}, embedding_dim={embedding_dim!r}. "
-                "Choose integers from 1 to 2**31 - 1."
-            )
-        self.num_embeddings, self.embedding_dim = operator.index(num_embeddings), operator.index(embedding_dim)
+        self.num_embeddings, self.embedding_dim = table_sizes("PRPEmbedding", num_embeddings, embedding_dim)
         self.padding_idx = check_padding(self, padding_idx, self.num_embeddings)
         self.codebook, self.distribution = codebook(distribution), distribution
         self._store_seed(seed, device)
@@ -117,12 +112,7 @@ class PRPEmbedding(Seeded):
         Raises:
             UsageError: an embedding with max_norm, which renormalises its rows.
         """
-        check_replaced(cls, embedding, nn.Embedding)
-        if embedding.max_norm is not None:
-            raise UsageError(
-                f"PRPEmbedding cannot replace an Embedding with max_norm={embedding.max_norm}: it stores no rows to "
-                "renormalise. Renormalise the rows, then set max_norm to None."
-            )
+        check_table(cls, embedding)
         weight = embedding.weight
         v, d = weight.shape
         layer = cls(
@@ -145,11 +135,7 @@ class PRPEmbedding(Seeded):
         return 2 * self.embedding_dim
 
     def extra_repr(self) -> str:
-        padding = "" if self.padding_idx is None else f"padding_idx={self.padding_idx}, "
-        return (
-            f"num_embeddings={self.num_embeddings}, embedding_dim={self.embedding_dim}, {padding}"
-            f"distribution={self.distribution!r}, seed={self.seed}"
-        )
+        return f"{table_repr(self)}distribution={self.distribution!r}, seed={self.seed}"
 
     def _scales(self, x: Tensor) -> Tensor:
         """Returns the scale of each token's row, (..., 1). On the CPU, the lookup detects tokens out of range.
