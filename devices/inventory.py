@@ -81,14 +81,21 @@ def device(name: str) -> Device:
     """The device with a name.
 
     Raises:
-        UsageError: no device has this name, or the user has no folder for settings.
+        UsageError: no device has this name, its transport is not installed, or the user has no folder for settings.
     """
+    by_name = _with(name)
+    _check_transport(by_name[name])
+    return by_name[name]
+
+
+def _with(name: str) -> dict[str, Device]:
+    """The inventory, which has this name."""
     path()
     by_name = devices()
     if name not in by_name:
         known = f"Devices are: {shortened(', '.join(by_name))}" if by_name else "No devices have been added yet"
         raise UsageError(f"no device {name!r}. {known}; add one with: edgefc devices add NAME --ssh ALIAS.")
-    return by_name[name]
+    return by_name
 
 
 def made(profile: str | None, transport: str, address: str) -> Device:
@@ -111,6 +118,7 @@ def add(name: str, device: Device) -> None:
             command; the user has no folder for settings.
     """
     path()
+    _check_transport(device)
     _check(name, device)
     by_name = devices()
     if name in by_name:
@@ -124,8 +132,7 @@ def remove(name: str) -> None:
     Raises:
         UsageError: no device has this name.
     """
-    device(name)
-    _write({other: each for other, each in devices().items() if other != name})
+    _write({other: each for other, each in _with(name).items() if other != name})
 
 
 def _check(name: str, device: Device) -> None:
@@ -141,14 +148,20 @@ def _check(name: str, device: Device) -> None:
     _check_address(device)
 
 
-def _check_address(device: Device) -> None:
+def _check_transport(device: Device) -> None:
     known = transports()
     if device.transport not in known:
         raise UsageError(
             f"no transport {shortened(device.transport, 80)!r}. Transports are: {', '.join(known)}; "
             "packages that register others for edgefc.transports must be installed."
         )
-    known[device.transport].check_address(device.address)
+
+
+def _check_address(device: Device) -> None:
+    """An address of a transport whose package is not installed is checked when the device is used."""
+    known = transports()
+    if device.transport in known:
+        known[device.transport].check_address(device.address)
     if not device.address.isprintable() or {'"', "\\"} & set(device.address):
         raise UsageError(
             f"{shortened(device.address, 80)!r} cannot be written to the inventory. Give an address without quotes, "

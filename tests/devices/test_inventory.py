@@ -116,10 +116,6 @@ def test_an_unknown_profile(capsys: pytest.CaptureFixture[str]) -> None:
         ("[devices", "it is not valid TOML: "),
         ("speed = 3", "speed: Extra inputs are not permitted"),
         ('[devices.a]\ntransport = "ssh"', "devices.a.address: Field required"),
-        (
-            '[devices.a]\ntransport = "telnet"\naddress = "a"',
-            "no transport 'telnet'. Transports are: adb, command, ssh; ",
-        ),
         ('[devices.a]\ntransport = "ssh"\naddress = "a"\nkey = "id"', "devices.a.key: Extra inputs"),
         ('[devices.a]\ntransport = "ssh"\naddress = "-oX"', "'-oX' is not an alias"),
         ('[devices."a b"]\ntransport = "ssh"\naddress = "a"', "'a b' is not a valid device name"),
@@ -133,6 +129,19 @@ def test_a_file_that_someone_changed(content: str, why: str, capsys: pytest.Capt
     line = said(capsys)
 
     assert str(inventory.path()) in line and why in line
+
+
+def test_a_device_whose_transport_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The others can be used, and it can be removed."""
+    inventory.add("near", Device(transport="ssh", address="near"))
+    inventory.path().write_text(inventory.path().read_text() + '[devices.far]\ntransport = "telnet"\naddress = "a"\n')
+
+    assert list(inventory.devices()) == ["far", "near"]
+    assert inventory.device("near").address == "near"
+    with pytest.raises(UsageError, match=r"^no transport 'telnet'\. Transports are: adb, command, ssh; "):
+        inventory.device("far")
+    inventory.remove("far")
+    assert list(inventory.devices()) == ["near"]
 
 
 def test_the_place_without_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
