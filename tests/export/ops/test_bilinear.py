@@ -15,11 +15,11 @@ from edgefc.export.registry import operators
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import bilinear_models as bilinear
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 ROUNDING = 1e-12
 """float32 answers: a relative error of 1e-6, some ten roundings."""
 
-RUNS = pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
 
 FACTORS = [  # in_factors, out_factors
     pytest.param((4, 6), (3, 5), id="left-first"),
@@ -42,7 +42,7 @@ def test_edge_sizes(n: int, m: int, run: Any, leading: tuple[int, ...]) -> None:
     assert_close(actual, bilinear.expected(layer, x), nmse=ROUNDING, what=f"{leading}")
 
 
-@RUNS
+@both
 @pytest.mark.parametrize("terms", bilinear.TERMS)
 @pytest.mark.parametrize("cut", [0, 1])
 @pytest.mark.parametrize(("d", "u"), FACTORS)
@@ -52,7 +52,7 @@ def test_both_orders(d: tuple[int, int], u: tuple[int, int], cut: int, terms: in
     assert_close(run(layer_model(layer, layer.in_features), x), bilinear.expected(layer, x), nmse=ROUNDING, what="y")
 
 
-@RUNS
+@both
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("leading", [(), (4,), (2, 3), (1, 2, 3)], ids=str)
 def test_any_leading_axes(leading: tuple[int, ...], bias: bool, run: Any) -> None:
@@ -68,14 +68,14 @@ def test_large_sizes_in_onnxruntime(n: int, m: int) -> None:
     assert_close(run_onnxruntime(layer_model(layer, n), x), bilinear.expected(layer, x), nmse=ROUNDING, what="y")
 
 
-@RUNS
+@both
 @pytest.mark.parametrize(("n", "m", "terms"), [(16, 16, 1), (13, 29, 3), (29, 13, 3)])
 def test_in_float64_only_rounding_is_left(n: int, m: int, terms: int, run: Any) -> None:
     layer, x = make(n, m, terms=terms, dtype=torch.float64), models.inputs(4, n, dtype=np.float64)
     assert_close(run(layer_model(layer, n), x), bilinear.expected(layer, x), nmse=1e-26, what="float64")
 
 
-@RUNS
+@both
 @pytest.mark.parametrize(("n", "m", "terms"), [(64, 64, 1), (61, 40, 2)])
 def test_float16_layers(n: int, m: int, terms: int, run: Any) -> None:
     layer, x = make(n, m, terms=terms, dtype=torch.float16), models.inputs(4, n, dtype=np.float16)
@@ -100,7 +100,7 @@ def test_the_runtime_may_fold_or_not(threads: int, optimise: bool) -> None:
         assert_close(actual, bilinear.expected(layer, x), nmse=ROUNDING, what="onnxruntime")
 
 
-@RUNS
+@both
 @pytest.mark.parametrize(("n", "m"), [(12, 12), (24, 2), (7, 7)])
 def test_empty_batches_give_empty_answers(n: int, m: int, run: Any) -> None:
     assert run(layer_model(make(n, m, terms=2), n), models.inputs(0, n)).shape == (0, m)
@@ -161,7 +161,7 @@ def test_the_runtime_folds_all_that_depends_on_weights(n: int, m: int, tmp_path:
 # ---- the comparisons can fail
 
 
-@RUNS
+@both
 @pytest.mark.parametrize("name", ["left", "right"])
 def test_swapped_entries_are_noticed(name: str, run: Any) -> None:
     layer, x = make(64, 64), models.inputs(4, 64)

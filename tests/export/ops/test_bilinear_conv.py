@@ -18,9 +18,9 @@ from edgefc.export.ops.bilinear_conv import FACTORED, PADS, SAME_UPPER
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import bilinear_models as bilinear
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 ROUNDING = 1e-12
-RUNS = pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
 FORMS = pytest.mark.parametrize("factored", [False, True], ids=["conv", "factored"])
 
 WINDOWS = [  # kernel, stride, padding
@@ -52,7 +52,7 @@ def expected(layer: Any, x: Any) -> Any:
     return bilinear.expected_images(layer, x, window.kernel_size, window.stride, pads)
 
 
-@RUNS
+@both
 @FORMS
 @pytest.mark.parametrize("terms", bilinear.TERMS)
 @pytest.mark.parametrize(("kernel", "stride", "padding"), WINDOWS)
@@ -63,7 +63,7 @@ def test_windows(kernel: Any, stride: Any, padding: Any, terms: int, factored: b
         assert_close(run(model_of(layer, size, factored), x), expected(layer, x), nmse=ROUNDING, what=f"{size}")
 
 
-@RUNS
+@both
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize(("c", "m"), [(1, 1), (3, 7), (5, 13), (11, 2)])
 def test_channels_without_good_factors(c: int, m: int, bias: bool, run: Any) -> None:
@@ -73,7 +73,7 @@ def test_channels_without_good_factors(c: int, m: int, bias: bool, run: Any) -> 
         assert_close(run(model_of(layer, (5, 6)), x), expected(layer, x), nmse=ROUNDING, what=f"{kernel}")
 
 
-@RUNS
+@both
 @FORMS
 @pytest.mark.parametrize("padding", [1, "tf_same"])
 def test_images_of_any_size(padding: Any, factored: bool, run: Any) -> None:
@@ -207,7 +207,7 @@ def test_the_runtime_is_left_with_one_conv(padding: Any, stride: int, tmp_path: 
 # ---- the comparisons can fail
 
 
-@RUNS
+@both
 @FORMS
 def test_swapped_entries_are_noticed(factored: bool, run: Any) -> None:
     layer, x = make(4, 6, 3), models.inputs(2, 4, 5, 5)

@@ -13,12 +13,12 @@ from torch import nn
 from edgefc import BilinearEmbedding
 from edgefc.export import export
 from edgefc.export.ops import bilinear_embedding as operator
-from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
+from edgefc.testing import assert_close, layer_model, run_onnxruntime
 from tests.support import bilinear_models as bilinear
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 ROUNDING = 1e-12
-RUNS = pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
 
 
 def make(*args: Any, **options: Any) -> Any:
@@ -33,7 +33,7 @@ def model_of(layer: Any, x: Any, **options: Any) -> ir.Model:
     return layer_model(layer, torch.from_numpy(x), **options)
 
 
-@RUNS
+@both
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("terms", bilinear.TERMS)
 @pytest.mark.parametrize(("v", "d"), [(1, 1), (2, 7), (7, 2), (12, 12), (97, 61), (384, 768)])
@@ -42,7 +42,7 @@ def test_rows(v: int, d: int, terms: int, dtype: Any, run: Any) -> None:
     assert_close(run(model_of(layer, x), x), bilinear.kronecker(layer, v, d)[x], nmse=ROUNDING, what="rows")
 
 
-@RUNS
+@both
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 1, 3)])
 def test_any_shape_and_the_padding_token(shape: tuple[int, ...], run: Any) -> None:
     layer, x = make(7, 5, padding_idx=3), tokens(7, *shape)
@@ -54,7 +54,7 @@ def test_any_shape_and_the_padding_token(shape: tuple[int, ...], run: Any) -> No
     assert not y.reshape(-1, 5)[0].any()
 
 
-@RUNS
+@both
 @pytest.mark.parametrize(("dtype", "nmse"), [(torch.float64, 1e-28), (torch.float16, 1e-6)])
 def test_other_precisions(dtype: torch.dtype, nmse: float, run: Any) -> None:
     layer, x = make(13, 10, terms=2, padding_idx=0, dtype=dtype), tokens(13, 6) % 12 + 1
@@ -63,7 +63,7 @@ def test_other_precisions(dtype: torch.dtype, nmse: float, run: Any) -> None:
     assert_close(actual, bilinear.kronecker(layer, 13, 10)[x], nmse=nmse, what=str(dtype))
 
 
-@RUNS
+@both
 def test_no_tokens_give_no_rows(run: Any) -> None:
     layer = make(7, 5, terms=2, padding_idx=3)
     assert run(model_of(layer, tokens(7, 2, 3)), tokens(7, 0, 3)).shape == (0, 3, 5)
@@ -116,7 +116,7 @@ def test_the_operators_are_these() -> None:
     models.check_operators(model_of(make(12, 12), tokens(12, 3)), GOLDEN)
 
 
-@RUNS
+@both
 def test_swapped_entries_are_noticed(run: Any) -> None:
     layer, x = make(12, 6), np.arange(12)
     model, table = model_of(layer, x), bilinear.kronecker(layer, 12, 6)

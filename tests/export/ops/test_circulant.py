@@ -10,6 +10,7 @@ from edgefc import CirculantLinear
 from edgefc.export.ops.circulant import split
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 MATMUL, DFT = "matmul", "dft"
 BODIES = [pytest.param(MATMUL, id="matmul"), pytest.param(DFT, id="dft")]
@@ -57,7 +58,7 @@ def test_edge_sizes(n: int, m: int, body: str, run: Any, leading: tuple[int, ...
     assert_close(actual, models.expected(layer, x), nmse=bound(body, run, layer.block), what=f"{leading}")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("leading", [(), (4,), (2, 3), (1, 2, 3)], ids=str)
@@ -68,7 +69,7 @@ def test_any_leading_axes(leading: tuple[int, ...], bias: bool, body: str, run: 
         assert_close(actual, models.expected(layer, x), nmse=ROUNDING, what=f"{n} to {m}")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(("n", "m", "block"), BLOCKS)
 def test_blocks(n: int, m: int, block: int, body: str, run: Any) -> None:
@@ -98,7 +99,7 @@ def test_large_sizes_with_the_dft_operator(n: int, nmse: float) -> None:
     assert_close(actual, models.expected(layer, x), nmse=nmse, what="dft")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize(("n", "m", "block"), [(16, 16, None), (13, 29, None), (20, 12, 8)])
 def test_in_float64_only_rounding_is_left(n: int, m: int, block: int | None, run: Any) -> None:
     """The matmul body on a float64 layer: ten more digits, so an error of method could not pass for rounding."""
@@ -107,7 +108,7 @@ def test_in_float64_only_rounding_is_left(n: int, m: int, block: int | None, run
     assert_close(run(layer_model(layer, n), x), models.expected(layer, x), nmse=1e-26, what="float64")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(("n", "m", "block"), [(64, 64, None), (61, 40, None), (40, 61, 16)])
 def test_float16_layers(n: int, m: int, block: int | None, body: str, run: Any) -> None:
@@ -136,7 +137,7 @@ def test_the_runtime_may_fold_or_not(body: str, threads: int, optimise: bool) ->
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 def test_seeds_at_the_edge(seed: int, run: Any) -> None:
     layer, x = make(70, 70, seed=seed), models.inputs(4, 70)
     assert_close(run(layer_model(layer, 70), x), models.expected(layer, x), nmse=ROUNDING, what=f"{seed=}")
@@ -229,7 +230,7 @@ def test_the_operators_are_these(body: str) -> None:
 # ---- the comparisons can fail
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 def test_a_swapped_kernel_entry_is_noticed(body: str, run: Any) -> None:
     """Meta-test: at the bound that float32 is held to, two neighbours that changed places do not pass."""

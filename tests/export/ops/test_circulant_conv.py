@@ -19,6 +19,7 @@ from edgefc.export.ops import circulant_conv as operator
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import circulant_conv_models as models
 from tests.support import layer_models
+from tests.support.evaluators import both
 from tests.support.layer_models import inputs
 
 ROUNDING = 1e-12
@@ -28,7 +29,6 @@ HALF_ROUNDING = 2e-6
 """float16 answers, rounded between the three convolutions: a relative error of 1.4e-3, some ten roundings of a half."""
 
 cases = pytest.mark.parametrize(("n", "m", "block", "kernel", "stride", "padding", "dilation", "size"), models.CASES)
-both = pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
 
 
 ways = pytest.mark.parametrize("way", ["frequencies", "dense"])

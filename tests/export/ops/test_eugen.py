@@ -17,6 +17,7 @@ from edgefc.layers.common.activations import ACTIVATIONS
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import eugen_models as eugen
 from tests.support import layer_models as models
+from tests.support.evaluators import EVALUATORS
 
 ROUNDING = 1e-12
 """float32 answers: a relative error of 1e-6, some ten roundings."""
@@ -24,7 +25,6 @@ ROUNDING = 1e-12
 HALF_ROUNDING = 5e-6
 """float16 answers: a relative error of 2e-3; projections, products and features are rounded once each."""
 
-EVALUATORS = [run_reference, run_onnxruntime]
 OPS = pytest.mark.parametrize("projection", ["random", "trained"], ids=["seeded", "stored"])
 every_run = pytest.mark.parametrize("run", EVALUATORS)
 

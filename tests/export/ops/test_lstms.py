@@ -15,6 +15,7 @@ import torch
 from edgefc import BilinearLSTM, CirculantLSTM
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import lstm_models as models
+from tests.support.evaluators import both
 
 ROUNDING, HALF_ROUNDING = 1e-12, 1e-5
 SEQUENCES = ("steps", "batch")
@@ -60,7 +61,6 @@ LARGE = [
     case("prime-inputs", "circulant", 61, 768, block=16, gates="keras"),
     case("prime-units", "circulant", 768, 97),
 ]
-both = pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
 kinds = pytest.mark.parametrize("kind", LAYERS)
 
 

@@ -9,6 +9,7 @@ import torch
 from edgefc import PRPLinear, generator
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 RESIDENT, STREAMING = "resident", "streaming"
 BODIES = [pytest.param(RESIDENT, id="resident"), pytest.param(STREAMING, id="streaming")]
@@ -41,7 +42,7 @@ def test_edge_sizes(n: int, m: int, distribution: str, body: str, run: Any, lead
     check(layer, model, run, models.inputs(*leading, n), body)
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("leading", [(), (4,), (2, 3), (1, 2, 3)], ids=str)
@@ -66,7 +67,7 @@ def test_large_matrices_of_every_distribution(distribution: str, body: str) -> N
     check(layer, layer_model(layer, 1009, body=body), run_onnxruntime, models.inputs(5, 1009), body)
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("distribution", EVERY)
 def test_in_float64_only_rounding_is_left(distribution: str, body: str, run: Any) -> None:
@@ -77,7 +78,7 @@ def test_in_float64_only_rounding_is_left(distribution: str, body: str, run: Any
     assert_close(actual, models.expected(layer, x), nmse=1e-26, what="float64")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_float16_layers(distribution: str, body: str, run: Any) -> None:
@@ -104,7 +105,7 @@ def test_the_runtime_may_fold_or_not(body: str, threads: int, optimise: bool) ->
     assert_close(actual, models.expected(layer, x), nmse=ROUNDING, what="onnxruntime")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 def test_empty_batches_give_empty_answers(body: str, run: Any) -> None:
     assert run(layer_model(make(12, 7), 12, body=body), models.inputs(0, 12)).shape == (0, 7)
@@ -179,7 +180,7 @@ def test_the_operators_are_these(body: str) -> None:
 # ---- the comparisons can fail
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_the_neighbouring_seed_is_noticed(distribution: str, body: str, run: Any) -> None:

@@ -17,11 +17,11 @@ from edgefc.runtime import profile
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.layers.prp.test_conv import WINDOWS, convolved, images, make, weight
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
 
 DISTRIBUTIONS = sorted(generator.CODEBOOKS)
-RUNS = [run_reference, run_onnxruntime]
 ROUNDING = {torch.float32: 1e-12, torch.float64: 1e-26, torch.float16: 5e-6}
 
 
@@ -43,7 +43,7 @@ def check(layer: PRPConv2d, x: Any, run: Any, **options: Any) -> None:
 
 
 @pytest.mark.usefixtures("halves")
-@pytest.mark.parametrize("run", RUNS)
+@both
 @pytest.mark.parametrize(("sizes", "options"), WINDOWS)
 def test_every_window(sizes: tuple[Any, ...], options: dict[str, Any], run: Any) -> None:
     layer = make(*sizes, dtype=torch.float32, seed=5, **options)
@@ -51,7 +51,7 @@ def test_every_window(sizes: tuple[Any, ...], options: dict[str, Any], run: Any)
 
 
 @pytest.mark.usefixtures("halves")
-@pytest.mark.parametrize("run", RUNS)
+@both
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("sizes", [(7, 13, 3), (16, 16, 2), (31, 5, 1)])
 def test_every_distribution(sizes: tuple[int, int, int], distribution: str, run: Any) -> None:
@@ -61,7 +61,7 @@ def test_every_distribution(sizes: tuple[int, int, int], distribution: str, run:
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("run", RUNS)
+@both
 def test_float16(run: Any, distribution: str) -> None:
     layer = make(16, 9, 3, dtype=torch.float16, distribution=distribution)
     check(layer, images(2, 16, 6, 5, dtype=np.float16), run)
@@ -189,7 +189,7 @@ def test_the_operators_are_these() -> None:
 # ---- the comparisons can fail
 
 
-@pytest.mark.parametrize("run", RUNS)
+@both
 def test_the_neighbouring_seed_is_noticed(run: Any) -> None:
     """Meta-test: the file of seed 1 against the oracle of seed 0."""
     layer, other = (make(dtype=torch.float32, seed=seed) for seed in (0, 1))

@@ -13,12 +13,12 @@ from edgefc import PRPEmbedding, PRPLinear, generator
 from edgefc.export import export
 from edgefc.export.inspecting.inspector import inspect
 from edgefc.runtime import profile
-from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
+from edgefc.testing import assert_close, layer_model, run_onnxruntime
 from tests.layers.prp.test_embedding import make, table, tokens
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 DISTRIBUTIONS = sorted(generator.CODEBOOKS)
-RUNS = [run_reference, run_onnxruntime]
 ROUNDING = {torch.float32: 1e-13, torch.float64: 1e-26, torch.float16: 2e-6}
 
 
@@ -29,7 +29,7 @@ def check(layer: PRPEmbedding, x: Any, run: Any, **options: Any) -> None:
     assert_close(y, table(layer)[x], nmse=ROUNDING[layer.row_scale.dtype], what="body")
 
 
-@pytest.mark.parametrize("run", RUNS)
+@both
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize(("v", "d"), [(1, 1), (7, 3), (20, 33), (61, 64), (300, 97)])
 def test_rows_of_the_table(v: int, d: int, distribution: str, run: Any) -> None:
@@ -40,14 +40,14 @@ def test_rows_of_the_table(v: int, d: int, distribution: str, run: Any) -> None:
         check(layer, x, run)
 
 
-@pytest.mark.parametrize("run", RUNS)
+@both
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("shape", [(9,), (2, 3), (2, 1, 3)])
 def test_tokens_of_any_shape_and_either_type(shape: tuple[int, ...], dtype: Any, run: Any) -> None:
     check(make(dtype=torch.float32), tokens(20, *shape, dtype=dtype), run)
 
 
-@pytest.mark.parametrize("run", RUNS)
+@both
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_precisions(dtype: torch.dtype, distribution: str, run: Any) -> None:
@@ -59,7 +59,7 @@ def test_every_opset(opset: int) -> None:
     check(make(dtype=torch.float32), tokens(20, 3, 4), run_onnxruntime, opset=opset)
 
 
-@pytest.mark.parametrize("run", RUNS)
+@both
 @pytest.mark.parametrize("d", [33, 64])
 def test_no_tokens_give_no_rows(d: int, run: Any) -> None:
     model = layer_model(make(20, d), torch.zeros(1, 3, dtype=torch.long))
@@ -179,7 +179,7 @@ def test_the_operators_are_these() -> None:
 # ---- the comparisons can fail
 
 
-@pytest.mark.parametrize("run", RUNS)
+@both
 def test_the_neighbouring_seed_is_noticed(run: Any) -> None:
     """Meta-test: the file of seed 1 against the oracle of seed 0."""
     layer, other = (make(dtype=torch.float32, seed=seed) for seed in (0, 1))

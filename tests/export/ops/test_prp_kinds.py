@@ -22,6 +22,7 @@ from edgefc.export.inspecting.inspector import inspect
 from edgefc.export.ops import prp, prp_hadamard
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 KINDS = ["orthogonal", "hadamard"]
 LARGE = [(384, 384), (768, 768), (1009, 1009), (1000, 300), (300, 1024)]
@@ -49,7 +50,7 @@ def test_edge_sizes(n: int, m: int, run: Any, leading: tuple[int, ...]) -> None:
     check(layer, model, run, models.inputs(*leading, n))
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("distribution", KINDS)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("leading", [(), (4,), (1, 2, 3)], ids=str)
@@ -65,7 +66,7 @@ def test_large_sizes_in_onnxruntime(n: int, m: int, distribution: str) -> None:
     check(layer, layer_model(layer, n), run_onnxruntime, models.inputs(5, n))
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("distribution", KINDS)
 def test_in_float64_only_rounding_is_left(distribution: str, run: Any) -> None:
     layer = make(33, 29, distribution=distribution, dtype=torch.float64)
@@ -73,7 +74,7 @@ def test_in_float64_only_rounding_is_left(distribution: str, run: Any) -> None:
     assert_close(run(layer_model(layer, 33), x), models.expected(layer, x), nmse=1e-26, what="float64")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("distribution", KINDS)
 def test_float16_layers(distribution: str, run: Any) -> None:
     layer, x = make(61, 40, distribution=distribution, dtype=torch.float16), models.inputs(4, 61, dtype=np.float16)
@@ -97,7 +98,7 @@ def test_the_runtime_may_fold_or_not(distribution: str, threads: int, optimise: 
     assert_close(actual, models.expected(layer, x), nmse=ROUNDING, what="onnxruntime")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("distribution", KINDS)
 def test_empty_batches_give_empty_answers(distribution: str, run: Any) -> None:
     assert run(layer_model(make(12, 7, distribution=distribution), 12), models.inputs(0, 12)).shape == (0, 7)
@@ -237,7 +238,7 @@ def test_the_transform_leaves_four_products() -> None:
 # ---- the comparisons can fail
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 def test_the_neighbouring_seed_is_noticed(run: Any) -> None:
     """Meta-test: the file of seed 1 against the oracle of seed 0."""
     layer, other = (make(64, 64, seed=seed) for seed in (0, 1))

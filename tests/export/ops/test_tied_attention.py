@@ -18,6 +18,7 @@ from edgefc.export.inspecting.inspector import inspect
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.layers.tied.test_attention import expected, make
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 ROUNDING, HALF_ROUNDING = 1e-12, 2e-6  # as in test_bodies_circulant.py
 
@@ -61,7 +62,7 @@ def test_edge_sizes(name: str, width: int, run: Any, leading: tuple[int, ...]) -
     assert_close(run(model, x), answer(module, matrix, x), nmse=ROUNDING, what=f"{leading}")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize(
     ("dtype", "nmse"), [(torch.float64, 1e-26), (torch.float16, HALF_ROUNDING)], ids=["float64", "float16"]
 )
@@ -92,7 +93,7 @@ def test_the_runtime_may_fold_or_not(name: str, threads: int, optimise: bool) ->
     assert_close(actual, answer(module, matrix, x), nmse=ROUNDING, what="onnxruntime")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("leading", [(0,), (2, 0), (0, 3)])
 def test_empty_batches(leading: tuple[int, ...], run: Any) -> None:
     module, _ = projection("out_proj", 12)
@@ -152,7 +153,7 @@ def test_the_operators_are_these() -> None:
     models.check_operators(layer_model(module, 12), "Reshape Concat Reshape Gemm Shape Reshape Concat Reshape")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 def test_the_matrix_untransposed_is_noticed(run: Any) -> None:
     """Meta-test: at the bound that float32 is held to, W in the place of its transpose does not pass."""
     module, matrix = projection("out_proj", 16)

@@ -18,6 +18,7 @@ from edgefc.export.inspecting.inspector import inspect
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.layers.tied.test_bottleneck import expected, make
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 ROUNDING, HALF_ROUNDING = 1e-12, 2e-6  # as in test_bodies_circulant.py
 
@@ -35,7 +36,7 @@ def model_of(layer: TiedBottleneck, x: Any, **options: Any) -> ir.Model:
     return layer_model(layer, torch.from_numpy(x), **options)
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize(("channels", "width", "height", "across"), EDGES)
 def test_edge_sizes(channels: int, width: int, height: int, across: int, run: Any) -> None:
     """The model is made from a batch of one and run on three."""
@@ -144,7 +145,7 @@ def test_the_operators_are_these() -> None:
     models.check_operators(model_of(make(12, 4), models.inputs(1, 12, 3, 3)), GOLDEN)
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 def test_a_swapped_weight_is_noticed(run: Any) -> None:
     """Meta-test: at the bound that float32 is held to, two rows that changed places do not pass."""
     layer, x = make(16, 8), models.inputs(2, 16, 3, 3)

@@ -17,6 +17,7 @@ from edgefc.runtime import profile
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.layers.tied.test_ffn import expected
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 ROUNDING, HALF_ROUNDING = 1e-12, 2e-6  # as in test_bodies_circulant.py
 
@@ -36,14 +37,14 @@ def test_edge_sizes(d: int, h: int, run: Any, leading: tuple[int, ...]) -> None:
     assert_close(run(model, x), expected(layer, x), nmse=ROUNDING, what=f"{leading}")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 def test_every_activation_without_a_bias(activation: str, run: Any) -> None:
     layer, x = make(12, 20, activation, bias=False), models.inputs(4, 12)
     assert_close(run(layer_model(layer, 12), x), expected(layer, x), nmse=ROUNDING, what=activation)
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize(
     ("dtype", "nmse"), [(torch.float64, 1e-26), (torch.float16, HALF_ROUNDING)], ids=["float64", "float16"]
 )
@@ -69,7 +70,7 @@ def test_the_runtime_may_fold_or_not(threads: int, optimise: bool) -> None:
     assert_close(actual, expected(layer, x), nmse=ROUNDING, what="onnxruntime")
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("leading", [(0,), (2, 0), (0, 3)])
 def test_empty_batches(leading: tuple[int, ...], run: Any) -> None:
     model = layer_model(make(12, 7), 12, leading=("batch", "time")[: len(leading)])
@@ -143,7 +144,7 @@ def test_the_operators_are_these() -> None:
     models.check_operators(layer_model(make(12, 12), 12), GOLDEN)
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 def test_a_swapped_weight_is_noticed(run: Any) -> None:
     """Meta-test: at the bound that float32 is held to, two rows that changed places do not pass."""
     layer, x = make(64, 64), models.inputs(4, 64)

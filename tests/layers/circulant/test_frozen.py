@@ -18,8 +18,9 @@ import edgefc.layers.common.seeded
 from edgefc import CirculantLinear, generator
 from edgefc.export.inspecting.inspector import inspect
 from edgefc.layers.common import seeded
-from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
+from edgefc.testing import assert_close, layer_model
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 
 def frozen(n: int, m: int, bias: bool = True, **options: Any) -> CirculantLinear:
@@ -163,7 +164,7 @@ def test_repr_says_how_to_make_it() -> None:
 # ---- exported
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_file_means_the_same(bias: bool, run: Any) -> None:
     layer, x = models.randomise(frozen(13, 20, bias, block=4)), models.inputs(3, 13)

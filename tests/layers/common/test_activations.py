@@ -8,8 +8,9 @@ from edgefc.errors import UsageError
 from edgefc.export.building.activations import activate
 from edgefc.export.building.body import DOMAIN, Body, function
 from edgefc.layers.common.activations import ACTIVATIONS, activation, code
-from edgefc.testing import assert_close, run_onnxruntime, run_reference
+from edgefc.testing import assert_close
 from tests.support import layer_models as models
+from tests.support.evaluators import both
 
 
 def model(name: str) -> ir.Model:
@@ -25,7 +26,7 @@ def model(name: str) -> ir.Model:
     return ir.Model(graph, ir_version=10, functions=[f])
 
 
-@pytest.mark.parametrize("run", [run_reference, run_onnxruntime])
+@both
 @pytest.mark.parametrize("name", list(ACTIVATIONS))
 def test_the_same_in_torch_and_in_files(name: str, run: object) -> None:
     x = 3 * models.inputs(16, 8)
