@@ -1,4 +1,4 @@
-"""Low-rank approximation of the used entries of a matrix. The other entries are unconstrained.
+"""Low-rank approximation of a matrix of which only some entries are used. The other entries are unconstrained.
 
 Symbols: blocks (m, n), used (m, n) of ones and zeros, r rank, down (m, r), across (n, r), E the error where used.
 """
