@@ -262,7 +262,7 @@ def _between(
 
 def run_error(error: EdgefcError, wanted: Wanted) -> EdgefcError:
     """A failed run: where the inputs were drawn, the sentence also says how to choose others."""
-    return error if wanted.path is not None else error.retold(f"{error} The inputs were drawn. {_ELSE}.")
+    return error if wanted.path is not None else error.reworded(f"{error} The inputs were drawn. {_ELSE}.")
 
 
 def dtype_name(value: Array) -> str:

@@ -153,7 +153,7 @@ def test_an_attribute_means_the_same_in_every_operator(folder: Path) -> None:
         .replace('"out_features": SIZE', '"out_features": FLAG')
     )
     path.write_text(text)
-    with pytest.raises(UsageError, match="declares the attribute out_features as a whole number from 0 to 1, and"):
+    with pytest.raises(UsageError, match="declares the attribute out_features as an integer from 0 to 1, and"):
         registry.operators()
 
 

@@ -1,4 +1,4 @@
-"""bench(): time all layers of one size in one run, interleaved, so that other load on the machine affects all alike."""
+"""bench(): time all layers of one size in one run, interleaved, so that other load affects all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -82,7 +82,7 @@ def _sizes(n: Sequence[int], m: Sequence[int] | None) -> tuple[tuple[int, int], 
 
 def _check_counts(name: str, given: Sequence[int]) -> None:
     if not given or any(isinstance(c, bool) or not isinstance(c, int) or c < 1 for c in given):
-        raise UsageError(f"{name} is {list(given)!r}. Give whole numbers from 1.")
+        raise UsageError(f"{name} is {list(given)!r}. Give positive integers.")
 
 
 class _Bench:

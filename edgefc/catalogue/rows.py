@@ -15,7 +15,7 @@ from edgefc.progress import Bar
 from edgefc.recipes.measured import summary
 
 COLUMNS = (
-    "layer", "paper", "in the place of", "op", "paper's claim", "recipe",
+    "layer", "paper", "size", "op", "paper's claim", "recipe",
     "numbers", "dense numbers", "multiply-adds", "dense multiply-adds", "state dict bytes", ".onnx bytes",
 )  # fmt: skip
 LEFT = 6

@@ -23,7 +23,7 @@ def _tried(session: Session, wanted: Wanted) -> Tried:
     try:
         feeds, batch = feeds_for(session.inputs, wanted)
     except UsageError as error:
-        raise error.retold(f"{session.path}: {error}") from None
+        raise error.reworded(f"{session.path}: {error}") from None
     try:
         session.run(feeds)
     except ModelError as error:

@@ -74,7 +74,7 @@ def test_counts_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str], 
         main(["profile", "good.onnx", f"{option}={value}"])
 
     assert caught.value.code == 2
-    assert f"{value!r} is not a list of counts. Give whole numbers from 1" in capsys.readouterr().err
+    assert f"{value!r} is not a list of counts. Give positive integers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
