@@ -178,7 +178,9 @@ def test_layers_that_cannot_be_used(folder: Path, points: str, said: str) -> Non
 @pytest.mark.parametrize(
     ("points", "said"),
     [
-        pytest.param("a = edgefc.devices.transports.ssh:SshTransport", "of the kind 'ssh', and so is", id="again"),
+        pytest.param(
+            "a = edgefc.devices.transports.ssh:SshTransport", "are both transports of the kind 'ssh'", id="again"
+        ),
         pytest.param("a = edgefc_example.layer:RankOneLinear", "it is not a subclass of Transport", id="no-transport"),
         pytest.param("a = edgefc.devices.transports.base:Transport", "without a kind or without address_is", id="bare"),
     ],

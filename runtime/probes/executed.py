@@ -103,7 +103,7 @@ def _alike(node: Node, scope: Scope, event: Event) -> int:
 
 
 def _bodies(node: Node, inside: Sequence[_Ran]) -> tuple[Sequence[_Ran], list[tuple[int, Sequence[_Ran]]]]:
-    """The events that belong before the node, and the index and events of each run of a subgraph.
+    """The events that precede the node, and the index and events of each run of a subgraph.
 
     The clock has a step of one microsecond, so an event before the node can seem to be inside it.
     """

@@ -14,7 +14,7 @@ from edgefc.runtime.signature import Array
 
 def check(asked: TrialQuestion) -> TrialAnswer:
     sessions = [opened(model) for model in asked.models]
-    check_named(asked.wanted, [port for session in sessions for port in session.inputs])
+    check_named(asked.wanted, [info for session in sessions for info in session.inputs])
     wanted = [replace(asked.wanted, batch=batch) for batch in asked.batches]
     return TrialAnswer(tuple(tuple(_tried(session, each) for session in sessions) for each in wanted))
 

@@ -78,7 +78,7 @@ class Config(Part):
 
     inputs is "drawn" (random values from seed 0), "given" (arrays in memory) or the name of the .npz file.
 
-    shapes and ranges are those requested for drawn inputs, by name. A null size is the batch size or the default.
+    shapes and ranges are those requested for random inputs, by name. A null size is the batch size or the default.
     """
 
     batches: tuple[int, ...]

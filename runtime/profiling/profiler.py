@@ -85,9 +85,9 @@ def profile(
         paths: files, or a Model for each file that has its own settings.
         device: "local", the name of a device as `edgefc devices` lists it, or a Runner, which is closed at the end.
         batch: the size of open first dimensions. Default: 1. It cannot be given together with inputs.
-        inputs: an .npz file or arrays by input name. Without it, inputs are drawn at random (runtime/inputs.py).
-        shapes: shapes of drawn inputs by name. The size None is the batch size or the default.
-        ranges: the lowest and the highest value of drawn inputs by name, both included.
+        inputs: an .npz file or arrays by input name. Without it, inputs are random (runtime/inputs.py).
+        shapes: shapes of random inputs by name. The size None is the batch size or the default.
+        ranges: the lowest and the highest value of random inputs by name, both included.
         min_time_s: the time spent on each cell, divided among `processes` and, in each process, among `rounds`, s.
         samples: the approximate number of timings to keep for each cell.
         launches: the number of new processes for load time and first run.

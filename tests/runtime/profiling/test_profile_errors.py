@@ -42,12 +42,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("good.onnx --shape x=2x8 --shape x=3x8", "--shape names an input twice"),
         (
             "good.onnx --inputs bad.npz --shape x=2x8",
-            "inputs and shapes were both given, but shapes apply only to drawn inputs",
+            "inputs and shapes were both given, but shapes apply only to random inputs",
         ),
         ("open.onnx --range ids=0:0.5", "--range ids=0:0.5 does not match input ids"),
         (
             "open.onnx --range ids=0:2",
-            "The inputs were drawn. Choose their sizes with --shape, their values with --range",
+            "The inputs were random. Choose their sizes with --shape, their values with --range",
         ),
         ("good.onnx --batch 99999999999999", "takes more than 1099511627776 bytes. Give a smaller shape"),
         ("good.onnx --inputs absent.npz", "cannot read absent.npz: No such file"),
