@@ -28,12 +28,12 @@ from edgefc.runtime.probes.contracts import (
     RunAnswer,
     RunQuestion,
     SteadyQuestion,
+    Trial,
     TrialAnswer,
     TrialQuestion,
-    Tried,
 )
 from edgefc.runtime.probes.null_model import null_model
-from edgefc.runtime.probes.trial import fed
+from edgefc.runtime.probes.trial import array_infos
 from edgefc.runtime.profiling.parts import Device, Environment
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds
 
@@ -119,17 +119,17 @@ class Browser:
         for model in models:
             check_native(model.options, model.path)
         if isinstance(question, TrialQuestion):
-            return self._tried(question, limit_s)
+            return self._trial(question, limit_s)
         fed = [self._fed(model, question.wanted, limit_s) for model in models]
         return self._put(question, models[0].options, fed, about, limit_s)
 
-    def _tried(self, question: TrialQuestion, limit_s: float) -> TrialAnswer:
+    def _trial(self, question: TrialQuestion, limit_s: float) -> TrialAnswer:
         """The inputs of the models, which are not run here. Their first run is the next question."""
         signatures = {model.path: self._signature(model, limit_s) for model in question.models}
         check_named(question.wanted, [info for infos in signatures.values() for info in infos])
         return TrialAnswer(tuple(
             tuple(
-                _tried(signatures[model.path], replace(question.wanted, batch=batch), model.path)
+                _trial(signatures[model.path], replace(question.wanted, batch=batch), model.path)
                 for model in question.models
             )
             for batch in question.batches
@@ -194,9 +194,9 @@ class Browser:
         return {"index": index, "feeds": self.opened.server.offer(content)}
 
 
-def _tried(infos: Sequence[TensorInfo], wanted: Wanted, path: str) -> Tried:
+def _trial(infos: Sequence[TensorInfo], wanted: Wanted, path: str) -> Trial:
     arrays, batch = feeds(infos, wanted, path)
-    return Tried(batch, fed(arrays))
+    return Trial(batch, array_infos(arrays))
 
 
 def _refusal(question: _ToPage, about: str, reply: Plain) -> EdgefcError:
