@@ -55,7 +55,7 @@ class _Source:
 
 
 def _layer(node: Node) -> str:
-    """The layer according to the file. A node without that information counts as its own layer."""
+    """The layer according to the file. A node without layer information is its own layer."""
     layer = layer_of(node.name, node.metadata)
     return (node.name or next(iter(node.outputs), "") or node.op) if layer is None else layer
 

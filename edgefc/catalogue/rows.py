@@ -80,7 +80,7 @@ def _numbers(layer: Any) -> int:
 
 
 def _dense_multiply_adds(dense: nn.Module) -> int:
-    """Each element of a matrix or kernel is used once per row, step or position. An embedding needs no arithmetic."""
+    """Each element of a matrix or kernel is used once per row, step or position. Embeddings need no arithmetic."""
     if isinstance(dense, nn.Embedding):
         return 0
     return sum(parameter.numel() for parameter in dense.parameters() if parameter.ndim > 1)

@@ -160,7 +160,7 @@ def _own(lanes: Path, cpu: str) -> Path:
 
 
 def _cpus_of(lanes: Path, cpus: Iterable[str]) -> list[str]:
-    """The instruction sets that a kernel is compiled for: those with a file in simd/, and those with an own file."""
+    """The instruction sets of a kernel: those with a file in simd/, and those for which the kernel has a file."""
     return [cpu for cpu in cpus if (HERE / "simd" / f"{cpu}.h").is_file() or _own(lanes, cpu).is_file()]
 
 

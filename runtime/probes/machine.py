@@ -45,7 +45,7 @@ def environment() -> dict[str, Any]:
     only_linux = "it is read from /proc, which this system does not provide"
     return {
         "machine": platform.machine() or "unknown",
-        "board": fact("board", sysfs.board, "neither a device tree nor DMI has a name"),
+        "board": fact("board", sysfs.board, "neither the device tree nor DMI contains a name"),
         "virtual": fact(
             "virtual", lambda: "hypervisor" in sysfs.cpuinfo()["flags"].split(), "the CPU has no flag for it"
         ),

@@ -19,7 +19,7 @@ def of_machine(emulated: bool | None) -> list[str]:
 
 def of_versions(others: str | None) -> list[str]:
     """`others` is Session's message about a file whose version of the domain differs from that of the kernels."""
-    return [] if others is None else [f"the file {others}; its own functions ran"]
+    return [] if others is None else [f"the file {others}, so its own functions ran"]
 
 
 def of_steady(steady: Steady, null_ns: float) -> list[str]:

@@ -33,7 +33,8 @@ struct Domain {
   Domain(const ort::Api& table, const Options& options) : api(table) {
     check(api, api.CreateCustomOpDomain("edgefc", &domain), "onnxruntime could not create the domain edgefc.");
     for (const ort::CustomOp* op : operators(options)) {
-      check(api, api.CustomOpDomain_Add(domain, op), std::string("onnxruntime rejected the operator ") + op->GetName(op) + ".");
+      check(api, api.CustomOpDomain_Add(domain, op),
+            std::string("onnxruntime rejected the operator ") + op->GetName(op) + ".");
     }
   }
   ~Domain() { api.ReleaseCustomOpDomain(domain); }
