@@ -1,6 +1,6 @@
-"""The native kernels, compiled where there is a compiler; everything else is in pyproject.toml.
+"""Compiles the native kernels if there is a compiler. All other settings are in pyproject.toml.
 
-EDGEFC_NATIVE=0 installs without them.
+EDGEFC_NATIVE=0 installs edgefc without the kernels.
 """
 
 import os
@@ -19,28 +19,28 @@ SWITCH = "EDGEFC_NATIVE"
 
 
 class BuildNative(build_ext):
-    """By runtime/native/build.py. Without a compiler there is a notice and no library; edgefc works without it."""
+    """Builds the library with runtime/native/build.py. Without a compiler, prints a notice and builds nothing."""
 
     library: Path | None = None
-    tried: ClassVar[set[Path]] = set()
+    targets: ClassVar[set[Path]] = set()
 
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split(".")[:-1], BUILDER["NAME"]))
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.build_lib, *self._place(ext))
-        if target in BuildNative.tried:  # bdist_wheel asks a second time
+        if target in BuildNative.targets:  # bdist_wheel calls this a second time
             return
-        BuildNative.tried.add(target)
+        BuildNative.targets.add(target)
         try:
             _check_switch()
             BuildNative.library = BUILDER["build"](target, tell=BUILDER["show"])
         except BUILDER["NoLibrary"] as error:
-            target.unlink(missing_ok=True)  # one of an earlier build
+            target.unlink(missing_ok=True)  # from an earlier build
             self.warn(f"edgefc is installed without its native kernels: {error}")
 
     def copy_extensions_to_source(self) -> None:
-        """Of an editable install, which must not keep the library of an earlier one either."""
+        """For an editable install. Removes the library of an earlier install if none was built."""
         for ext in self.extensions if BuildNative.library is None else ():
             Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         super().copy_extensions_to_source()
@@ -50,22 +50,21 @@ class BuildNative(build_ext):
 
 
 def _check_switch() -> None:
-    """
+    """Checks EDGEFC_NATIVE.
+
     Raises:
-        NoLibrary: the kernels are not wanted.
-        SystemExit: the switch has a value without a meaning.
+        NoLibrary: it is 0.
+        SystemExit: it has an invalid value.
     """
     value = os.environ.get(SWITCH) or "1"
     if value not in ("0", "1"):
-        raise SystemExit(
-            f"{SWITCH} is {value!r}. Set it to 0 to install without the native kernels, or leave it unset."
-        )
+        raise SystemExit(f"{SWITCH} is {value!r}. Set it to 0 to install without the native kernels, or unset it.")
     if value == "0":
         raise BUILDER["NoLibrary"](f"{SWITCH} is 0.")
 
 
 class Wheel(bdist_wheel):
-    """For this kind of machine where it holds the library, for all where not; of any Python 3 either way."""
+    """A wheel for any Python 3, and for this platform if it contains the library, otherwise for all platforms."""
 
     def run(self) -> None:
         self.run_command("build_ext")
@@ -78,10 +77,10 @@ class Wheel(bdist_wheel):
 
 
 def packages() -> list[str]:
-    """Every folder with an __init__.py, by its installed name. pyproject.toml maps the folders beside edgefc/."""
+    """The installed name of every folder with an __init__.py. pyproject.toml maps the folders beside edgefc/."""
     beside = ("export", "runtime", "devices")
-    found = find_packages(".", include=("edgefc", "edgefc.*"), exclude=[f"edgefc.{name}*" for name in beside])
-    return found + [f"edgefc.{name}" for name in find_packages(".", include=[*beside, *(f"{n}.*" for n in beside)])]
+    inner = find_packages(".", include=("edgefc", "edgefc.*"), exclude=[f"edgefc.{name}*" for name in beside])
+    return inner + [f"edgefc.{name}" for name in find_packages(".", include=[*beside, *(f"{n}.*" for n in beside)])]
 
 
 setup(

@@ -170,7 +170,7 @@ def _check_trial(question: TrialQuestion, answer: TrialAnswer) -> None:
     if len(answer.rows) != len(batches) or any(len(row) != models for row in answer.rows):
         raise ValueError("it does not have one batch size for each model and batch")
     for row, batch in zip(answer.rows, batches, strict=True):
-        if batch is not None and any(tried.batch not in (batch, 1) for tried in row):  # 1 if no input has a dimension
+        if batch is not None and any(trial.batch not in (batch, 1) for trial in row):  # 1 if no input has a dimension
             raise ValueError("a batch size that was not requested")
 
 

@@ -33,8 +33,8 @@ def estimate(
         device: a profile or one of your devices, as `edgefc devices` lists them.
         batch: the size of the open first dimension. Default: 1.
         threads: threads per run, at most the number of the device's fastest cores.
-        inputs: an .npz file with one array per input. Without it, inputs are drawn at random.
-        shapes, ranges: shapes and values of drawn inputs, as for edgefc.runtime.profile.
+        inputs: an .npz file with one array per input. Without it, inputs are random.
+        shapes, ranges: shapes and values of random inputs, as for edgefc.runtime.profile.
         calibration: the constants of the estimate. Default: those that edgefc ships.
 
     Raises:

@@ -5,9 +5,9 @@
     transport = "ssh"
     address = "kitchen"
 
-address is an alias that the user's ssh configuration resolves, a serial that adb lists, a command, such as
-"docker exec -i box", that runs a program there, or what the transport of another package takes. User names, host
-addresses and keys stay in the ssh configuration; neither they nor anything that a shell would read can be written here.
+address is an alias of the user's ssh configuration, a serial that adb lists, a command that runs programs on the
+device, such as "docker exec -i box", or an address of another package's transport. User names, host addresses and keys
+stay in the ssh configuration. This file cannot contain them, or characters that a shell interprets.
 """
 
 import os
@@ -170,7 +170,7 @@ def _check_address(device: Device) -> None:
 
 
 def _write(by_name: Mapping[str, Device]) -> None:
-    """Every string was checked to hold nothing that TOML would escape."""
+    """Writes the file. The strings were checked and need no escaping in TOML."""
     lines = ["# The devices of edgefc, written by: edgefc devices add"]
     for name, device in sorted(by_name.items()):
         lines += ["", f"[devices.{name}]"]

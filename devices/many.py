@@ -99,5 +99,5 @@ class Fleet:
 
 
 def _named(device: str, error: EdgefcError) -> str:
-    """The sentence, with the device's name before it unless it names the device itself."""
+    """The message of the error, which begins with the name of the device unless it already contains it."""
     return str(error) if error.device is not None else f"{device}: {error}"

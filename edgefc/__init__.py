@@ -1,7 +1,8 @@
 """Structured layers for small devices: build in torch, ship as ONNX, measure on the target."""
 
-# The layers have their names here: edgefc.CirculantLinear. declarations.json says in which module each of them is, and
-# __init__.pyi says the same to type checkers. Both are written by python -m edgefc.export.declarations.
+# The layers are attributes of this package, such as edgefc.CirculantLinear, and are imported on first use.
+# declarations.json lists the module of each layer, and __init__.pyi lists the layers for type checkers.
+# python -m edgefc.export.declarations writes both files.
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _module_of(name: str) -> str | None:
-    """None for a name that is no layer. Names of submodules come here too, before they are imported."""
+    """The module of a layer, or None for other names, such as those of submodules that are not imported yet."""
     if not name[:1].isupper():
         return None
     from edgefc.declared import layers

@@ -1,10 +1,11 @@
 """Valid values of the attributes of edgefc nodes, for version 1 of the domain.
 
-Here are the rules, such as SIZE (1 to 2**31 - 1, what the native kernels index), FLAG (0 or 1) and SEED (any 64 bits).
-Which attribute has which rule, and which attribute gives the size of which axis of an input, is declared with each
-operator in export/ops/ and read here from declarations.json. A name means the same in every operator.
+This module defines the rules, such as SIZE (1 to 2**31 - 1, the range of the native kernels), FLAG (0 or 1) and SEED
+(any 64 bits). The operators in export/ops/ declare the rule of each attribute, and the attributes that give the sizes
+of the axes of each input. This module reads the declarations from declarations.json. An attribute has the same rule in
+every operator.
 
-An attribute that no operator declares belongs to a later release or another package and is not checked.
+Attributes that no operator declares are not checked: they belong to a later release or to another package.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ MAX_ORDER = 32
 
 @dataclass(frozen=True)
 class Rule:
-    """What one attribute may hold: a kind, and the numbers that bound it.
+    """The valid values of one attribute: a kind of value, and its bounds.
 
-    whole (least, most)    an integer            wholes (count, least)  so many integers, each up to LARGEST
+    whole (least, most)    an integer            wholes (count, least)  `count` integers from `least` to LARGEST
     bits                   1, 2, 4 or 8          levels                 2 to 256 finite numbers
-    epsilon                a number from 0       text                   a string
+    epsilon                a number >= 0         text                   a string
     """
 
     kind: str
@@ -45,11 +46,11 @@ class Rule:
 
     @property
     def wanted(self) -> str:
-        """What it may hold, in a sentence."""
+        """The valid values, for a message that ends in "which must be ..."."""
         if self.kind == "whole":
-            return f"a whole number from {self.bounds[0]} to {self.bounds[1]}"
+            return f"an integer from {self.bounds[0]} to {self.bounds[1]}"
         if self.kind == "wholes":
-            return f"{self.bounds[0]} whole numbers from {self.bounds[1]} to {LARGEST}"
+            return f"{self.bounds[0]} integers from {self.bounds[1]} to {LARGEST}"
         return _WANTED[self.kind]
 
     def holds(self, value: Any) -> bool:
@@ -95,8 +96,8 @@ _CHECKS: Mapping[str, Callable[..., bool]] = {
 _WANTED = {
     "bits": "1, 2, 4 or 8",
     "levels": f"2 to {_MOST_LEVELS} finite numbers",
-    "epsilon": "a number from 0",
-    "text": "a text",
+    "epsilon": "a finite number of at least 0",
+    "text": "a string",
 }
 
 
@@ -119,7 +120,7 @@ BITS, LEVELS, EPSILON, TEXT = Rule("bits"), Rule("levels"), Rule("epsilon"), Rul
 
 @functools.cache
 def rules() -> Mapping[str, Rule]:
-    """The rule of every attribute that an operator of edgefc has. A name means the same in every operator."""
+    """The rule of every attribute of edgefc's operators, by name."""
     found = {}
     for operator in declared.operators().values():
         for name, (kind, *bounds) in operator["attributes"].items():
@@ -150,8 +151,10 @@ def fault(
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """Describe an attribute that occurs several times in a node, which ONNX does not allow; None if there is no such
-    attribute. The description is the end of a sentence."""
+    """Describe an attribute that occurs several times in a node, which ONNX does not allow, or return None.
+
+    The description is the end of a sentence.
+    """
     duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
     return None if duplicate is None else f"has the attribute {shortened(duplicate, 80)!r} more than once"
 

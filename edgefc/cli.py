@@ -34,13 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(words: Sequence[str]) -> int:
     """Run the subcommand. An EdgefcError is printed as one line on stderr.
 
-    If the user's code calls exit with code 0 where no command handles it, that is an error too.
+    A call of exit(0) by the user's code, which no command handles, is an error too.
     """
     args = _parser().parse_args(words)
     prefix = f"edgefc {args.command}:"
     try:
         os.getcwd()
-    except FileNotFoundError:  # libraries of torch would end the process without a message
+    except FileNotFoundError:  # otherwise libraries of torch end the process without a message
         err(f"{prefix} the current folder no longer exists. Change to another one: cd ~")
         return EdgefcError.exit_code
     for name, value in OWN_ENVIRONMENT.items():

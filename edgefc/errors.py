@@ -1,18 +1,19 @@
 """The exceptions that edgefc raises.
 
 EdgefcError
-├── UsageError           an argument, option or file that cannot be used     exit 2   (also a ValueError)
-│   ├── ShapeError       a size the mathematics does not allow
-│   └── MissingExtra     an optional package that is not installed           (also an ImportError)
-├── ExportError          a model that has no ONNX form
-├── ModelError           an .onnx file that is broken, or not what was asked for
-│   └── UnknownOperator  it has an operator that nothing defines
-├── CheckFailed          a comparison that was made and did not hold         exit 1
-└── DeviceError          a device that is absent, busy or unsteady           exit 3
-    └── MissingPackage   its Python lacks a package
+├── UsageError           an argument, option or file cannot be used          exit 2   (also a ValueError)
+│   ├── ShapeError       a layer does not support a size
+│   └── MissingExtra     an optional package is not installed                         (also an ImportError)
+├── ExportError          a model cannot be exported to ONNX
+├── ModelError           an .onnx file is invalid, or unsuitable for the request
+│   └── UnknownOperator  an operator in it is not defined
+├── CheckFailed          a check ran and failed                              exit 1
+└── DeviceError          a device is unavailable, busy or unreliable         exit 3
+    └── MissingPackage   the device's Python lacks a package
 
-One sentence says what could not be done, with the values as given; the next says what would work. A program tells
-errors apart by class, or by `code`, which also stands in the JSON of child processes and of boards: sentences change.
+The first sentence of a message states what failed, with the values as given. The next one states what would work. The
+wording may change. Programs should distinguish errors by class or by `code`, which is also part of the JSON of child
+processes and boards.
 """
 
 from __future__ import annotations
@@ -119,8 +120,8 @@ class EdgefcError(Exception):
 
     Attributes:
         code      names the class in JSON; see of_code()
-        subject   the name of what is missing or unknown, such as a package; None where there is no such name
-        device    the device that the sentence names; None where it names none
+        subject   the name of what is missing or unknown, such as a package, or None
+        device    the name of the device in the message, or None
     """
 
     exit_code = 2
@@ -130,8 +131,8 @@ class EdgefcError(Exception):
         super().__init__(text)
         self.subject, self.device = subject, device
 
-    def retold(self, text: str) -> EdgefcError:
-        """The same error in other words."""
+    def reworded(self, text: str) -> EdgefcError:
+        """The same error with another text."""
         return type(self)(text, subject=self.subject, device=self.device)
 
 
@@ -179,7 +180,7 @@ class CheckFailed(EdgefcError):
 
 
 class DeviceError(EdgefcError):
-    """A device that is missing, busy or unstable."""
+    """A device that is unavailable, busy or unreliable."""
 
     exit_code = 3
     code = "device"
@@ -201,7 +202,7 @@ _CODES: dict[str, type[EdgefcError]] = {
 
 
 def of_code(code: str) -> type[EdgefcError] | None:
-    """The class of that code; None for a code that this edgefc does not know."""
+    """The class with this code, or None if this version of edgefc does not know the code."""
     return _CODES.get(code)
 
 
@@ -230,5 +231,5 @@ def renamed(old: str, given: T | None, new: str, value: T) -> T:
 
 
 def superseded(old: str, new: str, *, stacklevel: int) -> None:
-    """Warn of an old way of asking that has a new one. `stacklevel` is that of the caller to name, as in warnings."""
+    """Warn about a deprecated form of a call. `stacklevel` selects the reported caller, as in the module warnings."""
     warnings.warn(f"{old} is now {new}. The next release removes the old form.", FutureWarning, stacklevel=stacklevel)

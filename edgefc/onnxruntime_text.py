@@ -42,8 +42,9 @@ _NEXT = re.compile(r" \(op_type:")
 
 
 def text_of(error: BaseException) -> str:
-    """The whole text of an exception. If onnxruntime's text is not UTF-8, Python raises a UnicodeDecodeError that holds
-    the bytes."""
+    """The whole text of an exception. If onnxruntime's text is not UTF-8, Python raises a UnicodeDecodeError that
+    contains the bytes.
+    """
     if isinstance(error, UnicodeDecodeError):
         return error.object.decode(errors="replace")
     return errors.text_of(error)

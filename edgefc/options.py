@@ -12,31 +12,29 @@ LONGEST_S = 3600
 
 def whole(text: str) -> int:
     """A 64-bit integer."""
-    return _checked(text, -LARGEST - 1, "a whole number")
+    return _checked(text, -LARGEST - 1, "an integer")
 
 
 def count(text: str) -> int:
-    """A whole number from 1."""
-    return _checked(text, 1, "a whole number from 1")
+    """A positive integer."""
+    return _checked(text, 1, "a positive integer")
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """A comma-separated list of whole numbers from 1, such as '1,64'."""
+    """A comma-separated list of positive integers, such as '1,64'."""
     try:
         return tuple(count(part) for part in text.split(","))
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a list of counts. Give whole numbers from 1, such as 1,64."
+            f"{shown(text)} is not a list of counts. Give positive integers, such as 1,64."
         ) from None
 
 
 def seeds(text: str) -> int:
-    """A number of seeds from 1."""
+    """A number of seeds, at least 1."""
     value = number(text)
     if value is None or value < 1 or not text.isdigit():
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a number of seeds. Give a whole number from 1, such as 5."
-        )
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of seeds. Give a positive integer, such as 5.")
     return value
 
 

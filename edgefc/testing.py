@@ -62,19 +62,17 @@ def layer_model(
 ) -> ir.Model:
     """Build the model of one layer: input x, one edgefc:: node with its function, and outputs y, y1, ...
 
-    x is the number of features, for an input (*leading, features) in the dtype of the layer; or an example of the
-    input, with its sizes, its dtype and an open first axis, for layers that take images, tokens or sequences.
-    body is one of its operator's bodies; without it the first.
-
     Args:
         x: the number of features, for an input of shape (*leading, features) and the dtype of the layer. Or an example
             input, for layers that take images, tokens or sequences: its first axis becomes the open axis "batch", and
             the other sizes and the dtype are kept.
+        opset: the opset of standard ONNX.
+        body: the body of the operator. Default: the first.
         leading: the axes before the features; a string makes an open axis of that name.
 
     Raises:
-        UsageError: a layer that shows itself by no node, or by several.
-        ExportError: a node of an operator that is not known.
+        UsageError: the layer creates no node or several nodes when it is exported, or the operator has no such body.
+        ExportError: the operator of the node is not known.
     """
     example, shape = _example(layer, x, leading)
     name, weights, attributes, results = _node_of(layer, example)

@@ -23,7 +23,8 @@ class BodyChoice:
 
 
 def check_bodies(asked: Mapping[str, str]) -> None:
-    """
+    """Checks the argument `bodies` of export().
+
     Raises:
         UsageError: an operator does not exist, or it does not have the body.
     """

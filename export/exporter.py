@@ -31,7 +31,8 @@ EXTERNAL_FROM_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a file: name, dtype as a numpy name, and a size or the name of a size for each axis."""
+    """One input or output of a file: its name, the numpy name of its dtype, and its shape. A dynamic axis has a
+    name."""
 
     name: str
     dtype: str
@@ -125,7 +126,7 @@ def export(
             slower in onnxruntime. "PRPLinear": "auto" is "resident" for up to 64 MiB of matrices; "resident" folds
             the matrices when the file is loaded, with the speed and memory of a dense layer; "streaming" computes a
             band at a time, which needs little memory and is slow.
-        flat: inline functions at each call, for tools that do not read functions.
+        flat: inline functions at each call, for tools that do not support functions.
         verify: compare the file with the model before it is written; a file that fails is not written.
         allow_nonfinite: let verify accept outputs of which most are NaN or infinite.
         circulant, prp: deprecated; use bodies={"CirculantLinear": ..., "PRPLinear": ...}. The next release removes
@@ -137,7 +138,7 @@ def export(
         CheckFailed: the exported file does not compute what the model computes.
     """
     started = time.perf_counter()
-    asked = _asked(bodies, {"CirculantLinear": ("circulant", circulant), "PRPLinear": ("prp", prp)})
+    asked = _requested_bodies(bodies, {"CirculantLinear": ("circulant", circulant), "PRPLinear": ("prp", prp)})
     if opset not in OPSETS:
         raise UsageError(f"cannot export opset={opset!r}. Choose one from {OPSETS[0]} to {OPSETS[-1]}.")
     check_bodies(asked)
@@ -196,7 +197,7 @@ def export(
     )
 
 
-def _asked(bodies: Mapping[str, str] | None, old: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
+def _requested_bodies(bodies: Mapping[str, str] | None, old: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
     """`bodies` with the values of the deprecated arguments."""
     if bodies is not None and not isinstance(bodies, Mapping):
         raise UsageError(

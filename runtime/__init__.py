@@ -1,20 +1,22 @@
 """Run .onnx files with onnxruntime, and measure what they cost. Never needs torch.
 
-    session.py    Session: a checked, preset onnxruntime session. options.py: how it runs, as one value. inputs.py,
-                  signature.py, presets.py, operators.py, graph.py and failures.py: what it is fed, what a file asks
-                  for, and what onnxruntime says
+    session.py    Session: checks an .onnx file and its feeds, and runs the file with onnxruntime
+    options.py    SessionOptions; presets.py: the onnxruntime settings of each preset
+    inputs.py     random feeds, and feeds from .npz files; signature.py: checks feeds against the model's inputs
+    graph.py      reads the graph of a file; operators.py: finds operators that need special treatment
+    failures.py   converts onnxruntime's errors to sentences
     probes/       measurements that run in a child process or on a board
     profiling/    profile(): request -> probes -> record -> table
-    native/       kernels for edgefc nodes, compiled where there is a compiler; Session loads them
+    native/       kernels for edgefc nodes, compiled if there is a compiler; Session loads them
 
 Session needs numpy and onnxruntime. The other names below need the extra [measure]. All are imported on first use.
 
-Files of this folder import neither probes/ nor profiling/. A file is the only way in from export/: neither folder
-imports the other. devices/ imports this folder.
+The modules of this folder import neither probes/ nor profiling/. runtime/ and export/ do not import each other: their
+only interface is the .onnx file. devices/ imports this folder.
 
-onnxruntime 1.31 reads the environment variable ORT_DISABLE_TELEMETRY when it is imported. Where it is not set to 1, it
+onnxruntime 1.31 reads the environment variable ORT_DISABLE_TELEMETRY when it is imported. If it is not 1, onnxruntime
 writes an identifier of the device and queued events below the home folder. The edgefc command and the children of
-profile() set it, unless it is set already. A program that imports Session sets it itself, before the import:
+profile() set it to 1 unless it is already set. A program that imports Session must set it before the import:
 
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 """  # fmt: skip

@@ -70,7 +70,7 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 
 
 def load_error(path: Path, error: Exception, others: str | None = None) -> EdgefcError:
-    """`others` is what Session says of a file with another version of the domain edgefc."""
+    """Converts an exception during loading. `others` describes nodes with another version of the domain, or is None."""
     undefined = re.search(_UNDEFINED, text_of(error))
     if others is not None and undefined:
         return UnknownOperator(
@@ -105,7 +105,7 @@ def _sentence(path: Path, error: Exception) -> str:
 
 
 def _found(path: Path, error: Exception) -> tuple[str | None, str]:
-    """Which of the patterns of _KNOWN the text has, None for none of them; and the sentence."""
+    """Returns the pattern of _KNOWN that matches, or None, and the sentence."""
     flat = bare(text_of(error), path)
     for pattern, say in _KNOWN:
         if found := re.search(pattern, flat):

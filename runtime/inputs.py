@@ -1,4 +1,4 @@
-"""Feeds for a model: drawn from its signature, or read from an .npz file.
+"""Feeds for a model: random values that match its inputs, or the arrays of an .npz file.
 
 Sizes. A dynamic first axis is the batch, 1 by default. Any other dynamic axis has OPEN elements. Axes with the same
 name have the same size. A name such as "past + tokens" is computed from its parts. `shapes` sets the axes of an input.
@@ -52,9 +52,9 @@ class Wanted:
     """The requested feeds of a model.
 
     batch    size of dynamic first axes; None is 1
-    path     an .npz file with all inputs; then no inputs are drawn
+    path     an .npz file with all inputs; without it, inputs are random
     shapes   by input name, one size per axis; None uses the batch size or the default
-    ranges   by input name, the lowest and the highest drawn value
+    ranges   by input name, the lowest and the highest random value
     """
 
     batch: Optional[int] = None  # noqa: UP045  these are evaluated (probes/plain.py), by Python 3.9 too
@@ -67,12 +67,12 @@ def feeds_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> tuple[dict[str, A
     """Returns feeds for the inputs, and their batch size. Ignores unknown names in `shapes` and `ranges`.
 
     Raises:
-        UsageError: the file, a shape or a range does not match, or values of a type cannot be drawn.
+        UsageError: the file, a shape or a range does not match, or there are no random values of an input's type.
     """
     if wanted.path is None:
         shapes = shapes_for(inputs, wanted)
         ranges = wanted.ranges or {}
-        feeds = {port.name: _drawn(port, shape, ranges.get(port.name)) for port, shape in zip(inputs, shapes)}
+        feeds = {info.name: _drawn(info, shape, ranges.get(info.name)) for info, shape in zip(inputs, shapes)}
     else:
         feeds = check_feeds(read_npz(wanted.path), inputs)
     return feeds, _batch_of(inputs, feeds)
@@ -80,7 +80,7 @@ def feeds_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> tuple[dict[str, A
 
 def check_named(wanted: Wanted, inputs: Sequence[TensorInfo]) -> None:
     """Raises a UsageError if `shapes` or `ranges` contain a name that is not in `inputs`, the inputs of all models."""
-    known = {port.name: port for port in inputs}
+    known = {info.name: info for info in inputs}
     for option, given in (("--shape", wanted.shapes), ("--range", wanted.ranges)):
         for name in given or {}:
             if name not in known:
@@ -96,61 +96,61 @@ def shapes_for(inputs: Sequence[TensorInfo], wanted: Wanted) -> list[list[int]]:
     """
     given = wanted.shapes or {}
     sizes: dict[str, int] = {}
-    for port in inputs:
-        if port.name in given:
-            _bind(port, given[port.name], sizes)
+    for info in inputs:
+        if info.name in given:
+            _bind(info, given[info.name], sizes)
     batch = _batch(inputs, given, sizes, wanted.batch)
     return [
-        [_size(port, axis, given.get(port.name), sizes, batch) for axis in range(len(port.shape))] for port in inputs
+        [_size(info, axis, given.get(info.name), sizes, batch) for axis in range(len(info.shape))] for info in inputs
     ]
 
 
-def _bind(port: TensorInfo, shape: Sequence[int | None], sizes: dict[str, int]) -> None:
+def _bind(info: TensorInfo, shape: Sequence[int | None], sizes: dict[str, int]) -> None:
     """Records the sizes of named axes in a given shape."""
     shown = "x".join("?" if size is None else str(size) for size in shape)
-    if len(shape) != len(port.shape):
+    if len(shape) != len(info.shape):
         raise UsageError(
-            f"--shape {port.name}={shown} has {len(shape)} axes, but input {port} has {len(port.shape)}. "
+            f"--shape {info.name}={shown} has {len(shape)} axes, but input {info} has {len(info.shape)}. "
             "Give one size per axis."
         )
-    for axis, (size, own) in enumerate(zip(shape, port.shape)):
+    for axis, (size, own) in enumerate(zip(shape, info.shape)):
         if size is None or own == "?":
             continue
         if isinstance(own, int):
             if own != size:
                 raise UsageError(
-                    f"--shape {port.name}={shown} does not match input {port}: axis {axis} is fixed. Use {own} there."
+                    f"--shape {info.name}={shown} does not match input {info}: axis {axis} is fixed. Use {own} there."
                 )
         elif sizes.setdefault(own, size) != size:
             raise UsageError(
-                f"--shape {port.name}={shown} gives the axis {own!r} {size} elements, but another axis with this name "
+                f"--shape {info.name}={shown} gives the axis {own!r} {size} elements, but another axis with this name "
                 f"has {sizes[own]}. Give both the same size."
             )
 
 
 def _batch(inputs: Sequence[TensorInfo], given: Shapes, sizes: dict[str, int], batch: int | None) -> int:
     """Returns the size of dynamic first axes, and records it for those with a name."""
-    ranked = [port for port in inputs if port.shape]
-    free = [port for port in ranked if isinstance(port.shape[0], str)]
+    ranked = [info for info in inputs if info.shape]
+    free = [info for info in ranked if isinstance(info.shape[0], str)]
     if batch is not None and not free and ranked and ranked[0].shape[0] != batch:
         raise UsageError(
             f"batch {batch} does not match input {ranked[0]}, whose first dimension is fixed. "
             f"Omit the batch or use {ranked[0].shape[0]}."
         )
-    first_sizes = [size for port in free if (size := (given.get(port.name) or [None])[0]) is not None]
+    first_sizes = [size for info in free if (size := (given.get(info.name) or [None])[0]) is not None]
     if batch is not None and any(size != batch for size in first_sizes):
         raise UsageError(
             f"batch {batch} does not match a given shape, whose first size is {first_sizes[0]}. Omit one of them."
         )
     chosen = batch if batch is not None else first_sizes[0] if first_sizes else 1
-    for port in free:
-        if _plain(port.shape[0]):
-            sizes.setdefault(str(port.shape[0]), chosen)
+    for info in free:
+        if _plain(info.shape[0]):
+            sizes.setdefault(str(info.shape[0]), chosen)
     return chosen
 
 
-def _size(port: TensorInfo, axis: int, given: Sequence[int | None] | None, sizes: Mapping[str, int], batch: int) -> int:
-    own, requested = port.shape[axis], None if given is None else given[axis]
+def _size(info: TensorInfo, axis: int, given: Sequence[int | None] | None, sizes: Mapping[str, int], batch: int) -> int:
+    own, requested = info.shape[axis], None if given is None else given[axis]
     if isinstance(own, int):
         return own
     if not _plain(own):
@@ -158,7 +158,7 @@ def _size(port: TensorInfo, axis: int, given: Sequence[int | None] | None, sizes
         if computed is not None:
             if requested not in (None, computed):
                 raise UsageError(
-                    f"--shape gives axis {axis} of input {port} {requested} elements, but its parts add up to "
+                    f"--shape gives axis {axis} of input {info} {requested} elements, but its parts add up to "
                     f"{computed}. Give the shapes of the inputs that have the parts as axes."
                 )
             return computed
@@ -199,14 +199,14 @@ def _evaluated(node: ast.AST, sizes: Mapping[str, int]) -> int:
     raise ValueError("not a sum, difference, product or quotient of sizes")
 
 
-def _drawn(port: TensorInfo, shape: list[int], between: Sequence[float] | None) -> Array:
-    if not _drawable(port):
-        raise UsageError(f"cannot draw values for input {port}. Give the values: --inputs FILE.npz.")
-    dtype, called = np.dtype(port.dtype), f"input {shortened(port, 100)} of shape {shortened(shape, 100)}"
+def _drawn(info: TensorInfo, shape: list[int], between: Sequence[float] | None) -> Array:
+    if not _drawable(info):
+        raise UsageError(f"cannot generate values for input {info}. Give the values: --inputs FILE.npz.")
+    dtype, called = np.dtype(info.dtype), f"input {shortened(info, 100)} of shape {shortened(shape, 100)}"
     if math.prod(shape) * dtype.itemsize > MOST_BYTES:
         raise UsageError(f"{called} takes more than {MOST_BYTES} bytes. Give a smaller shape.")
     try:
-        return _values(port, shape, dtype, between)
+        return _values(info, shape, dtype, between)
     except MemoryError:
         raise UsageError(f"not enough memory for {called}. Give a smaller shape.") from None
     except UsageError:
@@ -217,14 +217,14 @@ def _drawn(port: TensorInfo, shape: list[int], between: Sequence[float] | None) 
         ) from None
 
 
-def _drawable(port: TensorInfo) -> bool:
-    return port.dtype in ("float16", "float32", "float64", "bool") or port.dtype.startswith(("int", "uint"))
+def _drawable(info: TensorInfo) -> bool:
+    return info.dtype in ("float16", "float32", "float64", "bool") or info.dtype.startswith(("int", "uint"))
 
 
-def _values(port: TensorInfo, shape: list[int], dtype: np.dtype[Any], between: Sequence[float] | None) -> Array:
-    rng, name = np.random.default_rng(SEED), port.name.lower()
+def _values(info: TensorInfo, shape: list[int], dtype: np.dtype[Any], between: Sequence[float] | None) -> Array:
+    rng, name = np.random.default_rng(SEED), info.name.lower()
     if between is not None:
-        return _between(rng, port, shape, dtype, between)
+        return _between(rng, info, shape, dtype, between)
     if "mask" in name:
         return np.full(shape, not (dtype.kind == "b" and "padding_mask" in name), dtype)
     if dtype.kind == "f":
@@ -240,20 +240,20 @@ def _values(port: TensorInfo, shape: list[int], dtype: np.dtype[Any], between: S
 
 
 def _between(
-    rng: np.random.Generator, port: TensorInfo, shape: list[int], dtype: np.dtype[Any], between: Sequence[float]
+    rng: np.random.Generator, info: TensorInfo, shape: list[int], dtype: np.dtype[Any], between: Sequence[float]
 ) -> Array:
     low, high = between
     if dtype.kind == "f":
         limit = float(np.finfo(dtype).max)
         if max(abs(low), abs(high)) > limit:
             raise UsageError(
-                f"--range {port.name}={low}:{high} exceeds the range of {port.dtype}. Use values up to {limit:g}."
+                f"--range {info.name}={low}:{high} exceeds the range of {info.dtype}. Use values up to {limit:g}."
             )
         return rng.uniform(low, high, shape).astype(dtype)
     least, most = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
     if not (low == int(low) and high == int(high) and least <= low and high <= most):
         raise UsageError(
-            f"--range {port.name}={low}:{high} does not match input {port}. Use integers from {least} to {most}."
+            f"--range {info.name}={low}:{high} does not match input {info}. Use integers from {least} to {most}."
         )
     if dtype.kind == "b":
         return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)
@@ -261,19 +261,19 @@ def _between(
 
 
 def run_error(error: EdgefcError, wanted: Wanted) -> EdgefcError:
-    """A failed run: where the inputs were drawn, the sentence also says how to choose others."""
-    return error if wanted.path is not None else error.retold(f"{error} The inputs were drawn. {_ELSE}.")
+    """The error of a failed run. If the inputs were random, the message also describes how to choose others."""
+    return error if wanted.path is not None else error.reworded(f"{error} The inputs were random. {_ELSE}.")
 
 
 def dtype_name(value: Array) -> str:
-    """As records name it."""
+    """The name of the dtype in records."""
     return "str" if value.dtype.kind in "UO" else value.dtype.name
 
 
 def _batch_of(inputs: Sequence[TensorInfo], feeds: Mapping[str, Array]) -> int:
     """Returns the size of the first dynamic first dimension, or else of the first dimension of any input, or else 1."""
-    ranked = [port for port in inputs if port.shape]
-    ranked.sort(key=lambda port: isinstance(port.shape[0], int))
+    ranked = [info for info in inputs if info.shape]
+    ranked.sort(key=lambda info: isinstance(info.shape[0], int))
     return int(feeds[ranked[0].name].shape[0]) if ranked else 1
 
 

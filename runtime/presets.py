@@ -37,9 +37,9 @@ def settings(preset: str, threads: int) -> dict[str, str | bool | int]:
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise UsageError(f"threads is {threads!r}, which is not a number of threads. Give a whole number from 1.")
+        raise UsageError(f"threads is {threads!r}, which is not a number of threads. Give a positive integer.")
     if threads > MOST_THREADS:
-        raise UsageError(f"threads is {threads}, above {MOST_THREADS}. Give about as many as the CPU has cores.")
+        raise UsageError(f"threads is {threads}, above {MOST_THREADS}. Give about the number of CPU cores.")
     return {"intra_op_num_threads": threads, **PRESETS[preset]}
 
 

@@ -187,7 +187,7 @@ class Session:
         return ort.InferenceSession(os.fspath(self.path), options, **CPU_ONLY)
 
     def _wanted(self, output_names: Sequence[str] | None) -> list[str]:
-        known = [port.name for port in self.outputs]
+        known = [info.name for info in self.outputs]
         if output_names is None or len(output_names) == 0:
             return known
         if isinstance(output_names, str):

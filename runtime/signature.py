@@ -93,14 +93,14 @@ def _unwrapped(value: Any) -> Any:
     return value.detach().cpu().resolve_conj().resolve_neg().numpy()
 
 
-def _given(value: Any, port: TensorInfo) -> Array:
-    array = array_of(port.name, value)
-    if port.dtype == "str":
-        return _strings(array, port)
-    if isinstance(value, _PYTHON) and not isinstance(value, np.generic) and port.dtype in NUMBERS:
+def _given(value: Any, info: TensorInfo) -> Array:
+    array = array_of(info.name, value)
+    if info.dtype == "str":
+        return _strings(array, info)
+    if isinstance(value, _PYTHON) and not isinstance(value, np.generic) and info.dtype in NUMBERS:
         if _is_rounded(value, array):
-            return _of_large(value, array, np.dtype(port.dtype))
-        return _of_python(array, np.dtype(port.dtype))
+            return _of_large(value, array, np.dtype(info.dtype))
+        return _of_python(array, np.dtype(info.dtype))
     return array
 
 

@@ -50,8 +50,8 @@ def test_errors_cross_processes(name: str) -> None:
 @pytest.mark.parametrize("name", TREE)
 def test_every_class_has_a_code_of_its_own(name: str) -> None:
     assert errors.of_code(CLASSES[name].code) is CLASSES[name]
-    retold = CLASSES[name]("what happened.", subject="numpy").retold("in other words.")
-    assert (type(retold), str(retold), retold.subject) == (CLASSES[name], "in other words.", "numpy")
+    reworded = CLASSES[name]("what happened.", subject="numpy").reworded("in other words.")
+    assert (type(reworded), str(reworded), reworded.subject) == (CLASSES[name], "in other words.", "numpy")
 
 
 def test_a_code_that_nobody_has() -> None:

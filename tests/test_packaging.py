@@ -271,7 +271,7 @@ def test_a_switch_without_a_meaning(value: str) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
 
-    said = f"EDGEFC_NATIVE is {value!r}. Set it to 0 to install without the native kernels, or leave it unset."
+    said = f"EDGEFC_NATIVE is {value!r}. Set it to 0 to install without the native kernels, or unset it."
     assert done.returncode == 1 and done.stderr.strip().endswith(said)
 
 

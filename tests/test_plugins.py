@@ -153,7 +153,7 @@ def test_an_attribute_means_the_same_in_every_operator(folder: Path) -> None:
         .replace('"out_features": SIZE', '"out_features": FLAG')
     )
     path.write_text(text)
-    with pytest.raises(UsageError, match="declares the attribute out_features as a whole number from 0 to 1, and"):
+    with pytest.raises(UsageError, match="declares the attribute out_features as an integer from 0 to 1, and"):
         registry.operators()
 
 
@@ -178,7 +178,9 @@ def test_layers_that_cannot_be_used(folder: Path, points: str, said: str) -> Non
 @pytest.mark.parametrize(
     ("points", "said"),
     [
-        pytest.param("a = edgefc.devices.transports.ssh:SshTransport", "of the kind 'ssh', and so is", id="again"),
+        pytest.param(
+            "a = edgefc.devices.transports.ssh:SshTransport", "are both transports of the kind 'ssh'", id="again"
+        ),
         pytest.param("a = edgefc_example.layer:RankOneLinear", "it is not a subclass of Transport", id="no-transport"),
         pytest.param("a = edgefc.devices.transports.base:Transport", "without a kind or without address_is", id="bare"),
     ],

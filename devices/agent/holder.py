@@ -1,7 +1,7 @@
 """Identify the process that holds a lock by the line in the lock file. Part of the agent: standard library only.
 
 own()               the line for the lock file of this process
-stopped(line)       whether that process exists and is stopped (SIGSTOP), so that it will not end by itself
+stopped(line)       whether that process exists and is stopped (SIGSTOP), so that it cannot end itself
 end(line)           kill that process, but not a later process with the same number
 """
 

@@ -21,13 +21,13 @@ CLOCK_S = 120.0
 class Line:
     """One property of a device.
 
-    state is "ok", "missing" (measuring is impossible), "slow" (measurements are affected) or "unknown". found is the
-    value, and fix the command or advice for a problem, "" if there is none.
+    state is "ok", "missing" (measuring is impossible), "slow" (measurements are affected) or "unknown". value is what
+    the device reports. fix is the command or advice for a problem, or "".
     """
 
     what: str
     state: str
-    found: str
+    value: str
     fix: str = ""
 
 
@@ -77,9 +77,12 @@ def report(transport: Transport, profile: str | None, facts: Facts, now_s: float
         Line("native kernels", "ok", f"for {facts.machine}")
         if facts.native
         else Line("native kernels", "slow", "none: portable bodies run", provision),
-        _space("memory free", facts.memory_free_bytes, MEMORY_FREE, "end other programs there"),
+        _space("memory free", facts.memory_free_bytes, MEMORY_FREE, "end other programs on the device"),
         _space(
-            "disk free", facts.disk_free_bytes, DISK_FREE, "free some space, or set XDG_CACHE_HOME to a larger disk"
+            "disk free",
+            facts.disk_free_bytes,
+            DISK_FREE,
+            "free some space, or set XDG_CACHE_HOME to a folder on a larger disk",
         ),
         _governor(facts.governor),
         _heat(facts.heat),

@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Provisioned:
-    """Sentences: what was installed, and what could not be installed."""
+    """One sentence for each item: done lists what was installed, lacking lists what could not be installed."""
 
     done: tuple[str, ...]
     lacking: tuple[str, ...]
@@ -78,7 +78,7 @@ def provision(transport: Transport, *, wheels: Path | None = None, say: Say = pr
                 f"{name} was installed on {transport.name} but cannot be imported: {reason}. Please report this."
             )
     if added is not None and not after.native:
-        lacking.append("the native library was installed but does not load: portable bodies run.")
+        lacking.append("native kernels: the library was installed but does not load, so portable bodies run.")
     return Provisioned(tuple(done), tuple(lacking))
 
 
@@ -173,7 +173,7 @@ def _native(board: Board, facts: Facts, say: Say) -> tuple[str | None, str | Non
         try:
             library = _library(facts, folder, say)
         except build.NoLibrary as error:
-            return None, f"no native kernels: {error}"
+            return None, f"native kernels: {error}"
         say(f"sending the native library, {library.stat().st_size / 1e3:.0f} kB ...")
         with transfer(f"{board.name}: sending") as on_bytes:
             board.install("native", {library.name: library}, on_bytes)
@@ -183,7 +183,7 @@ def _native(board: Board, facts: Facts, say: Say) -> tuple[str | None, str | Non
 def _library(facts: Facts, folder: Path, say: Say) -> Path:
     """The library for the device's processor: the one of this machine, or one compiled for the device."""
     if facts.os != "Linux":
-        raise build.NoLibrary(f"they are built only for Linux, and the device runs {facts.os}.")
+        raise build.NoLibrary(f"they exist only for Linux, and the device runs {facts.os}.")
     mine = native.library_path()
     if facts.machine == platform.machine() and sys.platform == "linux" and mine is not None:
         return Path(mine)

@@ -109,7 +109,7 @@ class Remote:
                 f"{name} has no {error.subject} for its Python {self.board.hello.python}. "
                 f"Install it: edgefc devices provision {name}"
             )
-            raise error.retold(text) from None
+            raise error.reworded(text) from None
         except ModelError as error:
             text = f"{error} To see what the device has: edgefc devices check {name}"
             raise DeviceError(text, device=name) from None
@@ -132,4 +132,4 @@ class Remote:
         text = str(error)
         for remote, local in self._names.items():
             text = text.replace(remote, local)
-        return error.retold(text)
+        return error.reworded(text)

@@ -34,8 +34,8 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Port:
-    """One input. An open size has its name, and an input that is not a tensor has the type "?"."""
+class PageInput:
+    """One input of a model, as the page reports it. An open size is its name. The type is "?" if it is not a tensor."""
 
     name: str
     type: str
@@ -49,8 +49,10 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Ports:
-    inputs: tuple[Port, ...]
+class PageInputs:
+    """The inputs of a model: the answer of the page to "inputs"."""
+
+    inputs: tuple[PageInput, ...]
 
 
 def page_answers(what: str = "response") -> Answers:

@@ -36,12 +36,12 @@ def offer_model(server: Server, path: str) -> dict[str, Any]:
     return {"file": server.offer(model), "weights": weight_files}
 
 
-def feeds(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:
+def feeds(infos: Sequence[TensorInfo], wanted: Wanted, path: str) -> tuple[dict[str, Array], int]:
     """inputs.feeds_for() for the inputs that the page reported. It checks their sizes first, which are not trusted."""
     try:
         if wanted.path is None:
-            _check_size(shapes_for(ports, wanted), path)
-        return feeds_for(ports, wanted)
+            _check_size(shapes_for(infos, wanted), path)
+        return feeds_for(infos, wanted)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 

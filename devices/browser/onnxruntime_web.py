@@ -70,7 +70,7 @@ def runtime_bytes() -> int:
 def url() -> str:
     registry = os.environ.get(_VARIABLE, "").rstrip("/") or _REGISTRY
     if urlsplit(registry).scheme not in ("http", "https"):
-        raise DeviceError(f"{_VARIABLE} is {registry!r}, which is not an http(s) address. Set one, or unset it.")
+        raise DeviceError(f"{_VARIABLE} is {registry!r}, which is not an http(s) address. Set it to one, or unset it.")
     return f"{registry}/onnxruntime-web/-/{TARBALL}"
 
 

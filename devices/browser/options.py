@@ -29,10 +29,10 @@ def check_native(asked: SessionOptions, about: str) -> None:
     """Raise UsageError if native is "on" or activations are int8: a browser cannot load the native kernels."""
     if asked.rounds_activations:
         raise UsageError(
-            f"{about}: activations in int8 need the native kernels, which a browser cannot load. Leave them in float32."
+            f"{about}: int8 activations need the native kernels, which a browser cannot load. Use float32 activations."
         )
     if asked.native == "on":
-        raise UsageError(f"{about}: a browser cannot load native kernels. Leave native at auto, or set it to off.")
+        raise UsageError(f"{about}: a browser cannot load native kernels. Set native to auto or off.")
 
 
 def _nest(tree: dict[str, Any], path: list[str], value: str) -> None:

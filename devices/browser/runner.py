@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from edgefc.devices.browser import facts, onnxruntime_web
-from edgefc.devices.browser.answers import Facts, Ports, page_answers
+from edgefc.devices.browser.answers import Facts, PageInputs, page_answers
 from edgefc.devices.browser.feeds import feeds, offer_model, packed
 from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.options import check_native, session_options
@@ -28,12 +28,12 @@ from edgefc.runtime.probes.contracts import (
     RunAnswer,
     RunQuestion,
     SteadyQuestion,
+    Trial,
     TrialAnswer,
     TrialQuestion,
-    Tried,
 )
 from edgefc.runtime.probes.null_model import null_model
-from edgefc.runtime.probes.trial import fed
+from edgefc.runtime.probes.trial import array_infos
 from edgefc.runtime.profiling.parts import Device, Environment
 from edgefc.runtime.signature import Array, TensorInfo, check_feeds
 
@@ -60,7 +60,7 @@ class Browser:
         self.opened, self.name = opened, name
         self.asked = 0
         self._models: dict[str, Plain] = {}
-        self._ports: dict[str, tuple[TensorInfo, ...]] = {}
+        self._infos: dict[str, tuple[TensorInfo, ...]] = {}
         self._feeds: dict[tuple[str, str], Plain] = {}
         self._null = opened.server.offer(null_model())
 
@@ -97,7 +97,7 @@ class Browser:
     ) -> list[dict[str, Array]]:  # fmt: skip
         """The outputs of each model for its arrays, all in one worker, without checking their inputs first."""
         fed = [{**self._offered(path), **self._packed(arrays, path)} for path, arrays in models]
-        given = Wanted(path="arrays in memory")  # so that no inputs are drawn
+        given = Wanted(path="arrays in memory")  # so that no inputs are generated
         question = RunQuestion(tuple(ModelToRun(path, options) for path, _ in models), given)
         answer: RunAnswer = self._put(question, options, fed, ", ".join(path for path, _ in models), limit_s)
         return [{output.name: _PAGE.array(output) for output in ran.outputs} for ran in answer.models]
@@ -119,17 +119,17 @@ class Browser:
         for model in models:
             check_native(model.options, model.path)
         if isinstance(question, TrialQuestion):
-            return self._tried(question, limit_s)
+            return self._trial(question, limit_s)
         fed = [self._fed(model, question.wanted, limit_s) for model in models]
         return self._put(question, models[0].options, fed, about, limit_s)
 
-    def _tried(self, question: TrialQuestion, limit_s: float) -> TrialAnswer:
+    def _trial(self, question: TrialQuestion, limit_s: float) -> TrialAnswer:
         """The inputs of the models, which are not run here. Their first run is the next question."""
         signatures = {model.path: self._signature(model, limit_s) for model in question.models}
-        check_named(question.wanted, [port for ports in signatures.values() for port in ports])
+        check_named(question.wanted, [info for infos in signatures.values() for info in infos])
         return TrialAnswer(tuple(
             tuple(
-                _tried(signatures[model.path], replace(question.wanted, batch=batch), model.path)
+                _trial(signatures[model.path], replace(question.wanted, batch=batch), model.path)
                 for model in question.models
             )
             for batch in question.batches
@@ -174,19 +174,19 @@ class Browser:
 
     def _signature(self, model: ModelToRun, limit_s: float) -> tuple[TensorInfo, ...]:
         path = model.path
-        if path not in self._ports:
-            reply = self._reply("ports", replace(model.options, threads=1), [self._offered(path)], path, limit_s)
+        if path not in self._infos:
+            reply = self._reply("inputs", replace(model.options, threads=1), [self._offered(path)], path, limit_s)
             if "answer" not in reply:
                 raise refusal(path, str(reply.get("stage")), str(reply.get("error"))[:_LONGEST])
-            self._ports[path] = tuple(port.tensor_info() for port in _PAGE.read(Ports, reply["answer"]).inputs)
-        return self._ports[path]
+            self._infos[path] = tuple(each.tensor_info() for each in _PAGE.read(PageInputs, reply["answer"]).inputs)
+        return self._infos[path]
 
     def _fed(self, model: ModelToRun, wanted: Wanted, limit_s: float) -> Plain:
-        """The model and its feeds as they are sent to the page. They are drawn and packed once."""
+        """The model and its feeds as they are sent to the page. They are generated and packed once."""
         key = model.path, repr(wanted)
         if key not in self._feeds:
-            ports = self._signature(model, limit_s)
-            self._feeds[key] = self._packed(feeds(ports, wanted, model.path)[0], model.path)
+            infos = self._signature(model, limit_s)
+            self._feeds[key] = self._packed(feeds(infos, wanted, model.path)[0], model.path)
         return {**self._offered(model.path), **self._feeds[key]}
 
     def _packed(self, arrays: Mapping[str, Array], path: str) -> Plain:
@@ -194,9 +194,9 @@ class Browser:
         return {"index": index, "feeds": self.opened.server.offer(content)}
 
 
-def _tried(ports: Sequence[TensorInfo], wanted: Wanted, path: str) -> Tried:
-    arrays, batch = feeds(ports, wanted, path)
-    return Tried(batch, fed(arrays))
+def _trial(infos: Sequence[TensorInfo], wanted: Wanted, path: str) -> Trial:
+    arrays, batch = feeds(infos, wanted, path)
+    return Trial(batch, array_infos(arrays))
 
 
 def _refusal(question: _ToPage, about: str, reply: Plain) -> EdgefcError:
@@ -213,7 +213,7 @@ def check_threads(threads: int, facts: Facts) -> None:
     if threads > 1 and not facts.isolated:
         raise UsageError(
             f"threads is {threads}, and this page has only one thread: browsers allow threads only for pages from "
-            f"https or localhost. Leave --threads at 1, or forward the port to the device (adb reverse)."
+            f"https or localhost. Use --threads 1, or forward the port to the device (adb reverse)."
         )
     if threads > MOST_THREADS:
         raise UsageError(f"threads is {threads}, and the limit of a page is {MOST_THREADS}. Give fewer.")

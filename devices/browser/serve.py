@@ -37,7 +37,7 @@ def serve(paths: Paths, *, host: str = HOST, port: int = 0, threads: Counts = 1,
     models_of(paths)
     several = counts("threads", threads)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
-        raise UsageError(f"port is {port!r}. Give a number from 0 to 65535, or leave it out.")
+        raise UsageError(f"port is {port!r}. Give a number from 0 to 65535, or omit it.")
     browser = _ByHand(
         Opened(by_hand=True, host=host, port=port, announce=lambda server: _announce(server, host)), "web"
     )
@@ -51,7 +51,7 @@ def serve(paths: Paths, *, host: str = HOST, port: int = 0, threads: Counts = 1,
 
 
 class _ByHand(Browser):
-    """A browser that stays open after profile() has closed it, to show the table. end() closes it."""
+    """A browser whose page stays open after profile() calls close(), to show the table. end() closes the page."""
 
     def close(self) -> None:
         pass

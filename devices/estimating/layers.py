@@ -17,7 +17,7 @@ Call = tuple[str, int]  # operator, and onnxruntime's number of the call
 
 
 def layers(executed: Sequence[Executed], model: Model) -> list[str]:
-    """Of each executed node, the layer; "" outside of all modules."""
+    """The layer of each executed node, or "" for a node outside of all modules."""
     source = _Source(model)
     calls = _calls(executed, source.calling)
     made: dict[str, str] = {}  # output value of an executed node -> its layer
@@ -44,10 +44,10 @@ class _Source:
         self._by_weight = {value: _layer(node) for node in reversed(nodes) for value in node.inputs}
 
     def layer(self, node: Executed) -> str | None:
-        """None for a node that onnxruntime added."""
+        """The layer of an executed node, or None if onnxruntime added the node."""
         name = node.name
         root = name.removeprefix("fused ").removesuffix("_nchwc")
-        if root != name:  # something was fused into it, or its arrays were laid out in blocks: by what it was before
+        if root != name:  # a fused node, or one with a blocked layout: use the name of the original node
             weights = (self._by_weight[each.weight] for each in node.inputs if each.weight in self._by_weight)
             return self._by_name.get(root) or next(weights, self._by_value.get(root))
         made = (self._by_value[each.value] for each in node.outputs if each.value in self._by_value)
@@ -55,13 +55,13 @@ class _Source:
 
 
 def _layer(node: Node) -> str:
-    """The layer according to the file. A node without that information counts as its own layer."""
+    """The layer according to the file. A node without layer information is its own layer."""
     layer = layer_of(node.name, node.metadata)
     return (node.name or next(iter(node.outputs), "") or node.op) if layer is None else layer
 
 
 def _calls(executed: Sequence[Executed], nodes: Sequence[Node]) -> dict[Call, str]:
-    """The layer of each call of a local function: calls are numbered in the order of the file."""
+    """The layer of each call of a local function. Calls are numbered in the order of the file."""
     seen: dict[str, set[int]] = {}
     for node in executed:
         if call := _call(node.name):

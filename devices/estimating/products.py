@@ -32,7 +32,7 @@ def product(op: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Produ
 
 
 def _matrices(left: list[int], right: list[int], out: list[int]) -> Product:
-    """A matrix product, batched or transposed ones included. A single right matrix makes one product of all rows."""
+    """A matrix product, possibly batched or transposed. If all batches share the right matrix, they are one product."""
     if len(left) < 2 or len(right) < 2:
         vector = left if len(left) < 2 else right
         inner = vector[-1] if vector else 1

@@ -104,17 +104,17 @@ def work_of(
         return _work(file, child.ask(WorkQuestion(str(file), wanted, str(folder)), about=str(file)))
 
 
-def _work(file: Path, found: WorkAnswer) -> Work:
-    """What the probe told of the file, counted."""
+def _work(file: Path, answer: WorkAnswer) -> Work:
+    """Counts the steps in the probe's answer."""
     try:
         model = graph.read(file)
     except ValueError as error:  # onnxruntime accepts some irregular messages that no exporter writes
         raise ModelError(f"cannot count the operations of {file}: {error}. Export it again.") from None
     seen = _Seen()
-    named = zip(layers(found.nodes, model), found.nodes, strict=True)
+    named = zip(layers(answer.nodes, model), answer.nodes, strict=True)
     steps = tuple(_step(layer, node, seen) for layer, node in named)
     total = file.stat().st_size + sum(each.stat().st_size for each in weight_files(file))
-    return Work(file.name, total, found.batch, steps)
+    return Work(file.name, total, answer.batch, steps)
 
 
 class _Seen:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from edgefc.errors import DeviceError, UsageError, shortened
 
 LETTERS = "Use letters, digits and -._, and do not start with a hyphen"
-"""The end of address_is of transports whose addresses are so."""
+"""The end of address_is for transports with such addresses."""
 
 _QUOTED_OTHERWISE = frozenset("'\\!")  # csh and fish treat these differently within single quotes
 
@@ -44,11 +44,12 @@ class Transport(ABC):
     """One device.
 
     Attributes:
-        kind       "local", "ssh", "adb" or "command", as records and the inventory have it; an identifier
-        address    a regular expression of the addresses that it takes
-        address_is what an address is, to end a sentence with: "an alias of the ssh configuration"; empty: it takes none
-        notes      what a reader of its records must know, such as "not tested on a phone"
-        python     the program that runs Python there
+        kind       the name in records and in the inventory, such as "local", "ssh", "adb" or "command"; an identifier
+        address    a regular expression for valid addresses
+        address_is a description of an address for messages, such as "an alias of the ssh configuration"; "" if the
+                   transport has no address
+        notes      limitations that records of the transport state, such as "not tested on a phone"
+        python     the program that runs Python on the device
     """
 
     kind: str
@@ -62,14 +63,15 @@ class Transport(ABC):
 
     @classmethod
     def to(cls, name: str, address: str) -> "Transport":
-        """The transport to the device of that name in the inventory."""
-        return cls(name, address)  # type: ignore[call-arg]  # as a transport with an address is made
+        """Creates the transport for a device of the inventory."""
+        return cls(name, address)  # type: ignore[call-arg]  # subclasses with an address have this constructor
 
     @classmethod
     def check_address(cls, address: str) -> None:
-        """
+        """Checks an address.
+
         Raises:
-            UsageError: not an address that it takes.
+            UsageError: the transport does not accept the address.
         """
         if not re.fullmatch(cls.address, address):
             raise UsageError(f"{shortened(address, 80)!r} is not {cls.address_is}.")
@@ -95,7 +97,7 @@ class Transport(ABC):
         """
 
     def by_hand(self, command: str) -> str:
-        """The command line for running a command on the device by hand, for messages."""
+        """The command line with which the user can run a command on the device, for messages."""
         return command
 
     def close(self) -> None:  # noqa: B027  most transports hold nothing

@@ -1,6 +1,6 @@
 """A system behind a command of this machine, such as `docker exec -i box`, `chroot FOLDER` or `podman exec -i box`.
 
-The command is followed by the program to run there and its arguments, each a word of its own. It must pass stdin,
+The program to run there and its arguments are appended to the command, each as one word. It must pass stdin,
 stdout and stderr through unchanged, without a terminal, and end when the program ends.
 """
 
@@ -18,7 +18,7 @@ class CommandTransport(Transport):
     kind = "command"
     address = r"[A-Za-z0-9_./][A-Za-z0-9_./:=@,+-]*( [A-Za-z0-9_./:=@,+-]+)*"
     address_is = (
-        "a command of plain words, with one blank between them. "
+        "a command of plain words, separated by single spaces. "
         "Use letters, digits and -._/:=@,+, and do not start with a hyphen"
     )
 

@@ -20,19 +20,19 @@ def transports() -> dict[str, type[Transport]]:
     Raises:
         UsageError: two transports have the same kind, or a registered one cannot be imported.
     """
-    found: dict[str, tuple[str, type[Transport]]] = {}
+    known: dict[str, tuple[str, type[Transport]]] = {}
     registered = [(each.where, each.load_class(Transport)) for each in plugins(_GROUP)]  # type: ignore[type-abstract]
     for place, transport in (*_own(), *registered):
         kind = getattr(transport, "kind", "")
         if not (isinstance(kind, str) and kind.isidentifier() and transport.address_is):
             raise UsageError(
-                f"{place} is a transport without a kind or without address_is. Give it both, as "
-                "edgefc.devices.transports.base.Transport says."
+                f"{place} is a transport without a kind or without address_is. Define both, as described in "
+                "edgefc.devices.transports.base.Transport."
             )
-        if kind in found:
-            raise UsageError(f"{place} is a transport of the kind {kind!r}, and so is {found[kind][0]}. Rename one.")
-        found[kind] = place, transport
-    return {kind: found[kind][1] for kind in sorted(found)}
+        if kind in known:
+            raise UsageError(f"{place} and {known[kind][0]} are both transports of the kind {kind!r}. Rename one.")
+        known[kind] = place, transport
+    return {kind: known[kind][1] for kind in sorted(known)}
 
 
 def _own() -> Iterator[tuple[str, type[Transport]]]:

@@ -5,8 +5,8 @@
     numpy     without a native library: numpy's sum measures reads, and its matrix product replaces fma. BLAS chooses
               the number of threads of the product
 
-The fastest of several passes is used, because slower passes are slowed down by something other than the machine's
-limit. A layer whose weights stay in a cache can read faster than `read`.
+The fastest of several passes is used, because other causes than the limit of the machine delay slower passes. A layer
+whose weights stay in a cache can read faster than `read`.
 """
 
 import ctypes
@@ -84,7 +84,9 @@ Work = Callable[[int], object]
 
 
 def _native(library: Any, parts: list[Any]) -> tuple[Work, Work, int]:
-    """The reading function and the computing function, each called with a thread index, and the latter's operations."""
+    """The function that reads and the function that computes, each called with a thread index, and the number of
+    operations of the second.
+    """
     try:
         read, fma, each = library.EdgefcRead, library.EdgefcFma, library.EdgefcFmaEach
     except AttributeError:
@@ -133,5 +135,5 @@ def _seconds(work: Work, argument: int) -> float:
 
 
 def _buffer_bytes() -> int:
-    """Some times the largest cache, within bounds."""
+    """Several times the size of the largest cache, within limits."""
     return min(max(_LEAST_BYTES, _OVER_CACHE * max(sysfs.caches().values(), default=0)), _MOST_BYTES)

@@ -83,7 +83,7 @@ class Made:
             count = sum(p.numel() for p in weights)
             if 4 * count > self.case.most_bytes:
                 raise UsageError(f"the dense layers that it replaces take {4 * count / 1e9:.1f} GB; {self.case.hint}")
-            dense = models.drawn(partial(entry.dense, n))
+            dense = models.random_layer(partial(entry.dense, n))
             models.write_layer(entry, dense, n, path)
             self._plain(plan.dense_name(entry), path, count, self.check.layer(dense))
             self._structured(entry, partial(entry.make, n), self.folder / "layer.onnx")
@@ -103,7 +103,7 @@ class Made:
         """Add the portable form of an entry, and the native form if it has a kernel."""
         name = plan.name_of(entry)
         with self._layer(name, None):
-            layer: nn.Module = models.drawn(make)
+            layer: nn.Module = models.random_layer(make)
             models.write_layer(entry, layer, self.case.n, path)
             size, count = models.weight_bytes(path), layer.multiply_adds()  # type: ignore[operator]
             reference = self.check.layer(layer)
@@ -144,7 +144,7 @@ class Made:
 
     @contextmanager
     def _layer(self, layer: str, kernel: str | None) -> Iterator[None]:
-        """As _recorded(), and call tick()."""
+        """Call _recorded(), then tick()."""
         with self._recorded(layer, kernel):
             yield
         self.tick()

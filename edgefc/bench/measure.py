@@ -1,4 +1,4 @@
-"""bench(): time all layers of one size in one run, interleaved, so that other load on the machine affects all alike."""
+"""bench(): time all layers of one size in one run, interleaved, so that other load affects all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -27,7 +27,7 @@ PROCESSES, ROUNDS, SAMPLES = 2, 5, 200
 FLOAT_BYTES = 4
 
 Keep = Callable[[BenchRecord], None]
-Held = dict[int, tuple[int | None, int | None, float]]
+Loads = dict[int, tuple[int | None, int | None, float]]
 """By model index: bytes after loading and after a run, beyond those of the null model, and the time of one load, ns."""
 
 
@@ -82,7 +82,7 @@ def _sizes(n: Sequence[int], m: Sequence[int] | None) -> tuple[tuple[int, int], 
 
 def _check_counts(name: str, given: Sequence[int]) -> None:
     if not given or any(isinstance(c, bool) or not isinstance(c, int) or c < 1 for c in given):
-        raise UsageError(f"{name} is {list(given)!r}. Give whole numbers from 1.")
+        raise UsageError(f"{name} is {list(given)!r}. Give positive integers.")
 
 
 class _Bench:
@@ -106,7 +106,7 @@ class _Bench:
                 check = Check(case.n, self.config.batches, self.config.threads)
                 made = Made(case, folder, check, bar.update)
                 self.left_out += made.left_out
-                held: Held = {}
+                held: Loads = {}
                 for index, batch in enumerate(self.config.batches if made.competitors else ()):
                     bar.set_postfix_str(f"batch {batch}, {len(made.competitors)} models in turns")
                     held = self._cell(case, made.competitors, index, held)
@@ -123,7 +123,7 @@ class _Bench:
             unfinished=unfinished,
         )  # fmt: skip
 
-    def _cell(self, case: Case, competitors: list[Competitor], index: int, held: Held) -> Held:
+    def _cell(self, case: Case, competitors: list[Competitor], index: int, held: Loads) -> Loads:
         """Measure all competitors at one batch size. Memory and load time do not depend on the batch size, and are
         measured only at the first."""
         batch = self.config.batches[index]
@@ -162,7 +162,7 @@ def _about(case: Case) -> int:
 
 
 def _rows(
-    case: Case, competitors: list[Competitor], errors: list[float], record: Record, profiled: int, held: Held
+    case: Case, competitors: list[Competitor], errors: list[float], record: Record, profiled: int, held: Loads
 ) -> Iterator[Row]:
     speeds = {speed.model: speed for speed in record.speeds}
     for cell, competitor, error in zip(record.cells, competitors, errors, strict=True):

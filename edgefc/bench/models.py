@@ -143,7 +143,7 @@ def write_layer(entry: Entry, layer: Any, n: int, path: Path) -> None:
     export(Called(entry, layer), torch.randn(2, n), path, verify=False)
 
 
-def drawn(make: Callable[[], Any]) -> Any:
+def random_layer(make: Callable[[], Any]) -> Any:
     """Make a layer with random weights instead of its own initialisation.
 
     Initialisation can take minutes (the QR decomposition for an orthogonal matrix), and timings do not depend on the

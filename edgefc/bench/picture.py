@@ -134,9 +134,7 @@ def _labels(axes: Axes, keys: list[Key], columns: list[Column]) -> None:
 
 
 def _titles(figure: Figure, record: BenchRecord) -> None:
-    figure.suptitle(
-        "How many times faster than the dense layer in its place", x=0.01, ha="left", fontsize=12, fontweight="bold"
-    )
+    figure.suptitle("Speedup over the dense layer that it replaces", x=0.01, ha="left", fontsize=12, fontweight="bold")
     machine, _, versions = table.conditions(record).partition("; ")
     unreliable = sum(bool(row.warnings) for row in record.rows)
     warnings = f"; {unreliable} of {len(record.rows)} figures unreliable, see the table" if unreliable else ""

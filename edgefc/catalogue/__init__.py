@@ -3,7 +3,7 @@
     rows.py   builds, counts and exports each entry
     page.py   writes the rows as README.md
 
-Claims are quoted from the papers as far as they are known to us. Layers that are not in a paper are marked.
+Claims are those of the papers, as far as we know them. Layers that are not in a paper are marked.
 """
 
 from torch import Tensor, nn

@@ -15,7 +15,7 @@ from edgefc.progress import Bar
 from edgefc.recipes.measured import summary
 
 COLUMNS = (
-    "layer", "paper", "in the place of", "op", "paper's claim", "recipe",
+    "layer", "paper", "size", "op", "paper's claim", "recipe",
     "numbers", "dense numbers", "multiply-adds", "dense multiply-adds", "state dict bytes", ".onnx bytes",
 )  # fmt: skip
 LEFT = 6
@@ -80,7 +80,7 @@ def _numbers(layer: Any) -> int:
 
 
 def _dense_multiply_adds(dense: nn.Module) -> int:
-    """Each element of a matrix or kernel is used once per row, step or position. An embedding needs no arithmetic."""
+    """Each element of a matrix or kernel is used once per row, step or position. Embeddings need no arithmetic."""
     if isinstance(dense, nn.Embedding):
         return 0
     return sum(parameter.numel() for parameter in dense.parameters() if parameter.ndim > 1)

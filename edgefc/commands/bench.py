@@ -30,7 +30,7 @@ The table has one part for each size and batch, with the fastest layer first:
                   memory bandwidth of this machine; above 100 % the weights were read from a cache
     GFLOP/s       two operations for each multiply-add of the layer's formula / time, also in percent of the rate of
                   multiply-adds in registers; a layer that needs few operations can be fast with a low value; above
-                  100 % it computes with smaller numbers, or looks sums up instead of adding
+                  100 % the layer uses smaller number types, or looks up sums instead of computing them
     stored        bytes of weights in the file
     held          bytes of memory after the file was loaded and run at the first batch size, minus those of a model that
                   does nothing

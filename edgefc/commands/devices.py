@@ -162,7 +162,7 @@ def _check(args: argparse.Namespace) -> int:
 
     check_outputs([args.json], force=args.force)
     report = check(args.name)
-    rows = [(line.what, line.state, line.found, line.fix) for line in report.lines]
+    rows = [(line.what, line.state, line.value, line.fix) for line in report.lines]
     print_table((args.name, "", "value", "what to do"), rows, left=4)
     for note in report.notes:
         out(f"note: {note}")
@@ -178,7 +178,7 @@ def _provision(args: argparse.Namespace) -> int:
     for sentence in result.done:
         out(f"installed: {sentence}")
     for sentence in result.lacking:
-        out(f"still missing: {sentence}")
+        out(f"not installed: {sentence}")
     out(f"{args.name} is ready: edgefc profile MODEL --device {args.name}")
     return 0
 

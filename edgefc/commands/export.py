@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-names", type=names, metavar="NAME[,NAME]", help="names for the outputs, in order")
     parser.add_argument("--cache", action="store_true",
                         help="keys and values of a transformers decoder as inputs and outputs")  # fmt: skip
-    parser.add_argument("--flat", action="store_true", help="inline functions, for tools that do not read them")
+    parser.add_argument("--flat", action="store_true", help="inline functions, for tools that do not support them")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the file with the model")
     parser.add_argument("--allow-nonfinite", action="store_true",
                         help="accept NaN and infinities in weights and outputs, if both have the same")  # fmt: skip

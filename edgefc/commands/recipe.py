@@ -10,7 +10,7 @@ minutes on one core. The table shows the number of parameters and the mean and s
 sentences below the table state a difference only if it is statistically significant.
 
 Small data shows that a layer trains. It does not reproduce a paper. If you have the data set of the paper, pass it as
---data FOLDER; --list shows the accepted formats. The models stay as small.
+--data FOLDER; --list shows the accepted formats. The size of the models does not change.
 
     edgefc recipe circulant-mlp --data mnist/
 

@@ -35,7 +35,7 @@ def sentences(record: Record) -> list[str]:
 def costs(record: Record, model: int) -> list[Cost]:
     """The comparisons of the file with index `model` with the first file."""
     own, first = (record.models[each].all_bytes for each in (model, 0))
-    ratio = f"{first / own:.3g} times smaller" if own < first else f"{own / first:.3g} times that size"
+    ratio = f"{first / own:.3g} times smaller" if own < first else f"{own / first:.3g} times as large"
     return [
         *(_latency(speed) for speed in record.speeds if speed.model == model),
         _load(_launches(record, model), _launches(record, 0)),

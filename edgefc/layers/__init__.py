@@ -10,8 +10,9 @@
     common/      seeds, checks, state dicts, LSTM recurrence, the node that a layer is exported as
 
 README.md describes how to add a layer. A family imports common/ and not another family. Only attention/ and
-tied/attention.py work together. Layers do not import ONNX packages, export/ or runtime/. The layers have their names
-here as in `edgefc`, which imports them on first use.
+tied/attention.py import each other. Layers do not import ONNX packages, export/ or runtime/.
+
+edgefc.layers.PRPLinear is the same class as edgefc.PRPLinear. The module of a layer is imported on first use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """A layer by its name, which `edgefc` has too, or the list of their names."""
+        """Returns a layer by its name, or the list of all names for `__all__`."""
         if name == "__all__":
             return [each for each in edgefc.__all__ if each[0].isupper()]
         if name.startswith("_") or name not in __getattr__("__all__"):

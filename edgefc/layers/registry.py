@@ -39,7 +39,7 @@ def public() -> dict[str, dict[str, str]]:
             if _is_layer(value) and value.__module__ == module.__name__ and not name.startswith("_"):
                 if name in found:
                     other = found[name]["module"]
-                    raise UsageError(f"{module.__name__} defines the layer {name}, and so does {other}.")
+                    raise UsageError(f"both {module.__name__} and {other} define the layer {name}. Rename one of them.")
                 found[name] = {"module": module.__name__, "replaces": replaces}
     return dict(sorted(found.items()))
 

@@ -23,7 +23,7 @@ VARINT, EIGHT_BYTES, LENGTH, GROUP, GROUP_END, FOUR_BYTES = range(6)  # wire typ
 DEEPEST = 100  # nested messages; protobuf has the same limit
 
 _BLOCK = 1 << 14
-_HEADER = 20  # bytes of the longest key and length
+_HEADER = 20  # the length of the longest key and length, in bytes
 _STEP = {EIGHT_BYTES: 8, FOUR_BYTES: 4}
 
 Message = tuple[tuple[int, int], ...]

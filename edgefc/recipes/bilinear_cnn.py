@@ -74,8 +74,8 @@ def _bilinear_conv(n: int, m: int, stride: int, scale: int) -> nn.Module:
 RECIPE = Recipe(
     name="bilinear-cnn",
     paper="Yu et al., IEEE TNNLS 2021, arXiv 2011.01391",
-    question="Does a convolutional network of bilinear layers read digits as well as a dense one once it has more "
-    "filters, and better than a dense one of as many parameters?",
+    question="Does a convolutional network of bilinear layers classify digits as well as a dense one if it has more "
+    "filters, and better than a dense one with about as many parameters?",
     bundled="scikit-learn's digits",
     wanted="CIFAR-10 (binary), MNIST (idx), class folders of images",
     minutes=2,
@@ -84,8 +84,8 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.003, 0.01, 0.03),
-    training=f"Adam, {STEPS} steps of {ROWS} images, the rate falling to zero along a half cosine; the first rate is "
-    "the best of 0.003, 0.01 and 0.03 on a fifth of the training images held out, for each arm by itself.",
+    training=f"Adam, {STEPS} steps of {ROWS} images; the learning rate decreases to zero along a half cosine. For each "
+    "arm separately, the first rate is the best of 0.003, 0.01 and 0.03 on a held-out fifth of the training images.",
     pairs=(
         ("bilinear x2", "dense"), ("bilinear x2", "small dense"), ("bilinear x2", "bilinear x1"),
         ("bilinear x3", "bilinear x2"),

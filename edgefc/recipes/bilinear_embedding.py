@@ -4,9 +4,9 @@ The embedding of each neighbour is multiplied by a trained vector for its positi
 a dense layer. The vocabulary has 4,096 entries: the most common words, numbered by frequency, and one for all others.
 The bilinear embedding shares one of the two factor rows of a word among 64 consecutive numbers, and so among words of
 similar frequency. At scale s it has s times the columns. Two dense models are compared with the bilinear one at scale
-2: "narrow dense" has fewer columns, whose number of parameters can match only in coarse steps; "few words" has fewer
-entries (the most common ones) and the same number of parameters. All tables are initialised as the authors' are:
-uniform in +-0.05, for the bilinear one each factor.
+2: "narrow dense" has fewer columns, so its number of parameters matches only roughly; "few words" has fewer entries
+(the most common ones) and the same number of parameters. As in the authors' code, all tables, and each factor of the
+bilinear one, are initialised uniformly in +-0.05.
 """
 
 import re
@@ -52,7 +52,7 @@ def load(folder: Path | None) -> Gaps:
     parts = tuple(_gaps(part, index) for part in words)
     if min(len(part.y) for part in parts) < ASKED or len(index) < ASKED:
         raise UsageError(f"{text.about} are too few for this recipe. Give a text of about 100,000 characters.")
-    about = f"{text.about}, {len(parts[0].y):,} gaps to train on and {len(parts[2].y):,} to test on"
+    about = f"{text.about}, {len(parts[0].y):,} gaps for training and {len(parts[2].y):,} for testing"
     return Gaps(about, (parts[0], parts[1], parts[2]))
 
 
@@ -116,8 +116,8 @@ def _gaps(words: list[str], index: dict[str, int]) -> Part:
 RECIPE = Recipe(
     name="bilinear-embedding",
     paper="Yu et al., IEEE TNNLS 2021, arXiv 2011.01391",
-    question="Does a bilinear embedding tell missing words as well as a dense one once it has more columns, and better "
-    "than a dense one of as many parameters?",
+    question="Does a model with a bilinear embedding predict missing words as well as one with a dense embedding if it "
+    "has more columns, and better than a dense one with about as many parameters?",
     bundled="docstrings of Python's standard library",
     wanted=".txt files",
     minutes=2,
@@ -126,9 +126,9 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.01, 0.03, 0.1, 0.3),
-    training=f"Adam, {STEPS} steps of {ROWS} gaps, the rate falling to zero along a half cosine; the first rate is the "
-    "best of 0.01, 0.03, 0.1 and 0.3 on the tenth of the text between those trained on and tested on, for each arm "
-    "by itself.",
+    training=f"Adam, {STEPS} steps of {ROWS} gaps; the learning rate decreases to zero along a half cosine. For each "
+    "arm separately, the first rate is the best of 0.01, 0.03, 0.1 and 0.3 on the tenth of the text between the "
+    "training part and the test part.",
     pairs=(
         ("bilinear x2", "dense"), ("bilinear x2", "narrow dense"), ("bilinear x2", "few words"),
         ("bilinear x2", "bilinear x1"), ("bilinear x3", "bilinear x2"),

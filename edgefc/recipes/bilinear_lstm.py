@@ -53,7 +53,7 @@ def load(folder: Path | None) -> Characters:
     parts = _fold(train), _fold(tuning), _fold(held_out)
     if min(map(len, parts)) <= LENGTH:
         raise UsageError(f"{text.about} are too few for this recipe. Give a text of about 100,000 characters.")
-    return Characters(f"{text.about}, folded to 32 characters", parts)
+    return Characters(f"{text.about}, reduced to 32 characters", parts)
 
 
 def arms(characters: Characters) -> list[Arm]:
@@ -112,8 +112,8 @@ def _fold(text: str) -> Tensor:
 RECIPE = Recipe(
     name="bilinear-lstm",
     paper="Yu et al., IEEE TNNLS 2021, arXiv 2011.01391",
-    question="Does a character model with a bilinear LSTM come near to one with a dense LSTM once it has more units, "
-    "and is it better than a dense one of as many parameters?",
+    question="Is a character model with a bilinear LSTM nearly as good as one with a dense LSTM if it has more units, "
+    "and better than a dense one with about as many parameters?",
     bundled="docstrings of Python's standard library",
     wanted=".txt files",
     minutes=3,
@@ -122,9 +122,10 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.01, 0.03, 0.1),
-    training=f"cross-entropy, Adam, {STEPS} steps of {ROWS} sequences of {LENGTH} characters, the rate falling to zero "
-    "along a half cosine; the first rate is the best of 0.01, 0.03 and 0.1 on the tenth of the text between those "
-    f"trained on and tested on, for each arm by itself. Tested on up to {HELD_OUT_ROWS:,} sequences.",
+    training=f"cross-entropy, Adam, {STEPS} steps of {ROWS} sequences of {LENGTH} characters; the learning rate "
+    "decreases to zero along a half cosine. For each arm separately, the first rate is the best of 0.01, 0.03 and 0.1 "
+    "on the tenth of the text between the training part and the test part. At most "
+    f"{HELD_OUT_ROWS:,} sequences are tested.",
     pairs=(
         ("bilinear x2", "dense"), ("bilinear x2", "narrow dense"), ("bilinear x2", "bilinear x1"),
         ("bilinear x3", "bilinear x2"), ("bilinear x3", "dense"),

@@ -65,8 +65,8 @@ def _frozen(n: int, m: int, seed: int) -> nn.Module:
 RECIPE = Recipe(
     name="circulant-mlp",
     paper="Cheng et al., ICCV 2015, arXiv 1502.03436",
-    question="Does a perceptron with circulant layers read digits as well as a dense one, and better than a dense one "
-    "of as many parameters?",
+    question="Does a perceptron with circulant layers classify digits as well as a dense one, and better than a dense "
+    "one with about as many parameters?",
     bundled="scikit-learn's digits",
     wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
     minutes=1,
@@ -75,8 +75,9 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01, 0.03, 0.1),
-    training=f"Adam, {STEPS} steps of 64 images, the rate falling to zero along a half cosine; the first rate is the "
-    "best of 0.001, 0.003, 0.01, 0.03 and 0.1 on a fifth of the training images held out, for each arm by itself.",
+    training=f"Adam, {STEPS} steps of 64 images; the learning rate decreases to zero along a half cosine. For each arm "
+    "separately, the first rate is the best of 0.001, 0.003, 0.01, 0.03 and 0.1 on a held-out fifth of the training "
+    "images.",
     pairs=(
         ("circulant", "dense"), ("circulant", "narrow dense"), ("circulant", "frozen circulant"),
         ("frozen circulant", "dense"),

@@ -1,8 +1,8 @@
 """Data sets that Python packages contain, so that nothing is downloaded, and their splits.
 
 digits()              scikit-learn: 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, UCI 1998)
-faces()               scikit-image: 100 faces of Labeled Faces in the Wild and 100 other cuts, 25 x 25 pixels
-photograph(name)      scikit-image: those of PHOTOGRAPHS, which are in the wheel
+faces()               scikit-image: 100 faces of Labeled Faces in the Wild and 100 images without a face, 25 x 25 pixels
+photograph(name)      scikit-image: the photographs in PHOTOGRAPHS, which the wheel contains
 library_docstrings()  the docstrings of modules of Python's standard library: mostly English
 
 folders.py reads the data sets of the papers into the same classes.
@@ -66,7 +66,7 @@ class Images:
         return 0.0 if self.test is not None else self.test_share / (1 - self.test_share)
 
     def split(self, seed: int, *, tuning: bool = False) -> tuple[Part, Part]:
-        """The training part and the part to measure on, stratified by class. With `tuning`, both are taken from the
+        """The training part and the test part, stratified by class. With `tuning`, both are taken from the
         training data, and the test data are not used."""
         train, test = (self.train, self.test) if self.test is not None else _apart(self.train, self.test_share, seed)
         return _apart(train, _HELD_OUT, seed) if tuning else (train, test)
@@ -80,7 +80,9 @@ class Text:
     text: str
 
     def split(self, *, tuning: bool = False) -> tuple[str, str]:
-        """The first eight tenths for training, and the last tenth to measure on; with `tuning`, the ninth tenth."""
+        """The first eight tenths for training, and the last tenth for testing. With `tuning`, the ninth tenth replaces
+        the last.
+        """
         first, second = len(self.text) * 8 // 10, len(self.text) * 9 // 10
         return self.text[:first], self.text[first:second] if tuning else self.text[second:]
 
@@ -91,7 +93,7 @@ def digits() -> Images:
 
     x, y = load_digits(return_X_y=True)
     whole = Part(torch.tensor(x / 16, dtype=torch.float32).reshape(-1, 1, 8, 8), torch.tensor(y, dtype=torch.int64))
-    return Images("scikit-learn's 1,797 digits of 8 x 8 pixels, another split for each seed", whole, None, 10)
+    return Images("scikit-learn's 1,797 digits of 8 x 8 pixels, with a different split for each seed", whole, None, 10)
 
 
 def faces() -> Images:
@@ -101,7 +103,10 @@ def faces() -> Images:
     x = torch.tensor(np.asarray(lfw_subset()), dtype=torch.float32)[:, None]  # type: ignore[no-untyped-call]
     y = (torch.arange(len(x)) < len(x) // 2).to(torch.int64)
     return Images(
-        "scikit-image's LFW subset, 200 cuts of 25 x 25 pixels, another split for each seed", Part(x, y), None, 2
+        "scikit-image's LFW subset, 200 images of 25 x 25 pixels, with a different split for each seed",
+        Part(x, y),
+        None,
+        2,
     )
 
 

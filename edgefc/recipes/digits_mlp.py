@@ -70,7 +70,7 @@ _LAYERS: dict[str, Layer] = {"dense": dense_layer, "circulant": circulant_layer,
 RECIPE = Recipe(
     name="digits-mlp",
     paper="Cheng et al. 2015, arXiv 1502.03436; Szorc 2025, arXiv 2512.13480",
-    question="Does a wide perceptron read digits as well when its hidden layers are circulant or PRP?",
+    question="Does a wide perceptron with circulant or PRP layers classify digits as well as a dense one?",
     bundled="scikit-learn's digits",
     wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
     minutes=1,
@@ -79,8 +79,8 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01, 0.03),
-    training=f"Adam, {STEPS} steps of {ROWS} images, the rate falling to zero along a half cosine; the first rate of "
-    "each arm is fixed: the best of 0.001, 0.003, 0.01 and 0.03 on a fifth of the training images held out, with other "
-    "seeds.",
+    training=f"Adam, {STEPS} steps of {ROWS} images; the learning rate decreases to zero along a half cosine. The "
+    "first rate of each arm is fixed. It was the best of 0.001, 0.003, 0.01 and 0.03 on a held-out fifth of the "
+    "training images, with other seeds.",
     example=example,
 )

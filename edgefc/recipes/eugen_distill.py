@@ -161,8 +161,8 @@ KINDS = {
 RECIPE = Recipe(
     name="eugen-distill",
     paper="EUGens, NeurIPS 2025, arXiv 2410.09771",
-    question="Can two layers of a trained perceptron be replaced without labels by one EUGen layer in closed form, "
-    "better than by a low-rank matrix of as many parameters, and what does tuning add?",
+    question="Can one EUGen layer in closed form, without labels, replace two layers of a trained perceptron better "
+    "than a low-rank matrix with about as many parameters, and how much does tuning add?",
     bundled="scikit-learn's digits",
     wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
     minutes=2,
@@ -171,13 +171,13 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(TEACHER_RATE,),
-    training=f"the teacher by Adam, {STEPS} steps of {ROWS} images at a first rate of {TEACHER_RATE}, not chosen, the "
-    "same teacher in every arm; the rate falls to zero along a half cosine. Tuning: as many such steps of the replaced "
-    "part alone, Huber loss to the teacher's outputs, G trained; its rate is the best of 0.0003, 0.001, 0.003 and "
-    "0.01 on a fifth of the training images held out. Parameters are those of the whole network, the first and the "
-    "last layer are the teacher's; CPU s per training has the teacher's training in it. What low rank leaves of the "
-    "middle's output shows how far the middle is from a linear map. An earlier run had eight comparisons; these five "
-    "were kept, and a lower rate added for tuning, after it was seen.",
+    training=f"the teacher by Adam, {STEPS} steps of {ROWS} images; the learning rate decreases to zero along a half "
+    f"cosine, from {TEACHER_RATE}, which was not tuned. All arms use the same teacher. Tuning: the same number of "
+    "steps for the replacement alone, with G trained, and the Huber loss to the teacher's outputs. Its first rate is "
+    "the best of 0.0003, 0.001, 0.003 and 0.01 on a held-out fifth of the training images. Parameters are those of the "
+    "whole network, whose first and last layers are the teacher's. CPU s per training includes the training of the "
+    "teacher. The error of low rank shows how far the middle is from a linear map. An earlier run had eight "
+    "comparisons. After its results were seen, these five were kept, and a lower rate was added for tuning.",
     pairs=(
         ("EUGen 64, closed form", "low rank 32, closed form"), ("EUGen 16, closed form", "low rank 8, closed form"),
         ("EUGen gelu 64, closed form", "low rank 32, closed form"),

@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 def load(folder: Path | None) -> Photographs:
     if folder is None:
         picture, other = (_grey(data.photograph(name, SIZE)) for name in ("camera", "cat"))
-        about = f"scikit-image's photograph camera, {SIZE} x {SIZE} grey pixels; the rates were chosen on cat"
+        about = f"scikit-image's photograph camera, {SIZE} x {SIZE} grey pixels; the learning rates were chosen on cat"
         return Photographs(about, picture, other)
     given = folders.pictures(folder, SIZE, grey=True).train.x[:, 0]
     if len(given) < 2:
@@ -74,7 +74,7 @@ def load(folder: Path | None) -> Photographs:
             f"{folder} contains one picture, but eugen-siren needs two: it fits the first one and chooses the learning "
             "rates on the last one. Add a picture."
         )
-    about = f"a picture of the user's, {SIZE} x {SIZE} grey pixels; the rates were chosen on another"
+    about = f"the user's picture, {SIZE} x {SIZE} grey pixels; the learning rates were chosen on another one"
     return Photographs(about, given[0], given[-1])
 
 
@@ -170,7 +170,7 @@ RECIPE = Recipe(
     name="eugen-siren",
     paper="EUGens, NeurIPS 2025, arXiv 2410.09771",
     question="Does a network of sines that stores a photograph keep its quality with EUGen layers at a third of its "
-    "size, and do they do better than low-rank or narrower layers of as many parameters?",
+    "size, and is it better than with low-rank or narrower layers with about as many parameters?",
     bundled="scikit-image's photograph camera",
     wanted="class folders of images, of which the first is fitted",
     minutes=3,
@@ -179,10 +179,10 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=RATES,
-    training=f"mean squared error, Adam, {STEPS} steps of {ROWS} pixels, the rate falling to zero along a half cosine; "
-    "the first rate is the best of 0.001, 0.003 and 0.01 on another photograph, for each arm by itself (of 0.003, 0.01 "
-    "and 0.03 for EUGen for layer and sine). All pixels are trained on and all are measured: this is storage of a "
-    "picture, not guessing of unseen pixels.",
+    training=f"mean squared error, Adam, {STEPS} steps of {ROWS} pixels; the learning rate decreases to zero along a "
+    "half cosine. For each arm separately, the first rate is the best of 0.001, 0.003 and 0.01 on another photograph "
+    "(of 0.003, 0.01 and 0.03 for EUGen for layer and sine). All pixels are used for training and for the metric: the "
+    "network stores a picture and does not predict unseen pixels.",
     pairs=(
         ("EUGen relu, then sine", "low rank"), ("EUGen sine, then sine", "low rank"),
         ("EUGen for layer and sine", "low rank"), ("EUGen sine, then sine, no norm", "EUGen sine, then sine"),

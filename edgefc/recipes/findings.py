@@ -15,10 +15,10 @@ from scipy.stats import t as student_t
 from edgefc.recipes.results import ArmPart, Results
 from edgefc.runtime.profiling.table import processor_text
 
-SANITY = "Small data shows sanity, not reproduction: none of this repeats a result of the paper."
+SANITY = "Small data shows that a layer trains. It does not reproduce a result of the paper."
 OWN_DATA = (
-    "These are data of the user's with this recipe's small models and few steps: that shows sanity, not reproduction "
-    "of the paper."
+    "These are the user's data, with the small models and few steps of this recipe. They show that a layer trains. "
+    "They do not reproduce a result of the paper."
 )
 LEAST_SEEDS = 3
 _ERROR = 0.05
@@ -50,7 +50,7 @@ def gap(arm: ArmPart, other: ArmPart, comparisons: int, test_over_train: float =
 def sentences(results: Results) -> tuple[str, ...]:
     """One sentence per comparison, then the statistics, the training, the machine and the limitations."""
     about = (_about(results, results.arm(one), results.arm(two)) for one, two in results.pairs)
-    quick = ("A quick run: few seeds, few steps, no rate chosen. It shows that the recipe runs, and nothing else.",)
+    quick = ("This was a quick run with few seeds, few steps and untuned rates. It shows only that the recipe runs.",)
     return (
         *(quick if results.quick else about),
         _statistics(results),
@@ -69,8 +69,8 @@ def _about(results: Results, arm: ArmPart, other: ArmPart) -> str:
     figures = f"{metric.text(arm.mean)} against {metric.text(other.mean)}{' ' + metric.unit if metric.unit else ''}"
     low, high = difference.low, difference.high
     if low is None or high is None:
-        return f"{arm.name} and {other.name} ({size}): {figures}; fewer than {LEAST_SEEDS} seeds show no difference."
-    span = f"{difference.mean:+{metric.form}}, from {low:+{metric.form}} to {high:+{metric.form}}"
+        return f"{arm.name} and {other.name} ({size}): {figures}; a difference needs at least {LEAST_SEEDS} seeds."
+    span = f"difference {difference.mean:+{metric.form}}, interval {low:+{metric.form}} to {high:+{metric.form}}"
     if verdict == "undecided":
         return f"No difference could be shown between {arm.name} and {other.name} ({size}): {figures}; {span}."
     return f"{arm.name} is {verdict} than {other.name} ({size}): {figures}; {span}."
@@ -80,23 +80,24 @@ def _size(arm: ArmPart, other: ArmPart) -> str:
     few, many = sorted((arm.parameters, other.parameters))
     if few == many:
         return "the same number of parameters"
-    ratio = (
-        "no parameters"
-        if few == 0
-        else f"{many / few:.3g} times {'fewer' if arm.parameters < many else 'more'} parameters"
-    )
-    return ratio if few else f"{ratio} on one side"
+    if few == 0:
+        return "one of them has no parameters"
+    ratio = f"{many / few:.3g}"
+    if ratio == "1":
+        return "nearly the same number of parameters"
+    return f"{ratio} times {'fewer' if arm.parameters < many else 'more'} parameters"
 
 
 def _statistics(results: Results) -> str:
     split, number = results.test_over_train > 0, len(results.pairs)
     seeds = f"{results.seeds} seed{'' if results.seeds == 1 else 's'}"
-    wider = ", widened because the tests of the seeds overlap (Nadeau and Bengio 2003)" if split else ""
-    shared = f"the {number} comparisons share one error of 5 %" if number > 1 else "at 95 %"
+    wider = ", which is widened because the test sets of the seeds overlap (Nadeau and Bengio 2003)" if split else ""
+    shared = f"The {number} comparisons share one error of 5 %." if number > 1 else "Its level is 95 %."
+    varied = "initialisation and split" if split else "initialisation"
     return (
-        f"Mean and standard deviation are over {seeds}, each with its own start{' and split' if split else ''}; "
-        f"differences are paired by seed, with Student's interval{wider}, and {shared}. The seeds share one data set, "
-        f"so this covers the start{' and the split' if split else ''}, not other data."
+        f"Mean and standard deviation are over {seeds}, each with its own {varied}. Differences are paired by seed, "
+        f"with Student's interval{wider}. {shared} All seeds use the same data set, so the intervals cover the "
+        f"{varied}, but not other data."
     )
 
 
@@ -113,7 +114,9 @@ def _edges(results: Results) -> list[str]:
         if len(rates) > 1 and arm.parameters and arm.rate in (rates[0], rates[-1]):
             names.append(f"{arm.name} ({arm.rate:g})")
     return (
-        [f"The best rate lies at an end of those tried, another might do better: {', '.join(names)}."] if names else []
+        [f"The best rates of these arms are at an end of the tried range: {', '.join(names)}. Others may be better."]
+        if names
+        else []
     )
 
 
@@ -122,8 +125,7 @@ def _chosen(results: Results) -> list[str]:
     if not (results.test_over_train and any(len(arm.tried) > 1 for arm in results.arms)):
         return []
     return [
-        "Rows on which the rates were chosen are among the test rows of other seeds, so values may be a little too "
-        "good, for all arms alike."
+        "The rates were chosen on rows that other seeds test on, so the values of all arms may be slightly too good."
     ]
 
 

@@ -73,7 +73,9 @@ def mnist(folder: Path) -> Images:
     if train.x.shape[1:] != test.x.shape[1:]:
         _refuse(folder, f"training images have {list(train.x.shape[2:])} pixels, test images {list(test.x.shape[2:])}")
     size = " x ".join(map(str, train.x.shape[2:]))
-    about = f"idx files of the user's, {len(train.y):,} images of {size} pixels and {len(test.y):,} to test on"
+    about = (
+        f"the user's idx files, {len(train.y):,} images of {size} pixels for training and {len(test.y):,} for testing"
+    )
     return Images(about, train, test, int(max(train.y.max(), test.y.max())) + 1)
 
 
@@ -85,7 +87,7 @@ def cifar10(folder: Path) -> Images:
         raise UsageError(f"{folder} does not contain CIFAR-10. It needs {WANTS_CIFAR}.")
     parts = [_cifar_part(path) for path in sorted(place.glob("data_batch_*.bin"))]
     train, test = Part(*map(torch.cat, zip(*parts, strict=True))), _cifar_part(place / "test_batch.bin")
-    about = f"the user's CIFAR-10, {len(train.y):,} images and {len(test.y):,} to test on"
+    about = f"the user's CIFAR-10, {len(train.y):,} images for training and {len(test.y):,} for testing"
     return Images(about, train, test, 10)
 
 
@@ -98,8 +100,8 @@ def pictures(folder: Path, size: int, *, grey: bool = False) -> Images:
         raise UsageError(f"{folder} contains no classes of images. It needs {WANTS_PICTURES}.")
     train = _pictures_part(first, names, size, grey)
     test = None if second is None else _pictures_part(second, names, size, grey)
-    own = "another split for each seed" if test is None else f"{len(test.y):,} to test on"
-    about = f"{len(train.y):,} images of the user's in {len(names)} classes, resized to {size} x {size}, {own}"
+    own = "with a different split for each seed" if test is None else f"and {len(test.y):,} for testing"
+    about = f"the user's {len(train.y):,} images in {len(names)} classes, resized to {size} x {size}, {own}"
     return Images(about, train, test, len(names))
 
 

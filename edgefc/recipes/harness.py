@@ -40,7 +40,7 @@ QUICK_SEEDS = 2
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scikit-image")
 
 
-class _Kept(Part):
+class _StoredTraining(Part):
     """One finished training."""
 
     fingerprint: str
@@ -50,7 +50,7 @@ class _Kept(Part):
     weights: str | None = None  # SHA-256 of the file of weights, if the recipe stores one
 
 
-class _Place(NamedTuple):
+class _TrainingFolder(NamedTuple):
     """The folder of finished trainings, and the fingerprint that they must have to be reused."""
 
     folder: Path
@@ -79,7 +79,11 @@ def run(
     versions = _versions()
     mark = fingerprint(recipe, loaded, versions, quick)
     arms = _trained(
-        recipe, loaded, _Place(folder / "trained", mark), seeds or (QUICK_SEEDS if quick else recipe.seeds), quick
+        recipe,
+        loaded,
+        _TrainingFolder(folder / "trained", mark),
+        seeds or (QUICK_SEEDS if quick else recipe.seeds),
+        quick,
     )
     results = _results(recipe, loaded, arms, versions, mark, own_data=data is not None, quick=quick)
     report.show(results)  # before writing, which fails on a full disk
@@ -112,7 +116,7 @@ def repeatable(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool) -> list[ArmPart]:
+def _trained(recipe: Recipe, data: Data, place: _TrainingFolder, seeds: int, quick: bool) -> list[ArmPart]:
     """Train all arms. The loop over seeds is the outer one, so that an interrupted run has complete seeds."""
     arms = list(recipe.arms(data))
     grids = {arm.name: arm.rates or recipe.rates for arm in arms}
@@ -122,7 +126,7 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
     done = 0
     with Bar(total=total, desc=recipe.name, unit="training") as bar:
 
-        def one(arm: Arm, seed: int, rate: float, tuning: bool) -> _Kept:
+        def one(arm: Arm, seed: int, rate: float, tuning: bool) -> _StoredTraining:
             nonlocal done
             bar.set_postfix_str(f"{arm.name}, rate {rate:g}" + (", choosing" if tuning else f", seed {seed}"))
             kept = _training(recipe, arm, Job(arm.name, seed, rate, data, tuning, quick), place)
@@ -133,7 +137,7 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
         try:
             tried = {arm.name: _tried(arm, grids[arm.name], one) for arm in arms}
             rates = {name: _best(tried[name], recipe.metric.better == "higher") for name in tried}
-            finished: dict[str, list[_Kept]] = {arm.name: [] for arm in arms}
+            finished: dict[str, list[_StoredTraining]] = {arm.name: [] for arm in arms}
             for seed in range(seeds):
                 for arm in arms:
                     finished[arm.name].append(one(arm, seed, rates[arm.name], False))
@@ -150,7 +154,9 @@ def _trained(recipe: Recipe, data: Data, place: _Place, seeds: int, quick: bool)
     ]  # fmt: skip
 
 
-def _tried(arm: Arm, rates: tuple[float, ...], one: Callable[[Arm, int, float, bool], _Kept]) -> dict[float, float]:
+def _tried(
+    arm: Arm, rates: tuple[float, ...], one: Callable[[Arm, int, float, bool], _StoredTraining]
+) -> dict[float, float]:
     """The mean value of each rate over the tuning seeds. It is nan if the result of a training is not finite."""
     if len(rates) == 1:
         return {rates[0]: math.nan}
@@ -168,13 +174,13 @@ def _best(tried: dict[float, float], higher: bool) -> float:
     return min(finite or tried, key=lambda rate: (-tried[rate] if higher else tried[rate], rate))
 
 
-def _training(recipe: Recipe, arm: Arm, job: Job, place: _Place) -> _Kept:
+def _training(recipe: Recipe, arm: Arm, job: Job, place: _TrainingFolder) -> _StoredTraining:
     """The stored training if it is still valid, otherwise a new one."""
     name = file_name(f"{arm.name}-{job.rate:g}-{job.seed}")
     path = place.folder / f"{name}{'-tuning' if job.tuning else ''}.json"
     file = weights.path(place.folder.parent, arm.name) if recipe.example and job.seed == 0 and not job.tuning else None
     try:
-        kept = _Kept.model_validate_json(path.read_bytes())
+        kept = _StoredTraining.model_validate_json(path.read_bytes())
         if kept.fingerprint == place.mark and (file is None or kept.weights == weights.digest(file)):
             return kept
     except (OSError, ValidationError):
@@ -193,7 +199,7 @@ def _training(recipe: Recipe, arm: Arm, job: Job, place: _Place) -> _Kept:
     if outcome.picture is not None and job.seed == 0 and not job.tuning:
         pictures.keep(place.folder, arm.name, outcome.picture)
     run = Run(value=float(outcome.value), more=outcome.more, seconds=round(time.process_time() - started, 3))
-    kept = _Kept(
+    kept = _StoredTraining(
         fingerprint=place.mark, run=run, parameters=counts[0], numbers_stored=counts[1],
         weights=weights.keep(file, model) if file else None,
     )  # fmt: skip

@@ -48,7 +48,7 @@ class Pieces:
         return self.images.test_over_train
 
     def split(self, seed: int, *, tuning: bool) -> tuple[Tensor, Tensor]:
-        """The training part and the part to measure on, each (rows, size), minus the mean of the training rows."""
+        """The training part and the test part, each (rows, size), minus the mean of the training rows."""
         first, second = (self._cut(part.x) for part in self.images.split(seed, tuning=tuning))
         middle = first.mean(0)
         return first - middle, second - middle
@@ -126,8 +126,8 @@ class _Zero(nn.Module):
 RECIPE = Recipe(
     name="prp-autoencoder",
     paper="Szorc 2025, arXiv 2512.13480",
-    question="Does an autoencoder with PRP layers reconstruct pictures that it has not seen better than one with "
-    "low-rank layers of as many parameters, and how far is a dense one?",
+    question="Does an autoencoder with PRP layers reconstruct unseen pictures better than one with low-rank layers "
+    "with as many parameters, and how much better is a dense one?",
     bundled="scikit-image's LFW subset",
     wanted="CIFAR-10 (binary), MNIST (idx), class folders of images, such as TinyImageNet",
     minutes=2,
@@ -136,9 +136,9 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01, 0.03, 0.1),
-    training=f"mean squared error, Adam, {STEPS} steps of {ROWS} pieces, the rate falling to zero along a half cosine; "
-    "the first rate is the best of 0.001, 0.003, 0.01, 0.03 and 0.1 on a fifth of the training pictures held out, for "
-    "each arm by itself.",
+    training=f"mean squared error, Adam, {STEPS} steps of {ROWS} pieces; the learning rate decreases to zero along a "
+    "half cosine. For each arm separately, the first rate is the best of 0.001, 0.003, 0.01, 0.03 and 0.1 on a "
+    "held-out fifth of the training pictures.",
     pairs=(
         ("PRP rademacher", "low rank 1"), ("PRP gaussian", "low rank 1"), ("PRP rademacher", "narrow dense"),
         ("PRP rademacher", f"low rank {RANK}"), ("PRP rademacher", "dense"), ("PRP gaussian", "PRP rademacher"),

@@ -10,7 +10,7 @@
         load=load,                                    # Path of --data, or None -> data, with an `about`
         arms=arms,                                    # data -> the arms; the first is the baseline
         train=train,                                  # (model, Job) -> the metric, or an Outcome
-        rates=(0.001, 0.003, 0.01, 0.03),             # with a single rate there is no choice; `training` explains it
+        rates=(0.001, 0.003, 0.01, 0.03),             # a single rate is used as it is; `training` explains it
         training="Adam, 400 steps of 64 digits, ...",
     )
 

@@ -121,8 +121,8 @@ def _tied_per_stage(channels: int, width: int) -> nn.Module:
 RECIPE = Recipe(
     name="tied-resnet",
     paper="Koyun and Toreyin 2024, arXiv 2401.16438",
-    question="Does a small ResNet read digits as well when the 1x1 convolutions of its bottlenecks share one matrix, "
-    "and better than a dense one of as many parameters?",
+    question="Does a small ResNet whose bottlenecks share one matrix between their 1x1 convolutions classify digits as "
+    "well as a dense one, and better than a dense one with about as many parameters?",
     bundled="scikit-learn's digits",
     wanted="CIFAR-10 (binary), MNIST (idx), class folders of images, such as ImageNet's",
     minutes=3,
@@ -131,8 +131,8 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.01, 0.03, 0.1),
-    training=f"Adam, {STEPS} steps of 64 images, the rate falling to zero along a half cosine; the first rate is the "
-    "best of 0.01, 0.03 and 0.1 on a fifth of the training images held out, for each arm by itself.",
+    training=f"Adam, {STEPS} steps of 64 images; the learning rate decreases to zero along a half cosine. For each arm "
+    "separately, the first rate is the best of 0.01, 0.03 and 0.1 on a held-out fifth of the training images.",
     pairs=(
         ("tied", "dense"), ("tied per stage", "dense"), ("tied per stage", "tied"), ("tied per stage", "narrow dense"),
     ),

@@ -111,8 +111,8 @@ def _tied_pair(width: int, hidden: int) -> nn.Module:
 RECIPE = Recipe(
     name="tied-vit",
     paper="Koyun and Toreyin 2024, arXiv 2401.16438",
-    question="Does a small vision transformer read digits as well when its pairs of layers share one matrix, and "
-    "better than a dense one of as many parameters?",
+    question="Does a small vision transformer whose pairs of layers share one matrix classify digits as well as a "
+    "dense one, and better than a dense one with about as many parameters?",
     bundled="scikit-learn's digits",
     wanted="CIFAR-10 (binary), MNIST (idx), class folders of images, such as ImageNet's",
     minutes=3,
@@ -121,8 +121,8 @@ RECIPE = Recipe(
     arms=arms,
     train=train,
     rates=(0.001, 0.003, 0.01),
-    training=f"Adam, {STEPS} steps of {ROWS} images, the rate falling to zero along a half cosine; the first rate is "
-    "the best of 0.001, 0.003 and 0.01 on a fifth of the training images held out, for each arm by itself.",
+    training=f"Adam, {STEPS} steps of {ROWS} images; the learning rate decreases to zero along a half cosine. For each "
+    "arm separately, the first rate is the best of 0.001, 0.003 and 0.01 on a held-out fifth of the training images.",
     pairs=(
         ("tied FFN", "dense"), ("tied FFN", "half FFN"), ("tied FFN + vo", "dense"), ("tied FFN + vo+qk_t", "dense"),
         ("tied FFN + vo+qk_t", "narrow dense"),

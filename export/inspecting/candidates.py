@@ -10,7 +10,7 @@ Layers = tuple[str, ...]
 
 LINEAR, CONVOLUTION, EMBEDDING, LSTM, ATTENTION = "linear", "convolution", "embedding", "lstm", "attention"
 PAIR = "linear pair"
-"""Stands in for two linear layers, the second of which has the sizes of the first the other way round."""
+"""The kind of two linear layers, the second of which has the sizes of the first swapped."""
 
 _KINDS = {
     **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat",
@@ -19,11 +19,11 @@ _KINDS = {
     **dict.fromkeys(("Gather", "GatherBlockQuantized", "EmbedLayerNormalization"), EMBEDDING),
     "LSTM": LSTM, "DynamicQuantizeLSTM": LSTM, "Attention": ATTENTION, "QAttention": ATTENTION,
 }  # fmt: skip
-"""What the layers in whose place an operator stands replace, as their entries say (edgefc/layers/common/entry.py)."""
+"""The kind of torch layer that an operator computes, as in Entry.replaces (edgefc/layers/common/entry.py)."""
 
 
 def layers_for(kind: str) -> Layers:
-    """The layers that replace that kind, sorted by name."""
+    """The layers that replace torch layers of this kind, sorted by name."""
     return tuple(name for name, layer in declared.layers().items() if layer["replaces"] == kind)
 
 

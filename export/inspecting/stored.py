@@ -118,7 +118,7 @@ class Reader:
     def _dense(self, tensor: TensorProto) -> Weight:
         shape, numbers = _shape(tensor.dims, tensor.name)
         if tensor.data_location == TensorProto.EXTERNAL:
-            stored = _beside(self._folder, tensor, numbers)
+            stored = _external_bytes(self._folder, tensor, numbers)
         else:
             stored = _stored(tensor, numbers)
         return self._add(Weight(text(tensor.name), tensor.data_type, shape, numbers, stored))
@@ -158,7 +158,7 @@ def _shape(dims: Iterable[int], name: str | bytes) -> tuple[tuple[int, ...], int
     return shape, math.prod(shape)
 
 
-def _beside(folder: Folder, tensor: TensorProto, numbers: int) -> int:
+def _external_bytes(folder: Folder, tensor: TensorProto, numbers: int) -> int:
     """Returns the number of bytes of a tensor in an external file."""
     entries = [(_bytes(entry.key), _bytes(entry.value)) for entry in tensor.external_data]
     return folder.place(text(tensor.name), entries, _nominal(tensor, numbers)).length or 0

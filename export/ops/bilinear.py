@@ -42,7 +42,7 @@ def write(op: Body, x: ir.Value, left: ir.Value, right: ir.Value, bias: ir.Value
 def product(op: Body, x: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
     """sum_t L_t^T X R_t in the order of the attribute left_first: x (B, d1, d2) -> u1 u2 values per row, in any shape.
 
-    What depends on weights alone stands outside If: the runtime folds it in its first pass, and packs the result.
+    Nodes that depend only on weights are outside of If: the runtime folds them in its first pass, and packs the result.
     """
     left_first = op.Cast(op.attribute("left_first"), to=ir.DataType.BOOL)
     right_first = op.Not(left_first)

@@ -81,9 +81,9 @@ def _group(name: str) -> ir.Attr:
 
 
 def _basis(op: Body, b: ir.Value, pairs: ir.Value) -> ir.Value:
-    """The rows of the real DFT, (2G, b) float64; angles reduced exactly, as whole numbers.
+    """The rows of the real DFT, (2G, b) float64; angles are reduced exactly, as integers.
 
-    Rows 0 and 1 are cos(0) and cos(pi j), or zeros where b is odd; rows 2g and 2g + 1 cos and -sin of 2 pi g j / b.
+    Row 0 is cos(0). Row 1 is cos(pi j), or zeros if b is odd. Rows 2g and 2g + 1 are cos and -sin of 2 pi g j / b.
     """
     g = op.Unsqueeze(count(op, pairs), op.const([1]))  # (G, 1)
     first = op.Equal(g, op.const(0))
@@ -101,7 +101,7 @@ def _basis(op: Body, b: ir.Value, pairs: ir.Value) -> ir.Value:
 
 
 def _forward(op: Body, basis: ir.Value, flips: ir.Value, q: ir.Value, width: ir.Value, kernel: ir.Value) -> ir.Value:
-    """The transform of every block, signs included: (q 2G, width, 1, 1)."""
+    """The transform of every block, including the signs: (q 2G, width, 1, 1)."""
     flips = op.Reshape(op.Cast(flips, to=ir.DataType.DOUBLE), op.shape(q, 1, width))
     weight = op.Mul(op.first(basis, width), flips)  # (q, 2G, width)
     return op.CastLike(op.Reshape(weight, op.shape(-1, width, 1, 1)), kernel)
@@ -136,7 +136,7 @@ def _products(op: Body, basis: ir.Value, kernel: ir.Value, pairs: ir.Value) -> i
 def _dense(op: Body, kernel: ir.Value, flips: ir.Value, n: ir.Value, m: ir.Value) -> ir.Value:
     """The weight of the dense convolution: (m, n, kh, kw)."""
     index = count(op, op.Gather(op.Shape(kernel), op.const(2)))
-    index = op.Sub(op.Unsqueeze(index, op.const([1])), index)  # i - j; from behind where it is negative
+    index = op.Sub(op.Unsqueeze(index, op.const([1])), index)  # i - j; negative values count from the end
     blocks = op.Transpose(op.Gather(kernel, index, axis=2), perm=[0, 2, 1, 3, 4, 5])  # (p, b, q, b, kh, kw)
     sizes = op.Shape(blocks)
     rows, columns = (op.ReduceProd(op.Slice(sizes, op.const([s]), op.const([s + 2]))) for s in (0, 2))

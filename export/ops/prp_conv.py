@@ -82,7 +82,7 @@ def compute(attributes: Attributes, x: Array, in_scale: Array, out_scale: Array,
 
 OPERATOR = Operator(
     "PRPConv2d",
-    "a convolution whose weight is P (m, C kh kw) from the seed, modulated",
+    "a convolution whose weight is P (m, C kh kw) from the seed, scaled on both sides",
     inputs={
         "x": ("B", "C", "h", "w"),
         "in_scale": ("C", "kh", "kw"),

@@ -42,7 +42,7 @@ def compute(attributes: Attributes, x: Any, row_scale: Array, column_scale: Arra
 
 OPERATOR = Operator(
     "PRPEmbedding",
-    "row v of P (V, m), modulated; only the requested rows are computed",
+    "row v of P (V, m), scaled on both sides; only the requested rows are computed",
     inputs={"x": None, "row_scale": ("num_embeddings",), "column_scale": ("embedding_dim",)},
     attributes={
         "num_embeddings": SIZE,

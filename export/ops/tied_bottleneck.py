@@ -68,7 +68,7 @@ def compute(attributes: Attributes, x: Array, weight: Array, *rest: Array) -> Ar
 _NORM = ("scale", "shift", "mean", "variance")
 OPERATOR = Operator(
     "TiedBottleneck",
-    "`W^T G(W x) + x`; blocks of a stage name the same weight",
+    "`W^T G(W x) + x`; the blocks of a stage share the weight",
     inputs={
         "x": ("B", "channels", "h", "w"),
         "weight": ("width", "channels", "1"),

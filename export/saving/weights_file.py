@@ -1,8 +1,8 @@
 """External data files: their names, the models that refer to them, and their removal.
 
-The name contains a hash of the content, `model-0123456789ab.onnx.data`. Different weights are a different file.
-Therefore the old graph and its weights remain a complete model until the new graph replaces the old one. edgefc 0.1
-wrote `model.onnx.data`.
+The name contains a hash of the content, `model-0123456789ab.onnx.data`. Files with different weights have different
+names. Therefore the old graph and its weights remain a complete model until the new graph replaces the old one. edgefc
+0.1 wrote `model.onnx.data`.
 
 A graph may refer to any file, and several graphs may refer to the same file. A file is removed only if it is a regular
 file with such a name in the folder of the model, and if every .onnx file there can be read and none refers to it.

@@ -1,4 +1,4 @@
-"""Draws inputs with the shapes and the kinds of values of the examples."""
+"""Random inputs with the shapes and the kinds of values of the examples."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def drawn_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
-    """Returns inputs drawn from a fixed seed, or None if no tensor can be changed.
+    """Returns random inputs from a fixed seed, or None if no tensor can be changed.
 
     Floating-point tensors are drawn uniformly between the smallest and the largest value of the example. A constant
     tensor c becomes c times a number between 0.5 and 1.5, and a tensor of zeros becomes standard normal. Integers are

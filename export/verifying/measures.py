@@ -29,7 +29,7 @@ class Comparison:
         name: the name of the output in the file.
         rows: the size of the first axis of the inputs.
         inputs: the shape of each input.
-        drawn: whether the inputs were drawn. Otherwise they are the example.
+        drawn: whether the inputs were random. Otherwise they are the example.
         shape: the shape of the output.
         nmse: |onnx - torch|^2 / |torch|^2 over the whole output; infinite if it cannot be computed.
         largest_difference: the largest |onnx - torch| of one entry.

@@ -42,8 +42,8 @@ class VerifyReport:
     Attributes:
         outputs: one Comparison for each output on each set of inputs.
         parts_at: the first layer whose output differs, or None.
-        constant: outputs that were bit-identical for the example and for drawn inputs.
-        not_varied: why no drawn inputs were tested, or None if they were.
+        constant: outputs that were bit-identical for the example and for random inputs.
+        not_varied: why no random inputs were tested, or None if they were.
         not_searched: why the first layer that differs was not searched for, or None if it was or all outputs agree.
     """
 
@@ -134,7 +134,7 @@ class VerifyReport:
 
     def _failure(self) -> str:
         worst = self.worst
-        inputs = "drawn inputs" if worst.drawn else "inputs"
+        inputs = "random inputs" if worst.drawn else "inputs"
         shapes = ", ".join(map(str, worst.inputs[:4])) + (", ..." if len(worst.inputs) > 4 else "")
         return f"output {_quoted(worst.name)} {worst.failure}, on {inputs} of shapes {shapes}"
 
@@ -157,7 +157,7 @@ def _finite_or_none(value: Any) -> Any:
 
 
 def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: bool = False) -> VerifyReport:
-    """Runs the file and the model on the example inputs, on drawn inputs, and at other sizes of the dynamic axes.
+    """Runs the file and the model on the example inputs, on random inputs, and at other sizes of the dynamic axes.
 
     edgefc.export.verifying.judges defines the criteria.
 
@@ -186,7 +186,7 @@ def verify(path: str | Path, model: nn.Module, args: Args, *, allow_nonfinite: b
 
 
 def compare(file: Path, given: Given, adapter: Adapter, plan: Plan, *, allow_nonfinite: bool = False) -> VerifyReport:
-    """verify() for an adapted model: compares on the examples, at other sizes of the plan's axes, and on drawn inputs.
+    """verify() for an adapted model: compares on the examples, at other sizes of the plan's axes, and on random inputs.
 
     Every run of the model starts from the state in `given`.
     """
@@ -298,16 +298,16 @@ def _differs(one: NDArray[Any], other: NDArray[Any], bound: float) -> bool:
 def _drawn(
     given: Given, adapter: Adapter, example: list[NDArray[Any]]
 ) -> tuple[tuple[tuple[Tensor, ...], list[NDArray[Any]]] | None, str | None]:
-    """Returns drawn inputs and torch's outputs for them, or the reason why no inputs were drawn."""
+    """Returns random inputs and torch's outputs for them, or the reason why there are none."""
     inputs = drawn_inputs(adapter.inputs.tensors)
     if inputs is None:
         return None, "they are only masks and constant integers"
     try:
         outputs = torch_outputs(given, adapter, inputs)
     except UsageError:
-        return None, "the torch model does not run on drawn inputs"
+        return None, "the torch model does not run on random inputs"
     if len(outputs) != len(example) or any(_less_finite(*pair) for pair in zip(outputs, example, strict=True)):
-        return None, "the torch model gives NaN, infinities or other outputs on drawn inputs"
+        return None, "the torch model returns NaN, infinities or other outputs on random inputs"
     return (inputs, outputs), None
 
 
@@ -318,7 +318,7 @@ def _less_finite(drawn: NDArray[Any], example: NDArray[Any]) -> bool:
 def _moved(
     names: list[str], example: list[NDArray[Any]], drawn: list[NDArray[Any]] | None
 ) -> tuple[list[float], tuple[str, ...]]:
-    """Returns the mean square of the change of each output for drawn inputs, and the names of unchanged outputs."""
+    """Returns the mean square of the change of each output for random inputs, and the names of unchanged outputs."""
     if drawn is None:
         return [0.0] * len(example), ()
     moved, constant = [], []

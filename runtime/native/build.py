@@ -114,8 +114,8 @@ class Unit(NamedTuple):
 
 
 def sources() -> list[Path]:
-    """The source files that are compiled directly."""
-    return sorted(HERE.glob("*/*.cc"))
+    """The source files that are compiled directly, without the files that a build in this folder has generated."""
+    return sorted(path for path in HERE.glob("*/*.cc") if not path.parent.name.startswith(_PREFIX))
 
 
 def has_sources() -> bool:
@@ -160,7 +160,7 @@ def _own(lanes: Path, cpu: str) -> Path:
 
 
 def _cpus_of(lanes: Path, cpus: Iterable[str]) -> list[str]:
-    """The instruction sets that a kernel is compiled for: those with a file in simd/, and those with an own file."""
+    """The instruction sets of a kernel: those with a file in simd/, and those for which the kernel has a file."""
     return [cpu for cpu in cpus if (HERE / "simd" / f"{cpu}.h").is_file() or _own(lanes, cpu).is_file()]
 
 

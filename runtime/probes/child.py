@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # the import needs numpy and onnxruntime, which a board may l
 A = TypeVar("A")
 
 LIMIT_S = 600.0
-GRACE_S = 10.0  # how long after the limit a child ends by itself, if its parent has not ended it, s
+GRACE_S = 10.0  # seconds after the limit at which a child ends itself if its parent has not ended it
 
 OWN_ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 """Variables that edgefc sets in the environment of its processes, unless the user has set them.

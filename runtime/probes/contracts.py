@@ -47,7 +47,7 @@ class ModelToRun:
 
 
 @dataclass(frozen=True)
-class Fed:
+class ArrayInfo:
     """Name, dtype and shape of an input array."""
 
     name: str
@@ -56,18 +56,18 @@ class Fed:
 
 
 @dataclass(frozen=True)
-class Tried:
+class Trial:
     """The batch size and the inputs of one model in a trial."""
 
     batch: Count
-    inputs: tuple[Fed, ...]
+    inputs: tuple[ArrayInfo, ...]
 
 
 @dataclass(frozen=True)
 class TrialAnswer:
     """rows has one row for each batch, and each row one entry for each model."""
 
-    rows: tuple[tuple[Tried, ...], ...]
+    rows: tuple[tuple[Trial, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeapStage:
     """The size of the wasm heap, and the memory of page, workers and heap together as the browser reports it."""
 
     heap_bytes: Optional[Annotated[int, Range(1, 1 << 40)]]
@@ -138,9 +138,9 @@ class Held:
 class Heap:
     """The same stages in a browser, which does not report a peak."""
 
-    imported: Held
-    loaded: Held
-    ran: Held
+    imported: HeapStage
+    loaded: HeapStage
+    ran: HeapStage
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Ran:
+class ModelOutputs:
     """The outputs of one model."""
 
     outputs: tuple[Output, ...]
@@ -242,7 +242,7 @@ class Ran:
 class RunAnswer:
     """models has one entry for each model."""
 
-    models: tuple[Ran, ...]
+    models: tuple[ModelOutputs, ...]
 
 
 @dataclass(frozen=True)

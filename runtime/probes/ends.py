@@ -106,7 +106,10 @@ def _killed(before: int | None) -> str:
 
 
 def reason_in(stderr: str) -> str:
-    """The line with the reason, without a full stop: from C++, a sanitizer or a Python exception, or the last line."""
+    """The line with the reason, without a full stop: that of a C++ exception, sanitizer or Python exception.
+
+    Without one, it is the last line.
+    """
     lines = [line.rstrip() for line in stderr.splitlines()]
     lines = [line for line in lines if not _DUMP.match(line) and not _NO_REASON.match(line.strip())]
     for pattern in _REASONS:

@@ -103,7 +103,7 @@ def _alike(node: Node, scope: Scope, event: Event) -> int:
 
 
 def _bodies(node: Node, inside: Sequence[_Ran]) -> tuple[Sequence[_Ran], list[tuple[int, Sequence[_Ran]]]]:
-    """The events that belong before the node, and the index and events of each run of a subgraph.
+    """The events that precede the node, and the index and events of each run of a subgraph.
 
     The clock has a step of one microsecond, so an event before the node can seem to be inside it.
     """
@@ -153,7 +153,7 @@ def _has_shape_of(array: tuple[str, list[int]], weight: Tensor) -> bool:
 
 
 def _outputs(node: Node, event: Event) -> Iterator[NodeOutput]:
-    """The outputs of the node. They have names only if none is left out, because an event does not say which one is."""
+    """The outputs of the node. They have names only if none is omitted, because an event does not say which one is."""
     names = [name for name in node.outputs if name]
     made = [(dtype, list(shape)) for each in event["outputs"] for dtype, shape in each.items()]
     padded = names if len(names) == len(made) else [*names, *[""] * len(made)]

@@ -1,6 +1,6 @@
 """Facts about the machine that affect a timing. A fact that cannot be read is None, and `missing` has the reason.
 
-No fact names the owner of the machine, its network name or a folder.
+No fact contains the name of the owner, the network name of the machine, or a folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO_CPUFREQ = "the kernel does not expose cpufreq (usual in virtual machines)"
 
 
 def environment() -> dict[str, Any]:
-    """The fields of parts.Environment."""
+    """The fields of profiling.parts.Environment, by name."""
     missing: dict[str, str] = {}
 
     def fact(name: str, read: Callable[[], Any], reason: str) -> Any:
@@ -45,7 +45,7 @@ def environment() -> dict[str, Any]:
     only_linux = "it is read from /proc, which this system does not provide"
     return {
         "machine": platform.machine() or "unknown",
-        "board": fact("board", sysfs.board, "neither a device tree nor DMI has a name"),
+        "board": fact("board", sysfs.board, "neither the device tree nor DMI contains a name"),
         "virtual": fact(
             "virtual", lambda: "hypervisor" in sysfs.cpuinfo()["flags"].split(), "the CPU has no flag for it"
         ),

@@ -15,7 +15,7 @@ from edgefc.runtime.probes.opening import opened
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _KIB = 1024
-SLACK_BYTES = 1 << 20  # bytes; the kernel's counters may differ by so much
+SLACK_BYTES = 1 << 20  # bytes; the kernel's counters may differ by this much
 
 
 def measure(asked: MemoryQuestion) -> MemoryAnswer:

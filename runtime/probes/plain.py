@@ -104,8 +104,8 @@ def _reader(kind: Any) -> Reader:
 
 
 _ACCEPTED: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "true or false"), int: ((int,), "a whole number"), float: ((int, float), "a finite number"),
-    str: ((str,), "a text"), type(None): ((type(None),), "null"),
+    bool: ((bool,), "true or false"), int: ((int,), "an integer"), float: ((int, float), "a finite number"),
+    str: ((str,), "a string"), type(None): ((type(None),), "null"),
 }  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def _object(kind: Any) -> Reader:
             raise _unfit(path, f"{_shown(value)} is not an object")
         for name in value:
             if name not in readers:
-                raise _unfit(f"{path}.{_shown(name)}", "there is no such field")
+                raise _unfit(f"{path}.{_shown(name)}", "the field is unknown")
         for name in readers:
             if name not in value:
                 raise _unfit(f"{path}.{name}", "the field is missing")

@@ -6,7 +6,7 @@ import base64
 
 from edgefc.errors import ModelError, UsageError
 from edgefc.runtime.inputs import feeds_for, run_error
-from edgefc.runtime.probes.contracts import Output, Ran, RunAnswer, RunQuestion
+from edgefc.runtime.probes.contracts import ModelOutputs, Output, RunAnswer, RunQuestion
 from edgefc.runtime.probes.opening import opened
 from edgefc.runtime.signature import NUMBERS, Array
 
@@ -27,7 +27,7 @@ def run(asked: RunQuestion) -> RunAnswer:
             raise UsageError(
                 f"the outputs have more than {LARGEST_BYTES} bytes, the limit for sending. Give a smaller batch."
             )
-        ran.append(Ran(tuple(_output(name, value) for name, value in outputs.items()), session.native_variant))
+        ran.append(ModelOutputs(tuple(_output(name, value) for name, value in outputs.items()), session.native_variant))
     return RunAnswer(tuple(ran))
 
 

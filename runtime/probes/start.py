@@ -1,6 +1,7 @@
 """The main program of a child process: python -m edgefc.runtime.probes.start NAME LIMIT_S
 
-NAME is a module of this folder. Its `question` is the type of the question, its `answer` a function of the question.
+NAME is a module of this folder. Its `question` is the type of the question, and its `answer` is the function that
+answers it.
 The question is one line of JSON on stdin. The last line of stdout is {"answer": ...} or {"error": a plain.Failure}.
 
 The process never outlives its parent. The parent keeps stdin open, and a thread of this process waits for its end. Code

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from edgefc.runtime.probes import stats
-from edgefc.runtime.probes.contracts import SteadyAnswer, Tried
-from edgefc.runtime.profiling.parts import Cell, Fed, Launches, Round, Speed, Steady, WarmUp
+from edgefc.runtime.probes.contracts import SteadyAnswer, Trial
+from edgefc.runtime.profiling.parts import ArrayInfo, Cell, Launches, Round, Speed, Steady, WarmUp
 
 
 def steady_of(answers: Sequence[SteadyAnswer], indices: Sequence[int]) -> Steady:
@@ -25,8 +25,8 @@ def steady_of(answers: Sequence[SteadyAnswer], indices: Sequence[int]) -> Steady
     )  # fmt: skip
 
 
-def fed_of(tried: Tried) -> tuple[Fed, ...]:
-    return tuple(Fed.of(one) for one in tried.inputs)
+def inputs_of(trial: Trial) -> tuple[ArrayInfo, ...]:
+    return tuple(ArrayInfo.of(one) for one in trial.inputs)
 
 
 def launches_of(samples_ns: Sequence[int]) -> Launches:
@@ -46,7 +46,7 @@ def speeds_of(cells: list[Cell]) -> list[Speed]:
     return speeds
 
 
-def not_compared(first: Sequence[Fed], own: Sequence[Fed]) -> str | None:
+def not_compared(first: Sequence[ArrayInfo], own: Sequence[ArrayInfo]) -> str | None:
     """Why the times of two models cannot be compared: their inputs have different shapes or kinds of numbers.
 
     The names may differ, and so may the widths of the numbers: float16 models are compared with float32 models.
@@ -56,9 +56,9 @@ def not_compared(first: Sequence[Fed], own: Sequence[Fed]) -> str | None:
     return f"its inputs are {_listed(own)}, and those of the first model are {_listed(first)}"
 
 
-def _work(inputs: Sequence[Fed]) -> list[tuple[str, tuple[int, ...]]]:
-    return sorted((fed.dtype.rstrip("0123456789").removeprefix("u"), fed.shape) for fed in inputs)
+def _work(inputs: Sequence[ArrayInfo]) -> list[tuple[str, tuple[int, ...]]]:
+    return sorted((each.dtype.rstrip("0123456789").removeprefix("u"), each.shape) for each in inputs)
 
 
-def _listed(inputs: Sequence[Fed]) -> str:
+def _listed(inputs: Sequence[ArrayInfo]) -> str:
     return ", ".join(map(str, inputs)) or "none"

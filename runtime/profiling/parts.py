@@ -78,7 +78,7 @@ class Config(Part):
 
     inputs is "drawn" (random values from seed 0), "given" (arrays in memory) or the name of the .npz file.
 
-    shapes and ranges are those requested for drawn inputs, by name. A null size is the batch size or the default.
+    shapes and ranges are those requested for random inputs, by name. A null size is the batch size or the default.
     """
 
     batches: tuple[int, ...]
@@ -186,7 +186,7 @@ class Memory(Part):
     swapped_bytes: int
 
 
-class Held(Part):
+class HeapStage(Part):
     """The wasm heap, which only grows, and the memory of page, workers and heap together as the browser reports it."""
 
     heap_bytes: int | None
@@ -196,9 +196,9 @@ class Held(Part):
 class Heap(Part):
     """The memory of one worker in a browser: runtime started, model loaded, model run once. There is no peak."""
 
-    imported: Held
-    loaded: Held
-    ran: Held
+    imported: HeapStage
+    loaded: HeapStage
+    ran: HeapStage
 
 
 class Baseline(Part):
@@ -210,7 +210,7 @@ class Baseline(Part):
     peak_bytes: int | None
 
 
-class Fed(Part):
+class ArrayInfo(Part):
     """Name, dtype and shape of an input array."""
 
     name: str
@@ -233,7 +233,7 @@ class Cell(Part):
     model: int = Field(description="index into models")
     threads: int
     batch: int
-    inputs: tuple[Fed, ...] | None
+    inputs: tuple[ArrayInfo, ...] | None
     native_variant: str | None
     load: Launches
     first: Launches

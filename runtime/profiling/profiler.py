@@ -24,10 +24,10 @@ from edgefc.runtime.probes.contracts import (
     Plan,
     Question,
     SteadyQuestion,
-    Tried,
+    Trial,
 )
 from edgefc.runtime.profiling import warnings
-from edgefc.runtime.profiling.derive import fed_of, launches_of, not_compared, speeds_of, steady_of
+from edgefc.runtime.profiling.derive import inputs_of, launches_of, not_compared, speeds_of, steady_of
 from edgefc.runtime.profiling.names import distinct
 from edgefc.runtime.profiling.parts import (
     Baseline,
@@ -85,9 +85,9 @@ def profile(
         paths: files, or a Model for each file that has its own settings.
         device: "local", the name of a device as `edgefc devices` lists it, or a Runner, which is closed at the end.
         batch: the size of open first dimensions. Default: 1. It cannot be given together with inputs.
-        inputs: an .npz file or arrays by input name. Without it, inputs are drawn at random (runtime/inputs.py).
-        shapes: shapes of drawn inputs by name. The size None is the batch size or the default.
-        ranges: the lowest and the highest value of drawn inputs by name, both included.
+        inputs: an .npz file or arrays by input name. Without it, inputs are random (runtime/inputs.py).
+        shapes: shapes of random inputs by name. The size None is the batch size or the default.
+        ranges: the lowest and the highest value of random inputs by name, both included.
         min_time_s: the time spent on each cell, divided among `processes` and, in each process, among `rounds`, s.
         samples: the approximate number of timings to keep for each cell.
         launches: the number of new processes for load time and first run.
@@ -114,9 +114,9 @@ def profile(
         with _bar(request, progress, runner) as bar:
             bar.set_postfix_str("checking the models")
             files = staged(runner, request, null)
-            tried = checked(runner, request, files)
-            config = config_of(request, called, [row[0].batch for row in tried])
-            return _Profiler(request, config, tried, (runner, files, bar), keep).record()
+            trials = checked(runner, request, files)
+            config = config_of(request, called, [row[0].batch for row in trials])
+            return _Profiler(request, config, trials, (runner, files, bar), keep).record()
 
 
 def _runner(device: str | Runner) -> Runner:
@@ -133,10 +133,10 @@ class _Profiler:
     """One call of profile()."""
 
     def __init__(
-        self, request: Request, config: Config, tried: tuple[tuple[Tried, ...], ...],
+        self, request: Request, config: Config, trials: tuple[tuple[Trial, ...], ...],
         where: tuple[Runner, StagedFiles, Any], keep: Keep | None,
     ) -> None:  # fmt: skip
-        self.request, self.config, self.tried, self.keep = request, config, tried, keep
+        self.request, self.config, self.trials, self.keep = request, config, trials, keep
         self.runner, self.staged, self.bar = where
         paths = [str(model.path) for model in request.models]
         names = distinct(paths)
@@ -150,8 +150,8 @@ class _Profiler:
     def record(self) -> Record:
         for threads in self.request.threads:
             self.baselines.append(self.baseline(threads))
-            for asked, tried in zip(self.request.batches, self.tried, strict=True):
-                cells = self.cells(asked, tried, self.baselines[-1])
+            for asked, trials in zip(self.request.batches, self.trials, strict=True):
+                cells = self.cells(asked, trials, self.baselines[-1])
                 self.done += cells
                 self.speeds += speeds_of(cells)
                 if self.keep is not None:
@@ -173,14 +173,14 @@ class _Profiler:
         peak = median_low([m.peak_bytes for m in memory]) if memory else None
         return Baseline(threads=threads, steady=steady, memory=tuple(memory), peak_bytes=peak)
 
-    def cells(self, asked: int | None, tried: Sequence[Tried], baseline: Baseline) -> list[Cell]:
+    def cells(self, asked: int | None, trials: Sequence[Trial], baseline: Baseline) -> list[Cell]:
         """One cell for each model, timed together."""
         wanted = replace(self.staged.wanted, batch=asked)
         steadies = self.steady(self.staged.models, wanted, baseline.threads)
-        return [self.cell(index, tried, wanted, steady, baseline) for index, steady in enumerate(steadies)]
+        return [self.cell(index, trials, wanted, steady, baseline) for index, steady in enumerate(steadies)]
 
-    def cell(self, index: int, tried: Sequence[Tried], wanted: Wanted, steady: Steady, baseline: Baseline) -> Cell:
-        model, file, fed = self.staged.models[index], self.files[index], fed_of(tried[index])
+    def cell(self, index: int, trials: Sequence[Trial], wanted: Wanted, steady: Steady, baseline: Baseline) -> Cell:
+        model, file, inputs = self.staged.models[index], self.files[index], inputs_of(trials[index])
         load, first, variant = self.launches(model, wanted, baseline.threads)
         asked = self.request.memory
         memory, missing, heap = self.memory(model, wanted, baseline.threads) if asked else (None, "not requested", None)
@@ -193,9 +193,9 @@ class _Profiler:
             peaks = [m.peak_bytes for m in baseline.memory]
             sentences += warnings.of_memory(memory, above, max(peaks) - min(peaks), file.file_bytes)
         return Cell(
-            model=index, threads=baseline.threads, batch=tried[index].batch, inputs=fed, native_variant=variant,
+            model=index, threads=baseline.threads, batch=trials[index].batch, inputs=inputs, native_variant=variant,
             load=load, first=first, steady=steady, memory=memory, memory_missing=missing, heap=heap,
-            peak_above_baseline_bytes=above, not_compared=not_compared(fed_of(tried[0]), fed),
+            peak_above_baseline_bytes=above, not_compared=not_compared(inputs_of(trials[0]), inputs),
             warnings=tuple(sentences),
         )  # fmt: skip
 

@@ -79,7 +79,7 @@ class Request:
 
 
 def models_of(paths: Paths) -> tuple[Model, ...]:
-    """The models as Model. Each file can be read and is not empty, and the settings are valid.
+    """Converts paths to Models. Checks that each file can be read and is not empty, and that the settings are valid.
 
     Raises:
         UsageError: no model was given, or a file or a setting is invalid.
@@ -95,16 +95,16 @@ def models_of(paths: Paths) -> tuple[Model, ...]:
 
 
 def counts(name: str, given: Counts) -> tuple[int, ...]:
-    """One or more whole numbers from 1, as a tuple."""
+    """One or more positive integers, as a tuple."""
     several = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     if not several or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in several):
-        raise UsageError(f"{name} is {given!r}. Give a whole number from 1, or a list of them.")
+        raise UsageError(f"{name} is {given!r}. Give a positive integer, or a list of them.")
     return several
 
 
 def batches_of(given: Counts | None, inputs: Inputs) -> tuple[int | None, ...]:
     if given is not None and inputs is not None:
-        raise UsageError(f"batch {_text(given)} was given, but the inputs set the batch size. Leave one of them out.")
+        raise UsageError(f"batch {_text(given)} was given, but the inputs set the batch size. Omit one of them.")
     return (None,) if given is None else counts("batch", given)
 
 
@@ -113,7 +113,7 @@ def shapes_of(given: Shapes | None, inputs: Inputs) -> dict[str, tuple[int | Non
     _check_drawn("shapes", given, inputs)
     for name, shape in (given or {}).items():
         if isinstance(shape, (str, int)) or any(not _is_size(size) for size in shape):
-            raise UsageError(f"shapes of {name!r} are {shape!r}. Give whole numbers from 1, or None for an open axis.")
+            raise UsageError(f"shapes of {name!r} are {shape!r}. Give positive integers, or None for an open axis.")
     return {name: tuple(shape) for name, shape in (given or {}).items()}
 
 
@@ -140,7 +140,7 @@ def _is_number(number: object) -> bool:
 def _check_drawn(what: str, given: object, inputs: Inputs) -> None:
     if given and inputs is not None:
         raise UsageError(
-            f"inputs and {what} were both given, but {what} apply only to drawn inputs. Leave one of them out."
+            f"inputs and {what} were both given, but {what} apply only to random inputs. Omit one of them."
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from edgefc import temporary
 from edgefc.runtime.inputs import Wanted
-from edgefc.runtime.probes.contracts import ModelToRun, TrialQuestion, Tried
+from edgefc.runtime.probes.contracts import ModelToRun, Trial, TrialQuestion
 from edgefc.runtime.probes.null_model import null_model
 from edgefc.runtime.profiling.request import Model, Request
 from edgefc.runtime.profiling.runner import Runner
@@ -41,7 +41,7 @@ def staged(runner: Runner, request: Request, null: str) -> StagedFiles:
     return StagedFiles(models, StagedModel("the null model", Model(null).to_run(runner.place(null), options)), wanted)
 
 
-def checked(runner: Runner, request: Request, files: StagedFiles) -> tuple[tuple[Tried, ...], ...]:
+def checked(runner: Runner, request: Request, files: StagedFiles) -> tuple[tuple[Trial, ...], ...]:
     """Load and run each model. Return its inputs, with one row for each requested batch size."""
     question = TrialQuestion(tuple(model.to_run for model in files.models), files.wanted, request.batches)
     return runner.ask(question, about=", ".join(model.name for model in files.models)).rows

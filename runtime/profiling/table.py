@@ -120,7 +120,7 @@ def _caption(record: Record, prefix: str) -> Iterator[str]:
 
 
 def _fed(record: Record, prefix: str) -> Iterator[str]:
-    """The shapes of drawn inputs with integers or more than two axes: some of their sizes are defaults."""
+    """The shapes of random inputs with integers or more than two axes, because some of their sizes are defaults."""
     if record.config.inputs != "drawn":
         return
     fed: dict[str, list[str]] = {}
@@ -151,7 +151,7 @@ def _legend(records: tuple[Record, ...]) -> Iterator[str]:
             "with a 95 % interval; above 1x is faster"
         )
     if any(record.device.emulated for record in records):
-        yield "emulated: another processor emulates this one; the times say nothing about a real one"
+        yield "emulated: another processor emulates this one, so the times are not those of a real one"
 
 
 def _config(config: Config) -> str:
@@ -160,7 +160,7 @@ def _config(config: Config) -> str:
 
 
 def _asked(config: Config) -> str:
-    """The requested shapes and ranges of drawn inputs."""
+    """The requested shapes and ranges of random inputs."""
     shapes = [f"{n} {'x'.join('?' if s is None else str(s) for s in shape)}" for n, shape in config.shapes.items()]
     ranges = [f"{name} {low} to {high}" for name, (low, high) in config.ranges.items()]
     return f" ({', '.join([*shapes, *ranges])})" if shapes or ranges else ""

@@ -1,4 +1,4 @@
-"""Reasons to distrust a number, as sentences."""
+"""Reasons why a value may be unreliable, as sentences."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ MAX_OTHER_CORES = 0.10  # the number of cores that other programs used
 
 
 def of_machine(emulated: bool | None) -> list[str]:
-    return ["the CPU is emulated: the times say nothing about a real one"] if emulated else []
+    return ["the CPU is emulated, so the times are not those of a real one"] if emulated else []
 
 
 def of_versions(others: str | None) -> list[str]:
     """`others` is Session's message about a file whose version of the domain differs from that of the kernels."""
-    return [] if others is None else [f"the file {others}; its own functions ran"]
+    return [] if others is None else [f"the file {others}, so its own functions ran"]
 
 
 def of_steady(steady: Steady, null_ns: float) -> list[str]:

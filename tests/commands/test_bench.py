@@ -403,8 +403,8 @@ def test_layers_that_memory_cannot_hold_together() -> None:
 
 def test_numbers_of_a_layer_are_drawn_and_finite() -> None:
     """Those of a layer that keeps whole numbers too are its own."""
-    stored = models.drawn(lambda: edgefc.PRPLinear(16, 8, distribution="orthogonal"))
-    kept = models.drawn(lambda: torch.nn.BatchNorm1d(4))
+    stored = models.random_layer(lambda: edgefc.PRPLinear(16, 8, distribution="orthogonal"))
+    kept = models.random_layer(lambda: torch.nn.BatchNorm1d(4))
 
     assert all(tensor.isfinite().all() and tensor.any() for tensor in stored.state_dict().values())
     assert torch.equal(kept.running_var, torch.ones(4))

@@ -121,7 +121,7 @@ def test_a_missing_extra_is_one_sentence(
 def test_seeds_are_counted_from_one(capsys: pytest.CaptureFixture[str], seeds: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["demo", f"--seeds={seeds}"])
-    assert "whole number from 1" in capsys.readouterr().err
+    assert "positive integer" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_a_file_that_is_worse_in_everything_and_one_that_is_better() -> None:
 
     assert sentences(worse)[0].startswith("circulant.onnx against dense.onnx: worse in latency at batch 1 (1 times as")
     assert "better in" not in sentences(worse)[0] and "differ" not in sentences(worse)[0]
-    assert "8000" not in sentences(worse)[0] and "file size (2 times that size)" in sentences(worse)[0]
+    assert "8000" not in sentences(worse)[0] and "file size (2 times as large)" in sentences(worse)[0]
     assert "worse in" not in sentences(better)[0] and "differ" not in sentences(better)[0]
     assert "file size (10 times smaller)" in sentences(better)[0]
 

@@ -78,7 +78,7 @@ def test_shapes_and_ranges_reach_a_board(transport: LocalTransport, tmp_path: Pa
 
     assert (record.config.shapes, record.config.ranges) == (shapes, ranges)
     assert [str(fed) for fed in record.cells[0].inputs or ()] == ["ids int64[2, 3]"]
-    with pytest.raises(ModelError, match=rf"^pi: cannot run {path}: .* The inputs were drawn\. Choose .* --range"):
+    with pytest.raises(ModelError, match=rf"^pi: cannot run {path}: .* The inputs were random\. Choose .* --range"):
         profile(path, device=Remote(transport), ranges={"ids": (2, 2)}, **QUICK)
 
 

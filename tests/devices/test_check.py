@@ -56,10 +56,10 @@ def test_a_board_that_lacks_nothing() -> None:
          "edgefc devices provision pi"),
         ("native kernels", {"native": False}, "slow", "none: portable bodies run", "edgefc devices provision pi"),
         ("memory free", {"memory_free_bytes": 64 << 20}, "missing", "64 MiB, 128 MiB needed",
-         "end other programs there"),
+         "end other programs on the device"),
         ("memory free", {"memory_free_bytes": None}, "unknown", "the system does not report it", ""),
         ("disk free", {"disk_free_bytes": 1 << 20}, "missing", "1 MiB, 256 MiB needed",
-         "free some space, or set XDG_CACHE_HOME to a larger disk"),
+         "free some space, or set XDG_CACHE_HOME to a folder on a larger disk"),
         ("governor", {"governor": "ondemand"}, "slow", "ondemand: the clock frequency can change while measuring",
          "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"),
         ("governor", {"governor": None}, "unknown", "the kernel does not expose cpufreq", ""),
@@ -78,7 +78,7 @@ def test_each_lack(what: str, changed: dict[str, Any], state: str, found: str, f
 
 
 def test_a_board_of_another_kind() -> None:
-    assert line("profile", "pi5", cores=8).found == "Raspberry Pi 5 has 4 cores, this device has 8"
+    assert line("profile", "pi5", cores=8).value == "Raspberry Pi 5 has 4 cores, this device has 8"
 
 
 def test_what_was_not_tried_on_a_phone_is_said() -> None:
@@ -126,7 +126,7 @@ def test_a_real_agent_on_a_python_without_packages(tmp_path: Path) -> None:
     assert not found.complete
     states = {each.what: each.state for each in found.lines}
     assert (states["Python"], states["numpy"], states["onnxruntime"]) == ("ok", "missing", "missing")
-    assert [each.found for each in found.lines if each.what == "numpy"] == [
+    assert [each.value for each in found.lines if each.what == "numpy"] == [
         "ModuleNotFoundError: No module named 'numpy'"
     ]
 

@@ -126,7 +126,7 @@ def test_a_record_says_emulated_and_so_does_its_table(
     assert any("emulated" in warning for warning in record.cells[0].warnings)
     out = capsys.readouterr().out
     assert "arm (emulated)" in out
-    assert "emulated: another processor emulates this one; the times say nothing about a real one" in out
+    assert "emulated: another processor emulates this one, so the times are not those of a real one" in out
 
 
 def test_the_folder_without_ssh(root: Path) -> None:

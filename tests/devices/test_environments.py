@@ -90,7 +90,7 @@ def test_limits_of_the_shell(tmp_path: Path, limit: str) -> None:
     """What is missing then has the reason that was measured, whatever ended."""
     transport = board(tmp_path, f'ulimit {limit}; exec {sys.executable} "$@"')
     try:
-        found = next(line for line in check(transport).lines if line.what == "onnxruntime").found
+        found = next(line for line in check(transport).lines if line.what == "onnxruntime").value
     except DeviceError as error:
         found = str(error)
     known = r"[\d.]+$|OSError: .* Too many open files$|ImportError: .* map segment"

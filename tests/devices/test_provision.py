@@ -55,7 +55,7 @@ def test_packages_come_and_stay(tmp_path: Path, wheels: Path, library: Path) -> 
 
     assert first.done == (f"packages: numpy-{HERE['numpy']}, onnxruntime-{HERE['onnxruntime']}",
                           f"native library for {facts(board).machine}")  # fmt: skip
-    assert first.lacking == ("the native library was installed but does not load: portable bodies run.",)
+    assert first.lacking == ("native kernels: the library was installed but does not load, so portable bodies run.",)
     assert (facts(board).numpy, facts(board).onnxruntime) == (HERE["numpy"], HERE["onnxruntime"])
     assert sorted(each.name for each in (tmp_path / "home/.cache/edgefc/lib").iterdir()) == ["libedgefc.so", "site"]
     assert not list((tmp_path / "home/.cache/edgefc/runs").iterdir())

@@ -193,7 +193,7 @@ def test_zero_inputs_do_not_hide_wrong_weights(tmp_path: Path) -> None:
     report = verify(path, nothing, zero)
     assert report.holds and report.constant == ("y",)
     assert report.sentence().endswith("; output 'y' did not change with the input")
-    assert "on drawn inputs of shapes (2, 8); " in fails(path, linear(bias=0.0), zero)
+    assert "on random inputs of shapes (2, 8); " in fails(path, linear(bias=0.0), zero)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ HEAD = """\
 Small experiments, one or more for each layer family. Each compares a structured layer with the dense layer that it
 replaces. Most also compare it with a plain layer of the same size. The data are contained in Python packages.
 `python -m tests.recipes.page` writes this page from the results in [measured](measured). Each result is the
-`summary.json` that the command wrote to its folder.
+`summary.json` that the command wrote to its folder. Its texts follow the wording of the code; its numbers are
+unchanged.
 
     pip install 'edgefc[recipes]'
     edgefc recipe --list

@@ -82,7 +82,7 @@ def test_the_command_runs_one(
     assert main(["recipe", "circulant-mlp", "--quick", "--seeds", "1"]) == 0
 
     out = capsys.readouterr().out
-    assert "sanity, not reproduction" in out
+    assert "It does not reproduce a result of the paper." in out
     assert f"{64 + 16 + 16 + 16 + 16 * 10 + 10:,}" in out
     assert (tmp_path / "edgefc-recipes" / "circulant-mlp" / "plot.png").is_file()
 
@@ -100,7 +100,7 @@ def test_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     text = (tmp_path / "out" / "summary.json").read_text()
     found = Results.model_validate_json(text)
-    assert found.own_data and found.data.startswith("idx files of the user's") and str(tmp_path) not in text
+    assert found.own_data and found.data.startswith("the user's idx files") and str(tmp_path) not in text
     assert found.arms[0].parameters == 15 * 16 + 16 + 16 * 16 + 16 + 16 * 4 + 4
 
 

@@ -120,7 +120,7 @@ def test_mnist(tmp_path: Path, form: dict[str, bool]) -> None:
     assert found.shape == (1, 3, 5) and found.classes == 4 and found.test_over_train == 0
     assert found.train.x.flatten().tolist() == pytest.approx([i / 255 for i in range(60)])
     assert found.test.y.tolist() == [0, 1] and found.train.y.tolist() == [0, 1, 2, 3]
-    assert "4 images of 3 x 5 pixels and 2 to test on" in found.about and str(tmp_path) not in found.about
+    assert "4 images of 3 x 5 pixels for training and 2 for testing" in found.about and str(tmp_path) not in found.about
 
 
 @pytest.mark.parametrize(

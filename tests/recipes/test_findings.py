@@ -71,32 +71,42 @@ def test_a_difference_within_the_spread_is_not_called_one(shift: list[float], be
     assert results(BASE, other, better=better).sentences[0].startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [(1000, "the same number of parameters"), (1001, "nearly the same number"), (1200, "1.2 times more parameters")],
+)
+def test_the_sizes_of_both_arms(parameters: int, says: str) -> None:
+    assert f"({says}" in results(BASE, arm("other", [1.0] * 5, parameters)).sentences[0]
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_seeds_show_nothing(count: int) -> None:
     found = results(arm("base", [1.0] * count), arm("other", [9.0] * count))
 
-    assert "fewer than 3 seeds show no difference" in found.sentences[0]
+    assert "a difference needs at least 3 seeds" in found.sentences[0]
 
 
 def test_what_is_always_said() -> None:
     other = arm("other", [1.0] * 5, 10)
 
     assert results(BASE, other).sentences[-1] == SANITY
-    assert "sanity, not reproduction" in results(BASE, other, own=True).sentences[-1]
+    assert "do not reproduce a result of the paper" in results(BASE, other, own=True).sentences[-1]
     quick = results(BASE, other, quick=True).sentences
-    assert quick[0].startswith("A quick run") and not any("worse" in sentence for sentence in quick)
-    assert any("widened because the tests of the seeds overlap" in s for s in results(BASE, other, ratio=0.3).sentences)
+    assert quick[0].startswith("This was a quick run") and not any("worse" in sentence for sentence in quick)
+    assert any(
+        "widened because the test sets of the seeds overlap" in s for s in results(BASE, other, ratio=0.3).sentences
+    )
 
 
 def test_a_rate_at_the_end_of_the_grid_is_told() -> None:
     told = results(BASE, arm("other", [1.0] * 5, rate=0.2)).sentences
 
-    assert "The best rate lies at an end of those tried, another might do better: other (0.2)." in told
-    assert not any("lies at an end" in sentence for sentence in results(BASE).sentences)
+    assert "The best rates of these arms are at an end of the tried range: other (0.2). Others may be better." in told
+    assert not any("at an end of the tried range" in sentence for sentence in results(BASE).sentences)
 
 
 def test_rates_chosen_on_rows_of_other_tests_are_told() -> None:
-    said = "Rows on which the rates were chosen are among the test rows of other seeds"
+    said = "The rates were chosen on rows that other seeds test on"
 
     assert any(sentence.startswith(said) for sentence in results(BASE, ratio=0.3).sentences)
     assert not any(sentence.startswith(said) for sentence in results(BASE).sentences)

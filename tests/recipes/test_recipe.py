@@ -219,7 +219,7 @@ def test_quick_has_two_seeds_and_the_middle_rate(tmp_path: Path, jobs: tuple[Rec
 
     assert {(job.rate, job.quick, job.tuning) for job in jobs[1]} == {(0.1, True, False)}
     assert results.seeds == 2
-    assert results.sentences[0].startswith("A quick run")
+    assert results.sentences[0].startswith("This was a quick run")
 
 
 def test_an_arm_may_have_its_own_rates(tmp_path: Path, jobs: tuple[Recipe, list[Job]]) -> None:

@@ -70,8 +70,8 @@ def test_a_table_among_the_inputs_does_not_fix_the_batch() -> None:
     ("port", "batch", "said"),
     [
         pytest.param(FIXED, 64, "batch 64 does not match .* Omit the batch or use 3", id="fixed batch"),
-        pytest.param(TensorInfo("x", "str", ("n",)), 1, "cannot draw values for input x str", id="strings"),
-        pytest.param(TensorInfo("x", "seq(tensor(float))", ()), 1, "cannot draw", id="sequence"),
+        pytest.param(TensorInfo("x", "str", ("n",)), 1, "cannot generate values for input x str", id="strings"),
+        pytest.param(TensorInfo("x", "seq(tensor(float))", ()), 1, "cannot generate", id="sequence"),
     ],
 )
 def test_what_cannot_be_drawn(port: TensorInfo, batch: int, said: str) -> None:

@@ -19,7 +19,7 @@ FACTS: dict[str, Any] = {
     "architecture": "x86", "bitness": "64", "model": "", "mobile": False, "cores": 2, "isolated": True,
     "secure": True, "timer_step_ns": 5000,
 }  # fmt: skip
-PORTS = {"inputs": [{"name": "x", "type": "float32", "shape": ["batch", 4]}]}
+INPUTS = {"inputs": [{"name": "x", "type": "float32", "shape": ["batch", 4]}]}
 Answer = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 

@@ -171,7 +171,7 @@ function progressed({ verb, about, done }) {
 }
 
 const ACTIONS = {
-  ports: "reading", load: "load and first run", memory: "memory", steady: "timing run after run", run: "running",
+  inputs: "reading", load: "load and first run", memory: "memory", steady: "timing run after run", run: "running",
   show: "results",
 };
 

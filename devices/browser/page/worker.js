@@ -1,7 +1,7 @@
 // Answers one question in a new worker, and so with a new wasm heap. The Python probes use a new process instead.
 //
 // It receives {verb, runtime, threads, options, models, null_model, plan} and answers {answer} or {error, stage, model}.
-// Answers have the form of the Python probes' answers (runtime/probes/contracts.py). Only this worker answers `ports`.
+// Answers have the form of the Python probes' answers (runtime/probes/contracts.py). Only this worker answers `inputs`.
 // Between the stages of `memory` it posts {stage} and waits for the page, which alone can measure the browser's memory.
 
 import { feedsOf, outputsOf } from "./arrays.js";
@@ -34,7 +34,7 @@ const NO_PEAK = "a browser reports no peak memory; heap has the values that it r
 
 const VERBS = {
   // Inputs of a model. onnxruntime-web omits type and shape of an input that is not a tensor.
-  async ports({ models }, options) {
+  async inputs({ models }, options) {
     const session = await open(models[0], options);
     return { inputs: session.inputMetadata.map(({ name, type = "?", shape = [] }) => ({ name, type, shape })) };
   },

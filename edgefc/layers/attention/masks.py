@@ -18,7 +18,7 @@ def merged_mask(
     mask: Tensor | None,
     is_causal: bool,
 ) -> Tensor | None:
-    """Returns the mask to add to the scores, broadcastable to (N, h, L, S), or None if there is none.
+    """Returns the mask to add to the scores, broadcastable to (N, h, L, S), or None without masks.
 
     Shapes:
         query (N, L, .)   key (N, S, .)   value (N, S, .)   padding (N, S)   mask (L, S) or (N h, L, S)

@@ -24,8 +24,8 @@ from edgefc.layers.bilinear.linear import BilinearLinear
 from edgefc.layers.circulant.linear import CirculantLinear
 from edgefc.layers.common.checkpoint import mark_drawn
 from edgefc.layers.common.entry import OURS, attention
-from edgefc.layers.common.onnx_node import check_replaced, check_share, check_tensor, is_size, sizes
-from edgefc.layers.common.seed_reading import drawn
+from edgefc.layers.common.onnx_node import check_dropout, check_replaced, check_tensor, is_size, sizes
+from edgefc.layers.common.seed_reading import draw_seed
 from edgefc.layers.prp.linear import PRPLinear
 
 
@@ -83,8 +83,8 @@ class StructuredAttention(nn.Module):
                 f"{name} cannot split embed_dim={embed_dim} into num_heads={num_heads!r} equal heads. "
                 "Choose a num_heads that divides embed_dim."
             )
-        self.num_heads, self.dropout, self.batch_first = int(num_heads), check_share(name, dropout), bool(batch_first)
-        first = drawn() if seed is None else check_seed(seed)
+        self.num_heads, self.dropout, self.batch_first = int(num_heads), check_dropout(name, dropout), bool(batch_first)
+        first = draw_seed() if seed is None else check_seed(seed)
         inputs = (self.embed_dim, self.kdim, self.vdim, self.embed_dim)
         check_makes(projection, *inputs[:2], bias=bias, seed=first)
         for index, (attribute, width) in enumerate(zip(PROJECTIONS, inputs, strict=True)):
@@ -232,7 +232,7 @@ class StructuredAttention(nn.Module):
 
 
 def _of(layer: type[nn.Module], *, seeded: bool = True) -> Callable[[int], nn.Module]:
-    """width -> attention whose four projections are such layers."""
+    """Returns the function width -> attention whose four projections are of the class `layer`."""
 
     def projection(inputs: int, outputs: int, bias: bool, seed: int) -> nn.Module:
         return layer(inputs, outputs, bias, **({"seed": seed} if seeded else {}))

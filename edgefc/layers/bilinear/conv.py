@@ -108,7 +108,7 @@ class BilinearConv2d(Factored):
     ) -> "BilinearConv2d":
         """Returns a layer fitted to a trained convolution in the Frobenius norm of the weight. Keeps the bias.
 
-        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest).
+        The fit is optimal if no size is padded or cut. Otherwise it is an approximation (kronecker.nearest).
 
         Raises:
             UsageError: a convolution with several groups, a dilation, or a padding mode other than zeros.

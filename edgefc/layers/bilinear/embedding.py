@@ -28,7 +28,7 @@ _START = 0.05  # "uniform" of Keras
 
 
 class BilinearEmbedding(Factored):
-    """Token v becomes sum_t vec(L_t[v // d2] outer R_t[v % d2]).
+    """Maps token v to sum_t vec(L_t[v // d2] outer R_t[v % d2]).
 
     For V = 32,000 = 160 x 200 and D = 768 = 24 x 32, one term stores 10,240 parameters; torch.nn.Embedding stores
     24,576,000. Tokens with the same v // d2 or v % d2 share a row of the left or right factor.
@@ -117,8 +117,8 @@ class BilinearEmbedding(Factored):
     ) -> "BilinearEmbedding":
         """Returns a layer fitted to a trained table in the Frobenius norm. Needs several float64 copies of the table.
 
-        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest). The gradient options
-        (sparse, scale_grad_by_freq) are not copied.
+        The fit is optimal if no size is padded or cut. Otherwise it is an approximation (kronecker.nearest). The
+        gradient options (sparse, scale_grad_by_freq) are not copied.
 
         Raises:
             UsageError: an embedding with max_norm, which renormalises its rows.

@@ -54,9 +54,12 @@ def choose_factors(layer: str, name: str, size: int, given: Sequence[int] | None
 
 
 class Factored(nn.Module):
-    """What layers with a sum of Kronecker products as weight share; they set terms, in_factors and out_factors first.
+    """Base class of layers whose weight is a sum of Kronecker products.
 
-    Attributes: left (T, d1, u1), right (T, d2, u2), and but for embeddings bias (outputs,) or None.
+    A subclass sets terms, in_factors and out_factors before it calls _make_factors().
+
+    Shapes:
+        left (T, d1, u1)    right (T, d2, u2)    bias (outputs,) or None
     """
 
     terms: int
@@ -65,13 +68,13 @@ class Factored(nn.Module):
     bias: nn.Parameter | None
 
     def _make_factors(self, **where: Any) -> None:
-        """Make left and right, not initialised; `where` is device and dtype."""
+        """Creates left and right without initialising them. `where` contains device and dtype."""
         (d1, d2), (u1, u2) = self.in_factors, self.out_factors
         self.left = nn.Parameter(torch.empty(self.terms, d1, u1, **where))
         self.right = nn.Parameter(torch.empty(self.terms, d2, u2, **where))
 
     def reset_parameters(self) -> None:
-        """glorot_uniform for each factor, several terms smaller so that the variance of their sum stays; bias zero."""
+        """Initialises each factor by glorot_uniform_(). The bias is zero."""
         for factor in (self.left, self.right):
             glorot_uniform_(factor, terms=self.terms)
         if self.bias is not None:
@@ -84,7 +87,7 @@ class Factored(nn.Module):
         return kronecker.multiply_adds(self.in_factors, self.out_factors, self.terms)
 
     def _fit(self, matrix: Tensor) -> None:
-        """Copy the factors nearest to a trained matrix (inputs, outputs)."""
+        """Fits the factors to a trained matrix (inputs, outputs)."""
         left, right = kronecker.nearest(matrix, self.in_factors, self.out_factors, self.terms)
         self.left.copy_(left)
         self.right.copy_(right)

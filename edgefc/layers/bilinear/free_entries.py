@@ -1,4 +1,4 @@
-"""Low-rank approximation of the used entries of a matrix. The other entries are unconstrained.
+"""Low-rank approximation of a matrix of which only some entries are used. The other entries are unconstrained.
 
 Symbols: blocks (m, n), used (m, n) of ones and zeros, r rank, down (m, r), across (n, r), E the error where used.
 """
@@ -64,7 +64,7 @@ def _solved(slope: Tensor, other: Tensor) -> Tensor:
 
 
 def _best_step(error: Tensor, first: Tensor, second: Tensor) -> float:
-    """Returns the positive t that minimises |error + t first + t^2 second|^2, or 0 if there is none."""
+    """Returns the positive t that minimises |error + t first + t^2 second|^2, or 0 if no t is positive."""
     squares = [
         _dot(error, error), 2 * _dot(error, first), _dot(first, first) + 2 * _dot(error, second),
         2 * _dot(first, second), _dot(second, second),

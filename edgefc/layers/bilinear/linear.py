@@ -24,7 +24,7 @@ from edgefc.layers.common.trained import trained_linear
 
 
 class BilinearLinear(Factored):
-    """sum_t vec(L_t^T X R_t) + bias, X the input row by row as (d1, d2).
+    """Computes sum_t vec(L_t^T X R_t) + bias, where X is the input reshaped row by row to (d1, d2).
 
     For n = m = 4096 = 64 x 64 and one term, the factors have 8,192 parameters and need 524,288 multiply-adds per row; a
     dense layer has 16,777,216 of each. An input shorter than d1 d2 is zero-padded at the end. Outputs beyond m are
@@ -92,7 +92,7 @@ class BilinearLinear(Factored):
         `linear` is a torch.nn.Linear or a transformers Conv1D. Its bias, dtype, device, mode and requires_grad are
         kept.
 
-        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest).
+        The fit is optimal if no size is padded or cut. Otherwise it is an approximation (kronecker.nearest).
         """
         trained = trained_linear(cls, linear)
         weight = trained.weight
@@ -103,7 +103,7 @@ class BilinearLinear(Factored):
         layer._fit(weight.T)
         if layer.bias is not None and trained.bias is not None:
             layer.bias.copy_(trained.bias)
-        return trained.replaced_by(layer)
+        return trained.copy_flags_to(layer)
 
     def extra_repr(self) -> str:
         return (

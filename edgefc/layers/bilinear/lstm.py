@@ -75,7 +75,7 @@ class BilinearLSTM(_LSTM):
     def from_lstm(cls, lstm: nn.LSTM, *, terms: int = 1) -> "BilinearLSTM":
         """Returns an LSTM fitted to a trained one: each matrix of each gate in the Frobenius norm. Adds both biases.
 
-        The optimum if no size is padded or cut, otherwise an approximation (kronecker.nearest).
+        The fit is optimal if no size is padded or cut. Otherwise it is an approximation (kronecker.nearest).
 
         Raises:
             UsageError: a bidirectional LSTM, or one with a projection.

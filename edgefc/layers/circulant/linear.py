@@ -35,7 +35,7 @@ from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import linear
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import check_width, layer_node, sizes, zero_bias
-from edgefc.layers.common.seed_reading import is_stand_in
+from edgefc.layers.common.seed_reading import is_fake
 from edgefc.layers.common.trained import trained_linear
 
 
@@ -169,7 +169,7 @@ class CirculantLinear(Seeded):
         layer.kernel.copy_(diagonal_means(trained.weight.double() * signs, layer.block))
         if layer.bias is not None and trained.bias is not None:
             layer.bias.copy_(trained.bias)
-        return trained.replaced_by(layer)
+        return trained.copy_flags_to(layer)
 
     def multiply_adds(self) -> int:
         """Returns the multiply-adds per row: q transforms, p q products of spectra, p inverse transforms.
@@ -215,7 +215,7 @@ class CirculantLinear(Seeded):
 
         A traced program computes a frozen kernel from its seed input. An ONNX export stores it as a weight.
         """
-        if not self._is_drawn or (is_stand_in(self.kernel) and torch.onnx.is_in_onnx_export()):
+        if not self._is_drawn or (is_fake(self.kernel) and torch.onnx.is_in_onnx_export()):
             return self.kernel
         seed = self.traceable_seed
         if isinstance(seed, Tensor):

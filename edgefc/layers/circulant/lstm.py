@@ -30,7 +30,7 @@ from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import OURS, lstm
 from edgefc.layers.common.onnx_node import Attribute, check_replaced, is_size, layer_nodes
 from edgefc.layers.common.recurrent import _LSTM, Product, States, _fitted, _Layer
-from edgefc.layers.common.seed_reading import drawn
+from edgefc.layers.common.seed_reading import draw_seed
 
 
 class CirculantLSTM(_LSTM):
@@ -81,7 +81,7 @@ class CirculantLSTM(_LSTM):
                 f"Choose a block from 1 to {hidden_size}, or None for the largest."
             )
         self.block = self.hidden_size if block is None else operator.index(block)
-        first = drawn() if seed is None else check_seed(seed)
+        first = draw_seed() if seed is None else check_seed(seed)
         for k, n in enumerate([self.input_size, *[self.hidden_size] * (self.num_layers - 1)]):
             sign_seed = (first + k) % 2**64
             layer = _CirculantLayer(

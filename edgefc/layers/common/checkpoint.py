@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgefc.errors import UsageError
 from edgefc.generator import check_seed
 from edgefc.layers.common import configuration, ranks
-from edgefc.layers.common.seed_reading import Reading, drawn, is_stand_in, tensor_of
+from edgefc.layers.common.seed_reading import Reading, draw_seed, is_fake, seed_tensor
 
 SEED, CONFIGURATION = BUFFERS = "stored_seed", "layer_config"
 """The names of both buffers. holds_weights() excludes them."""
@@ -37,7 +37,7 @@ class Seeded(nn.Module):
     stored_seed: Tensor
     layer_config: Tensor
     seed_is_drawn: bool
-    """Whether the seed was drawn and not given. If so, loading a checkpoint without a seed raises an error."""
+    """Whether the seed was drawn, because none was given. Then loading a checkpoint without a seed raises an error."""
     _known_seed: int | None = None
 
     def configuration(self) -> configuration.Configuration:
@@ -57,7 +57,7 @@ class Seeded(nn.Module):
         tensor = self.stored_seed
         if tensor.is_meta:
             return self._first_seed
-        if is_stand_in(tensor):
+        if is_fake(tensor):
             original = self._reading.original_seed()
             return self._first_seed if original is None else original
         seed = self._reading.of(tensor)
@@ -78,14 +78,14 @@ class Seeded(nn.Module):
             self._first_seed = chosen
         else:
             with torch.no_grad():
-                self.stored_seed.copy_(tensor_of(chosen, torch.device("cpu")))
+                self.stored_seed.copy_(seed_tensor(chosen, torch.device("cpu")))
 
     def refresh(self) -> None:
         """Regenerates the tensors that the layer derives from its seed if the seed has changed. Default: no-op."""
 
     def _store_seed(self, seed: int | None, device: torch.device | str | None) -> None:
         """Registers both buffers on `device`, or on the CPU if `device` is meta, which would lose their values."""
-        self._first_seed, self.seed_is_drawn = (drawn(), True) if seed is None else (check_seed(seed), False)
+        self._first_seed, self.seed_is_drawn = (draw_seed(), True) if seed is None else (check_seed(seed), False)
         self._known_seed = self._first_seed
         self._reading, self._ranks = Reading(), ranks.Agreement()
         where = torch.empty(0, device=device).device
@@ -100,7 +100,7 @@ class Seeded(nn.Module):
         The value is not known under torch.compile and torch.export, whose programs take the buffer as an input, and
         under torch.func.vmap over the buffers of several models.
         """
-        if torch.compiler.is_compiling() or is_stand_in(self.stored_seed):
+        if torch.compiler.is_compiling() or is_fake(self.stored_seed):
             return self.stored_seed
         try:
             seed = self.seed
@@ -111,7 +111,7 @@ class Seeded(nn.Module):
 
     def _original(self, name: str, device: torch.device) -> Tensor:
         if name == SEED:
-            return tensor_of(self._first_seed, device)
+            return seed_tensor(self._first_seed, device)
         return configuration.encoded(self.configuration(), device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -189,7 +189,7 @@ class Seeded(nn.Module):
         if not self._ranks.is_due(value):
             return
         seed = self.seed
-        agreed = self._ranks.reach(value, seed, self.seed_is_drawn)
+        agreed = self._ranks.agreed_seed(value, seed, self.seed_is_drawn)
         if agreed != seed:
             self.seed = self._first_seed = agreed  # to_empty() comes after fully_shard() for models on the meta device
 
@@ -204,7 +204,7 @@ def holds_weights(name: str) -> bool:
 
 
 def mark_drawn(module: nn.Module, seed: int) -> None:
-    """Marks `seed` as drawn, not given, in all layers of `module` that use it."""
+    """Records in all layers of `module` that use `seed` that it was drawn, because none was given."""
     for part in module.modules():
         if isinstance(part, Seeded) and part.seed == seed:
             part.seed_is_drawn = True

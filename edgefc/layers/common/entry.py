@@ -19,7 +19,7 @@ class Entry:
     example   width -> an example input of two rows
     call      (layer, input) -> the output
     width     the size in the table of the docs
-    size      that size in words
+    size      the same size in words
     recipe    the name of the recipe that trains it; empty if there is none
     claim     the claim of the paper
     replaces  the kind of torch layer that it replaces: "linear", "convolution", "embedding", "lstm", "attention", or

@@ -184,7 +184,7 @@ def check_finite(weight: Tensor) -> None:
         raise UsageError("cannot fit a weight that contains NaN or infinity. Check the weights of the trained layer.")
 
 
-def check_share(name: str, dropout: float) -> float:
+def check_dropout(name: str, dropout: float) -> float:
     """Returns the dropout probability as a float from 0 to 1.
 
     Raises:

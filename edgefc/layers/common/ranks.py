@@ -15,13 +15,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.layers.common.seed_reading import tensor_of
+from edgefc.layers.common.seed_reading import seed_tensor
 
 _numbers = itertools.count()
 
 
 class Agreement:
-    """The state of one layer's agreement with the other ranks. Copies and pickles of a layer do not keep it."""
+    """Makes the ranks use the same seed for one layer. Copies and pickles of a layer exclude this state."""
 
     _is_sharded = False
     _key: str | None = None
@@ -38,7 +38,7 @@ class Agreement:
         from_fsdp = hasattr(value, "device_mesh") or not isinstance(value, nn.Parameter)
         return from_fsdp and not self._is_sharded and _several()
 
-    def reach(self, value: Tensor, seed: int, is_drawn: bool) -> int:
+    def agreed_seed(self, value: Tensor, seed: int, is_drawn: bool) -> int:
         """Returns the seed that the layer must use. Call it if is_due(value), on every rank of the FSDP group."""
         self._is_sharded = True
         mesh = getattr(value, "device_mesh", None)
@@ -75,7 +75,7 @@ def _several() -> bool:
 
 def _first(seed: int, mesh: Any) -> int:
     """Returns the seed of the first rank of the mesh. Call it on every rank of the mesh."""
-    sent = tensor_of(seed, torch.device(mesh.device_type))
+    sent = seed_tensor(seed, torch.device(mesh.device_type))
     for axis in range(mesh.ndim):
         dist.broadcast(sent, group=mesh.get_group(axis), group_src=0)
     return int(sent) % 2**64

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from edgefc.errors import ShapeError, UsageError
-from edgefc.layers.common.onnx_node import check_share, check_width, is_size
+from edgefc.layers.common.onnx_node import check_dropout, check_width, is_size
 
 GATES = ("torch", "keras")
 Product = Callable[[Tensor], Tensor]
@@ -143,7 +143,7 @@ class _LSTM(nn.Module):
             )
         if gates not in GATES:
             raise UsageError(f"{name} does not support gates={gates!r}. Choose 'torch' or 'keras'.")
-        self.dropout = check_share(name, dropout)
+        self.dropout = check_dropout(name, dropout)
         _check_plain(name, bidirectional, proj_size)
         self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), int(num_layers)
         self.has_bias, self.batch_first, self.gates = bool(bias), bool(batch_first), gates

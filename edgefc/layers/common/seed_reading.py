@@ -12,25 +12,25 @@ from torch.utils._python_dispatch import _disable_current_modes
 from edgefc.errors import UsageError
 
 
-def tensor_of(seed: int, device: torch.device) -> Tensor:
+def seed_tensor(seed: int, device: torch.device) -> Tensor:
     """Returns the 64-bit seed in two's complement, () int64."""
     with torch.inference_mode(False):
         return torch.tensor(seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64, device=device)
 
 
-def drawn() -> int:
+def draw_seed() -> int:
     """Draws a seed from torch's CPU generator, also within a meta device or a tracer."""
     with _disable_current_modes():
         return _number(torch.empty((), dtype=torch.int64, device="cpu").random_(-(2**63), None))
 
 
-def is_stand_in(tensor: Tensor) -> bool:
+def is_fake(tensor: Tensor) -> bool:
     """Whether this is a tensor without values that a tracer uses instead of the original."""
     return isinstance(tensor, FakeTensor | FunctionalTensor)
 
 
 class Reading:
-    """The tensor that was read last, and its value. Copies and pickles of a layer do not keep it."""
+    """Caches the tensor that was read last, and its value. Copies and pickles of a layer exclude the cache."""
 
     _tensor: "weakref.ref[Tensor] | None" = None
     _mark: tuple[int, int] | None = None
@@ -66,7 +66,7 @@ class Reading:
         tensor = self._tensor()
         if tensor is None:
             raise UsageError("cannot read the seed of a layer during tracing. Run the layer once before tracing.")
-        if tensor.is_meta or is_stand_in(tensor):
+        if tensor.is_meta or is_fake(tensor):
             return None
         with _disable_current_modes():
             return _number(tensor)

@@ -34,8 +34,11 @@ class TrainedLinear:
     def in_features(self) -> int:
         return self.weight.shape[1]
 
-    def replaced_by(self, layer: Layer) -> Layer:
-        """Copies the training mode and requires_grad to `layer`: from bias to bias, from weight to all the rest."""
+    def copy_flags_to(self, layer: Layer) -> Layer:
+        """Copies the training mode and requires_grad to `layer`. Returns `layer`.
+
+        The new bias gets the flag of the old bias. All other parameters get that of the old weight.
+        """
         for name, parameter in layer.named_parameters():
             is_bias = name == "bias" and self.bias is not None
             parameter.requires_grad_(self.bias_takes_gradients if is_bias else self.weight_takes_gradients)

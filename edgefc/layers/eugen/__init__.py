@@ -1,5 +1,10 @@
-"""EUGen layers: linear.py. projections.py makes the random features, start.py and fit.py the weight behind them."""
+"""EUGen layer: random features followed by one small matrix.
+
+linear.py        the layer
+projections.py   the random projections, and the products of their outputs
+start.py         the initial weight; fit.py: the weight fitted to recorded inputs and outputs
+"""
 
 PAPER = "EUGen, arXiv 2410.09771"
 CLAIM = "ViT-B with 6 MLPs replaced: about 30 % fewer parameters, accuracy about equal"
-"""What the paper says of it, as far as it is known to us."""
+"""The claim of the paper, as far as we know it."""

@@ -45,7 +45,7 @@ class EUGenLinear(Seeded):
     parameters and a seed, or 528,448 with a trained G; a dense layer stores 16,781,312. With shared projections, the
     layer takes fewer multiplications than the dense layer if m k < d l / (d + l + 1).
 
-    projection  "random": G is regenerated from the seed and kept as long as the layer exists. State dicts, copies and
+    projection  "random": G is generated from the seed and kept as long as the layer exists. State dicts, copies and
                 pickles do not contain it. Programs of torch.compile and torch.export generate it in each call.
                 "orthogonal": Gaussian orthogonal rows, stored in a buffer.
                 "trained": a parameter, initialised like "random".
@@ -197,7 +197,7 @@ class EUGenLinear(Seeded):
         )  # fmt: skip
         h = activations.activation(activation if psi is None else psi)(layer._weight_products(trained))
         layer.weight.copy_(h * layer._per_block([1.0] * layer.order))
-        return trained.replaced_by(layer)
+        return trained.copy_flags_to(layer)
 
     @classmethod
     @torch.no_grad()
@@ -230,7 +230,7 @@ class EUGenLinear(Seeded):
         layer.weight.copy_(layer._weight_products(trained) * layer._per_block(a[1:]))
         if layer.bias is not None:
             layer.bias.fill_(a[0])
-        return trained.replaced_by(layer)
+        return trained.copy_flags_to(layer)
 
     @torch.no_grad()
     def merge(self, following: nn.Module) -> "EUGenLinear":

@@ -1,5 +1,10 @@
-"""PRP layers: linear.py, conv.py and embedding.py. matrices.py has the kinds of fixed matrices, scales.py the fits."""
+"""PRP layers, whose weights are a fixed random matrix from a seed, scaled on both sides.
+
+linear.py, conv.py, embedding.py   the layers
+matrices.py   the kinds of fixed matrices; hadamard.py: the transforms of one kind
+scales.py     fits of the scales to a trained matrix
+"""
 
 PAPER = "PRP, arXiv 2512.13480"
 CLAIM = "accuracy comparable to dense with up to two orders of magnitude fewer parameters"
-"""What the paper says of it, as far as it is known to us."""
+"""The claim of the paper, as far as we know it."""

@@ -105,9 +105,7 @@ class PRPEmbedding(Seeded):
     ) -> "PRPEmbedding":
         """Fits the scales to a trained table in the Frobenius norm, by the method of PRPLinear.from_linear.
 
-        Needs several float64 copies of the table.
-
-        The gradient options (sparse, scale_grad_by_freq) are not copied.
+        Needs several float64 copies of the table. The gradient options (sparse, scale_grad_by_freq) are not copied.
 
         Raises:
             UsageError: an embedding with max_norm, which renormalises its rows.

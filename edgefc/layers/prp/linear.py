@@ -188,7 +188,7 @@ class PRPLinear(Seeded):
             layer.low_rank_out.copy_(down * math.sqrt(rank))
         if layer.bias is not None and trained.bias is not None:
             layer.bias.copy_(trained.bias)
-        return trained.replaced_by(layer)
+        return trained.copy_flags_to(layer)
 
     def multiply_adds(self) -> int:
         """Returns the multiply-adds per row: those of P, n + m for the scales, and r (n + m) for a low-rank path.
@@ -243,11 +243,11 @@ ENTRIES = (
     linear(
         "PRPLinear, hadamard",
         PAPER,
-        "not in the paper: stands in for orthogonal",
+        "not in the paper: replaces orthogonal",
         lambda n, m: PRPLinear(n, m, distribution="hadamard"),
     ),
     linear(
-        "PRPLinear, rank 8 beside it",
+        "PRPLinear, rank 8 added",
         PAPER,
         "not in the paper: in code that is probably the author's",
         lambda n, m: PRPLinear(n, m, rank=8),

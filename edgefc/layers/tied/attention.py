@@ -60,7 +60,7 @@ class TiedAttention(StructuredAttention):
         made: list[_Projection] = []
 
         def projection(n: int, m: int, bias: bool, seed: int) -> nn.Module:
-            """Called for q, k, v, out in this order. out shares the matrix of v, and k may share that of q."""
+            """Creates q, k, v and out, in this order. out shares the matrix of v, and k may share that of q."""
             shares = len(made) == 3 or (len(made) == 1 and tie != "vo")
             transposed = len(made) == 3 or (shares and tie == "vo+qk_t")
             made.append(_Projection(n, bias, made[-1] if shares else None, transposed, device, dtype))
@@ -194,7 +194,7 @@ ENTRIES = (
     attention(
         "TiedAttention, value and output",
         PAPER,
-        "claimed, pattern not found: our reconstruction R1",
+        "claimed; the sharing pattern is our reconstruction",
         lambda n: TiedAttention(n, 4, batch_first=True),
     ),
 )

@@ -19,7 +19,7 @@ from edgefc.errors import ShapeError
 from edgefc.layers.common.activations import activation as function_of
 from edgefc.layers.common.activations import code
 from edgefc.layers.common.entry import Entry
-from edgefc.layers.common.onnx_node import check_share, check_width, is_size, layer_node, zero_bias
+from edgefc.layers.common.onnx_node import check_dropout, check_width, is_size, layer_node, zero_bias
 from edgefc.layers.common.trained import trained_linear
 from edgefc.layers.tied import CLAIM, PAPER
 
@@ -65,7 +65,7 @@ class TiedFFN(nn.Module):
             )
         function_of(activation)
         self.d_model, self.d_hidden = int(d_model), int(d_hidden)
-        self.activation, self.dropout = activation, check_share("TiedFFN", dropout)
+        self.activation, self.dropout = activation, check_dropout("TiedFFN", dropout)
         self.weight = nn.Parameter(torch.empty(self.d_hidden, self.d_model, device=device, dtype=dtype))
         self.bias_in = nn.Parameter(torch.empty(self.d_hidden, device=device, dtype=dtype)) if bias else None
         self.bias_out = nn.Parameter(torch.empty(self.d_model, device=device, dtype=dtype)) if bias else None
@@ -139,7 +139,7 @@ class TiedFFN(nn.Module):
         for mine, given in zip((layer.bias_in, layer.bias_out), biases, strict=True):
             if mine is not None:
                 mine.zero_() if given is None else mine.copy_(given)
-        return up.replaced_by(layer)
+        return up.copy_flags_to(layer)
 
     def multiply_adds(self) -> int:
         """Returns the multiply-adds per row: 2 d h, for both products."""

@@ -1,4 +1,7 @@
-"""Published results. NAME.json is a copy of the summary.json that `edgefc recipe NAME` wrote."""
+"""Published results. NAME.json is the summary.json that `edgefc recipe NAME` wrote.
+
+If the wording of the code changes, the texts in these files are changed too, but never the numbers.
+"""
 
 from pathlib import Path
 

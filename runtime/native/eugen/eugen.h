@@ -2,8 +2,8 @@
 //
 // G, (P m, d + e), has few rows. It is computed in every run; the lanes of a vector are rows of G. For a few rows of
 // the batch, G is used directly from registers. For more rows, it is stored in a tile of some kilobytes that stays in
-// the first cache for all rows. G is not read from memory. Looking up codes of 8 bits takes too long. For these codes G
-// is computed once, when the file is loaded, if it is small enough (kMostStored).
+// the first-level cache for all rows. G is not read from memory. Looking up codes of 8 bits takes too long. For these
+// codes G is computed once, when the file is loaded, if it is small enough (kMostStored).
 //
 // W is read in place. A few rows of the batch use its rows directly; more rows use transposed tiles of it.
 //

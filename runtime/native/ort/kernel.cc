@@ -99,7 +99,7 @@ Node::Node(const ort::Api& api, const ort::KernelInfo& info, const char* op)
 std::int64_t Node::whole(const char* attribute) const {
   std::int64_t value = 0;
   check(api_, api_.KernelInfoGetAttribute_int64(&info_, attribute, &value),
-        name_ + ": the attribute " + attribute + " is missing or no whole number.");
+        name_ + ": the attribute " + attribute + " is missing or not an integer.");
   return value;
 }
 
@@ -114,7 +114,7 @@ std::vector<float> Node::numbers(const char* attribute, std::size_t most) const 
   const std::string what = name_ + ": the attribute " + attribute;
   std::size_t size = 0;
   check(api_, api_.KernelInfoGetAttributeArray_float(&info_, attribute, nullptr, &size),
-        what + " is missing or no list of numbers.");
+        what + " is missing or not a list of numbers.");
   if (size > most) throw Failure(what + " has " + std::to_string(size) + " numbers, above " + std::to_string(most) + ".");
   std::vector<float> values(size);
   check(api_, api_.KernelInfoGetAttributeArray_float(&info_, attribute, values.data(), &size), what + " cannot be read.");
@@ -133,7 +133,7 @@ std::vector<float> Node::codebook(int& bits) const {
                   std::to_string(bits) + " bits need " + std::to_string(1 << bits) + ".");
   }
   for (const float level : levels) {
-    if (!std::isfinite(level)) throw Failure(name_ + ": the codebook holds a level that is not finite.");
+    if (!std::isfinite(level)) throw Failure(name_ + ": the codebook contains a level that is not finite.");
   }
   return levels;
 }

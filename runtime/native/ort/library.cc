@@ -31,9 +31,10 @@ struct Domain {
   ort::Domain* domain = nullptr;
 
   Domain(const ort::Api& table, const Options& options) : api(table) {
-    check(api, api.CreateCustomOpDomain("edgefc", &domain), "onnxruntime could not make the domain edgefc.");
+    check(api, api.CreateCustomOpDomain("edgefc", &domain), "onnxruntime could not create the domain edgefc.");
     for (const ort::CustomOp* op : operators(options)) {
-      check(api, api.CustomOpDomain_Add(domain, op), std::string("onnxruntime refused the operator ") + op->GetName(op));
+      check(api, api.CustomOpDomain_Add(domain, op),
+            std::string("onnxruntime rejected the operator ") + op->GetName(op) + ".");
     }
   }
   ~Domain() { api.ReleaseCustomOpDomain(domain); }
@@ -54,7 +55,7 @@ EDGEFC_EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const
     static const Domain exact(*api, {false}), rounding(*api, {true});
     const Domain& operators = int8_activations(*api, options) ? rounding : exact;
     if (&operators.api != api) throw Failure("Another onnxruntime in this process has loaded the kernels of edgefc.");
-    check(*api, api->AddCustomOpDomain(options, operators.domain), "onnxruntime refused the domain edgefc.");
+    check(*api, api->AddCustomOpDomain(options, operators.domain), "onnxruntime rejected the domain edgefc.");
   });
 }
 

@@ -3,7 +3,7 @@
 // Batch rows are divided into chunks, and columns of P into blocks. `prepare` converts a block of a chunk to the form
 // that its variant reads: for codes of 1 bit the signed sums of small groups of inputs, otherwise the scaled inputs.
 // `bands` computes P a band of rows at a time; the lanes of a vector are rows. It uses each value for the whole chunk:
-// from registers, or for large chunks from a tile of some kilobytes that stays in the first cache for all rows.
+// from registers, or for large chunks from a tile of some kilobytes that stays in the first-level cache for all rows.
 //
 // Variants use the same code (prp_lanes.h) with different vectors, and special instructions of their processor. Plain
 // data and pointers only: a variant must not share inline functions of the standard library with other files, because

@@ -19,7 +19,7 @@ constexpr int kTables16 = 128;                     // numbers in the tables of 1
 constexpr int kBase = 1024;                        // low numbers are from -511 to 511: 64 of them stay below 2^15
 constexpr float kMost = 3.35e7f;                   // of sum|kBase high + low|, so that 64 high numbers stay below 2^15
 constexpr float kLeastSum = 1e-28f;                // of |u|, so that its scale is finite
-constexpr std::int64_t kTableBytes = 1 << 18;      // of all tables of a block: a part of the second cache
+constexpr std::int64_t kTableBytes = 1 << 18;      // of all tables of a block: a part of the second-level cache
 constexpr int kRows = 32;                          // most batch rows of a chunk
 constexpr int kGrain = 64;                         // inputs that have one scale
 

@@ -22,7 +22,7 @@ std::size_t cpu() {
     last = all[i].name;
   }
   if (found < all.size()) return found;
-  throw Failure(std::string("EDGEFC_NATIVE_CPU is ") + wanted + ", and this processor runs " + names + ".");
+  throw Failure(std::string("EDGEFC_NATIVE_CPU is ") + wanted + ", but this processor supports only " + names + ".");
 }
 
 const char* cpu_name() { return cpus()[cpu()].name; }

@@ -2,8 +2,8 @@
 //
 // A tile of rows of W, half a megabyte, is used for both products before the next tile is read: to compute values of
 // the hidden layer, apply f, and add the rows of W, weighted with these values, to y. The batch is divided into chunks
-// of rows that stay in the second cache with their y. Each strip of tiles has its own y, so that strips can run in
-// parallel.
+// of rows that stay in the second-level cache with their y. Each strip of tiles has its own y, so that strips can
+// run in parallel.
 //
 // All variants use the same code (tied_lanes.h) with different vectors. Plain data and pointers only, as in prp.h.
 #pragma once

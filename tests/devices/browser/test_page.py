@@ -29,7 +29,7 @@ from edgefc.runtime.probes.contracts import (
 from edgefc.runtime.profiling.profiler import profile
 from edgefc.runtime.signature import TensorInfo
 from tests.support import onnx_models
-from tests.support.web_pages import FACTS, PORTS, Answer, FakePage, fetch
+from tests.support.web_pages import FACTS, INPUTS, Answer, FakePage, fetch
 
 MS = 1_000_000
 HELD = {"heap_bytes": 16 << 20, "page_bytes": None}
@@ -42,7 +42,7 @@ STEADY = {
     "timer_step_ns": 5000, "wall_ns": 230_000, "other_cores": None,
 }  # fmt: skip
 ANSWERS: dict[str, Any] = {
-    "ports": PORTS, "load": {"load_ns": 3 * MS, "first_ns": MS, "start_ns": 2 * MS, "used_native": None},
+    "inputs": INPUTS, "load": {"load_ns": 3 * MS, "first_ns": MS, "start_ns": 2 * MS, "used_native": None},
     "memory": {
         "memory": None, "missing": "no peak",
         "heap": {"imported": HELD, "loaded": HELD, "ran": {"heap_bytes": 17 << 20, "page_bytes": 9}},
@@ -133,9 +133,9 @@ BLOCK = "timed/0/blocks/0"
 LIES = [
     ("load", "load_ns", 10**12, "1e.03 s for load and first run"),
     ("load", "load_ns", -1, "load_ns: -1 is below 0"),
-    ("load", "load_ns", 1.5, "load_ns: 1.5 is not a whole number"),
+    ("load", "load_ns", 1.5, "load_ns: 1.5 is not an integer"),
     ("load", "first_ns", "-", "first_ns: the field is missing"),
-    ("load", "more", 1, "more.*: there is no such field"),
+    ("load", "more", 1, "more.*: the field is unknown"),
     ("memory", "heap/ran/heap_bytes", 1 << 20, "a wasm heap does not shrink"),
     ("memory", "heap/ran/heap_bytes", None, "a wasm heap does not shrink"),
     ("memory", "heap/ran/heap_bytes", 1 << 50, "heap.ran.heap_bytes: 1125899906842624 is above"),
@@ -160,9 +160,9 @@ LIES = [
     ("memory", "missing", "\x1b[2J", "control characters"),
     ("load", "used_native", "avx2", "native kernels were loaded although they were not requested"),
     ("steady", "timer_step_ns", 0, "the clock has no step"),
-    ("ports", "inputs/0/shape", [1.5], "inputs.0.shape.0"),
-    ("ports", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs have more than"),
-    ("ports", "inputs", "x", "inputs: .x. is not a list"),
+    ("inputs", "inputs/0/shape", [1.5], "inputs.0.shape.0"),
+    ("inputs", "inputs/0/shape", [1 << 30, 1 << 30], "its inputs have more than"),
+    ("inputs", "inputs", "x", "inputs: .x. is not a list"),
 ]
 
 
@@ -182,7 +182,7 @@ def asked_about(browser: Browser, verb: str, model: str) -> None:
         browser.run(model, {"x": np.zeros((1, 4), np.float32)})
     file = ModelToRun(model, SessionOptions())
     questions: dict[str, Question[Any]] = {
-        "ports": TrialQuestion((file,), Wanted(), (None,)), "load": LoadQuestion(file, Wanted()),
+        "inputs": TrialQuestion((file,), Wanted(), (None,)), "load": LoadQuestion(file, Wanted()),
         "memory": MemoryQuestion(file, Wanted()), "steady": SteadyQuestion((file,), Wanted(), Plan(9, 1, 9)),
     }  # fmt: skip
     browser.ask(questions[verb], about="m")
@@ -205,7 +205,7 @@ def test_a_page_that_fails(browse: Callable[..., Browser], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"cores": 0}, "cores: 0 is below 1"), ({"brands": ["x" * 1000]}, "a text has 1000 characters"),
-     ({"isolated": 1}, "isolated: 1 is not true or false"), ({"more": 1}, '"more": there is no such field')],
+     ({"isolated": 1}, "isolated: 1 is not true or false"), ({"more": 1}, '"more": the field is unknown')],
     ids=["cores", "brands", "isolated", "more"],
 )  # fmt: skip
 def test_facts_that_cannot_be(browse: Callable[..., Browser], change: dict[str, Any], message: str) -> None:
@@ -228,7 +228,7 @@ def test_any_json_is_told_in_one_sentence(value: Any) -> None:
         lambda: page.answer(LoadQuestion(file, Wanted()), value, 1),
         lambda: page.answer(MemoryQuestion(file, Wanted()), value, 1),
         lambda: page.answer(SteadyQuestion((file,), Wanted(), Plan(1, 1, 1)), value, 1),
-        lambda: page.read(answers.Facts, value), lambda: page.read(answers.Ports, value),
+        lambda: page.read(answers.Facts, value), lambda: page.read(answers.PageInputs, value),
     ]  # fmt: skip
     for check in checks:
         with pytest.raises(DeviceError, match="the page returned an invalid"):
@@ -249,7 +249,7 @@ def test_threads_need_an_isolated_page(browse: Callable[..., Browser], tmp_path:
 def test_native_kernels_cannot_be_insisted_on(browse: Callable[..., Browser], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"m\.onnx: a browser cannot load native kernels"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), native="on")
-    with pytest.raises(UsageError, match=r"m\.onnx: activations in int8 need the native kernels, which a browser"):
+    with pytest.raises(UsageError, match=r"m\.onnx: int8 activations need the native kernels, which a browser"):
         profile(onnx_models.matmul(tmp_path / "m.onnx"), device=browse(honest), activation_dtype="int8")
 
 

@@ -129,6 +129,16 @@ def test_an_installed_wheel_has_no_sources(monkeypatch: pytest.MonkeyPatch, tmp_
         build.build(tmp_path / native.NAME)
 
 
+def test_generated_files_are_no_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A build in a checkout writes them into a folder beside the sources."""
+    for name in ("ort/library.cc", "edgefc-build-x/prp_avx2.cc"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    monkeypatch.setattr(build, "HERE", tmp_path)
+
+    assert build.sources() == [tmp_path / "ort" / "library.cc"]
+
+
 def test_progress_has_a_line_for_each_file() -> None:
     lines: list[str] = []
 

@@ -171,9 +171,9 @@ HOSTILE = [
     ({"bits": 3}, "bits is 3, not 1, 2, 4 or 8."),
     ({"bits": 8}, "the codebook has 16 levels, and codes of 8 bits need 256."),
     ({"codebook": [0.5] * 257}, "the attribute codebook has 257 numbers, above 256."),
-    ({"codebook": [1.0] * 15 + [float("inf")]}, "the codebook holds a level that is not finite."),
-    ({"codebook": None}, "the attribute codebook is missing or no list of numbers."),
-    ({"seed": None}, "the attribute seed is missing or no whole number."),
+    ({"codebook": [1.0] * 15 + [float("inf")]}, "the codebook contains a level that is not finite."),
+    ({"codebook": None}, "the attribute codebook is missing or not a list of numbers."),
+    ({"seed": None}, "the attribute seed is missing or not an integer."),
 ]
 
 

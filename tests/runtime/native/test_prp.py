@@ -212,11 +212,11 @@ HOSTILE = [
     ({"bits": -1}, "bits is -1, not 1, 2, 4 or 8."),
     ({"bits": 8}, "the codebook has 2 levels, and codes of 8 bits need 256."),
     ({"codebook": [0.5] * 257}, "the attribute codebook has 257 numbers, above 256."),
-    ({"codebook": [1.0, float("nan")]}, "the codebook holds a level that is not finite."),
-    ({"codebook": None}, "the attribute codebook is missing or no list of numbers."),
+    ({"codebook": [1.0, float("nan")]}, "the codebook contains a level that is not finite."),
+    ({"codebook": None}, "the attribute codebook is missing or not a list of numbers."),
     ({"codebook": "1, 2"}, "the codebook has 0 levels, and codes of 1 bits need 2."),
-    ({"seed": None}, "the attribute seed is missing or no whole number."),
-    ({"seed": 1.5}, "the attribute seed is missing or no whole number."),
+    ({"seed": None}, "the attribute seed is missing or not an integer."),
+    ({"seed": 1.5}, "the attribute seed is missing or not an integer."),
 ]
 
 

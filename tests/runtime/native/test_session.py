@@ -117,5 +117,5 @@ def test_words_that_mean_nothing(loaded: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("EDGEFC_NATIVE_CPU", "sse9")
     with pytest.raises(UsageError, match=r"^EDGEFC_NATIVE_CPU is not a variant"):
         native.choose("auto")
-    with pytest.raises(Exception, match="EDGEFC_NATIVE_CPU is sse9, and this processor runs portable"):
+    with pytest.raises(Exception, match="EDGEFC_NATIVE_CPU is sse9, but this processor supports only portable"):
         ort.SessionOptions().register_custom_ops_library(loaded)

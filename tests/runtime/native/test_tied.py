@@ -148,8 +148,8 @@ HOSTILE = [
     ({"activation": -1}, "activation is -1, not from 0 to 8."),
     ({"activation": 9}, "activation is 9, not from 0 to 8."),
     ({"activation": 2**32}, "activation is 4294967296, not from 0 to 8."),
-    ({"activation": "gelu"}, "the attribute activation is missing or no whole number."),
-    ({"d_model": None}, "the attribute d_model is missing or no whole number."),
+    ({"activation": "gelu"}, "the attribute activation is missing or not an integer."),
+    ({"d_model": None}, "the attribute d_model is missing or not an integer."),
 ]
 
 

@@ -15,34 +15,34 @@ from edgefc.runtime.inputs import Wanted
 from edgefc.runtime.options import SessionOptions
 from edgefc.runtime.probes import child, contracts, heat, plain
 from edgefc.runtime.probes.contracts import (
+    ArrayInfo,
     Block,
     Executed,
     FactsAnswer,
     FactsQuestion,
-    Fed,
     Heap,
-    Held,
+    HeapStage,
     LoadAnswer,
     LoadQuestion,
     Memory,
     MemoryAnswer,
     MemoryQuestion,
+    ModelOutputs,
     ModelToRun,
     NodeInput,
     NodeOutput,
     Output,
     Plan,
     Question,
-    Ran,
     RunAnswer,
     RunQuestion,
     Stage,
     SteadyAnswer,
     SteadyQuestion,
     Timed,
+    Trial,
     TrialAnswer,
     TrialQuestion,
-    Tried,
     WarmUp,
     WorkAnswer,
     WorkQuestion,
@@ -52,16 +52,16 @@ from tests.support import onnx_models
 
 MODEL = ModelToRun("a \n\udc80 path.onnx", SessionOptions("memory", "off", 2, "float32"))
 WANTED = Wanted(3, None, {"x": (None, 4)}, {"x": (0, 2**60 + 1), "y": (-0.5, 1.5)})
-STAGE, HELD = Stage(1, 2), Held(1, None)
+STAGE, HELD = Stage(1, 2), HeapStage(1, None)
 BLOCK = Block(samples_ns=(5, 0, 7), runs=4, wall_ns=20, cpu_ns=None)
 EXAMPLES: list[tuple[Question[Any], Any]] = [
-    (TrialQuestion((MODEL,), WANTED, (None, 3)), TrialAnswer(((Tried(3, (Fed("x", "float32", (3, 4)),)),), ()))),
+    (TrialQuestion((MODEL,), WANTED, (None, 3)), TrialAnswer(((Trial(3, (ArrayInfo("x", "float32", (3, 4)),)),), ()))),
     (LoadQuestion(MODEL, WANTED), LoadAnswer(load_ns=1, first_ns=2, start_ns=None, used_native="avx2")),
     (MemoryQuestion(MODEL, WANTED), MemoryAnswer(Memory(STAGE, STAGE, STAGE, 9, True, 0), None)),
     (MemoryQuestion(MODEL, Wanted(path="in.npz")), MemoryAnswer(None, "no peak", Heap(HELD, HELD, HELD))),
     (SteadyQuestion((MODEL, MODEL), WANTED, Plan(9, 4, 50)),
      SteadyAnswer((Timed(WarmUp(3, True, 6.5), (BLOCK, BLOCK), 2),), 40, 100, 0.25)),
-    (RunQuestion((MODEL,), WANTED), RunAnswer((Ran((Output("y", "bool", (1,), "AQ=="),), None),))),
+    (RunQuestion((MODEL,), WANTED), RunAnswer((ModelOutputs((Output("y", "bool", (1,), "AQ=="),), None),))),
     (WorkQuestion("m.onnx", WANTED, "/folder"), WorkAnswer(3, (
         Executed("n", "MatMul", (NodeInput("w", "w", True, "float", (4, 2)),), (NodeOutput("y", "float", (3, 2)),)),
     ))),
@@ -113,7 +113,7 @@ def places(value: Any) -> list[tuple[Any, ...]]:
 def test_fields_that_are_missing_or_unknown_are_refused(value: Any) -> None:
     """At every depth."""
     for place in places(json.loads(encode(value))):
-        for change, message in ((lambda at: at.update(more=1), "no such field"), (drop, "is missing")):
+        for change, message in ((lambda at: at.update(more=1), "the field is unknown"), (drop, "is missing")):
             changed = json.loads(encode(value))
             at = changed
             for step in place:
@@ -135,14 +135,14 @@ LOAD = {"load_ns": 1, "first_ns": 2, "start_ns": None, "used_native": None}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"load_ns": True}, "load_ns: true is not a whole number"),
-        ({"load_ns": 1.0}, "load_ns: 1.0 is not a whole number"),
+        ({"load_ns": True}, "load_ns: true is not an integer"),
+        ({"load_ns": 1.0}, "load_ns: 1.0 is not an integer"),
         ({"load_ns": -1}, "load_ns: -1 is below 0"),
         ({"load_ns": 1 << 60}, "load_ns: 1152921504606846976 is above 9.0072e+15"),
-        ({"load_ns": None}, "load_ns: null is not a whole number"),
-        ({"load_ns": [1]}, "load_ns: a list is not a whole number"),
-        ({"used_native": 3}, "used_native: 3 is not a text"),
-        ({"\x1b[2J": 3}, '"\\u001b[2J": there is no such field'),
+        ({"load_ns": None}, "load_ns: null is not an integer"),
+        ({"load_ns": [1]}, "load_ns: a list is not an integer"),
+        ({"used_native": 3}, "used_native: 3 is not a string"),
+        ({"\x1b[2J": 3}, '"\\u001b[2J": the field is unknown'),
     ],
     ids=str,
 )

@@ -42,12 +42,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("good.onnx --shape x=2x8 --shape x=3x8", "--shape names an input twice"),
         (
             "good.onnx --inputs bad.npz --shape x=2x8",
-            "inputs and shapes were both given, but shapes apply only to drawn inputs",
+            "inputs and shapes were both given, but shapes apply only to random inputs",
         ),
         ("open.onnx --range ids=0:0.5", "--range ids=0:0.5 does not match input ids"),
         (
             "open.onnx --range ids=0:2",
-            "The inputs were drawn. Choose their sizes with --shape, their values with --range",
+            "The inputs were random. Choose their sizes with --shape, their values with --range",
         ),
         ("good.onnx --batch 99999999999999", "takes more than 1099511627776 bytes. Give a smaller shape"),
         ("good.onnx --inputs absent.npz", "cannot read absent.npz: No such file"),
@@ -74,7 +74,7 @@ def test_counts_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str], 
         main(["profile", "good.onnx", f"{option}={value}"])
 
     assert caught.value.code == 2
-    assert f"{value!r} is not a list of counts. Give whole numbers from 1" in capsys.readouterr().err
+    assert f"{value!r} is not a list of counts. Give positive integers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from edgefc.runtime import Model, Record, profile
 from edgefc.runtime.probes.contracts import (
+    ArrayInfo,
     Block,
-    Fed,
     LoadAnswer,
     LoadQuestion,
     MemoryAnswer,
@@ -18,9 +18,9 @@ from edgefc.runtime.probes.contracts import (
     SteadyAnswer,
     SteadyQuestion,
     Timed,
+    Trial,
     TrialAnswer,
     TrialQuestion,
-    Tried,
     WarmUp,
 )
 from edgefc.runtime.profiling.runner import Local
@@ -51,9 +51,9 @@ class Recorded:
         self.orders.append("".join(name[0] for name in names))
         return SteadyAnswer(tuple(self.timed(TIMES_NS[name]) for name in names), 1, 10**9, None)
 
-    def fed(self, model: ModelToRun, batch: int) -> Tried:
+    def fed(self, model: ModelToRun, batch: int) -> Trial:
         inputs = self.inputs.get(Path(model.path).name, [("x", "float32", [8])])
-        return Tried(batch, tuple(Fed(name, dtype, (batch, *shape)) for name, dtype, shape in inputs))
+        return Trial(batch, tuple(ArrayInfo(name, dtype, (batch, *shape)) for name, dtype, shape in inputs))
 
     def timed(self, ns: int) -> Timed:
         block = Block(samples_ns=(ns,) * 9, runs=9, wall_ns=9 * ns, cpu_ns=9 * ns)
