@@ -412,12 +412,14 @@ def test_the_seeded_matrix_looks_random(check: str) -> None:
     assert_random(CHECKS[check](generator.words))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_stronger_generator_passes_the_same_check(check: str) -> None:
     """The thresholds are those of random words: ten times the arithmetic shows nothing either."""
     assert_random(CHECKS[check](weak.strong))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flawed", "check"),
     [
