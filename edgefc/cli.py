@@ -66,7 +66,7 @@ def _command(words: Sequence[str]) -> int:
 TASKS = {
     "make": "write .onnx files",
     "check": "read and verify .onnx files",
-    "measure": "measure and predict what they cost",
+    "measure": "measure and predict their cost",
     "devices": "list and prepare devices",
     "learn": "list layers and schemas, run experiments",
 }

@@ -31,8 +31,7 @@ EXTERNAL_FROM_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a file: its name, the numpy name of its dtype, and its shape. A dynamic axis has a
-    name."""
+    """One input or output of a file: name, numpy name of the dtype, and shape. A dynamic axis is its name."""
 
     name: str
     dtype: str

@@ -28,7 +28,7 @@ _DAY_S = 86400.0
 
 
 class Remote:
-    """A Runner (profiling/runner.py) over a transport. A board measures for one edgefc at a time and refuses others."""
+    """A Runner (profiling/runner.py) over a transport. A board accepts one connection for measurements at a time."""
 
     def __init__(self, transport: Transport, *, profile: str | None = None) -> None:
         self.name, self.profile = transport.name, profile

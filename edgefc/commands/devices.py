@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     serve = actions.add_parser("serve", help="measure in a browser that you open", allow_abbrev=False)
     serve.add_argument(
-        "models", nargs="+", metavar="MODEL", help="an .onnx file; the others are compared with the first"
+        "models", nargs="+", metavar="MODEL", help="an .onnx file; the first is the baseline for the others"
     )
     serve.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS",

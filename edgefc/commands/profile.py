@@ -46,7 +46,7 @@ TASK, SCHEMAS, EXTRA = "measure", ("profile",), "measure"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="an .onnx file; the others are compared with the first"
+        "models", nargs="+", metavar="MODEL", help="an .onnx file; the first is the baseline for the others"
     )
     parser.add_argument(
         "--device", type=_names, default=("local",), metavar="NAME[,NAME]", help="where to measure (default: local)"

@@ -77,7 +77,7 @@ RECIPE = Recipe(
     question="Does a convolutional network of bilinear layers classify digits as well as a dense one if it has more "
     "filters, and better than a dense one with about as many parameters?",
     bundled="scikit-learn's digits",
-    wanted="CIFAR-10 (binary), MNIST (idx), class folders of images",
+    wanted="CIFAR-10 (binary), MNIST (idx), a folder of images per class",
     minutes=2,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
     load=folders.digits_or_images,

@@ -68,7 +68,7 @@ RECIPE = Recipe(
     question="Does a perceptron with circulant layers classify digits as well as a dense one, and better than a dense "
     "one with about as many parameters?",
     bundled="scikit-learn's digits",
-    wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
+    wanted="MNIST (idx), CIFAR-10 (binary), a folder of images per class",
     minutes=1,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
     load=folders.digits_or_images,

@@ -164,7 +164,7 @@ RECIPE = Recipe(
     question="Can one EUGen layer in closed form, without labels, replace two layers of a trained perceptron better "
     "than a low-rank matrix with about as many parameters, and how much does tuning add?",
     bundled="scikit-learn's digits",
-    wanted="MNIST (idx), CIFAR-10 (binary), class folders of images",
+    wanted="MNIST (idx), CIFAR-10 (binary), a folder of images per class",
     minutes=2,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
     load=folders.digits_or_images,

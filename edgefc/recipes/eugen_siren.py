@@ -172,7 +172,7 @@ RECIPE = Recipe(
     question="Does a network of sines that stores a photograph keep its quality with EUGen layers at a third of its "
     "size, and is it better than with low-rank or narrower layers with about as many parameters?",
     bundled="scikit-image's photograph camera",
-    wanted="class folders of images, of which the first is fitted",
+    wanted="a folder of images per class; the first image is fitted",
     minutes=3,
     metric=Metric("PSNR of the fitted pixels", "dB", "higher", ".2f"),
     load=load,

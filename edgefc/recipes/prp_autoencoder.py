@@ -129,7 +129,7 @@ RECIPE = Recipe(
     question="Does an autoencoder with PRP layers reconstruct unseen pictures better than one with low-rank layers "
     "with as many parameters, and how much better is a dense one?",
     bundled="scikit-image's LFW subset",
-    wanted="CIFAR-10 (binary), MNIST (idx), class folders of images, such as TinyImageNet",
+    wanted="CIFAR-10 (binary), MNIST (idx), a folder of images per class, such as TinyImageNet",
     minutes=2,
     metric=Metric("reconstruction error", "% of the variance", "lower", ".2f"),
     load=load,

@@ -114,7 +114,7 @@ RECIPE = Recipe(
     question="Does a small vision transformer whose pairs of layers share one matrix classify digits as well as a "
     "dense one, and better than a dense one with about as many parameters?",
     bundled="scikit-learn's digits",
-    wanted="CIFAR-10 (binary), MNIST (idx), class folders of images, such as ImageNet's",
+    wanted="CIFAR-10 (binary), MNIST (idx), a folder of images per class, such as ImageNet's",
     minutes=3,
     metric=Metric("test accuracy", "%", "higher", ".2f"),
     load=folders.digits_or_images,
