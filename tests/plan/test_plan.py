@@ -161,7 +161,7 @@ def test_wrong_objects(make: Any, message: str) -> None:
         ("p.toml", "rules = 3", "rules is 3. Write one [[rules]] in TOML"),
         ("p.toml", "[[rules]]\nmatch = 'a'", "rule 1: Rule needs \"to\". Give one of: Circulant, PRP"),
         ("p.toml", "[[rules]]\nto = 'int4'", "rule 1: there is no kind of layer 'int4'. Did you mean 'Int4'?"),
-        ("p.toml", "[[rules]]\nto='Keep'\n[[rules]]\nmach='a'\nto='Keep'", "rule 2: there is no setting of Rule 'mach'."),
+        ("p.toml", "[[rules]]\nto='Keep'\n[[rules]]\nmach='a'\nto='Keep'", "rule 2: there is no setting of Rule"),
         ("p.toml", "[[rules]]\nto = { kind = 'LowRank', rnak = 3 }", "Did you mean 'rank'?"),
         ("p.toml", "[[rules]]\nto = { rank = 3 }", "rule 1: \"to\" is {'rank': 3}. Write"),
         ("p.toml", "x = 0" + " " * (1 << 20), "it has more than 1048576 bytes"),
