@@ -1,7 +1,7 @@
 """What replace() did: layer by layer, and for the whole model. The record of edgefc replace --json."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,14 @@ class StepReport:
 
 @dataclass(frozen=True)
 class ReplaceReport:
-    """What replace() did."""
+    """What replace() did.
+
+    Attributes:
+        outputs             the change of the model's outputs on calibration data
+        warnings            one sentence each
+        numbers, bytes      of the whole model, before and after: bytes of its weights in a file
+        lowest_onnxruntime  the lowest version that runs an exported file with these layers
+    """
 
     layers: tuple[LayerReport, ...]
     outputs: tuple[OutputReport, ...] = ()
@@ -80,7 +87,7 @@ class ReplaceReport:
     numbers_after: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
-    oldest_onnxruntime: str = field(default="1.22")
+    lowest_onnxruntime: str = ""
 
     @property
     def replaced(self) -> Sequence[LayerReport]:
