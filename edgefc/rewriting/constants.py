@@ -1,8 +1,8 @@
 """Constant values of a graph: initializers, Constant nodes, and what a few operators compute from them.
 
-A weight is often stored in another form than the one that its node reads: transposed, in 16 or 8 bits, or as slices of a
-tensor whose parts are in another order. array_of() computes the value that the node reads. roots_of() gives the stored
-tensors.
+A weight is often stored in another form than the one that its node reads: transposed, in 16 or 8 bits, or as slices
+of a tensor whose parts are in another order. array_of() computes the value that the node reads. roots_of() gives the
+stored tensors.
 
 The operators are those that move or convert numbers. None of them makes a tensor larger except Concat, and the size of
 a result is checked before it is computed, because the file may be hostile.
@@ -164,7 +164,8 @@ def _axes(node: ir.Node, given: Sequence[Any]) -> list[int] | None:
 
 def _squeeze(node: ir.Node, given: Sequence[Any]) -> Array:
     axes = _axes(node, given)
-    return np.squeeze(given[0], None if axes is None else tuple(axes))
+    result: Array = np.squeeze(given[0], None if axes is None else tuple(axes))
+    return result
 
 
 def _unsqueeze(node: ir.Node, given: Sequence[Any]) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 from onnx_ir.convenience import convert_attributes
 
-from edgefc.rewriting.constants import Array, Root
+from edgefc.rewriting.constants import Array
 
 
 class Editor:
@@ -48,10 +48,11 @@ class Editor:
         *,
         domain: str = "",
         before: ir.Node | None = None,
+        after: ir.Node | None = None,
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> ir.Value:
-        """Adds a node with one output, before another node of the graph or at its start. Returns the output."""
+        """Adds a node with one output, before or after another node, or at the start. Returns the output."""
         label = self.free(name or op)
         made = ir.Node(
             domain, op, inputs, convert_attributes(attributes or {}), name=label, metadata_props=dict(metadata or {})
@@ -59,18 +60,18 @@ class Editor:
         made.outputs[0].name = self.free(f"{label}.y")
         if before is not None:
             graph.insert_before(before, made)
+        elif after is not None:
+            graph.insert_after(after, made)
         else:
             self._insert_first(graph, made)
         return made.outputs[0]
 
-    def substitute(self, root: Root, new: ir.Value) -> None:
-        """Lets all uses of a stored tensor read a new value, which may depend on it."""
-        self.replace(root.value, new)
-
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         """Lets all uses of a value read a new one. A graph output keeps its name."""
-        new.dtype = new.dtype or old.dtype
-        new.shape = new.shape or old.shape
+        if new.type is None:
+            new.type = old.type
+        if new.shape is None:
+            new.shape = old.shape
         if old.is_graph_output():
             name, old.name = old.name, self.free(f"{old.name}.old")
             new.name = name

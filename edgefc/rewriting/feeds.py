@@ -72,11 +72,13 @@ def calibration_of(given: Given, inputs: Sequence[TensorInfo]) -> Calibration:
             f"the calibration data have {len(feeds)} batches or feeds, and need 2 at least: one of them is held out "
             "to measure the change of the outputs. Give more samples."
         )
-    for feed in (feeds[0], feeds[-1]):
+    for feed in (feeds[0], feeds[len(feeds) - 1]):
         check_feeds(feed, inputs)
     batched = isinstance(feeds, _Feeds) and not feeds.whole
     samples = feeds.rows if isinstance(feeds, _Feeds) else len(feeds)
-    return Calibration(_Part(feeds, 0, len(feeds) - held), _Part(feeds, len(feeds) - held, len(feeds)), samples, batched)
+    return Calibration(
+        _Part(feeds, 0, len(feeds) - held), _Part(feeds, len(feeds) - held, len(feeds)), samples, batched
+    )
 
 
 class _Feeds(Sequence[Feeds]):
@@ -86,7 +88,9 @@ class _Feeds(Sequence[Feeds]):
         sizes = {name: len(array) for name, array in arrays.items() if array.ndim}
         if len(set(sizes.values())) != 1:
             shown = ", ".join(f"{name!r} {size}" for name, size in sizes.items()) or "no array with an axis"
-            raise UsageError(f"the calibration arrays have different numbers of samples: {shown}. Give the same number.")
+            raise UsageError(
+                f"the calibration arrays have different numbers of samples: {shown}. Give the same number."
+            )
         self.arrays, self.step, self.whole = arrays, step, whole
         self.rows = next(iter(sizes.values()))
 

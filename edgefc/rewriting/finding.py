@@ -15,6 +15,7 @@ form than the node reads (constants.py). Local functions are not searched.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 
@@ -178,7 +179,7 @@ def other_users(places: Iterable[Place]) -> str | None:
     return None
 
 
-def _ends(value: ir.Value) -> Iterator[tuple[ir.Usage | None, ir.Value]]:
+def _ends(value: ir.Value) -> Iterator[tuple[Any, ir.Value]]:
     """The uses that compute with a stored tensor, and None for a graph output."""
     pending, seen = [value], set[int]()
     while pending:

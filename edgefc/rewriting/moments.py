@@ -159,8 +159,7 @@ def _kept(x: Array, mask: NDArray[np.bool_] | None) -> Array:
         kept: Array = x[mask]
         return kept
     if x.ndim == 2 and len(x) == mask.size:
-        kept = x[mask.reshape(-1)]
-        return kept
+        x = x[mask.reshape(-1)]
     return x
 
 

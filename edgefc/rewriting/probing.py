@@ -5,6 +5,7 @@ Scan the value has another shape in each step, which an output cannot have.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -41,30 +42,31 @@ class Prober:
 
     def _add(self, value: ir.Value, dtype: ir.DataType) -> str | None:
         wide = dtype if dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT if dtype in FLOATS else ir.DataType.INT64
-        graph = self._model.graph if value.is_initializer() else value.graph
-        if graph is None or not self._reachable(graph):
+        owners = self._around(self._model.graph if value.is_initializer() else value.graph)
+        if owners is None:
             return None
-        while graph is not self._model.graph:
-            owner = self._owners[id(graph)]
+        for owner in owners:
             for name in ("then_branch", "else_branch"):
                 branch = owner.node.attributes[name].value
-                inner = self._cast(branch, value, wide) if branch is graph else self._empty(branch, wide)
+                inner = self._cast(branch, value, wide) if name == owner.name else self._empty(branch, wide)
                 branch.outputs.append(inner)
             owner.node.resize_outputs(len(owner.node.outputs) + 1)
             value = owner.node.outputs[-1]
             value.name, value.type = self._edit.free("edgefc.probe"), ir.TensorType(wide)
-            graph = owner.node.graph
         result = self._cast(self._model.graph, value, wide)
         self._model.graph.outputs.append(result)
         return result.name
 
-    def _reachable(self, graph: ir.Graph) -> bool:
+    def _around(self, graph: Any) -> list[Owner] | None:
+        """The Ifs around a graph, innermost first; None if it is in another node."""
+        owners = []
         while graph is not self._model.graph:
             owner = self._owners.get(id(graph))
             if owner is None or owner.node.op_type != "If":
-                return False
+                return None
+            owners.append(owner)
             graph = owner.node.graph
-        return True
+        return owners
 
     def _cast(self, graph: ir.Graph, value: ir.Value, wide: ir.DataType) -> ir.Value:
         node = ir.node("Cast", [value], {"to": wide}, name=self._edit.free("edgefc.probe"))

@@ -28,7 +28,9 @@ def read(path: Path, *, functions: bool = False) -> ir.Model:
     """
     admit(path)
     if is_ort_format(path):
-        raise UsageError(f"cannot change {path}: it is in onnxruntime's own format. Give the .onnx file it was made from.")
+        raise UsageError(
+            f"cannot change {path}: it is in onnxruntime's own format. Give the .onnx file it was made from."
+        )
     try:
         onnx.checker.check_model(str(path))
         model = ir.load(path)
