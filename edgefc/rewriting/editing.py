@@ -79,11 +79,9 @@ class Editor:
 
     def _insert_first(self, graph: ir.Graph, node: ir.Node) -> None:
         """Inserts a node of constants: after those that it reads, before all others."""
-        last = None
         producers = [value.producer() for value in node.inputs if value is not None]
-        for each in producers:
-            if each is not None and each.graph is graph:
-                last = each
+        own = [each for each in producers if each is not None and each.graph is graph]
+        last = max(own, key=graph.index) if len(own) > 1 else next(iter(own), None)
         if last is not None:
             graph.insert_after(last, node)
         elif len(graph):

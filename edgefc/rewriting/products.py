@@ -26,6 +26,8 @@ from edgefc.rewriting.storage import quantize
 
 Array = NDArray[Any]
 
+_GROUP = 128  # numbers that share a scale in low-rank factors of 8 bits
+
 
 @dataclass(frozen=True)
 class Product:
@@ -219,9 +221,13 @@ class _Site:
             half = self.shared(f"{what}.half", lambda: array.astype(np.float16))
             return self.node("Cast", [half], {"to": ir.DataType.FLOAT})
         if self.storage == "int8":
-            codes, scales = quantize(array, (0,))
-            wide = self.node("Cast", [self.shared(f"{what}.codes", lambda: codes)], {"to": ir.DataType.FLOAT})
-            return self.node("Mul", [wide, self.shared(f"{what}.scales", lambda: scales)])
+            codes, scales = quantize(array.T, _GROUP)
+            wide, steps = (
+                self.node("Cast", [self.shared(f"{what}.{name}", kept.copy)], {"to": ir.DataType.FLOAT})
+                for name, kept in (("codes", codes), ("scales", scales))
+            )
+            shape = self.shared(f"{what}.shape", lambda: np.array(array.T.shape))
+            return self.node("Transpose", [self.node("Reshape", [self.node("Mul", [wide, steps]), shape])])
         return self.shared(what, lambda: array.astype(np.float32))
 
 

@@ -18,7 +18,7 @@ from edgefc.fitting.error import output_error
 from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.solve import fit, fit_table
-from edgefc.plan.configurations import Half, LowRank
+from edgefc.plan.configurations import Int8, LowRank
 from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan
 from edgefc.progress import steps
@@ -159,9 +159,11 @@ class _Work:
         return [value for graph in self._model.graphs() for value in graph.initializers.values()]
 
     def _stored(self, decision: Decision) -> tuple[float, int]:
-        half = isinstance(decision.configuration, Half)
-        roots = _roots(decision)
-        new = [in_half(root) if half else in_int8(root, decision.places) for root in roots]
+        roots, configuration = _roots(decision), decision.configuration
+        if isinstance(configuration, Int8):
+            new = [in_int8(root, decision.places, configuration.group) for root in roots]
+        else:
+            new = [in_half(root) for root in roots]
         error = power = 0.0
         for each in new:
             weight = tensor_of(each.root.value).numpy().astype(np.float64)
