@@ -60,7 +60,7 @@ class PRP(Configuration):
 
 @strict
 class EUGen(Configuration):
-    """EUGenLinear with this number of random features."""
+    """EUGenLinear with this number of random features, and without an activation."""
 
     features: Size = 64
 
@@ -131,7 +131,7 @@ class Int4(Configuration):
 class Int3(Configuration):
     """The weights in 3 bits. rotate: apply a seeded Hadamard rotation to the inputs first."""
 
-    group: Group = 128
+    group: Annotated[Group, Field(ge=32)] = 128
     rotate: bool = True
 
 

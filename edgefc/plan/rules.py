@@ -24,11 +24,13 @@ class Candidate:
     name   such as encoder.layer.0.attention.self.query
     types  the names of its class and base classes, such as Linear; in an .onnx file, of the operator, such as MatMul
     size   how many numbers its weight has
+    only   the kinds of configurations that it is for, such as Tied for a pair of layers; None: all
     """
 
     name: str
     types: tuple[str, ...]
     size: int
+    only: tuple[str, ...] | None = None
 
 
 @strict
@@ -49,6 +51,7 @@ class Rule:
     def matches(self, candidate: Candidate) -> bool:
         return (
             fnmatchcase(candidate.name, self.match)
+            and (candidate.only is None or self.to.kind in candidate.only)
             and (self.type is None or self.type in candidate.types)
             and (self.min_size is None or candidate.size >= self.min_size)
         )

@@ -1,0 +1,325 @@
+"""Makes the layer of a configuration for a trained one: with initial values, or fitted to what the trained layer did.
+
+The fits are those of edgefc.fitting. A convolution is fitted as a linear layer of its patches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgefc.compress.finding import BOTTLENECK, CONVOLUTION, LINEAR, PAIR, RECURRENT, TABLE, Target
+from edgefc.compress.serving import SERVICES
+from edgefc.compress.statistics import Statistics
+from edgefc.errors import UsageError
+from edgefc.fitting import registry
+from edgefc.fitting.error import corrected_bias, output_error
+from edgefc.fitting.fitted import Fitted
+from edgefc.fitting.moments import Moments, TokenCounts
+from edgefc.fitting.solve import fit, fit_table
+from edgefc.layers.common.effective import effective_tensors
+from edgefc.layers.common.trained import trained_linear
+from edgefc.layers.tied.bottleneck import TiedBottleneck
+from edgefc.layers.tied.ffn import TiedFFN
+from edgefc.plan.configurations import Configuration, Half, Int2, Int8, LowRank, Tied
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new layer.
+
+    Attributes:
+        error        the relative error of its outputs, if it was fitted: sqrt(tr D C D^T / tr W C W^T)
+        error_plain  that of a fit without the statistics of the inputs
+    """
+
+    layer: nn.Module
+    error: float | None = None
+    error_plain: float | None = None
+
+
+def serves(configuration: Configuration, kind: str) -> bool:
+    """Whether the configuration can replace layers of this kind."""
+    if kind in (PAIR, BOTTLENECK):
+        return isinstance(configuration, Tied)
+    return type(configuration) in SERVICES.get(kind, {})
+
+
+def kinds_of(configuration: Configuration) -> list[str]:
+    """The kinds of layers that the configuration can replace."""
+    return [kind for kind in (*SERVICES, PAIR, BOTTLENECK) if serves(configuration, kind)]
+
+
+@torch.no_grad()
+def make_new(target: Target, configuration: Configuration, seed: int) -> nn.Module:
+    """Returns the layer with initial values. Its sizes, dtype, device, mode and requires_grad are those of the target.
+
+    Raises:
+        UsageError: the layer does not support the target.
+    """
+    if target.kind in (PAIR, BOTTLENECK):
+        made = _tied(target)
+        made.reset_parameters()
+        return made
+    parts = _parts(target, configuration, seed)
+    layer = parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+    return _like(layer, target.module)
+
+
+@torch.no_grad()
+def make_fitted(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
+    """Returns the layer fitted to the target, as in make_new().
+
+    Raises:
+        UsageError: the layer does not support the target, or a weight is not finite.
+    """
+    if target.kind in (PAIR, BOTTLENECK):
+        return Made(_tied(target))
+    if target.kind == TABLE:
+        return _fitted_table(target, configuration, statistics, seed)
+    if target.kind == RECURRENT:
+        service = SERVICES[RECURRENT][type(configuration)]
+        return Made(_like(service.cls.from_lstm(target.module, **service.settings(configuration, seed)), target.module))
+    return _fitted_matrix(target, configuration, statistics, seed)
+
+
+def _fitted_matrix(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
+    weight, bias = weight_of(target)
+    moments = statistics if isinstance(statistics, Moments) and statistics.count else None
+    covariance = None if moments is None else moments.covariance
+    if target.kind == CONVOLUTION and not _holds_fit(configuration):
+        layer = _nearest(target, configuration, seed)
+        matrix = _numpy(layer.dense()).reshape(weight.shape)
+        if moments is not None and getattr(layer, "bias", None) is not None:
+            layer.bias.copy_(_tensor(corrected_bias(weight, matrix, bias, moments), layer.bias))
+        return Made(_like(layer, target.module), output_error(weight, matrix, covariance))
+    fitted = fit(configuration, weight, bias, moments, seed)
+    error = output_error(weight, fitted.dense(), covariance)
+    plain = None if moments is None else fit(configuration, weight, bias, None, seed)
+    return Made(
+        _like(_holding(target, configuration, fitted, seed), target.module),
+        error,
+        None if plain is None else output_error(weight, plain.dense(), covariance),
+    )
+
+
+def _fitted_table(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
+    counts = statistics.counts if isinstance(statistics, TokenCounts) else None
+    table, _ = weight_of(target)
+    if type(configuration).__name__ not in fitted_tables():
+        layer = _nearest(target, configuration, seed)
+        return Made(_like(layer, target.module), table_error(table, _numpy(layer.dense()), counts))
+    fitted = fit_table(configuration, table, counts, seed)
+    layer = _like(_holding(target, configuration, fitted, seed), target.module)
+    plain = None if counts is None else fit_table(configuration, table, None, seed)
+    return Made(
+        layer,
+        table_error(table, fitted.dense(), counts),
+        None if plain is None else table_error(table, plain.dense(), counts),
+    )
+
+
+def table_error(table: Array, fitted: Array, counts: Any) -> float:
+    """Returns the relative error of the looked-up rows, each weighted by counts + 1."""
+    weights = np.ones(len(table)) if counts is None else counts + 1.0
+    error, whole = (float(weights @ np.square(rows).sum(1)) for rows in (table - fitted, table))
+    return 0.0 if error == 0 else float(np.sqrt(error / whole)) if whole else float("inf")
+
+
+def fitted_tables() -> frozenset[str]:
+    """The configurations for which edgefc.fitting fits tables."""
+    return frozenset(registry.TABLES)
+
+
+def weight_of(target: Target) -> tuple[Array, Array | None]:
+    """Returns the effective weight of a target as a matrix (m, n) in float64, and its bias (m,).
+
+    n is the size of a patch for a convolution; (m, n) is (rows, features) for an embedding.
+    """
+    module: Any = target.module
+    if target.kind == LINEAR:
+        trained = trained_linear(nn.Linear, module)
+        return _numpy(trained.weight), None if trained.bias is None else _numpy(trained.bias)
+    computed = effective_tensors(module)
+    bias = computed.get("bias", getattr(module, "bias", None))
+    weight = _numpy(computed.get("weight", module.weight))
+    return weight.reshape(len(weight), -1), None if bias is None else _numpy(bias)
+
+
+def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]:
+    """The new layers in the place of one, in order: two for a low rank with its own storage, else one."""
+    kind, module = target.kind, target.module
+    where = _where(module)
+    if isinstance(configuration, LowRank):
+        return _low_rank_parts(target, configuration, where)
+    service = SERVICES[kind][type(configuration)]
+    settings = {**service.settings(configuration, seed), **where}
+    if kind == LINEAR and isinstance(configuration, Int2) and configuration.rank:
+        return [_corrected(module, configuration, settings)]
+    return [service.cls(*_positional(target), **settings)]
+
+
+def _positional(target: Target) -> Sequence[Any]:
+    module: Any = target.module
+    if target.kind == LINEAR:
+        trained = trained_linear(nn.Linear, module)
+        return trained.in_features, trained.out_features, trained.bias is not None
+    if target.kind == CONVOLUTION:
+        _check_groups(module)
+        sizes = (module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding)
+        return *sizes, module.dilation, module.bias is not None
+    if target.kind == TABLE:
+        return module.num_embeddings, module.embedding_dim, module.padding_idx
+    return (
+        module.input_size, module.hidden_size, module.num_layers, module.bias, module.batch_first, module.dropout,
+        module.bidirectional, module.proj_size,
+    )  # fmt: skip
+
+
+def _holding(target: Target, configuration: Configuration, fitted: Fitted, seed: int) -> nn.Module:
+    """The layer with the parameters of a fit."""
+    if isinstance(configuration, LowRank):
+        return _low_rank_holding(target, configuration, fitted)
+    service = SERVICES[target.kind][type(configuration)]
+    if isinstance(configuration, Int2) and configuration.rank and target.kind == LINEAR:
+        return _corrected_class().from_fit(fitted, target.module)
+    if hasattr(service.cls, "from_fit"):
+        made: nn.Module = service.cls.from_fit(fitted, target.module)
+        return made
+    return _filled(_parts(target, configuration, seed)[0], fitted)
+
+
+def _filled(layer: Any, fitted: Fitted) -> nn.Module:
+    """Copies the arrays of a fit to the parameters of the same names."""
+    for name, parameter in layer.named_parameters():
+        parameter.copy_(_tensor(getattr(fitted, name), parameter))
+    made: nn.Module = layer
+    return made
+
+
+def _nearest(target: Target, configuration: Configuration, seed: int) -> Any:
+    """The layer nearest to a trained convolution or table in the Frobenius norm."""
+    module: Any = target.module
+    service = SERVICES[target.kind][type(configuration)]
+    settings = service.settings(configuration, seed)
+    if target.kind == TABLE:
+        return service.cls.from_embedding(module, **settings)
+    _check_groups(module)
+    return service.cls.from_conv(module, **settings)
+
+
+def _holds_fit(configuration: Configuration) -> bool:
+    """Whether the convolution of a configuration holds the fit of a matrix of patches."""
+    return hasattr(SERVICES[CONVOLUTION][type(configuration)].cls, "from_fit")
+
+
+def _low_rank_parts(target: Target, configuration: LowRank, where: dict[str, Any]) -> list[nn.Module]:
+    module: Any = target.module
+    if target.kind == TABLE:
+        rank = configuration.rank_for(module.num_embeddings, module.embedding_dim)
+        left = _stored(configuration, TABLE, (module.num_embeddings, rank, module.padding_idx), where)
+        return [left, _stored(configuration, LINEAR, (rank, module.embedding_dim, False), where)]
+    trained = trained_linear(nn.Linear, module)
+    n, m, bias = trained.in_features, trained.out_features, trained.bias is not None
+    rank = configuration.rank_for(n, m)
+    if configuration.storage is None:
+        return [SERVICES[LINEAR][LowRank].cls(n, m, bias, rank=rank, **where)]
+    return [_stored(configuration, LINEAR, (n, rank, False), where), _stored(configuration, LINEAR, (rank, m, bias), where)]
+
+
+def _low_rank_holding(target: Target, configuration: LowRank, fitted: Any) -> nn.Module:
+    parts: list[Any] = _low_rank_parts(target, configuration, _where(target.module))
+    if len(parts) == 1:
+        return _filled(parts[0], fitted)
+    first, second = (fitted.left, fitted.right.T) if target.kind == TABLE else (fitted.down, fitted.up)
+    return nn.Sequential(_storing(parts[0], first, None), _storing(parts[1], second, fitted.bias))
+
+
+def _stored(configuration: LowRank, kind: str, sizes: tuple[Any, ...], where: dict[str, Any]) -> Any:
+    """One of the two factors, in the storage of the configuration."""
+    if configuration.storage is None:
+        return nn.Embedding(*sizes, **where) if kind == TABLE else nn.Linear(*sizes, **where)
+    chosen: Configuration = Half() if configuration.storage == "half" else Int8()
+    service = SERVICES[kind][type(chosen)]
+    return service.cls(*sizes, **service.settings(chosen, 0), **where)
+
+
+def _storing(layer: Any, matrix: Array, bias: Array | None) -> nn.Module:
+    """The factor with its values, rounded to its storage."""
+    dense: Any
+    if isinstance(layer, nn.Embedding | nn.Linear):
+        dense = layer
+    elif hasattr(layer, "num_embeddings"):
+        dense = nn.Embedding(*matrix.shape, padding_idx=layer.padding_idx, dtype=torch.float64)
+    else:
+        dense = nn.Linear(matrix.shape[1], matrix.shape[0], bias is not None, dtype=torch.float64)
+    dense.weight.copy_(_tensor(matrix, dense.weight))
+    if bias is not None:
+        dense.bias.copy_(_tensor(bias, dense.bias))
+    if dense is layer:
+        return dense  # type: ignore[no-any-return]
+    chosen = Half() if type(layer).__name__.startswith("Half") else Int8()
+    fitted = fit_table(chosen, matrix) if hasattr(layer, "num_embeddings") else fit(chosen, matrix, bias)
+    made: nn.Module = type(layer).from_fit(fitted, dense)
+    return made
+
+
+def _tied(target: Target) -> Any:
+    module: Any = target.module
+    if target.kind == BOTTLENECK:
+        return TiedBottleneck.from_bottlenecks(module)
+    pair = target.pair
+    assert pair is not None
+    first, second = (module.get_submodule(path) for path in (pair.first, pair.second))
+    return TiedFFN.from_linears(first, second, pair.activation, dropout=pair.dropout)
+
+
+def _corrected_class() -> Any:
+    from edgefc.compress.serving import Service
+
+    return Service("CorrectedLinear").cls
+
+
+def _corrected(module: nn.Module, configuration: Int2, settings: dict[str, Any]) -> Any:
+    raise NotImplementedError
+
+
+def _check_groups(module: nn.Conv2d) -> None:
+    if module.groups != 1 or module.padding_mode != "zeros":
+        raise UsageError(
+            f"it has groups={module.groups} and padding_mode={module.padding_mode!r}. "
+            "Structured convolutions have one group and pad with zeros"
+        )
+
+
+def _where(module: nn.Module) -> dict[str, Any]:
+    """The device and the dtype of a module, as keyword arguments."""
+    tensor = next(iter(effective_tensors(module).values()), None)
+    tensor = next(module.parameters()) if tensor is None else tensor
+    return {"device": tensor.device, "dtype": tensor.dtype}
+
+
+def _like(layer: nn.Module, module: nn.Module) -> nn.Module:
+    """Copies mode and requires_grad: from bias to bias, from the weights to all the rest."""
+    given = dict(module.named_parameters())
+    weights = any(each.requires_grad for name, each in given.items() if "bias" not in name)
+    for name, parameter in layer.named_parameters():
+        own = given.get("bias") if name.rpartition(".")[2] == "bias" else None
+        if parameter.is_floating_point():
+            parameter.requires_grad_(weights if own is None else own.requires_grad)
+    return layer.train(module.training)
+
+
+def _numpy(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().double().cpu().numpy()
+    return array
+
+
+def _tensor(array: Any, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(array, np.float64)).to(like.device, like.dtype)
