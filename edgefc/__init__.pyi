@@ -11,6 +11,8 @@ from edgefc.layers.eugen.linear import EUGenLinear as EUGenLinear
 from edgefc.layers.prp.conv import PRPConv2d as PRPConv2d
 from edgefc.layers.prp.embedding import PRPEmbedding as PRPEmbedding
 from edgefc.layers.prp.linear import PRPLinear as PRPLinear
+from edgefc.layers.quantized.linear import QuantizedLinear as QuantizedLinear
+from edgefc.layers.quantized.rotation import HadamardRotation as HadamardRotation
 from edgefc.layers.tied.attention import TiedAttention as TiedAttention
 from edgefc.layers.tied.bottleneck import TiedBottleneck as TiedBottleneck
 from edgefc.layers.tied.ffn import TiedFFN as TiedFFN
@@ -25,9 +27,11 @@ __all__ = [
     "CirculantLSTM",
     "CirculantLinear",
     "EUGenLinear",
+    "HadamardRotation",
     "PRPConv2d",
     "PRPEmbedding",
     "PRPLinear",
+    "QuantizedLinear",
     "StructuredAttention",
     "TiedAttention",
     "TiedBottleneck",
