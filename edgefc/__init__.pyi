@@ -13,6 +13,8 @@ from edgefc.layers.lowrank.linear import LowRankLinear as LowRankLinear
 from edgefc.layers.prp.conv import PRPConv2d as PRPConv2d
 from edgefc.layers.prp.embedding import PRPEmbedding as PRPEmbedding
 from edgefc.layers.prp.linear import PRPLinear as PRPLinear
+from edgefc.layers.quantized.linear import QuantizedLinear as QuantizedLinear
+from edgefc.layers.quantized.rotation import HadamardRotation as HadamardRotation
 from edgefc.layers.tied.attention import TiedAttention as TiedAttention
 from edgefc.layers.tied.bottleneck import TiedBottleneck as TiedBottleneck
 from edgefc.layers.tied.ffn import TiedFFN as TiedFFN
@@ -27,11 +29,13 @@ __all__ = [
     "CirculantLSTM",
     "CirculantLinear",
     "EUGenLinear",
+    "HadamardRotation",
     "Int3Linear",
     "LowRankLinear",
     "PRPConv2d",
     "PRPEmbedding",
     "PRPLinear",
+    "QuantizedLinear",
     "StructuredAttention",
     "TiedAttention",
     "TiedBottleneck",
