@@ -1,4 +1,8 @@
 # Written by python -m edgefc.export.declarations.
+from edgefc import plan as plan
+from edgefc.compress.replacing import replace as replace
+from edgefc.compress.saving import load as load
+from edgefc.compress.saving import save as save
 from edgefc.layers.attention.structured import StructuredAttention as StructuredAttention
 from edgefc.layers.bilinear.conv import BilinearConv2d as BilinearConv2d
 from edgefc.layers.bilinear.embedding import BilinearEmbedding as BilinearEmbedding
@@ -41,4 +45,8 @@ __all__ = [
     "TiedBottleneck",
     "TiedFFN",
     "__version__",
+    "load",
+    "plan",
+    "replace",
+    "save",
 ]

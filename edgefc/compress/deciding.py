@@ -15,7 +15,7 @@ from edgefc.plan.configurations import Configuration, Keep, Tied
 from edgefc.plan.rules import Plan, configuration_text
 
 _ROTATION_SEED = 0
-"""All rotated layers have one seed, so that layers with one input, such as queries, keys and values, rotate it alike."""
+"""All rotated layers have one seed, so that layers with one input, such as queries and keys, rotate it alike."""
 
 
 @dataclass(eq=False)
@@ -80,7 +80,9 @@ def decide(targets: Sequence[Target], plan: Plan) -> list[Decision]:
         if target.module in taken and isinstance(configuration, Tied):
             continue
         rotates = getattr(configuration, "rotate", False)
-        decisions.append(Decision(target, configuration, _ROTATION_SEED if rotates else index, _reason(target, configuration)))
+        decisions.append(
+            Decision(target, configuration, _ROTATION_SEED if rotates else index, _reason(target, configuration))
+        )
     return decisions
 
 

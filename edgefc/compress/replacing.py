@@ -39,7 +39,7 @@ def replace(
         report = edgefc.replace(model, {"encoder.*": edgefc.plan.Int4()}, calibration=batches)
         print(report)
 
-    If anything fails, the model is as it was before. Layers that cannot be replaced stay, and the report has the reason.
+    If anything fails, the model is as before. Layers that cannot be replaced stay, and the report has the reason.
 
     Args:
         model        any torch model. Its linear layers, convolutions, embeddings, LSTMs and attentions can be replaced.
@@ -50,7 +50,7 @@ def replace(
                      then minimise the error of the outputs for such inputs. The last tenth of the batches, at least one
                      of several, is held out: on it the outputs of the model before and after are compared. Positions
                      where attention_mask is 0 are left out.
-        memory       the bytes that the statistics may take at a time; if they need more, the data are read several times
+        memory       the bytes that the statistics may take at a time; if they need more, the data are read again
 
     Under torch.distributed each rank passes its own share of the calibration data, and all ranks get the same layers.
 
@@ -69,7 +69,6 @@ def replace(
     held = batches[-max(1, len(batches) // _HELD_OUT) :]
     fitting = batches[: -len(held)] or batches
     before = numbers_of(model), bytes_of(model)
-    reports = {decision: decision.report(None) for decision in decisions}
     with measured.step("run the model"):
         old = outputs_of(model, held)
     with Surgery(model) as surgery:

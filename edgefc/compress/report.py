@@ -1,7 +1,9 @@
 """What replace() did: layer by layer, and for the whole model. The record of edgefc replace --json."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,11 @@ class ReplaceReport:
     bytes_after: int = 0
     lowest_onnxruntime: str = ""
 
+    def record(self) -> dict[str, Any]:
+        """The report as JSON values. Errors that are infinite become None."""
+        record: dict[str, Any] = _finite(asdict(self))
+        return record
+
     @property
     def replaced(self) -> Sequence[LayerReport]:
         return [layer for layer in self.layers if layer.after is not None]
@@ -97,3 +104,11 @@ class ReplaceReport:
     def kept(self) -> Sequence[LayerReport]:
         """The layers that a rule names and that stay, each with its reason."""
         return [layer for layer in self.layers if layer.after is None]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

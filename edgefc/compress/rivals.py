@@ -11,7 +11,18 @@ from edgefc.fitting.error import output_error
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.solve import fit
 from edgefc.plan.configurations import (
-    PRP, Bilinear, Circulant, Configuration, EUGen, Half, Int2, Int3, Int4, Int8, LowRank, Monarch,
+    PRP,
+    Bilinear,
+    Circulant,
+    Configuration,
+    EUGen,
+    Half,
+    Int2,
+    Int3,
+    Int4,
+    Int8,
+    LowRank,
+    Monarch,
 )  # fmt: skip
 
 _STRUCTURED = (Bilinear, Circulant, EUGen, LowRank, Monarch, PRP)

@@ -29,9 +29,10 @@ def lowest_onnxruntime(configurations: Iterable[Configuration]) -> str:
 
 
 def _untrained(made: dict[Decision, Made]) -> Iterator[str]:
+    tied = "the two matrices are hardly alike"
     kinds = (
-        ("TiedFFN", [each for each in made if each.target.kind == PAIR], "the two matrices are hardly alike"),
-        ("TiedBottleneck", [each for each in made if each.target.kind == BOTTLENECK], "the two matrices are hardly alike"),
+        ("TiedFFN", [each for each in made if each.target.kind == PAIR], tied),
+        ("TiedBottleneck", [each for each in made if each.target.kind == BOTTLENECK], tied),
         ("PRPEmbedding", [each for each in made if each.target.kind == TABLE and isinstance(each.configuration, PRP)],
          "a scaled random table is hardly like a trained one"),
         ("EUGenLinear", [each for each in made if isinstance(each.configuration, EUGen)],

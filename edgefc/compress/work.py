@@ -1,13 +1,14 @@
 """Makes the new layers of a model, with the statistics of their inputs pass by pass."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import nn
 
 from edgefc.compress import distributed
 from edgefc.compress.deciding import Decision
-from edgefc.compress.finding import CONVOLUTION, LINEAR, TABLE
+from edgefc.compress.finding import CONVOLUTION, LINEAR, TABLE, Target
 from edgefc.compress.making import Made, make_fitted, make_new
 from edgefc.compress.measuring import Steps
 from edgefc.compress.rivals import Rival, rival_of
@@ -50,16 +51,16 @@ class Work:
                     collected.run(self.model, batches)
                     collected.statistics = [distributed.merged(each) for each in collected.statistics]
                 statistics = collected.of()
-                self._fit([observed[target] for target in statistics], lambda each: statistics[each.target])
+                self._fit([observed[target] for target in statistics], statistics)
                 waiting = [each for each in waiting if each.target not in statistics]
             self.unseen = [each for each in waiting if each.target in observed]
-        self._fit(waiting, lambda each: None)
+        self._fit(waiting, {})
 
-    def _fit(self, decisions: Sequence[Decision], statistics: Callable[[Decision], Statistics]) -> None:
+    def _fit(self, decisions: Sequence[Decision], statistics: Mapping[Target, Statistics]) -> None:
         with self.measured.step("fit layers"):
             for decision in steps(decisions, "fitting layers"):
-                given = statistics(decision)
-                self._make(decision, lambda each: make_fitted(each.target, each.configuration, given, each.seed))  # noqa: B023
+                given = statistics.get(decision.target)
+                self._make(decision, functools.partial(_fitted, given))
                 made = self.made.get(decision)
                 if made is not None and decision.configuration not in {each.configuration for each in self.rivals}:
                     rival = rival_of(decision, made, given)
@@ -76,3 +77,7 @@ class Work:
 
     def _open(self) -> list[Decision]:
         return [each for each in self.decisions if not each.reason]
+
+
+def _fitted(statistics: Statistics, decision: Decision) -> Made:
+    return make_fitted(decision.target, decision.configuration, statistics, decision.seed)

@@ -137,7 +137,9 @@ def _parsed(path: Path, what: str) -> Any:
     except RecursionError:
         raise UsageError(f"cannot read {what}: it is nested too deeply.") from None
     except Exception as error:  # also a number of 5,000 digits
-        raise UsageError(f"cannot read {what}: it is not valid {path.suffix[1:].upper()}: {first_line(error)}.") from None
+        raise UsageError(
+            f"cannot read {what}: it is not valid {path.suffix[1:].upper()}: {first_line(error)}."
+        ) from None
 
 
 def _bytes(path: Path, what: str) -> bytes:
