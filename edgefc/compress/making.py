@@ -66,9 +66,9 @@ def make_new(target: Target, configuration: Configuration, seed: int) -> nn.Modu
         UsageError: the layer does not support the target.
     """
     if target.kind in (PAIR, BOTTLENECK):
-        made = _tied(target)
-        made.reset_parameters()
-        return made
+        tied: nn.Module = _tied(target)
+        tied.reset_parameters()  # type: ignore[operator]
+        return tied
     parts = _parts(target, configuration, seed)
     layer = parts[0] if len(parts) == 1 else nn.Sequential(*parts)
     return _like(layer, target.module)
@@ -189,7 +189,8 @@ def _holding(target: Target, configuration: Configuration, fitted: Fitted, seed:
         return _low_rank_holding(target, configuration, fitted)
     service = SERVICES[target.kind][type(configuration)]
     if isinstance(configuration, Int2) and configuration.rank and target.kind == LINEAR:
-        return _corrected_class().from_fit(fitted, target.module)
+        corrected: nn.Module = _corrected_class().from_fit(fitted, target.module)
+        return corrected
     if hasattr(service.cls, "from_fit"):
         made: nn.Module = service.cls.from_fit(fitted, target.module)
         return made

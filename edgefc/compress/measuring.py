@@ -76,7 +76,7 @@ def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 def numbers_of(module: nn.Module) -> int:
     """Returns how many numbers a layer stores. A code of a few bits is one number."""
     return sum(each.numel() for each in module.parameters() if not is_lazy(each)) + sum(
-        part.stored_numbers() for part in module.modules() if hasattr(part, "stored_numbers")
+        count() for part in module.modules() if callable(count := getattr(part, "stored_numbers", None))
     )
 
 
