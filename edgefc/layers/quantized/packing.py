@@ -1,7 +1,7 @@
 """Codes of 2, 4 or 8 bits, several in a byte, in the layout of onnxruntime's MatMulNBits.
 
 The K codes of a row are cut into groups of consecutive codes. Each group has one scale in float16. A byte holds
-8 / bits consecutive codes, low bits first. The value of a code is (code - 2**(bits - 1)) * scale, which is exact in float32.
+8 / bits consecutive codes, low bits first. The value of a code is (code - 2**(bits - 1)) * scale, exact in float32.
 
 Shapes:
     codes   (R, K) uint8          one code in each byte
@@ -36,6 +36,11 @@ def check_storage(name: str, bits: int, group: int, supported: tuple[int, ...] =
     return operator.index(bits), operator.index(group)
 
 
+def narrow(group: int, inputs: int) -> int:
+    """Returns the group for rows of `inputs` numbers: the smallest supported one that holds them, at most `group`."""
+    return min(group, next((size for size in GROUPS if size >= inputs), group))
+
+
 def pack(codes: Tensor, bits: int, group: int) -> Tensor:
     """Returns the packed codes. K must be a multiple of the group."""
     pieces = codes.reshape(len(codes), -1, group * bits // 8, 8 // bits)
@@ -57,7 +62,8 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
 def values(packed: Tensor, scales: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     """Returns the numbers of packed rows (..., G, bytes) with scales (..., G): (..., K) in `dtype`."""
     steps = unpack(packed, bits).to(torch.float32) - 2 ** (bits - 1)
-    return (steps * scales.to(torch.float32).unsqueeze(-1)).flatten(-2).to(dtype)
+    numbers: Tensor = steps * scales.to(torch.float32).unsqueeze(-1)
+    return numbers.flatten(-2).to(dtype)
 
 
 def draw(packed: Tensor, scales: Tensor, bits: int, bound: float) -> None:
