@@ -35,7 +35,7 @@ _INT8_INPUTS = 4
 def multiply(op: Body, x: ir.Value, codes: ir.Value, scales: ir.Value, bias: ir.Value) -> ir.Value:
     """x (..., n), codes (m, G, c), scales (m, G), bias (m,) -> (..., m), through MatMulNBits in float32."""
     sizes = {"K": "in_features", "N": "out_features", "bits": "bits", "block_size": "group"}
-    attributes = {name: ir.RefAttr(name, own, ir.AttributeType.INT) for name, own in sizes.items()}
+    attributes = {name: op.reference(own, name=name) for name, own in sizes.items()}
     given, steps, addend = (op.Cast(value, to=ir.DataType.FLOAT) for value in (x, scales, bias))
     inputs = (given, codes, steps, None, None, addend)
     y = op.onnxruntime("MatMulNBits", *inputs, **attributes, accuracy_level=_INT8_INPUTS)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.fitting.quantized import QuantizedFit, fit_quantized
+from edgefc.fitting.quantized import QuantizedFit
 from edgefc.layers.common.entry import linear
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
@@ -119,9 +119,7 @@ class QuantizedLinear(StoredWeights):
             fit.inputs, len(fit.codes), fit.bias is not None, bits=fit.bits, group=fit.group, seed=fit.seed, **where
         )
         packing.load(layer.codes, layer.scales, fit.codes, fit.scales, layer.bits, layer.group)
-        if layer.bias is not None and fit.bias is not None:
-            with torch.no_grad():
-                layer.bias.copy_(torch.from_numpy(fit.bias))
+        packing.load_bias(layer.bias, fit.bias)
         return trained.replaced_by(layer)
 
     @classmethod
@@ -133,10 +131,7 @@ class QuantizedLinear(StoredWeights):
         """
         trained = trained_linear(cls, linear)
         bits, group = packing.check_storage(cls.__name__, bits, group)
-        group = packing.narrow(group, trained.in_features)
-        bias = None if trained.bias is None else trained.bias.double().cpu().numpy()
-        weight = trained.weight.double().cpu().numpy()
-        return cls.from_fit(fit_quantized(weight, bias, None, bits, group, method="nearest"), linear)
+        return cls.from_fit(packing.nearest(trained.weight, trained.bias, bits, group), linear)
 
     def extra_repr(self) -> str:
         return (

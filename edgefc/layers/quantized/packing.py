@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgefc.errors import UsageError
+from edgefc.fitting.quantized import QuantizedFit, fit_quantized
 
 GROUPS = (16, 32, 64, 128, 256)
 """The groups that MatMulNBits supports."""
@@ -34,11 +35,6 @@ def check_storage(name: str, bits: int, group: int, supported: tuple[int, ...] =
             listed = ", ".join(map(str, choices))
             raise UsageError(f"{name} does not support {argument}={value!r}. Choose one of: {listed}.")
     return operator.index(bits), operator.index(group)
-
-
-def narrow(group: int, inputs: int) -> int:
-    """Returns the group for rows of `inputs` numbers: the smallest supported one that holds them, at most `group`."""
-    return min(group, next((size for size in GROUPS if size >= inputs), group))
 
 
 def pack(codes: Tensor, bits: int, group: int) -> Tensor:
@@ -94,3 +90,22 @@ def load(
     count = scales.shape[1]
     packed.copy_(pack(torch.from_numpy(codes[:, : count * group]), bits, group))
     scales.copy_(torch.from_numpy(steps[:, :count]))
+
+
+@torch.no_grad()
+def load_bias(bias: Tensor | None, fitted: NDArray[np.float64] | None) -> None:
+    """Copies the bias of a fit."""
+    if bias is not None and fitted is not None:
+        bias.copy_(torch.from_numpy(fitted))
+
+
+def nearest(weight: Tensor, bias: Tensor | None, bits: int, group: int) -> QuantizedFit:
+    """Returns each number of the rows (R, n) rounded to the nearest code. The group is smaller if n does not fill it."""
+    rows, addend = (None if each is None else each.detach().double().cpu().numpy() for each in (weight, bias))
+    assert rows is not None
+    return fit_quantized(rows, addend, None, bits, narrow(group, rows.shape[1]), method="nearest")
+
+
+def narrow(group: int, inputs: int) -> int:
+    """Returns the group for rows of `inputs` numbers: the smallest supported one that holds them, at most `group`."""
+    return min(group, next((size for size in GROUPS if size >= inputs), group))
