@@ -14,6 +14,7 @@ from edgefc.layers.circulant.lstm import CirculantLSTM as CirculantLSTM
 from edgefc.layers.eugen.linear import EUGenLinear as EUGenLinear
 from edgefc.layers.int3.linear import Int3Linear as Int3Linear
 from edgefc.layers.lowrank.linear import LowRankLinear as LowRankLinear
+from edgefc.layers.monarch.linear import MonarchLinear as MonarchLinear
 from edgefc.layers.prp.conv import PRPConv2d as PRPConv2d
 from edgefc.layers.prp.embedding import PRPEmbedding as PRPEmbedding
 from edgefc.layers.prp.linear import PRPLinear as PRPLinear
@@ -47,6 +48,7 @@ __all__ = [
     "HalfLinear",
     "Int3Linear",
     "LowRankLinear",
+    "MonarchLinear",
     "PRPConv2d",
     "PRPEmbedding",
     "PRPLinear",
