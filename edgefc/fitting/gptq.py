@@ -1,7 +1,7 @@
 """Rounding that is aware of the covariance C of the inputs: it minimises tr(D C D^T), D = W - W'.
 
 gptq() compensates the error of each rounded weight with the weights that are not rounded yet (Frantar et al. 2022).
-descend() then changes one input's codes, or one group's scales, at a time, and never increases the error.
+improved() then changes one input's codes, or one group's scales, at a time, and never increases the error.
 
 Rows of W are independent. All arrays here are transposed, (K, m), so that one input of all rows is contiguous.
 """
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgefc.fitting.fitted import Array, Half
-from edgefc.fitting.rounding import code_of, search, to_scales
+from edgefc.fitting.rounding import Rounded, code_of, search, to_scales
 
 _BLOCK = 32  # inputs between two updates of everything that follows
 
 
-def gptq(weight: Array, covariance: Array, bits: int, group: int) -> tuple[Array, Half]:
-    """Returns codes without the zero point, and scales.
+def gptq(weight: Array, covariance: Array, bits: int, group: int) -> Rounded:
+    """Returns codes and scales.
 
     With C = R R^T, R upper triangular, the error is that of D R: input j meets only the errors of inputs before it.
 
@@ -44,7 +44,7 @@ def gptq(weight: Array, covariance: Array, bits: int, group: int) -> tuple[Array
     return codes, scales
 
 
-def descend(weight: Array, covariance: Array, bits: int, codes: Array, scales: Half, sweeps: int) -> tuple[Array, Half]:
+def improved(weight: Array, covariance: Array, bits: int, codes: Array, scales: Half, sweeps: int) -> Rounded:
     """Returns codes and scales with at most the error of the given ones, by coordinate descent.
 
     Shapes:

@@ -3,9 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefc.errors import UsageError
 from edgefc.fitting.fitted import Array, Half
 
 Codes = NDArray[np.uint8]
+Rounded = tuple[Array, Half]
+"""Codes without the zero point, (K, m) float64, and scales, (K / group, m)."""
+
+BITS = (2, 3, 4, 8)
 
 _FINEST = 2.0**-24  # the smallest positive float16
 _LARGEST = 65504.0
@@ -13,28 +18,48 @@ _STEPS = 0.25  # of the divisors that the search tries
 _NARROWEST = 0.55  # the search clips at least this part of the largest weight
 
 
-def values_of(codes: Codes, scales: Half, bits: int, group: int) -> Array:
+def check_grid(weight: Array, bits: int, group: int) -> None:
+    """Raises UsageError for bits other than 2, 3, 4 or 8, a group below 1, and weights out of reach of the scales."""
+    if bits not in BITS:
+        raise UsageError(f"weights can have {', '.join(map(str, BITS))} bits, got bits={bits!r}.")
+    if group < 1:
+        raise UsageError(f"a group must have at least 1 number, got group={group!r}.")
+    largest, limit = float(np.abs(weight).max()), _LARGEST * (2 ** (bits - 1) - 1)
+    if largest > limit:
+        raise UsageError(
+            f"{bits} bits with scales in float16 hold numbers up to {limit:g}, and a weight is {largest:g}."
+        )
+
+
+def values_of(codes: Codes, scales: Half, bits: int) -> Array:
     """Returns (code - 2**(bits - 1)) * scale.
 
     Shapes:
         codes (m, K), scales (m, K / group)  ->  (m, K) float64
     """
-    values: Array = (codes.astype(np.float64) - 2 ** (bits - 1)) * np.repeat(scales.astype(np.float64), group, axis=1)
+    steps = np.repeat(scales.astype(np.float64), codes.shape[1] // scales.shape[1], axis=1)
+    values: Array = (codes.astype(np.float64) - 2 ** (bits - 1)) * steps
     return values
 
 
-def nearest(weight: Array, importance: Array, bits: int, group: int) -> tuple[Codes, Half]:
+def stored(rounded: Rounded, bits: int) -> tuple[Codes, Half]:
+    """Returns codes and scales as they are stored: codes (m, K) with the zero point, scales (m, K / group)."""
+    codes, scales = rounded
+    return (codes.T + 2 ** (bits - 1)).astype(np.uint8), np.ascontiguousarray(scales.T)
+
+
+def nearest(weight: Array, importance: Array, bits: int, group: int) -> Rounded:
     """Returns codes and scales by rounding each weight to the nearest value of its group.
 
     Shapes:
-        weight (m, K), importance (K,) at least 0  ->  codes (m, K), scales (m, K / group)
+        weight (K, m), importance (K,) at least 0  ->  codes (K, m) float64, scales (K / group, m)
     """
-    m, width = weight.shape
-    groups = weight.reshape(m * (width // group), group)
-    weights = np.broadcast_to(importance.reshape(1, -1, group), (m, width // group, group)).reshape(groups.shape)
-    scales = search(groups.T, weights.T, bits)
-    codes = code_of(groups.T, scales.astype(np.float64), bits).T.reshape(m, width)
-    return (codes + 2 ** (bits - 1)).astype(np.uint8), scales.reshape(m, -1)
+    codes, scales = np.empty_like(weight), np.empty((len(weight) // group, weight.shape[1]), np.float16)
+    for index, first in enumerate(range(0, len(weight), group)):
+        rows = slice(first, first + group)
+        scales[index] = search(weight[rows], importance[rows, None], bits)
+        codes[rows] = code_of(weight[rows], scales[index].astype(np.float64), bits)
+    return codes, scales
 
 
 def code_of(values: Array, scales: Array, bits: int) -> Array:
@@ -65,9 +90,7 @@ def search(groups: Array, importance: Array, bits: int) -> Half:
     return _better(groups, importance, bits, _least_squares(groups, importance, codes), best, least)[0]
 
 
-def _better(
-    groups: Array, importance: Array, bits: int, tried: Half, best: Half, least: Array
-) -> tuple[Half, Array]:
+def _better(groups: Array, importance: Array, bits: int, tried: Half, best: Half, least: Array) -> tuple[Half, Array]:
     scales = tried.astype(np.float64)
     error = ((code_of(groups, scales, bits) * scales - groups) ** 2 * importance).sum(axis=0)
     better = error < least
