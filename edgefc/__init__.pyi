@@ -1,4 +1,8 @@
 # Written by python -m edgefc.export.declarations.
+from edgefc import plan as plan
+from edgefc.compress.replacing import replace as replace
+from edgefc.compress.saving import load as load
+from edgefc.compress.saving import save as save
 from edgefc.layers.attention.structured import StructuredAttention as StructuredAttention
 from edgefc.layers.bilinear.conv import BilinearConv2d as BilinearConv2d
 from edgefc.layers.bilinear.embedding import BilinearEmbedding as BilinearEmbedding
@@ -13,6 +17,8 @@ from edgefc.layers.lowrank.linear import LowRankLinear as LowRankLinear
 from edgefc.layers.prp.conv import PRPConv2d as PRPConv2d
 from edgefc.layers.prp.embedding import PRPEmbedding as PRPEmbedding
 from edgefc.layers.prp.linear import PRPLinear as PRPLinear
+from edgefc.layers.quantized.linear import QuantizedLinear as QuantizedLinear
+from edgefc.layers.quantized.rotation import HadamardRotation as HadamardRotation
 from edgefc.layers.tied.attention import TiedAttention as TiedAttention
 from edgefc.layers.tied.bottleneck import TiedBottleneck as TiedBottleneck
 from edgefc.layers.tied.ffn import TiedFFN as TiedFFN
@@ -27,14 +33,20 @@ __all__ = [
     "CirculantLSTM",
     "CirculantLinear",
     "EUGenLinear",
+    "HadamardRotation",
     "Int3Linear",
     "LowRankLinear",
     "PRPConv2d",
     "PRPEmbedding",
     "PRPLinear",
+    "QuantizedLinear",
     "StructuredAttention",
     "TiedAttention",
     "TiedBottleneck",
     "TiedFFN",
     "__version__",
+    "load",
+    "plan",
+    "replace",
+    "save",
 ]

@@ -230,7 +230,10 @@ def _low_rank_parts(target: Target, configuration: LowRank, where: dict[str, Any
     rank = configuration.rank_for(n, m)
     if configuration.storage is None:
         return [SERVICES[LINEAR][LowRank].cls(n, m, bias, rank=rank, **where)]
-    return [_stored(configuration, LINEAR, (n, rank, False), where), _stored(configuration, LINEAR, (rank, m, bias), where)]
+    return [
+        _stored(configuration, LINEAR, (n, rank, False), where),
+        _stored(configuration, LINEAR, (rank, m, bias), where),
+    ]
 
 
 def _low_rank_holding(target: Target, configuration: LowRank, fitted: Any) -> nn.Module:

@@ -37,7 +37,9 @@ def changes(before: Sequence[Outputs], after: Sequence[Outputs], *, held_out: bo
         for old, new in zip(before, after, strict=True):
             a, b = old[name].double(), new[name].double()
             if a.shape != b.shape or bool((a.isfinite() & ~b.isfinite()).any()):
-                raise CheckFailed(f"the output {name or 'of the model'} of the replaced model is not finite. Use more bits.")
+                raise CheckFailed(
+                    f"the output {name or 'of the model'} of the replaced model is not finite. Use more bits."
+                )
             a, b = (torch.where(a.isfinite(), each, 0.0) for each in (a, b))
             error += float((a - b).square().sum())
             spread += float(a.square().sum())

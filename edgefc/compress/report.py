@@ -1,7 +1,9 @@
 """What replace() did: layer by layer, and for the whole model. The record of edgefc replace --json."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,14 @@ class StepReport:
 
 @dataclass(frozen=True)
 class ReplaceReport:
-    """What replace() did."""
+    """What replace() did.
+
+    Attributes:
+        outputs             the change of the model's outputs on calibration data
+        warnings            one sentence each
+        numbers, bytes      of the whole model, before and after: bytes of its weights in a file
+        lowest_onnxruntime  the lowest version that runs an exported file with these layers
+    """
 
     layers: tuple[LayerReport, ...]
     outputs: tuple[OutputReport, ...] = ()
@@ -80,7 +89,12 @@ class ReplaceReport:
     numbers_after: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
-    oldest_onnxruntime: str = field(default="1.22")
+    lowest_onnxruntime: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """The report as JSON values. Errors that are infinite become None."""
+        record: dict[str, Any] = _finite(asdict(self))
+        return record
 
     @property
     def replaced(self) -> Sequence[LayerReport]:
@@ -90,3 +104,11 @@ class ReplaceReport:
     def kept(self) -> Sequence[LayerReport]:
         """The layers that a rule names and that stay, each with its reason."""
         return [layer for layer in self.layers if layer.after is None]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,18 @@ from typing import Any
 from edgefc.compress.finding import CONVOLUTION, LINEAR, RECURRENT, TABLE
 from edgefc.declared import layers
 from edgefc.plan.configurations import (
-    PRP, Bilinear, Circulant, Configuration, EUGen, Half, Int2, Int3, Int4, Int8, LowRank, Monarch,
+    PRP,
+    Bilinear,
+    Circulant,
+    Configuration,
+    EUGen,
+    Half,
+    Int2,
+    Int3,
+    Int4,
+    Int8,
+    LowRank,
+    Monarch,
 )  # fmt: skip
 
 Settings = dict[str, Any]

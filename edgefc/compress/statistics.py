@@ -252,7 +252,7 @@ def _patches(module: Any, x: Tensor) -> Iterator[Any]:
     x = x[None] if x.ndim == 3 else x
     padding = module._reversed_padding_repeated_twice
     x = functional.pad(x, padding, "constant" if module.padding_mode == "zeros" else module.padding_mode)
-    for image in x.split(max(1, _ROWS // max(1, x.shape[-1] * x.shape[-2]))):
+    for image in torch.split(x, max(1, _ROWS // max(1, x.shape[-1] * x.shape[-2]))):
         columns = functional.unfold(image.double(), module.kernel_size, module.dilation, 0, module.stride)
         parts = columns.reshape(len(image), module.groups, -1, columns.shape[-1])
         yield parts.transpose(2, 3).flatten(0, 2).cpu().numpy()
@@ -273,5 +273,5 @@ def _arguments(batch: Batch, device: torch.device) -> tuple[list[Any], dict[str,
         return value.to(device) if isinstance(value, Tensor) else value
 
     if hasattr(batch, "keys"):
-        return [], {name: moved(batch[name]) for name in batch.keys()}  # noqa: SIM118: also a BatchEncoding
+        return [], {name: moved(batch[name]) for name in list(batch.keys())}
     return [moved(value) for value in (batch if isinstance(batch, tuple | list) else (batch,))], {}

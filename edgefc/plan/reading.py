@@ -68,19 +68,20 @@ def read_plan(path: Path) -> Plan:
     """
     if path.suffix not in (".toml", ".json"):
         raise UsageError(f"cannot read the plan {path}: its name ends neither in .toml nor in .json. Rename it.")
-    content = _bytes(path)
-    kind = path.suffix[1:].upper()
-    try:
-        text = content.decode()
-        parsed = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text, object_pairs_hook=_no_duplicates)
-    except RecursionError:
-        raise UsageError(f"cannot read the plan {path}: it is nested too deeply.") from None
-    except Exception as error:  # also a number of 5,000 digits
-        raise UsageError(f"cannot read the plan {path}: it is not valid {kind}: {first_line(error)}.") from None
+    parsed = _parsed(path, f"the plan {path}")
     try:
         return parse_plan(parsed)
     except UsageError as error:
         raise UsageError(f"cannot use the plan {path}: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a small JSON file.
+
+    Raises:
+        UsageError: the file cannot be read, or is not JSON.
+    """
+    return _parsed(path, str(path))
 
 
 def parse_plan(content: Any) -> Plan:
@@ -128,18 +129,31 @@ def _python_rule(pattern: Any, to: Any) -> Rule:
     return Rule(pattern, to=to)
 
 
-def _bytes(path: Path) -> bytes:
+def _parsed(path: Path, what: str) -> Any:
+    content = _bytes(path, what)
+    try:
+        text = content.decode()
+        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text, object_pairs_hook=_no_duplicates)
+    except RecursionError:
+        raise UsageError(f"cannot read {what}: it is nested too deeply.") from None
+    except Exception as error:  # also a number of 5,000 digits
+        raise UsageError(
+            f"cannot read {what}: it is not valid {path.suffix[1:].upper()}: {first_line(error)}."
+        ) from None
+
+
+def _bytes(path: Path, what: str) -> bytes:
     if path.exists() and not path.is_file():  # opening a pipe would block
-        raise UsageError(f"cannot read the plan {path}: it is not a regular file. Check the path.")
+        raise UsageError(f"cannot read {what}: it is not a regular file. Check the path.")
     try:
         with open(path, "rb", opener=_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"cannot read the plan {path}: it is not a regular file. Check the path.")
+                raise UsageError(f"cannot read {what}: it is not a regular file. Check the path.")
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read the plan {path}: {reason_of(error)}. Check the path.") from None
+        raise UsageError(f"cannot read {what}: {reason_of(error)}. Check the path.") from None
     if len(content) > _LARGEST_BYTES:
-        raise UsageError(f"cannot read the plan {path}: it has more than {_LARGEST_BYTES} bytes. Use patterns.")
+        raise UsageError(f"cannot read {what}: it has more than {_LARGEST_BYTES} bytes. Use patterns.")
     return content
 
 

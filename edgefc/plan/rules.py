@@ -121,6 +121,13 @@ def configuration_record(configuration: Configuration) -> dict[str, Any]:
     return record
 
 
+def configuration_text(configuration: Configuration) -> str:
+    """The configuration in a line: "Int4" or "Int4(group=16)", with the settings that differ from their defaults."""
+    record = configuration_record(configuration)
+    settings = ", ".join(f"{name}={value!r}" for name, value in record.items() if name != "kind")
+    return f"{configuration.kind}({settings})" if settings else configuration.kind
+
+
 def _rule_record(rule: Rule) -> dict[str, Any]:
     record: dict[str, Any] = {"match": rule.match}
     record |= {name: getattr(rule, name) for name in ("type", "min_size") if getattr(rule, name) is not None}

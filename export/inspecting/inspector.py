@@ -1,12 +1,13 @@
 """inspect(): reports what the layers of an .onnx file store, and what its structured layers save. Needs no torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from edgefc.errors import ModelError, UsageError, first_line, needs_extra, shortened
+from edgefc.export.building.body import DOMAIN
 from edgefc.export.building.described import Described
 from edgefc.export.inspecting import attributes, candidates
 from edgefc.export.inspecting.stored import Reader, Use, Weight, metadata, passes_on, text
@@ -135,14 +136,19 @@ def _count_packed(weight: Weight) -> None:
         if use.node.op_type == "MatMulNBits" and use.index == 1 and min(sizes.get("K", 0), sizes.get("N", 0)) > 0:
             weight.shape = (sizes["N"], sizes["K"])
             weight.numbers = sizes["N"] * sizes["K"]
-        elif (use.node.op_type, use.index) in {("MatMulNBits", 3), ("GatherBlockQuantized", 0),
-                                               ("GatherBlockQuantized", 3)}:  # fmt: skip
+        elif _packs(use.node, use.index, sizes):
             each = max(8 // max(sizes.get("bits", 4), 1), 1)
             weight.shape = (*weight.shape[:-1], weight.shape[-1] * each) if weight.shape else weight.shape
             weight.numbers *= each
         else:
             continue
         return
+
+
+def _packs(node: onnx.NodeProto, index: int, sizes: Mapping[str, int]) -> bool:
+    """Whether a uint8 input of a node has codes of `bits` bits."""
+    others = {("MatMulNBits", 3), ("GatherBlockQuantized", 0), ("GatherBlockQuantized", 3)}
+    return (node.op_type, index) in others or (node.domain == DOMAIN and index > 0 and "bits" in sizes)
 
 
 def _layers(read: Reader) -> Iterable[Layer]:
