@@ -13,7 +13,7 @@ from edgefc.rewriting.constants import attribute
 
 Array = NDArray[Any]
 
-_MOST = 4096
+_MOST = 1024
 """Patches of one feed that are used: with more, every second, third, ... position."""
 
 
