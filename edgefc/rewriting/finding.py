@@ -146,24 +146,23 @@ def _kind(node: ir.Node, index: int, axes: int) -> str | None:
 
 def shared(places: Sequence[Place]) -> list[list[Place]]:
     """Groups the places that have a stored tensor in common, in order."""
-    groups: list[list[Place]] = []
-    owner: dict[int, list[Place]] = {}
-    for place in places:
-        touched: list[list[Place]] = []
+    first: dict[int, int] = {}  # the first place with a tensor
+    parent = list(range(len(places)))
+
+    def top(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for index, place in enumerate(places):
         for root in place.roots:
-            group = owner.get(id(root.value))
-            if group is not None and all(group is not each for each in touched):
-                touched.append(group)
-        merged = touched[0] if touched else []
-        if not touched:
-            groups.append(merged)
-        for other in touched[1:]:
-            merged += other
-            groups[:] = [group for group in groups if group is not other]
-        merged.append(place)
-        for each in merged:
-            owner.update({id(root.value): merged for root in each.roots})
-    return groups
+            a, b = top(first.setdefault(id(root.value), index)), top(index)
+            parent[max(a, b)] = min(a, b)
+    groups: dict[int, list[Place]] = {}
+    for index, place in enumerate(places):
+        groups.setdefault(top(index), []).append(place)
+    return list(groups.values())
 
 
 def other_users(places: Iterable[Place]) -> str | None:

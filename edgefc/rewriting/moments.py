@@ -5,6 +5,7 @@ moments. If the moments of all inputs do not fit into MOST_BYTES, the data are r
 named attention_mask or input_mask marks as padding are left out.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ from edgefc.fitting.moments import Moments, TokenCounts
 from edgefc.progress import steps
 from edgefc.rewriting.constants import attribute
 from edgefc.rewriting.feeds import Feeds
-from edgefc.rewriting.finding import LINEAR, TABLE, Place, find
+from edgefc.rewriting.finding import CONVOLUTION, TABLE, Place, find
+from edgefc.rewriting.patches import patches
 from edgefc.rewriting.probing import Prober
 from edgefc.rewriting.reading import read
 from edgefc.runtime.session import Session
@@ -35,7 +37,7 @@ class Statistics:
     """The result, by the index of a place among those of find().
 
     Attributes:
-        moments   of the inputs of linear layers
+        moments   of the inputs of linear layers, and of the patches that convolutions multiply
         counts    of the rows of tables
         missing   the reason for each place without statistics
     """
@@ -58,10 +60,11 @@ class _Probe:
         return 8 * (self.width if self.place.kind == TABLE else 2 * self.width**2)
 
     @property
-    def key(self) -> tuple[int, bool, str]:
+    def key(self) -> str:
         """Equal for places with the same statistics."""
-        value = _observed(self.place)
-        return id(value), _is_transposed(self.place), self.place.kind
+        node = self.place.node
+        form = (node.attributes.items(), self.place.shape[1:]) if self.place.kind == CONVOLUTION else ()
+        return repr((id(_observed(self.place)), _is_transposed(self.place), self.place.kind, form))
 
 
 def collect(path: Path, wanted: Sequence[int], feeds: Iterable[Feeds], *, functions: bool, threads: int) -> Statistics:
@@ -96,9 +99,7 @@ def _portion(places: Sequence[Place], pending: Sequence[int]) -> tuple[list[_Pro
     probes: dict[Any, _Probe] = {}
     left, used = list[int](), 0
     for index in pending:
-        probe = _Probe(places[index], [index], places[index].shape[0])
-        if probe.place.kind == LINEAR:
-            probe.width = _features(probe.place)
+        probe = _Probe(places[index], [index], _width(places[index]))
         known = probes.get(probe.key)
         if known is not None:
             known.places.append(index)
@@ -114,7 +115,7 @@ def _run(model: ir.Model, probes: Sequence[_Probe], feeds: Iterable[Feeds], resu
     prober = Prober(model)
     named = []
     for probe in probes:
-        dtype = probe.place.dtype if probe.place.kind == LINEAR else ir.DataType.INT64
+        dtype = ir.DataType.INT64 if probe.place.kind == TABLE else probe.place.dtype
         name = prober.output(_observed(probe.place), dtype)
         if name is not None:
             named.append((name, probe, _add_to(result, probe)))
@@ -147,6 +148,9 @@ def _observe(value: Array, probe: _Probe, target: Moments | TokenCounts, mask: N
     if isinstance(target, TokenCounts):
         target.add(value[mask] if mask is not None and value.shape == mask.shape else value)
         return
+    if probe.place.kind == CONVOLUTION:
+        target.add(patches(value, probe.place.node, probe.place.shape[2:]))
+        return
     x = value.T if _is_transposed(probe.place) else value
     target.add(_kept(x, mask))
 
@@ -175,8 +179,12 @@ def _observed(place: Place) -> ir.Value:
     return value
 
 
-def _features(place: Place) -> int:
-    """The number of inputs of a linear layer."""
+def _width(place: Place) -> int:
+    """The number of inputs of one output, or of rows of a table."""
+    if place.kind == TABLE:
+        return place.shape[0]
+    if place.kind == CONVOLUTION:
+        return math.prod(place.shape[1:])
     transposed = place.node.op_type == "Gemm" and bool(attribute(place.node, "transB", 0))
     return place.shape[1 if transposed else 0]
 

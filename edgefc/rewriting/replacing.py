@@ -23,17 +23,18 @@ from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan
 from edgefc.progress import steps
 from edgefc.rewriting.comparing import OutputChange, compare
-from edgefc.rewriting.constants import Root, tensor_of
+from edgefc.rewriting.constants import Root, attribute, tensor_of
 from edgefc.rewriting.deciding import FITTED, STORED, Decision, decide
 from edgefc.rewriting.editing import Editor
 from edgefc.rewriting.feeds import Calibration, Given, calibration_of
-from edgefc.rewriting.finding import LINEAR, TABLE, find
+from edgefc.rewriting.finding import LINEAR, TABLE, find, is_direct
 from edgefc.rewriting.functions import Functions
 from edgefc.rewriting.moments import Statistics, collect
-from edgefc.rewriting.products import Product, Writer, product_of
+from edgefc.rewriting.nodes import Writer
+from edgefc.rewriting.products import Product, product_of
 from edgefc.rewriting.reading import OPSETS, file_bytes, opset_of, read
 from edgefc.rewriting.report import FileReport, LayerChange, Step
-from edgefc.rewriting.storage import in_half, in_int8, store
+from edgefc.rewriting.storage import Stored, correct_bias, in_half, in_int8, store
 from edgefc.rewriting.tables import TableWriter
 from edgefc.runtime.session import Session
 
@@ -129,7 +130,7 @@ class _Work:
     def _observed(self, data: Calibration | None) -> Statistics:
         """The statistics of all weights that are fitted."""
         index = {id(place): at for at, place in enumerate(self._places)}
-        fitted = [place for each in self._decisions if each.way == FITTED for place in each.places]
+        fitted = [place for each in self._decisions if _takes_moments(each) for place in each.places]
         wanted = [index[id(place)] for place in fitted]
         if data is None or not wanted:
             return Statistics()
@@ -143,7 +144,7 @@ class _Work:
         before = _roots(decision)
         known = set(map(id, self._initializers()))
         try:
-            error, samples = self._stored(decision) if decision.way == STORED else self._fitted(decision, at)
+            error, samples = self._stored(decision, at) if decision.way == STORED else self._fitted(decision, at)
         except (UsageError, ModelError) as failed:
             return _change(decision, reason=_reason(failed))
         added = [value for value in self._initializers() if id(value) not in known and not _is_bias(value)]
@@ -158,19 +159,18 @@ class _Work:
     def _initializers(self) -> list[ir.Value]:
         return [value for graph in self._model.graphs() for value in graph.initializers.values()]
 
-    def _stored(self, decision: Decision) -> tuple[float, int]:
+    def _stored(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
         roots, configuration = _roots(decision), decision.configuration
+        moments = self._statistics.moments.get(at[0])
         if isinstance(configuration, Int8):
-            new = [in_int8(root, decision.places, configuration.group) for root in roots]
+            new = [in_int8(root, decision.places, configuration.group, moments) for root in roots]
         else:
             new = [in_half(root) for root in roots]
-        error = power = 0.0
         for each in new:
-            weight = tensor_of(each.root.value).numpy().astype(np.float64)
-            error += float(np.square(weight - each.values).sum())
-            power += float(np.square(weight).sum())
             store(each, self._edit)
-        return (error / power) ** 0.5 if power else 0.0, 0
+            if moments is not None and each.correction is not None:
+                correct_bias(decision.places[0], each.correction, self._edit)
+        return _error(new, moments), 0 if moments is None else moments.count
 
     def _fitted(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
         if decision.places[0].kind == TABLE:
@@ -239,6 +239,29 @@ def _needs_function(decision: Decision) -> bool:
     """Whether the new nodes are edgefc:: nodes, which have local functions."""
     linear = decision.places[0].kind == LINEAR
     return decision.way == FITTED and linear and not isinstance(decision.configuration, LowRank)
+
+
+def _takes_moments(decision: Decision) -> bool:
+    """Whether the moments of the inputs make a difference."""
+    return decision.way == FITTED or (decision.way == STORED and _is_plain_convolution(decision))
+
+
+def _is_plain_convolution(decision: Decision) -> bool:
+    """Whether one Conv without groups reads the weight as it is, and the weight is quantised."""
+    place = decision.places[0]
+    plain = place.node.op_type == "Conv" and attribute(place.node, "group", 1) == 1 and is_direct(place)
+    return len(decision.places) == 1 and plain and isinstance(decision.configuration, Int8)
+
+
+def _error(new: Sequence[Stored], moments: Moments | None) -> float:
+    """As output_error in LayerChange, of weights in another form."""
+    pairs = [(tensor_of(each.root.value).numpy().astype(np.float64), each.values) for each in new]
+    rows = [(old.reshape(len(old), -1), values.reshape(len(old), -1)) for old, values in pairs]
+    if len(rows) == 1:
+        return output_error(*rows[0], None if moments is None else moments.covariance)
+    error = sum(float(np.square(old - values).sum()) for old, values in rows)
+    power = sum(float(np.square(old).sum()) for old, _ in rows)
+    return (error / power) ** 0.5 if power else 0.0
 
 
 def _merged(found: Sequence[Moments]) -> Moments | None:

@@ -18,11 +18,13 @@ import onnx_ir as ir
 
 from edgefc.errors import UsageError
 from edgefc.fitting.half import to_half
-from edgefc.rewriting.constants import FLOATS, Array, Root, attribute, tensor_of
+from edgefc.fitting.moments import Moments
+from edgefc.fitting.quantized import QuantizedFit, fit_quantized
+from edgefc.rewriting.constants import FLOATS, Array, Root, array_of, attribute, is_constant, tensor_of
 from edgefc.rewriting.editing import Editor
 from edgefc.rewriting.finding import LINEAR, MATRIX, RECURRENT, Place, is_direct
 
-_SMALLEST = 2.0**-14  # normal number of float16
+_SMALLEST_GROUP = 16
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Stored:
         codes    the numbers in float16, or codes (rows, groups, size) int8
         scales   (rows, groups, 1); None for float16
         shape    of the tensor with its axes in the order `axes`
+        correction  of the bias, for the mean of the inputs
     """
 
     root: Root
@@ -42,6 +45,7 @@ class Stored:
     scales: Array | None = None
     shape: tuple[int, ...] = ()
     axes: tuple[int, ...] = ()
+    correction: Array | None = None
 
 
 def in_half(root: Root) -> Stored:
@@ -54,8 +58,11 @@ def in_half(root: Root) -> Stored:
     return Stored(root, half, half)
 
 
-def in_int8(root: Root, places: Sequence[Place], group: int) -> Stored:
+def in_int8(root: Root, places: Sequence[Place], group: int, moments: Moments | None = None) -> Stored:
     """A tensor in 8 bits. Up to `group` numbers that one output sums share a scale.
+
+    Args:
+        moments: of the vectors that the weight multiplies, in the order of its rows.
 
     Raises:
         UsageError: a value is NaN or infinite, or the tensor has 8 bits or fewer.
@@ -63,10 +70,10 @@ def in_int8(root: Root, places: Sequence[Place], group: int) -> Stored:
     weight = _numbers(root, 1)
     axes = _outputs_first(places, weight.ndim)
     rows = weight.transpose(axes).reshape(weight.shape[axes[0]], -1)
-    codes, scales = quantize(rows, group)
+    codes, scales, fitted = quantize(rows, group, moments)
     shape = tuple(weight.shape[axis] for axis in axes)
-    values = (codes * scales.astype(np.float64)).reshape(shape).transpose(np.argsort(axes))
-    return Stored(root, values, codes, scales, shape, axes)
+    values = fitted.dense().reshape(shape).transpose(np.argsort(axes))
+    return Stored(root, values, codes, scales, shape, axes, fitted.bias)
 
 
 def store(stored: Stored, edit: Editor) -> None:
@@ -89,29 +96,32 @@ def store(stored: Stored, edit: Editor) -> None:
     edit.replace(root.value, new)
 
 
-def quantize(rows: Array, group: int) -> tuple[Array, Array]:
-    """Rounds rows (m, n) to codes from -127 to 127, with a scale for each group of a row.
+def correct_bias(place: Place, correction: Array, edit: Editor) -> None:
+    """Adds a correction (m,) to the bias of a Conv. A bias that is not constant stays."""
+    node, dtype = place.node, place.dtype.numpy()
+    old = node.inputs[2] if len(node.inputs) > 2 else None
+    if old is not None and not is_constant(old):
+        return
+    total = correction if old is None else array_of(old).astype(np.float64) + correction
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    node.replace_input_with(2, edit.initializer(place.graph, f"{place.name}.bias", total.astype(dtype)))
 
-    A group has the largest number of columns that divides n and is at most `group`.
+
+def quantize(rows: Array, group: int, moments: Moments | None = None) -> tuple[Array, Array, QuantizedFit]:
+    """Quantises rows (m, n) in 8 bits, with a scale for each group of a row.
+
+    A group has the largest number of columns that divides n and is at most `group`. If that is small, there is one
+    group for each row.
 
     Returns:
-        codes int8 (m, G, n / G), scales float16 (m, G, 1), or float32 if float16 cannot hold one of them.
+        codes int8 (m, G, n / G), scales float16 (m, G, 1), and the fit, whose bias is the correction for the mean.
     """
-    size = max(each for each in range(1, min(group, rows.shape[1]) + 1) if rows.shape[1] % each == 0)
-    pieces = rows.reshape(len(rows), -1, size)
-    wide = np.abs(pieces).max(axis=2, keepdims=True) / 127
-    half = _rounded_up(wide)
-    fits = bool(np.isfinite(half).all() and ((half >= _SMALLEST) | (wide == 0)).all())
-    scales = half if fits else wide.astype(np.float32)
-    steps = np.where(scales == 0, 1.0, scales).astype(np.float64)
-    return np.clip(np.rint(pieces / steps), -127, 127).astype(np.int8), scales
-
-
-def _rounded_up(values: Array) -> Array:
-    """Rounds to float16, up, so that the largest number of a group has a code."""
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16)
-    return np.where(half < values, np.nextafter(half, np.float16(np.inf)), half)
+    m, n = rows.shape
+    size = max(each for each in range(1, min(group, n) + 1) if n % each == 0)
+    fitted = fit_quantized(rows, np.zeros(m), moments, 8, size if size >= _SMALLEST_GROUP else n)
+    codes = (fitted.codes.astype(np.int16) - 128).astype(np.int8)
+    return codes.reshape(m, -1, fitted.group), fitted.scales[..., None], fitted
 
 
 def _outputs_first(places: Sequence[Place], axes: int) -> tuple[int, ...]:
