@@ -1,6 +1,9 @@
 """Moments of the inputs of layers: one pass or several, shared inputs, padding, patches, and several processes."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +12,15 @@ import torch
 from torch import nn
 
 import edgefc
+from edgefc.compress import resuming
 from edgefc.compress.finding import Target, find
 from edgefc.compress.statistics import Pass, groups_of, passes_of
 from edgefc.errors import UsageError
 from edgefc.fitting.moments import Moments
 from edgefc.plan import LowRank
 from tests.support import compress_models as models
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def collected(model: nn.Module, batches: list[Any], memory: int = 1 << 30) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def test_several_passes_give_the_same() -> None:
 
 def test_passes_fit_into_the_memory() -> None:
     model, batches = models.bert(), models.token_batches()
-    groups = groups_of(model, find(model), batches[0])
+    groups = groups_of(model, [each for each in find(model) if each.kind in ("linear", "embedding")], batches[0])
     memory = max(each.bytes for each in groups) * 2
     parts = list(passes_of(groups, memory))
     assert len(parts) > 2
@@ -139,25 +145,74 @@ def test_layers_that_do_not_run_are_reported() -> None:
     assert "other did not run on the first batch, so its fit does not know its inputs." in report.warnings
 
 
-def _rank(rank: int, shares: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-    model = models.mlp()
-    edgefc.replace(model, {"*": LowRank(rank=5)}, calibration=shares[rank])
-    return [each.detach() for each in model.parameters()]
+class Interrupting(nn.Sequential):
+    """An MLP that raises at a call, as an interruption does."""
+
+    calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 6:  # held-out batch, groups, then the fourth batch
+            raise KeyboardInterrupt
+        return super().forward(x)  # type: ignore[no-any-return]
+
+
+def test_interrupted_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "_EVERY_S", 0.0)
+    data, folder = models.batches(8), tmp_path / "statistics"
+    model = Interrupting(*models.mlp())
+    with pytest.raises(KeyboardInterrupt):
+        edgefc.replace(model, LowRank(rank=3), calibration=data, statistics=folder)
+    with np.load(folder / "pass-0.npz") as file:
+        assert int(file["done"]) == 3
+    before = model.calls
+    edgefc.replace(model, LowRank(rank=3), calibration=data, statistics=folder)
+    assert model.calls - before == 1 + 1 + 4 + 1
+    whole = models.mlp()
+    edgefc.replace(whole, LowRank(rank=3), calibration=data)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_statistics_of_another_model_or_damaged(tmp_path: Path) -> None:
+    edgefc.replace(models.mlp(), LowRank(), calibration=models.batches(3), statistics=tmp_path)
+    with pytest.raises(UsageError, match=r"pass-0.npz has statistics of another model, plan or data"):
+        edgefc.replace(models.mlp(), LowRank(), calibration=models.batches(4), statistics=tmp_path)
+    (tmp_path / "pass-0.npz").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"cannot read .*pass-0.npz"):
+        edgefc.replace(models.mlp(), LowRank(), calibration=models.batches(3), statistics=tmp_path)
+
+
+RANK = """
+import sys, torch, edgefc
+from tests.support import compress_models as models
+rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+data = models.batches(8)
+share = [[*data[:2], data[7]], [*data[2:7], data[7]]][rank]  # the last batch of each is held out
+model = models.mlp()
+edgefc.replace(model, edgefc.plan.LowRank(rank=5), calibration=share)
+torch.save(model.state_dict(), out)
+torch.distributed.destroy_process_group()
+"""
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives() -> None:
+def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     """Each rank reads its own share. Both get the same layers, which are those of one process with all data."""
-    from tests.support.distributed import run_ranks
-
-    data = models.batches(8)
-    shares = [[*data[:3], data[0]], [*data[3:6], data[0]]]  # the last batch of each is held out
-    first, second = run_ranks(_rank, shares)
-    model = models.mlp()
-    edgefc.replace(model, {"*": LowRank(rank=5)}, calibration=[*data[:6], data[0]])
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    matrices = [(up @ down) for _, down, up in ((None, first[0], first[1]),)]
-    assert torch.allclose(matrices[0], model[0].up @ model[0].down, atol=1e-5)
+    files = [tmp_path / f"{rank}.pt" for rank in range(2)]
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path / "store"), str(file)], cwd=ROOT)
+        for rank, file in enumerate(files)
+    ]
+    assert [each.wait(timeout=300) for each in ranks] == [0, 0]
+    first, second = (torch.load(file, weights_only=True) for file in files)
+    data, model = models.batches(8), models.mlp()
+    edgefc.replace(model, LowRank(rank=5), calibration=data)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for at in ("0", "2"):
+        layer = model.get_submodule(at)
+        assert torch.allclose(first[f"{at}.up"] @ first[f"{at}.down"], layer.up @ layer.down, atol=1e-5)
+        assert torch.allclose(first[f"{at}.bias"], layer.bias, atol=1e-5)
 
 
 def test_targets_compare_by_identity() -> None:
