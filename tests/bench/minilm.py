@@ -6,7 +6,6 @@ Calibration and test come from different modules. Needs transformers and gt-all-
 import ast
 import random
 import re
-import sys
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
