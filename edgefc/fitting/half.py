@@ -1,13 +1,19 @@
 """Float16 storage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from edgefc.errors import UsageError
-from edgefc.fitting.error import checked
+from edgefc.fitting.error import checked, corrected_bias
 from edgefc.fitting.fitted import Array, Fitted, Half
+from edgefc.fitting.moments import Moments
+from edgefc.fitting.registry import serves
+
+if TYPE_CHECKING:
+    from edgefc.plan import Half as ToHalf
 
 _LARGEST = 65504.0
 
@@ -50,3 +56,9 @@ def to_half(values: Array) -> Half:
     if largest > _LARGEST:
         raise UsageError(f"float16 holds numbers up to {_LARGEST:g}, and a weight is {largest:g}. Keep this layer.")
     return values.astype(np.float16)
+
+
+@serves("Half")
+def _serve(to: "ToHalf", weight: Array, bias: Array | None, moments: Moments | None, seed: int) -> HalfFit:
+    fit = fit_half(weight)
+    return replace(fit, bias=corrected_bias(weight, fit.dense(), bias, moments))

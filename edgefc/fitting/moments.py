@@ -71,6 +71,10 @@ class Moments:
         both._join(other.count, other.mean, other.scatter)
         return both
 
+    def through(self, matrix: Array) -> "Moments":
+        """Returns the moments of A x for a matrix A (r, n)."""
+        return Moments(self.count, matrix @ self.mean, matrix @ self.scatter @ matrix.T)
+
     def arrays(self, shift: ArrayLike | None = None) -> dict[str, NDArray[Any]]:
         """Returns sums that can be saved, and added between processes that use the same shift.
 
@@ -83,7 +87,7 @@ class Moments:
         about = self.mean if shift is None else np.asarray(shift, np.float64)
         offset = self.mean - about
         outer = self.scatter + self.count * np.outer(offset, offset)
-        return {"count": np.int64(self.count), "shift": about.copy(), "total": self.count * offset, "outer": outer}
+        return {"count": np.array(self.count), "shift": about.copy(), "total": self.count * offset, "outer": outer}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, ArrayLike]) -> "Moments":
