@@ -35,7 +35,7 @@ def test_edge_sizes(n: int, m: int, run: Any, leading: tuple[int, ...]) -> None:
 @settings(max_examples=20, deadline=None)
 def test_any_blocks_and_width(n: int, m: int, data: st.DataObject) -> None:
     blocks = data.draw(st.integers(1, min(n, m)))
-    width = data.draw(st.none() | st.integers(1, min(-(-n // blocks), -(-m // blocks))))
+    width = data.draw(st.none() | st.integers(1, blocks * min(-(-n // blocks), -(-m // blocks))))
     layer, x = make(n, m, blocks=blocks, width=width), models.inputs(3, n)
     assert_close(run_onnxruntime(layer_model(layer, n), x), expected(layer, x), nmse=ROUNDING, what="y")
 
