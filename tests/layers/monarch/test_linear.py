@@ -17,7 +17,8 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.fitting.monarch import fit_monarch
 from edgefc.testing import assert_close
 from tests.support import layer_models as models
-from tests.support.monarch_models import expected, make, matrix, numbers
+from tests.support.layer_models import numbers
+from tests.support.monarch_models import expected, make, matrix
 
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([61, 64, 97, 384]))
 
