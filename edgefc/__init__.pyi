@@ -8,6 +8,8 @@ from edgefc.layers.circulant.conv import CirculantConv2d as CirculantConv2d
 from edgefc.layers.circulant.linear import CirculantLinear as CirculantLinear
 from edgefc.layers.circulant.lstm import CirculantLSTM as CirculantLSTM
 from edgefc.layers.eugen.linear import EUGenLinear as EUGenLinear
+from edgefc.layers.lowrank.linear import LowRankLinear as LowRankLinear
+from edgefc.layers.monarch.linear import MonarchLinear as MonarchLinear
 from edgefc.layers.prp.conv import PRPConv2d as PRPConv2d
 from edgefc.layers.prp.embedding import PRPEmbedding as PRPEmbedding
 from edgefc.layers.prp.linear import PRPLinear as PRPLinear
@@ -25,6 +27,8 @@ __all__ = [
     "CirculantLSTM",
     "CirculantLinear",
     "EUGenLinear",
+    "LowRankLinear",
+    "MonarchLinear",
     "PRPConv2d",
     "PRPEmbedding",
     "PRPLinear",

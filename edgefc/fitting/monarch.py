@@ -64,10 +64,11 @@ def fit_monarch(
 ) -> MonarchFit:
     """Returns a Monarch layer with a low tr((W - W') C (W - W')^T). Without moments: the lowest.
 
-    width=None is min(p, o), the largest.
+    width=None is min(p, o). With b min(p, o), blocks have their full rank.
 
     Raises:
-        ShapeError: the blocks are not between 1 and min(m, n), or the width not between 1 and min(p, o).
+        ShapeError: the blocks are not between 1 and min(m, n), or the width not between 1 and
+            b min(p, o).
     """
     given = problem(weight, bias, moments)
     m, n = given.weight.shape
@@ -75,8 +76,8 @@ def fit_monarch(
         raise ShapeError(f"a weight {(m, n)} needs from 1 to {min(m, n)} blocks, got {blocks}.")
     most = min(-(-n // blocks), -(-m // blocks))
     w = most if width is None else width
-    if not 1 <= w <= most:
-        raise ShapeError(f"{blocks} blocks of a weight {(m, n)} need a width from 1 to {most}, got {width}.")
+    if not 1 <= w <= blocks * most:
+        raise ShapeError(f"{blocks} blocks of a weight {(m, n)} need a width from 1 to {blocks * most}, got {width}.")
     grid = _Grid(m, n, blocks, w)
     factors = [grid.column(given.weight[:, grid.inputs(j)], None, j) for j in range(blocks)]
     plain = grid.fit(factors)
@@ -155,8 +156,8 @@ def _improved(given: Problem, grid: _Grid, columns: list[Column], product: Array
     """Returns better factors than `columns`, whose error is D, from product = D C."""
     covariance = given.square()
     slices = [grid.inputs(j) for j in range(grid.b)]
-    roots = [np.linalg.cholesky(covariance[each, each]) for each in slices]
-    inverses = [np.linalg.inv(covariance[each, each]) for each in slices]
+    roots = [np.asarray(np.linalg.cholesky(covariance[each, each]), np.float64) for each in slices]
+    inverses = [np.asarray(np.linalg.inv(covariance[each, each]), np.float64) for each in slices]
     columns, matrices = list(columns), [grid.expand(column) for column in columns]
     cost = given.cost(np.concatenate(matrices, 1))
     for _ in steps(range(_SWEEPS), "fitting Monarch factors"):
