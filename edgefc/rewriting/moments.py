@@ -64,7 +64,9 @@ class _Probe:
         """Equal for places with the same statistics."""
         node = self.place.node
         form = (node.attributes.items(), self.place.shape[1:]) if self.place.kind == CONVOLUTION else ()
-        return repr((id(_observed(self.place)), _is_transposed(self.place), self.place.kind, form))
+        return repr(
+            (id(_observed(self.place)), id(self.place.graph), _is_transposed(self.place), self.place.kind, form)
+        )
 
 
 def collect(path: Path, wanted: Sequence[int], feeds: Iterable[Feeds], *, functions: bool, threads: int) -> Statistics:
@@ -87,7 +89,7 @@ def collect(path: Path, wanted: Sequence[int], feeds: Iterable[Feeds], *, functi
     for index in wanted:
         found = result.moments.get(index) or result.counts.get(index)
         if found is None:
-            result.missing[index] = "it is in the body of a Loop or Scan, whose values cannot be observed"
+            result.missing[index] = "it is in the body of a Loop or Scan, whose steps cannot be observed"
         elif isinstance(found, Moments) and found.count == 0:
             del result.moments[index]
             result.missing[index] = "the calibration data did not reach it"
@@ -116,7 +118,7 @@ def _run(model: ir.Model, probes: Sequence[_Probe], feeds: Iterable[Feeds], resu
     named = []
     for probe in probes:
         dtype = ir.DataType.INT64 if probe.place.kind == TABLE else probe.place.dtype
-        name = prober.output(_observed(probe.place), dtype)
+        name = prober.output(_observed(probe.place), probe.place.graph, dtype)
         if name is not None:
             named.append((name, probe, _add_to(result, probe)))
     if not named:
