@@ -11,8 +11,8 @@ folder with the plan and the weights, which --weights of edgefc export and edgef
 .onnx file the output is an .onnx file, and torch is not needed.
 
 A plan is a .toml or .json file. The first rule whose pattern matches the name of a layer decides. In a pattern, *
-stands for any characters. type is the class of the layer, or the operator in an .onnx file. min_size is the number of its
-weights. Layers that no rule matches stay.
+stands for any characters. type is the class of the layer, or the operator in an .onnx file. min_size is the number of
+its weights. Layers that no rule matches stay.
 
     [[rules]]
     match = "embeddings.*"

@@ -3,7 +3,9 @@
 The fits are those of edgefc.fitting. A convolution is fitted as a linear layer of its patches.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +66,9 @@ def make_new(target: Target, configuration: Configuration, seed: int) -> nn.Modu
         UsageError: the layer does not support the target.
     """
     if target.kind in (PAIR, BOTTLENECK):
-        made = _tied(target)
-        made.reset_parameters()
-        return made
+        tied: nn.Module = _tied(target)
+        tied.reset_parameters()  # type: ignore[operator]
+        return tied
     parts = _parts(target, configuration, seed)
     layer = parts[0] if len(parts) == 1 else nn.Sequential(*parts)
     return _like(layer, target.module)
@@ -155,11 +157,10 @@ def weight_of(target: Target) -> tuple[Array, Array | None]:
 def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]:
     """The new layers in the place of one, in order: two for a low rank with its own storage, else one."""
     kind, module = target.kind, target.module
-    where = _where(module)
     if isinstance(configuration, LowRank):
-        return _low_rank_parts(target, configuration, where)
+        return _low_rank_parts(target, configuration)
     service = SERVICES[kind][type(configuration)]
-    settings = {**service.settings(configuration, seed), **where}
+    settings = {**service.settings(configuration, seed), **_where(module)}
     if kind == LINEAR and isinstance(configuration, Int2) and configuration.rank:
         return [_corrected(module, configuration, settings)]
     return [service.cls(*_positional(target), **settings)]
@@ -188,7 +189,8 @@ def _holding(target: Target, configuration: Configuration, fitted: Fitted, seed:
         return _low_rank_holding(target, configuration, fitted)
     service = SERVICES[target.kind][type(configuration)]
     if isinstance(configuration, Int2) and configuration.rank and target.kind == LINEAR:
-        return _corrected_class().from_fit(fitted, target.module)
+        corrected: nn.Module = _corrected_class().from_fit(fitted, target.module)
+        return corrected
     if hasattr(service.cls, "from_fit"):
         made: nn.Module = service.cls.from_fit(fitted, target.module)
         return made
@@ -219,58 +221,58 @@ def _holds_fit(configuration: Configuration) -> bool:
     return hasattr(SERVICES[CONVOLUTION][type(configuration)].cls, "from_fit")
 
 
-def _low_rank_parts(target: Target, configuration: LowRank, where: dict[str, Any]) -> list[nn.Module]:
+def _low_rank_parts(target: Target, configuration: LowRank) -> list[Any]:
+    """The layers of a low rank with initial values: one, or two in sequence."""
     module: Any = target.module
+    where = _where(module)
     if target.kind == TABLE:
-        rank = configuration.rank_for(module.num_embeddings, module.embedding_dim)
-        left = _stored(configuration, TABLE, (module.num_embeddings, rank, module.padding_idx), where)
-        return [left, _stored(configuration, LINEAR, (rank, module.embedding_dim, False), where)]
+        rows, features = module.num_embeddings, module.embedding_dim
+        rank = configuration.rank_for(features, rows)
+        table, linear = _storage(configuration, target.kind)
+        return [table(rows, rank, module.padding_idx, **where), linear(rank, features, False, **where)]
     trained = trained_linear(nn.Linear, module)
     n, m, bias = trained.in_features, trained.out_features, trained.bias is not None
     rank = configuration.rank_for(n, m)
     if configuration.storage is None:
         return [SERVICES[LINEAR][LowRank].cls(n, m, bias, rank=rank, **where)]
-    return [
-        _stored(configuration, LINEAR, (n, rank, False), where),
-        _stored(configuration, LINEAR, (rank, m, bias), where),
-    ]
+    first, second = _storage(configuration, target.kind)
+    return [first(n, rank, False, **where), second(rank, m, bias, **where)]
 
 
 def _low_rank_holding(target: Target, configuration: LowRank, fitted: Any) -> nn.Module:
-    parts: list[Any] = _low_rank_parts(target, configuration, _where(target.module))
+    """The layers of a low rank with the values of a fit."""
+    parts = _low_rank_parts(target, configuration)
     if len(parts) == 1:
         return _filled(parts[0], fitted)
-    first, second = (fitted.left, fitted.right.T) if target.kind == TABLE else (fitted.down, fitted.up)
-    return nn.Sequential(_storing(parts[0], first, None), _storing(parts[1], second, fitted.bias))
-
-
-def _stored(configuration: LowRank, kind: str, sizes: tuple[Any, ...], where: dict[str, Any]) -> Any:
-    """One of the two factors, in the storage of the configuration."""
-    if configuration.storage is None:
-        return nn.Embedding(*sizes, **where) if kind == TABLE else nn.Linear(*sizes, **where)
-    chosen: Configuration = Half() if configuration.storage == "half" else Int8()
-    service = SERVICES[kind][type(chosen)]
-    return service.cls(*sizes, **service.settings(chosen, 0), **where)
-
-
-def _storing(layer: Any, matrix: Array, bias: Array | None) -> nn.Module:
-    """The factor with its values, rounded to its storage."""
-    dense: Any
-    if isinstance(layer, nn.Embedding | nn.Linear):
-        dense = layer
-    elif hasattr(layer, "num_embeddings"):
-        dense = nn.Embedding(*matrix.shape, padding_idx=layer.padding_idx, dtype=torch.float64)
+    if target.kind == LINEAR:
+        values = (fitted.down, fitted.up)
+    elif configuration.storage is None:
+        parts[0].weight.copy_(_tensor(fitted.left, parts[0].weight))
+        parts[1].weight.copy_(_tensor(fitted.right.T, parts[1].weight))
+        return nn.Sequential(*parts)
     else:
-        dense = nn.Linear(matrix.shape[1], matrix.shape[0], bias is not None, dtype=torch.float64)
-    dense.weight.copy_(_tensor(matrix, dense.weight))
-    if bias is not None:
-        dense.bias.copy_(_tensor(bias, dense.bias))
-    if dense is layer:
-        return dense  # type: ignore[no-any-return]
-    chosen = Half() if type(layer).__name__.startswith("Half") else Int8()
-    fitted = fit_table(chosen, matrix) if hasattr(layer, "num_embeddings") else fit(chosen, matrix, bias)
-    made: nn.Module = type(layer).from_fit(fitted, dense)
-    return made
+        values = (fitted.left, dataclasses.replace(fitted.right, weight=fitted.right.weight.T))
+    where = _where(target.module)
+    made = (type(part).from_fit(each, _plain(part, where)) for part, each in zip(parts, values, strict=True))
+    return nn.Sequential(*made)
+
+
+def _storage(configuration: LowRank, kind: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The classes of both factors. The second factor of a table is small, and has 16 bits at least."""
+    if configuration.storage is None:
+        return (nn.Embedding if kind == TABLE else nn.Linear), nn.Linear
+    if configuration.storage == "half":
+        return SERVICES[kind][Half].cls, SERVICES[LINEAR][Half].cls
+    first = functools.partial(SERVICES[kind][Int8].cls, **SERVICES[kind][Int8].settings(Int8(), 0))
+    second = SERVICES[LINEAR][Half].cls if kind == TABLE else first
+    return first, second
+
+
+def _plain(layer: Any, where: dict[str, Any]) -> nn.Module:
+    """A torch layer of the same sizes."""
+    if hasattr(layer, "num_embeddings"):
+        return nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, **where)
+    return nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, **where)
 
 
 def _tied(target: Target) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from edgefc.compress.report import OutputReport, StepReport
 from edgefc.compress.statistics import Batch, call, evaluating
@@ -74,15 +75,15 @@ def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def numbers_of(module: nn.Module) -> int:
     """Returns how many numbers a layer stores. A code of a few bits is one number."""
-    return sum(each.numel() for each in module.parameters()) + sum(
-        part.stored_numbers() for part in module.modules() if hasattr(part, "stored_numbers")
+    return sum(each.numel() for each in module.parameters() if not is_lazy(each)) + sum(
+        count() for part in module.modules() if callable(count := getattr(part, "stored_numbers", None))
     )
 
 
 def bytes_of(module: nn.Module) -> int:
     """Returns the bytes of the weights in a file of the module's state dict. Shared tensors count once."""
     tensors = {id(each): each for name, each in module.state_dict(keep_vars=True).items() if holds_weights(name)}
-    return sum(each.nbytes for each in tensors.values() if isinstance(each, Tensor))
+    return sum(each.nbytes for each in tensors.values() if isinstance(each, Tensor) and not is_lazy(each))
 
 
 class Steps:

@@ -81,5 +81,6 @@ def _slow(made: dict[Decision, Made]) -> Iterator[str]:
 
 
 def _layers(decisions: list[Decision]) -> str:
-    more = f" and {len(decisions) - 1} more layers" if len(decisions) > 1 else ""
+    count = len(decisions) - 1
+    more = f" and {count} more layer{'s' * (count > 1)}" if count else ""
     return f"{decisions[0].target.name}{more}"

@@ -64,10 +64,11 @@ def fit_monarch(
 ) -> MonarchFit:
     """Returns a Monarch layer with a low tr((W - W') C (W - W')^T). Without moments: the lowest.
 
-    width=None is min(p, o), the largest.
+    width=None is min(p, o). With b min(p, o), blocks have their full rank.
 
     Raises:
-        ShapeError: the blocks are not between 1 and min(m, n), or the width not between 1 and min(p, o).
+        ShapeError: the blocks are not between 1 and min(m, n), or the width not between 1 and
+            b min(p, o).
     """
     given = problem(weight, bias, moments)
     m, n = given.weight.shape
@@ -75,8 +76,8 @@ def fit_monarch(
         raise ShapeError(f"a weight {(m, n)} needs from 1 to {min(m, n)} blocks, got {blocks}.")
     most = min(-(-n // blocks), -(-m // blocks))
     w = most if width is None else width
-    if not 1 <= w <= most:
-        raise ShapeError(f"{blocks} blocks of a weight {(m, n)} need a width from 1 to {most}, got {width}.")
+    if not 1 <= w <= blocks * most:
+        raise ShapeError(f"{blocks} blocks of a weight {(m, n)} need a width from 1 to {blocks * most}, got {width}.")
     grid = _Grid(m, n, blocks, w)
     factors = [grid.column(given.weight[:, grid.inputs(j)], None, j) for j in range(blocks)]
     plain = grid.fit(factors)

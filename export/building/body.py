@@ -59,6 +59,10 @@ class Body:
         """Adds one operator of onnxruntime's own domain."""
         return self._add(op_type, inputs, attributes, ONNXRUNTIME)
 
+    def reference(self, attribute: str, kind: type = int, *, name: str | None = None) -> ir.Attr:
+        """An attribute of the function as the attribute `name` of a node, by default of the same name."""
+        return ir.RefAttr(name or attribute, attribute, _KINDS[kind][1])
+
     def const(self, value: Any, dtype: Any = np.int64) -> ir.Value:
         """A constant with the shape of `value`, by default int64. Equal constants share one node."""
         array, root = np.array(value, dtype), self._root

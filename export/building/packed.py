@@ -12,21 +12,32 @@ from edgefc.export.building.seeded import count
 
 
 def values(op: Body, packed: ir.Value, scales: ir.Value) -> ir.Value:
-    """packed (..., G, bytes), scales (..., G) -> (..., G, group) float32.
+    """packed (..., G, bytes), scales (..., G) -> (..., G * group) float32.
 
-    Pieces are computed in uint32, which all runtimes can shift.
+    The numbers of a byte are a row of a table, which is faster than shifts of each byte. 8 bits need no table.
     """
-    bits = op.attribute("bits")
-    wide = op.Cast(op.Unsqueeze(packed, op.const([-1])), to=ir.DataType.UINT32)
+    bits, group = op.attribute("bits"), op.attribute("group")
+    numbers = _table(op, bits)
+    looked_up = op.when(
+        op.Less(bits, op.const(8)),
+        lambda inner: inner.Gather(numbers, inner.Cast(packed, to=ir.DataType.INT32)),
+        op.Sub(op.Cast(packed, to=ir.DataType.FLOAT), op.const([128.0], np.float32)),
+    )
+    steps = op.Reshape(looked_up, op.Concat(op.Shape(packed, end=-1), op.shape(group), axis=0))
+    factors = op.Unsqueeze(op.Cast(scales, to=ir.DataType.FLOAT), op.const([-1]))
+    width = op.Mul(op.Shape(scales, start=-1), group)
+    return op.Reshape(op.Mul(steps, factors), op.Concat(op.Shape(scales, end=-1), width, axis=0))
+
+
+def _table(op: Body, bits: ir.Value) -> ir.Value:
+    """code - 2**(bits - 1) for each code of each byte, low bits first: (256, 8 / bits) float32."""
     shifts = op.Mul(count(op, op.Div(op.const(8), bits)), bits)
-    pieces = op.BitShift(wide, op.Cast(shifts, to=ir.DataType.UINT32), direction="RIGHT")  # (..., G, bytes, 8 / bits)
+    byte = op.Cast(op.Unsqueeze(count(op, op.const(256)), op.const([1])), to=ir.DataType.UINT32)
+    pieces = op.BitShift(byte, op.Cast(shifts, to=ir.DataType.UINT32), direction="RIGHT")
     levels = op.BitShift(op.const([1], np.uint32), op.Cast(bits, to=ir.DataType.UINT32), direction="LEFT")
     codes = op.BitwiseAnd(pieces, op.Sub(levels, op.const([1], np.uint32)))
     zero = op.Div(op.Cast(levels, to=ir.DataType.FLOAT), op.const([2.0], np.float32))
-    steps = op.Sub(op.Cast(codes, to=ir.DataType.FLOAT), zero)
-    grouped = op.Concat(op.Shape(packed, end=-1), op.const([-1]), axis=0)
-    factors = op.Unsqueeze(op.Cast(scales, to=ir.DataType.FLOAT), op.const([-1]))
-    return op.Mul(op.Reshape(steps, grouped), factors)
+    return op.Sub(op.Cast(codes, to=ir.DataType.FLOAT), zero)
 
 
 def reference(attributes: Attributes, packed: Array, scales: Array) -> Array:

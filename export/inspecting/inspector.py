@@ -171,7 +171,7 @@ def _layer(node: onnx.NodeProto, given: Sequence[Weight], counted: set[int]) -> 
         stored=sum(weight.numbers for weight in own),
         stored_bytes=sum(weight.bytes for weight in own),
         dense=described.dense,
-        dense_bytes=described.dense * width,
+        dense_bytes=described.dense * (described.width or width),
     )
 
 

@@ -25,7 +25,7 @@ import onnx_ir as ir
 from edgefc.attributes import BITS, SIZE
 from edgefc.export.building import packed
 from edgefc.export.building.body import Body
-from edgefc.export.building.described import Described, describe_linear
+from edgefc.export.building.described import Described, describe_linear, describe_storage
 from edgefc.export.building.reference import Array, Attributes
 from edgefc.export.operator import Operator
 
@@ -35,7 +35,7 @@ _INT8_INPUTS = 4
 def multiply(op: Body, x: ir.Value, codes: ir.Value, scales: ir.Value, bias: ir.Value) -> ir.Value:
     """x (..., n), codes (m, G, c), scales (m, G), bias (m,) -> (..., m), through MatMulNBits in float32."""
     sizes = {"K": "in_features", "N": "out_features", "bits": "bits", "block_size": "group"}
-    attributes = {name: ir.RefAttr(name, own, ir.AttributeType.INT) for name, own in sizes.items()}
+    attributes = {name: op.reference(own, name=name) for name, own in sizes.items()}
     given, steps, addend = (op.Cast(value, to=ir.DataType.FLOAT) for value in (x, scales, bias))
     inputs = (given, codes, steps, None, None, addend)
     y = op.onnxruntime("MatMulNBits", *inputs, **attributes, accuracy_level=_INT8_INPUTS)
@@ -44,13 +44,13 @@ def multiply(op: Body, x: ir.Value, codes: ir.Value, scales: ir.Value, bias: ir.
 
 def dequantize(op: Body, x: ir.Value, codes: ir.Value, scales: ir.Value, bias: ir.Value) -> ir.Value:
     """The same with a dense weight."""
-    rows = op.Reshape(packed.values(op, codes, scales), op.shape(op.attribute("out_features"), -1))
-    weight = op.Transpose(op.first(rows, op.attribute("in_features")), perm=[1, 0])
+    rows = op.first(packed.values(op, codes, scales), op.attribute("in_features"))
+    weight = op.Transpose(rows, perm=[1, 0])
     return op.Add(op.MatMul(x, op.CastLike(weight, x)), op.CastLike(bias, x))
 
 
 def describe(attributes: Attributes) -> Described:
-    return describe_linear(attributes, f"{attributes['bits']} bits, groups of {attributes['group']}")
+    return describe_storage(describe_linear(attributes), attributes)
 
 
 def compute(attributes: Attributes, x: Array, codes: Array, scales: Array, bias: Array) -> Array:

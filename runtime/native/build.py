@@ -114,8 +114,8 @@ class Unit(NamedTuple):
 
 
 def sources() -> list[Path]:
-    """The source files that are compiled directly."""
-    return sorted(HERE.glob("*/*.cc"))
+    """The source files that are compiled directly. A build in this folder writes its own files beside them."""
+    return sorted(path for path in HERE.glob("*/*.cc") if not path.parent.name.startswith(_PREFIX))
 
 
 def has_sources() -> bool:

@@ -25,7 +25,7 @@ SEVERAL_NODES = ("rotated", "corrected")
 def cases() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
     """Sizes that no block, tile or factor divides, and every option that an attribute stands for."""
     rows, images, tokens = torch.randn(3, 2, 13), torch.randn(2, 5, 9, 8), torch.tensor([[0, 6, 2], [4, 6, 1]])
-    steps = torch.randn(3, 2, 7)
+    steps, even = torch.randn(3, 2, 7), torch.randn(2, 6, 9, 8)
     conv = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)}
     yield "circulant", edgefc.CirculantLinear(13, 9, block=5, seed=SEED), rows
     yield "circulant, prime", edgefc.CirculantLinear(13, 11, seed=SEED), rows
@@ -49,6 +49,14 @@ def cases() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
     for bits in (2, 4, 8):
         yield f"quantised, {bits} bits", edgefc.QuantizedLinear(13, 9, bits=bits, group=16), rows
         yield f"quantised, {bits} bits, partial group", edgefc.QuantizedLinear(37, 1, bits=bits), torch.randn(3, 37)
+    grouped = {**conv, "groups": 2}
+    for bits in (2, 4, 8):
+        yield f"quantised embedding, {bits} bits", edgefc.QuantizedEmbedding(7, 21, bits=bits, group=16), tokens
+        yield f"quantised conv, {bits} bits", edgefc.QuantizedConv2d(6, 4, (3, 2), bits=bits, **grouped), even
+        yield f"quantised lstm, {bits} bits", edgefc.QuantizedLSTM(7, 6, bits=bits, group=16), steps
+    yield "half", edgefc.HalfLinear(13, 9), rows
+    yield "half embedding", edgefc.HalfEmbedding(7, 5), tokens
+    yield "half conv", edgefc.HalfConv2d(6, 4, (3, 2), **grouped), even
     yield "tied ffn", edgefc.TiedFFN(13, 9, activation="gelu"), rows
     yield "tied bottleneck", edgefc.TiedBottleneck(5, 3), images
     for entry in entries():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 
@@ -11,11 +12,16 @@ class StoredWeights(nn.Module):
 
     half(), double(), to(dtype) and similar calls move the buffers to the new device and keep their dtypes.
     load_state_dict() converts what it loads, also with assign=True.
+
+    `like` is an empty tensor, not in the state dict. It has the dtype and device that a weight of the layer would have.
     """
 
-    def _store(self, **buffers: Tensor) -> None:
+    like: Tensor
+
+    def _store(self, device: torch.device | str | None, dtype: torch.dtype | None, **buffers: Tensor) -> None:
         """Registers the buffers, by name."""
         self._stored = tuple(buffers)
+        self.register_buffer("like", torch.empty(0, device=device, dtype=dtype), persistent=False)
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
 
@@ -38,6 +44,9 @@ class StoredWeights(nn.Module):
             if isinstance(loaded, Tensor) and loaded.is_floating_point() and loaded.dtype != own.dtype:
                 state_dict[prefix + name] = loaded.to(own.dtype)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        place = self.get_buffer(self._stored[0]).device
+        if self.like.device != place:  # after assign=True
+            self.like = torch.empty(0, dtype=self.like.dtype, device=place)
 
 
 def stored_numbers(module: nn.Module) -> int:

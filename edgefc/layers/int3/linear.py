@@ -52,7 +52,7 @@ class Int3Linear(Seeded):
         x       (..., n)  y  (..., m)
 
     Raises:
-        ShapeError: a size below 1, or a group that is not a power of two from 32 to 32768.
+        ShapeError: a size below 1, or a group that is not a power of two from 32 to 4096.
         UsageError: a seed that is not an integer from 0 to 2**64 - 1; from load_state_dict(), a checkpoint with another
             configuration.
     """

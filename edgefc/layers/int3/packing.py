@@ -29,7 +29,7 @@ ROWS, COLUMNS, BYTES = 16, 32, 192
 ZERO = 4
 """The code of the value 0."""
 
-LEAST_GROUP, LARGEST_GROUP = COLUMNS, 1 << 15
+LEAST_GROUP, LARGEST_GROUP = COLUMNS, 1 << 12
 """A group is a power of two within these bounds."""
 
 Bytes = NDArray[np.uint8]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.fitting.quantized import QuantizedFit, fit_quantized
+from edgefc.fitting.quantized import QuantizedFit
 from edgefc.layers.common.entry import linear
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
@@ -67,7 +67,7 @@ class QuantizedLinear(StoredWeights):
         self.bits, self.group = packing.check_storage(name, bits, group)
         self.rotation = None if seed is None else HadamardRotation(self.in_features, seed=seed, device=device)
         groups = -(-self._width // self.group)
-        self._store(**packing.buffers((self.out_features, groups), self.bits, self.group, device))
+        self._store(device, dtype, **packing.buffers((self.out_features, groups), self.bits, self.group, device))
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
@@ -91,10 +91,9 @@ class QuantizedLinear(StoredWeights):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """Returns the weight (m, n), in the dtype of the bias, for inputs that are not rotated."""
+        """Returns the weight (m, n) for inputs that are not rotated."""
         stored = self._values(torch.float64)
-        dtype = torch.get_default_dtype() if self.bias is None else self.bias.dtype
-        return (stored if self.rotation is None else self.rotation.back(stored)).to(dtype).contiguous()
+        return (stored if self.rotation is None else self.rotation.back(stored)).to(self.like.dtype).contiguous()
 
     def multiply_adds(self) -> int:
         """Returns n m, plus the products of the rotation."""
@@ -120,9 +119,7 @@ class QuantizedLinear(StoredWeights):
             fit.inputs, len(fit.codes), fit.bias is not None, bits=fit.bits, group=fit.group, seed=fit.seed, **where
         )
         packing.load(layer.codes, layer.scales, fit.codes, fit.scales, layer.bits, layer.group)
-        if layer.bias is not None and fit.bias is not None:
-            with torch.no_grad():
-                layer.bias.copy_(torch.from_numpy(fit.bias))
+        packing.load_bias(layer.bias, fit.bias)
         return trained.replaced_by(layer)
 
     @classmethod
@@ -130,13 +127,11 @@ class QuantizedLinear(StoredWeights):
         """Returns the layer with each weight of `linear` rounded to the nearest code.
 
         `linear` is a torch.nn.Linear or a transformers Conv1D. Its bias, dtype, device, mode and requires_grad are
-        kept. Below 8 bits, edgefc.replace rounds much better, because it uses what the inputs look like.
+        kept. The group is smaller if fewer inputs fill it. Below 8 bits, edgefc.replace rounds much better, because it uses what the inputs look like.
         """
         trained = trained_linear(cls, linear)
         bits, group = packing.check_storage(cls.__name__, bits, group)
-        bias = None if trained.bias is None else trained.bias.double().cpu().numpy()
-        weight = trained.weight.double().cpu().numpy()
-        return cls.from_fit(fit_quantized(weight, bias, None, bits, group, method="nearest"), linear)
+        return cls.from_fit(packing.nearest(trained.weight, trained.bias, bits, group), linear)
 
     def extra_repr(self) -> str:
         return (
@@ -153,7 +148,7 @@ class QuantizedLinear(StoredWeights):
         return packing.values(self.codes, self.scales, self.bits, dtype)[:, : self._width]
 
     def _symbolic(self, x: Tensor) -> Tensor:
-        bias = zero_bias(x, self.out_features) if self.bias is None else self.bias
+        bias = zero_bias(self.like, self.out_features) if self.bias is None else self.bias
         attributes: dict[str, Attribute] = {
             "in_features": self._width,
             "out_features": self.out_features,

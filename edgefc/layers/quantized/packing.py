@@ -1,7 +1,7 @@
 """Codes of 2, 4 or 8 bits, several in a byte, in the layout of onnxruntime's MatMulNBits.
 
 The K codes of a row are cut into groups of consecutive codes. Each group has one scale in float16. A byte holds
-8 / bits consecutive codes, low bits first. The value of a code is (code - 2**(bits - 1)) * scale, which is exact in float32.
+8 / bits consecutive codes, low bits first. The value of a code is (code - 2**(bits - 1)) * scale, exact in float32.
 
 Shapes:
     codes   (R, K) uint8          one code in each byte
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgefc.errors import UsageError
+from edgefc.fitting.quantized import QuantizedFit, fit_quantized
 
 GROUPS = (16, 32, 64, 128, 256)
 """The groups that MatMulNBits supports."""
@@ -57,7 +58,8 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
 def values(packed: Tensor, scales: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     """Returns the numbers of packed rows (..., G, bytes) with scales (..., G): (..., K) in `dtype`."""
     steps = unpack(packed, bits).to(torch.float32) - 2 ** (bits - 1)
-    return (steps * scales.to(torch.float32).unsqueeze(-1)).flatten(-2).to(dtype)
+    numbers: Tensor = steps * scales.to(torch.float32).unsqueeze(-1)
+    return numbers.flatten(-2).to(dtype)
 
 
 def draw(packed: Tensor, scales: Tensor, bits: int, bound: float) -> None:
@@ -88,3 +90,22 @@ def load(
     count = scales.shape[1]
     packed.copy_(pack(torch.from_numpy(codes[:, : count * group]), bits, group))
     scales.copy_(torch.from_numpy(steps[:, :count]))
+
+
+@torch.no_grad()
+def load_bias(bias: Tensor | None, fitted: NDArray[np.float64] | None) -> None:
+    """Copies the bias of a fit."""
+    if bias is not None and fitted is not None:
+        bias.copy_(torch.from_numpy(fitted))
+
+
+def nearest(weight: Tensor, bias: Tensor | None, bits: int, group: int) -> QuantizedFit:
+    """Returns each number of the rows (R, n) rounded to the nearest code. The group is smaller if n does not fill it."""
+    rows, addend = (None if each is None else each.detach().double().cpu().numpy() for each in (weight, bias))
+    assert rows is not None
+    return fit_quantized(rows, addend, None, bits, narrow(group, rows.shape[1]), method="nearest")
+
+
+def narrow(group: int, inputs: int) -> int:
+    """Returns the group for rows of `inputs` numbers: the smallest supported one that holds them, at most `group`."""
+    return min(group, next((size for size in GROUPS if size >= inputs), group))

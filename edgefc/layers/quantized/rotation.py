@@ -50,9 +50,8 @@ class HadamardRotation(Seeded):
             sizes = {"in_features": self.features, "out_features": self.width, "block": self.block, "seed": self.seed}
             return layer_node(self, x, (), sizes, (*x.shape[:-1], self.width), op="HadamardRotation")
         signs, high, low = self._cache.get(self.traceable_seed, x, lambda: self._tables(x))
-        u = pad(x * signs, (0, self.width - self.features)).unflatten(
-            -1, (self.width // self.block, len(high), len(low))
-        )
+        u = pad(x * signs, (0, self.width - self.features))
+        u = u.reshape(*x.shape[:-1], self.width // self.block, len(high), len(low))
         return torch.matmul(high, torch.matmul(u, low)).flatten(-3)
 
     @torch.no_grad()

@@ -15,24 +15,25 @@ from torch import nn
 
 from edgefc import LowRankLinear
 from edgefc.errors import ShapeError, UsageError
+from edgefc.fitting.low_rank import LowRankFit
 from edgefc.layers.lowrank.linear import rank_of_ratio
 from edgefc.testing import assert_close
 from tests.support import layer_models as models
 from tests.support.lowrank_models import expected, make, numbers
 
-SIZES = st.one_of(st.integers(1, 40), st.sampled_from([61, 64, 97, 384, 768]))
+SIZES = st.one_of(st.integers(1, 40), st.sampled_from([61, 64, 97, 384]))
 
 
 @given(n=SIZES, m=SIZES, bias=st.booleans(), data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_forward_is_the_formula(n: int, m: int, bias: bool, data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, min(n, m)))
     leading = data.draw(st.sampled_from([(4,), (), (2, 3)]))
     layer = make(n, m, bias, rank=rank, dtype=torch.float64)
     x = models.inputs(*leading, n, dtype=np.float64)
     assert_close(layer(torch.from_numpy(x)), expected(layer, x), nmse=1e-26, what="forward")
-    by_columns = sum(np.outer(numbers(layer.up)[:, k], numbers(layer.down)[k]) for k in range(rank))
-    assert_close(layer.dense(), np.asarray(by_columns), nmse=1e-28, what="dense")
+    entries = np.einsum("mr,rn->mn", numbers(layer.up), numbers(layer.down))
+    assert_close(layer.dense(), entries, nmse=1e-28, what="dense")
 
 
 def test_the_matrix_written_out() -> None:
@@ -99,9 +100,9 @@ def test_a_ratio_is_the_largest_rank_within_it(n: int, m: int, ratio: float) -> 
 
 
 def test_from_linear_by_ratio() -> None:
-    layer = LowRankLinear.from_linear(nn.Linear(384, 768), ratio=4)
-    assert layer.rank == 64  # 384 * 768 / (4 * 1152)
-    assert layer.down.numel() + layer.up.numel() == 384 * 768 // 4
+    layer = LowRankLinear.from_linear(nn.Linear(48, 96), ratio=4)
+    assert layer.rank == 8  # 48 * 96 / (4 * 144)
+    assert layer.down.numel() + layer.up.numel() == 48 * 96 // 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -113,6 +114,27 @@ def test_from_linear_keeps_what_the_layer_had(dtype: torch.dtype) -> None:
     assert not any(parameter.requires_grad for parameter in layer.parameters())
 
 
+def test_from_fit_takes_the_arrays_and_what_the_layer_had() -> None:
+    like = nn.Linear(7, 5, dtype=torch.float16).eval().requires_grad_(False)
+    random = np.random.default_rng(0)
+    fit = LowRankFit(down=random.standard_normal((2, 7)), up=random.standard_normal((5, 2)), bias=np.arange(5.0))
+    layer = LowRankLinear.from_fit(fit, like)
+    assert_close(layer.dense(), fit.dense(), nmse=1e-6, what="dense")
+    assert layer.bias is not None and layer.bias.tolist() == [0, 1, 2, 3, 4]
+    assert layer.down.dtype == torch.float16
+    assert not layer.training and not any(parameter.requires_grad for parameter in layer.parameters())
+    assert LowRankLinear.from_fit(LowRankFit(down=fit.down, up=fit.up), like).bias is None
+
+
+def test_a_fit_of_another_layer() -> None:
+    said = (
+        "the fit has down of shape (2, 7), and the LowRankLinear in the place of the trained layer has (2, 8). "
+        "Pass the layer that was fitted."
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
+        LowRankLinear.from_fit(LowRankFit(down=np.zeros((2, 7)), up=np.zeros((5, 2))), nn.Linear(8, 5))
+
+
 # ---- numbers stored, numbers drawn, products counted
 
 
@@ -122,15 +144,15 @@ def test_it_stores_what_its_docstring_says() -> None:
     assert sum(p.numel() for p in layer.parameters()) == layer.multiply_adds() == 4_194_304
 
 
-@pytest.mark.parametrize(("n", "m", "rank"), [(256, 256, 16), (64, 512, 64), (512, 64, 8)])
+@pytest.mark.parametrize(("n", "m", "rank"), [(64, 64, 16), (32, 128, 8), (128, 32, 4)])
 def test_fresh_layers_have_the_variance_of_a_dense_layer(n: int, m: int, rank: int) -> None:
-    """Within four standard errors of 1/3, over 60 layers; the inner values have variance 1."""
+    """Within four standard errors of 1/3, over 20 layers; the inner values have variance 1."""
     torch.manual_seed(0)
-    layers = [LowRankLinear(n, m, rank=rank) for _ in range(60)]
+    layers = [LowRankLinear(n, m, rank=rank) for _ in range(20)]
     outer = [models.mean_row_power([layer]) for layer in layers]
-    assert abs(np.mean(outer) - 1 / 3) < 4 * np.std(outer) / math.sqrt(60)
+    assert abs(np.mean(outer) - 1 / 3) < 4 * np.std(outer) / math.sqrt(20)
     inner = [float(layer.down.detach().double().square().sum(1).mean()) for layer in layers]
-    assert abs(np.mean(inner) - 1) < 4 * np.std(inner) / math.sqrt(60)
+    assert abs(np.mean(inner) - 1) < 4 * np.std(inner) / math.sqrt(20)
     assert np.std(outer) < 0.1
 
 
@@ -138,12 +160,6 @@ def test_fresh_layers_have_the_variance_of_a_dense_layer(n: int, m: int, rank: i
 def test_half_precision_stays_near(dtype: torch.dtype, nmse: float) -> None:
     layer: Any = LowRankLinear(61, 97, rank=9)
     models.check_half_precision(layer, dtype, nmse)
-
-
-def test_compiles_without_breaks() -> None:
-    layer, x = make(7, 12, rank=2), torch.from_numpy(models.inputs(3, 7))
-    compiled = torch.compile(layer, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(x), layer(x))
 
 
 def test_repr_shows_how_to_make_it() -> None:
@@ -177,6 +193,13 @@ def test_one_of_rank_and_ratio(options: Any, given: str) -> None:
     said = f"LowRankLinear.from_linear needs a rank or a ratio, got {given}. Pass one of them."
     with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         LowRankLinear.from_linear(nn.Linear(7, 5), **options)
+
+
+def test_weights_that_are_not_finite() -> None:
+    linear = nn.Linear(7, 5)
+    torch.nn.init.constant_(linear.weight, math.nan)
+    with pytest.raises(UsageError, match="NaN or infinity"):
+        LowRankLinear.from_linear(linear, rank=2)
 
 
 # ---- the comparisons can fail
