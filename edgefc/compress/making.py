@@ -25,6 +25,8 @@ from edgefc.fitting.moments import Moments, TokenCounts
 from edgefc.fitting.solve import fit, fit_table
 from edgefc.layers.common.effective import effective_tensors
 from edgefc.layers.common.trained import trained_linear
+from edgefc.layers.quantized.corrected import CorrectedLinear
+from edgefc.layers.quantized.half import HalfLinear
 from edgefc.layers.tied.bottleneck import TiedBottleneck
 from edgefc.layers.tied.ffn import TiedFFN
 from edgefc.plan.configurations import Configuration, Half, Int2, Int8, LowRank, Tied
@@ -59,7 +61,7 @@ def kinds_of(configuration: Configuration) -> list[str]:
 
 
 @torch.no_grad()
-def make_new(target: Target, configuration: Configuration, seed: int) -> nn.Module:
+def make_new(target: Target, given: Configuration, seed: int) -> nn.Module:
     """Returns the layer with initial values. Its sizes, dtype, device, mode and requires_grad are those of the target.
 
     Raises:
@@ -69,13 +71,14 @@ def make_new(target: Target, configuration: Configuration, seed: int) -> nn.Modu
         tied: nn.Module = _tied(target)
         tied.reset_parameters()  # type: ignore[operator]
         return tied
-    parts = _parts(target, configuration, seed)
+    _check_padding(target)
+    parts = _parts(target, _for_kind(given, target), seed)
     layer = parts[0] if len(parts) == 1 else nn.Sequential(*parts)
     return _like(layer, target.module)
 
 
 @torch.no_grad()
-def make_fitted(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
+def make_fitted(target: Target, given: Configuration, statistics: Statistics, seed: int) -> Made:
     """Returns the layer fitted to the target, as in make_new().
 
     Raises:
@@ -83,6 +86,8 @@ def make_fitted(target: Target, configuration: Configuration, statistics: Statis
     """
     if target.kind in (PAIR, BOTTLENECK):
         return Made(_tied(target))
+    configuration = _for_kind(given, target)
+    _check_padding(target)
     if target.kind == TABLE:
         return _fitted_table(target, configuration, statistics, seed)
     if target.kind == RECURRENT:
@@ -162,25 +167,37 @@ def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]
     service = SERVICES[kind][type(configuration)]
     settings = {**service.settings(configuration, seed), **_where(module)}
     if kind == LINEAR and isinstance(configuration, Int2) and configuration.rank:
-        return [_corrected(module, configuration, settings)]
-    return [service.cls(*_positional(target), **settings)]
+        n, m, _ = _sizes(module)
+        down, up = (
+            HalfLinear(*sizes, False, **_where(module)) for sizes in ((n, configuration.rank), (configuration.rank, m))
+        )
+        return [CorrectedLinear(service.cls(*_sizes(module), **settings), down, up)]
+    arguments, keywords = _arguments(target)
+    return [service.cls(*arguments, **keywords, **settings)]
 
 
-def _positional(target: Target) -> Sequence[Any]:
+def _arguments(target: Target) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The arguments of the torch layer, for the constructor of a layer that replaces it."""
     module: Any = target.module
     if target.kind == LINEAR:
-        trained = trained_linear(nn.Linear, module)
-        return trained.in_features, trained.out_features, trained.bias is not None
+        return _sizes(module), {}
     if target.kind == CONVOLUTION:
-        _check_groups(module)
-        sizes = (module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding)
-        return *sizes, module.dilation, module.bias is not None
+        keywords = {"stride": module.stride, "padding": module.padding, "bias": module.bias is not None}
+        keywords |= {"dilation": module.dilation} if module.dilation != (1, 1) else {}
+        keywords |= {"groups": module.groups} if module.groups != 1 else {}
+        return (module.in_channels, module.out_channels, module.kernel_size), keywords
     if target.kind == TABLE:
-        return module.num_embeddings, module.embedding_dim, module.padding_idx
+        return (module.num_embeddings, module.embedding_dim), {"padding_idx": module.padding_idx}
     return (
         module.input_size, module.hidden_size, module.num_layers, module.bias, module.batch_first, module.dropout,
         module.bidirectional, module.proj_size,
-    )  # fmt: skip
+    ), {}  # fmt: skip
+
+
+def _sizes(module: nn.Module) -> tuple[int, int, bool]:
+    """Inputs, outputs, and whether a linear layer has a bias."""
+    trained = trained_linear(nn.Linear, module)
+    return trained.in_features, trained.out_features, trained.bias is not None
 
 
 def _holding(target: Target, configuration: Configuration, fitted: Fitted, seed: int) -> nn.Module:
@@ -189,8 +206,7 @@ def _holding(target: Target, configuration: Configuration, fitted: Fitted, seed:
         return _low_rank_holding(target, configuration, fitted)
     service = SERVICES[target.kind][type(configuration)]
     if isinstance(configuration, Int2) and configuration.rank and target.kind == LINEAR:
-        corrected: nn.Module = _corrected_class().from_fit(fitted, target.module)
-        return corrected
+        return CorrectedLinear.from_fit(fitted, target.module)  # type: ignore[arg-type]
     if hasattr(service.cls, "from_fit"):
         made: nn.Module = service.cls.from_fit(fitted, target.module)
         return made
@@ -212,7 +228,6 @@ def _nearest(target: Target, configuration: Configuration, seed: int) -> Any:
     settings = service.settings(configuration, seed)
     if target.kind == TABLE:
         return service.cls.from_embedding(module, **settings)
-    _check_groups(module)
     return service.cls.from_conv(module, **settings)
 
 
@@ -229,9 +244,8 @@ def _low_rank_parts(target: Target, configuration: LowRank) -> list[Any]:
         rows, features = module.num_embeddings, module.embedding_dim
         rank = configuration.rank_for(features, rows)
         table, linear = _storage(configuration, target.kind)
-        return [table(rows, rank, module.padding_idx, **where), linear(rank, features, False, **where)]
-    trained = trained_linear(nn.Linear, module)
-    n, m, bias = trained.in_features, trained.out_features, trained.bias is not None
+        return [table(rows, rank, padding_idx=module.padding_idx, **where), linear(rank, features, False, **where)]
+    n, m, bias = _sizes(module)
     rank = configuration.rank_for(n, m)
     if configuration.storage is None:
         return [SERVICES[LINEAR][LowRank].cls(n, m, bias, rank=rank, **where)]
@@ -285,22 +299,19 @@ def _tied(target: Target) -> Any:
     return TiedFFN.from_linears(first, second, pair.activation, dropout=pair.dropout)
 
 
-def _corrected_class() -> Any:
-    from edgefc.compress.serving import Service
+def _for_kind(configuration: Configuration, target: Target) -> Any:
+    """The configuration without what only linear layers have: the rotation of the inputs, and the correction."""
+    given: Any = configuration
+    if target.kind == LINEAR or not hasattr(given, "rotate"):
+        return given
+    without = {"rotate": False, **({"rank": 0} if isinstance(given, Int2) else {})}
+    return dataclasses.replace(given, **without)
 
-    return Service("CorrectedLinear").cls
 
-
-def _corrected(module: nn.Module, configuration: Int2, settings: dict[str, Any]) -> Any:
-    raise NotImplementedError
-
-
-def _check_groups(module: nn.Conv2d) -> None:
-    if module.groups != 1 or module.padding_mode != "zeros":
-        raise UsageError(
-            f"it has groups={module.groups} and padding_mode={module.padding_mode!r}. "
-            "Structured convolutions have one group and pad with zeros"
-        )
+def _check_padding(target: Target) -> None:
+    mode = getattr(target.module, "padding_mode", "zeros")
+    if mode != "zeros":
+        raise UsageError(f"it pads with padding_mode={mode!r}, and the layers of edgefc pad with zeros")
 
 
 def _where(module: nn.Module) -> dict[str, Any]:

@@ -89,6 +89,7 @@ SERVICES: Mapping[str, Mapping[type[Configuration], Service]] = {
         Half: Service("HalfConv2d"),
         Int8: Service("QuantizedConv2d", _bits(8)),
         Int4: Service("QuantizedConv2d", _bits(4)),
+        Int2: Service("QuantizedConv2d", _bits(2)),
     },
     TABLE: {
         PRP: Service("PRPEmbedding", _prp),
@@ -102,5 +103,8 @@ SERVICES: Mapping[str, Mapping[type[Configuration], Service]] = {
     RECURRENT: {
         Circulant: Service("CirculantLSTM", _circulant),
         Bilinear: Service("BilinearLSTM", _terms),
+        Int8: Service("QuantizedLSTM", _bits(8)),
+        Int4: Service("QuantizedLSTM", _bits(4)),
+        Int2: Service("QuantizedLSTM", _bits(2)),
     },
 }

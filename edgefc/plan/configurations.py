@@ -121,7 +121,7 @@ class Int8(Configuration):
 
 @strict
 class Int4(Configuration):
-    """The weights in 4 bits. rotate: apply a seeded Hadamard rotation to the inputs first."""
+    """The weights in 4 bits. rotate: apply a seeded Hadamard rotation to the inputs of linear layers."""
 
     group: Group = 32
     rotate: bool = True
@@ -129,7 +129,7 @@ class Int4(Configuration):
 
 @strict
 class Int3(Configuration):
-    """The weights in 3 bits. rotate: apply a seeded Hadamard rotation to the inputs first."""
+    """The weights in 3 bits. rotate: apply a seeded Hadamard rotation to the inputs of linear layers."""
 
     group: Annotated[Group, Field(ge=32)] = 128
     rotate: bool = True
@@ -137,7 +137,7 @@ class Int3(Configuration):
 
 @strict
 class Int2(Configuration):
-    """The weights in 2 bits. rotate: as in Int4. rank: the rank of a correction in float16; 0: no correction."""
+    """The weights in 2 bits. rotate: as in Int4. rank: of a correction of linear layers in float16; 0: none."""
 
     group: Group = 32
     rotate: bool = True
