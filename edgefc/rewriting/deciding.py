@@ -61,9 +61,10 @@ def _decision(group: Sequence[Place], configurations: Sequence[Configuration | N
             what = "keeps" if other is None or isinstance(other, Keep) else f"gives {other.kind}"
             reason = f"it shares its weight with {place.name!r}, which the plan {what}. Give both the same"
             return Decision(places, configuration, reason=reason)
-    if isinstance(configuration, Half):
-        return Decision(places, configuration, STORED)
     reason = _why_not_fitted(places)
+    if isinstance(configuration, Half):
+        rows = not reason and places[0].kind == TABLE  # only the requested rows are cast
+        return Decision(places, configuration, FITTED if rows else STORED)
     if not reason:
         return Decision(places, configuration, FITTED)
     if isinstance(configuration, Int8):

@@ -29,6 +29,7 @@ from edgefc.temporary import folder
 Array = NDArray[Any]
 
 MOST_BYTES = 1 << 30
+_ROWS = 1024  # vectors that are collected before they are added
 _MASKS = ("attention_mask", "input_mask")
 
 
@@ -45,6 +46,25 @@ class Statistics:
     moments: dict[int, Moments] = field(default_factory=dict)
     counts: dict[int, TokenCounts] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
+
+
+class _Sink:
+    """Collects vectors for Moments and adds several feeds at a time: one addition costs n^2 for any number of them."""
+
+    def __init__(self, moments: Moments) -> None:
+        self._moments, self._waiting, self._rows = moments, list[Array](), 0
+
+    def add(self, x: Array) -> None:
+        rows = x.reshape(-1, x.shape[-1])
+        self._waiting.append(rows)
+        self._rows += len(rows)
+        if self._rows >= _ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._moments.add(np.concatenate(self._waiting))
+        self._waiting, self._rows = [], 0
 
 
 @dataclass
@@ -64,7 +84,9 @@ class _Probe:
         """Equal for places with the same statistics."""
         node = self.place.node
         form = (node.attributes.items(), self.place.shape[1:]) if self.place.kind == CONVOLUTION else ()
-        return repr((id(_observed(self.place)), _is_transposed(self.place), self.place.kind, form))
+        return repr(
+            (id(_observed(self.place)), id(self.place.graph), _is_transposed(self.place), self.place.kind, form)
+        )
 
 
 def collect(path: Path, wanted: Sequence[int], feeds: Iterable[Feeds], *, functions: bool, threads: int) -> Statistics:
@@ -87,7 +109,7 @@ def collect(path: Path, wanted: Sequence[int], feeds: Iterable[Feeds], *, functi
     for index in wanted:
         found = result.moments.get(index) or result.counts.get(index)
         if found is None:
-            result.missing[index] = "it is in the body of a Loop or Scan, whose values cannot be observed"
+            result.missing[index] = "it is in the body of a Loop or Scan, whose steps cannot be observed"
         elif isinstance(found, Moments) and found.count == 0:
             del result.moments[index]
             result.missing[index] = "the calibration data did not reach it"
@@ -116,7 +138,7 @@ def _run(model: ir.Model, probes: Sequence[_Probe], feeds: Iterable[Feeds], resu
     named = []
     for probe in probes:
         dtype = ir.DataType.INT64 if probe.place.kind == TABLE else probe.place.dtype
-        name = prober.output(_observed(probe.place), dtype)
+        name = prober.output(_observed(probe.place), probe.place.graph, dtype)
         if name is not None:
             named.append((name, probe, _add_to(result, probe)))
     if not named:
@@ -130,19 +152,22 @@ def _run(model: ir.Model, probes: Sequence[_Probe], feeds: Iterable[Feeds], resu
             by_name = dict(zip(dict.fromkeys(outputs), values, strict=True))
             for name, probe, target in named:
                 _observe(by_name[name], probe, target, _mask(feed))
+        for _, _, target in named:
+            if isinstance(target, _Sink):
+                target.flush()
 
 
-def _add_to(result: Statistics, probe: _Probe) -> Moments | TokenCounts:
+def _add_to(result: Statistics, probe: _Probe) -> _Sink | TokenCounts:
     if probe.place.kind == TABLE:
         counts = TokenCounts.empty(probe.width)
         result.counts.update(dict.fromkeys(probe.places, counts))
         return counts
     moments = Moments.empty(probe.width)
     result.moments.update(dict.fromkeys(probe.places, moments))
-    return moments
+    return _Sink(moments)
 
 
-def _observe(value: Array, probe: _Probe, target: Moments | TokenCounts, mask: NDArray[np.bool_] | None) -> None:
+def _observe(value: Array, probe: _Probe, target: _Sink | TokenCounts, mask: NDArray[np.bool_] | None) -> None:
     if value.size == 0:  # a branch that did not run, or no rows
         return
     if isinstance(target, TokenCounts):

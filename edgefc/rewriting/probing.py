@@ -28,21 +28,16 @@ class Prober:
     def __init__(self, model: ir.Model) -> None:
         self._model, self._edit = model, Editor(model)
         self._owners = _owners(model)
-        self._known: dict[int, str | None] = {}
 
-    def output(self, value: ir.Value, dtype: ir.DataType) -> str | None:
-        """Makes a value an output and returns the name of the output, or None for a value in a Loop or Scan.
+    def output(self, value: ir.Value, graph: ir.Graph, dtype: ir.DataType) -> str | None:
+        """Makes a value an output and returns the name of the output, or None in a Loop or Scan.
 
         Args:
+            graph: the graph that uses the value. If it is a branch that does not run, the output is empty.
             dtype: the type of the value; 16-bit floats are returned as float32, and integers as int64.
         """
-        if id(value) not in self._known:
-            self._known[id(value)] = self._add(value, dtype)
-        return self._known[id(value)]
-
-    def _add(self, value: ir.Value, dtype: ir.DataType) -> str | None:
         wide = dtype if dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT if dtype in FLOATS else ir.DataType.INT64
-        owners = self._around(self._model.graph if value.is_initializer() else value.graph)
+        owners = self._around(graph)
         if owners is None:
             return None
         for owner in owners:

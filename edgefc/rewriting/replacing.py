@@ -15,10 +15,9 @@ from edgefc.errors import EdgefcError, ExportError, ModelError, UsageError, firs
 from edgefc.export.saving.write import Written, publish, write
 from edgefc.files import check_writable, place_of, staging
 from edgefc.fitting.error import output_error
-from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.solve import fit, fit_table
-from edgefc.plan.configurations import Int8, LowRank
+from edgefc.plan.configurations import Half, Int8, LowRank
 from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan
 from edgefc.progress import steps
@@ -27,15 +26,16 @@ from edgefc.rewriting.constants import Root, attribute, tensor_of
 from edgefc.rewriting.deciding import FITTED, STORED, Decision, decide
 from edgefc.rewriting.editing import Editor
 from edgefc.rewriting.feeds import Calibration, Given, calibration_of
-from edgefc.rewriting.finding import LINEAR, TABLE, find, is_direct
+from edgefc.rewriting.finding import TABLE, find, is_direct
 from edgefc.rewriting.functions import Functions
 from edgefc.rewriting.moments import Statistics, collect
-from edgefc.rewriting.nodes import Writer
-from edgefc.rewriting.products import Product, product_of
+from edgefc.rewriting.nodes import replace_product
+from edgefc.rewriting.products import product_of
 from edgefc.rewriting.reading import OPSETS, file_bytes, opset_of, read
 from edgefc.rewriting.report import FileReport, LayerChange, Step
+from edgefc.rewriting.site import Stores
 from edgefc.rewriting.storage import Stored, correct_bias, in_half, in_int8, store
-from edgefc.rewriting.tables import TableWriter
+from edgefc.rewriting.tables import replace_table
 from edgefc.runtime.session import Session
 
 EXTERNAL_FROM_BYTES = 1 << 30
@@ -124,8 +124,7 @@ class _Work:
                 self._model.ir_version = max(self._model.ir_version, 8)
                 break
         self._edit = Editor(self._model)
-        self._products = Writer(self._edit, Functions(self._model))
-        self._tables = TableWriter(self._edit)
+        self._stores = Stores(self._edit, Functions(self._model))
 
     def _observed(self, data: Calibration | None) -> Statistics:
         """The statistics of all weights that are fitted."""
@@ -181,14 +180,10 @@ class _Work:
             raise UsageError("several nodes scale its weight differently")
         moments = _merged([self._statistics.moments[each] for each in at if each in self._statistics.moments])
         fitted = fit(decision.configuration, weight, np.zeros(len(weight)), moments, self._seed)
-        self._write(products, fitted, decision)
+        for product in products:
+            replace_product(product, fitted, self._stores)
         covariance = None if moments is None else moments.covariance
         return output_error(weight, fitted.dense(), covariance), 0 if moments is None else moments.count
-
-    def _write(self, products: Sequence[Product], fitted: Fitted, decision: Decision) -> None:
-        storage = decision.configuration.storage if isinstance(decision.configuration, LowRank) else None
-        for product in products:
-            self._products.replace(product, fitted, storage)
 
     def _fitted_table(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
         table = decision.places[0].array().astype(np.float64)
@@ -197,7 +192,7 @@ class _Work:
         counts = sum((each.counts for each in known.values()), np.zeros(len(table), np.int64))
         fitted = fit_table(decision.configuration, table, counts if known else None, self._seed)
         for place in decision.places:
-            self._tables.replace(place, fitted)
+            replace_table(place, fitted, self._stores)
         return output_error(table.T, fitted.dense().T, None), int(counts.sum())
 
     def _session(self, path: Path) -> Session:
@@ -236,9 +231,10 @@ class _Work:
 
 
 def _needs_function(decision: Decision) -> bool:
-    """Whether the new nodes are edgefc:: nodes, which have local functions."""
-    linear = decision.places[0].kind == LINEAR
-    return decision.way == FITTED and linear and not isinstance(decision.configuration, LowRank)
+    """Whether the new nodes can be edgefc:: nodes, which have local functions."""
+    to = decision.configuration
+    plain = isinstance(to, Half) or (isinstance(to, LowRank) and to.storage != "int8")
+    return decision.way == FITTED and not plain
 
 
 def _takes_moments(decision: Decision) -> bool:

@@ -22,10 +22,15 @@ def node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> N
     return helper.make_node(op, inputs, outputs, name=attributes.pop("name", f"node_{outputs[0]}"), **attributes)
 
 
+def free(rank: int, dtype: int = FLOAT) -> tuple[int, list[int | str]]:
+    """A port with this number of axes of any size."""
+    return dtype, [f"axis{index}" for index in range(rank)]
+
+
 def branch(nodes: list[NodeProto], output: str, weights: Mapping[str, Any] | None = None) -> GraphProto:
     """A branch of If, or the body of a loop without inputs."""
     tensors = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
-    port = helper.make_tensor_value_info(output, FLOAT, None)
+    port = helper.make_tensor_value_info(output, *free(2))
     return helper.make_graph(nodes, f"to_{output}", [], [port], tensors)
 
 
@@ -64,7 +69,7 @@ def two_branches(path: Path, weight: Any) -> Path:
 def looped(path: Path, weight: Any) -> Path:
     """y = x, then three times y = tanh(y w), in a Loop."""
     n = len(weight)
-    state = helper.make_tensor_value_info("h", FLOAT, None)
+    state = helper.make_tensor_value_info("h", *free(2))
     body = helper.make_graph(
         [node("Identity", ["go"], ["on"]), node("MatMul", ["h", "w"], ["p"], name="step"), node("Tanh", ["p"], ["t"])],
         "body",
@@ -73,7 +78,7 @@ def looped(path: Path, weight: Any) -> Path:
             helper.make_tensor_value_info("go", BOOL, []),
             state,
         ],
-        [helper.make_tensor_value_info("on", BOOL, []), helper.make_tensor_value_info("t", FLOAT, None)],
+        [helper.make_tensor_value_info("on", BOOL, []), helper.make_tensor_value_info("t", *free(2))],
     )
     nodes = [node("Loop", ["three", "yes", "x"], ["y"], body=body)]
     weights = {"w": weight, "three": np.array(3), "yes": np.array(True)}
