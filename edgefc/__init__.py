@@ -11,10 +11,19 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+FUNCTIONS = {
+    "load": "edgefc.compress.saving",
+    "replace": "edgefc.compress.replacing",
+    "save": "edgefc.compress.saving",
+}
+"""The module of each public function."""
+
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return __dir__()
+    if name == "plan":  # so that edgefc.plan.Int4() works after import edgefc
+        return importlib.import_module("edgefc.plan")
     module = _module_of(name)
     if module is None:
         raise AttributeError(f"module 'edgefc' has no attribute {name!r}")
@@ -25,7 +34,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _module_of(name: str) -> str | None:
-    """The module of a layer, or None for other names, such as those of submodules that are not imported yet."""
+    """None for a name that is neither layer nor function. Names of submodules come here before they are imported."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
     if not name[:1].isupper():
         return None
     from edgefc.declared import layers
@@ -36,4 +47,4 @@ def _module_of(name: str) -> str | None:
 def __dir__() -> list[str]:
     from edgefc.declared import layers
 
-    return [*layers(), "__version__"]
+    return [*layers(), *FUNCTIONS, "__version__", "plan"]

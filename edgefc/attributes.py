@@ -113,6 +113,7 @@ SEED = whole(-(2**63), 2**63 - 1)  # any 64 bits
 ORDER = whole(1, MAX_ORDER)
 ACTIVATION = whole(0, len(ACTIVATIONS) - 1)
 TOKEN_OR_NONE = whole(-1, LARGEST)
+ELEMENT = whole(1, 26)  # a TensorProto.DataType
 PAIR = Rule("wholes", (2, 1))
 PADDING = Rule("wholes", (4, 0))
 BITS, LEVELS, EPSILON, TEXT = Rule("bits"), Rule("levels"), Rule("epsilon"), Rule("text")

@@ -22,6 +22,7 @@ from edgefc.layers.registry import public
 from edgefc.screen import out
 from edgefc.tables import markdown_table
 
+FUNCTIONS: Mapping[str, str] = vars(edgefc)["FUNCTIONS"]  # not in the stub, which names what users call
 HERE = Path(edgefc.__file__).parent
 _HEAD = """# The operators
 
@@ -81,10 +82,12 @@ def _shape(axes: Axes | None) -> str:
 
 
 def _stub(layers: Mapping[str, Mapping[str, str]]) -> str:
-    names = sorted({*layers, "__version__"})
-    imports = sorted(f"from {layer['module']} import {name} as {name}" for name, layer in layers.items())
+    names = sorted({*layers, *FUNCTIONS, "__version__", "plan"})
+    modules = {**{name: layer["module"] for name, layer in layers.items()}, **FUNCTIONS}
+    imports = sorted(f"from {module} import {name} as {name}" for name, module in modules.items())
     return "\n".join([
         "# Written by python -m edgefc.export.declarations.",
+        "from edgefc import plan as plan",
         *imports,
         "",
         "__version__: str",

@@ -14,7 +14,7 @@ from onnx_ir.passes.common import (
 
 import edgefc
 from edgefc.errors import ExportError
-from edgefc.export.building.body import DOMAIN, DOMAIN_VERSION
+from edgefc.export.building.body import DOMAIN, DOMAIN_VERSION, ONNXRUNTIME
 from edgefc.export.registry import operators
 from edgefc.export.tracing.adapter import own_name
 from edgefc.generator import VERSION as GENERATOR_VERSION
@@ -121,6 +121,8 @@ def attach_functions(model: ir.Model, opset: int, bodies: Mapping[str, str]) -> 
     for domain in [d for d in model.graph.opset_imports if d not in ("", DOMAIN)]:
         if all(node.domain != domain for node in model.graph.all_nodes()):
             del model.graph.opset_imports[domain]
+    if any(ONNXRUNTIME in function.opset_imports for function in model.functions.values()):
+        model.graph.opset_imports[ONNXRUNTIME] = 1
 
 
 def merge_equal_weights(model: ir.Model) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +10,7 @@ from edgefc import temporary
 from edgefc.catalogue import Called, Entry, entries
 from edgefc.export import export
 from edgefc.export.inspecting.inspector import inspect
+from edgefc.layers.common.stored import stored_numbers
 from edgefc.progress import Bar
 from edgefc.recipes.measured import summary
 
@@ -23,7 +23,7 @@ LEFT = 6
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: number of parameters, multiply-adds for one row, step or position, and bytes."""
+    """One layer: number of stored weights, multiply-adds for one row, step or position, and bytes."""
 
     layer: str
     paper: str
@@ -66,17 +66,13 @@ def _row(entry: Entry, folder: Path) -> Row:
         ops=tuple(sorted({each.op for each in inspect(file).layers})),
         claim=entry.claim,
         recipe=f"{entry.recipe}: {summary(entry.recipe)}" if entry.recipe else "",
-        numbers=_numbers(layer),
-        dense_numbers=_numbers(dense),
+        numbers=stored_numbers(layer),
+        dense_numbers=stored_numbers(dense),
         multiply_adds=layer.multiply_adds(),
         dense_multiply_adds=_dense_multiply_adds(dense),
         state_bytes=sum(tensor.nbytes for tensor in layer.state_dict().values()),
         file_bytes=report.file_bytes + report.data_bytes,
     )
-
-
-def _numbers(layer: Any) -> int:
-    return sum(parameter.numel() for parameter in layer.parameters())
 
 
 def _dense_multiply_adds(dense: nn.Module) -> int:

@@ -48,7 +48,12 @@ _LONGEST = 160
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="package.module:factory or file.py:factory")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, or a state dict saved by torch")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help=".safetensors, a state dict saved by torch, or a folder of edgefc replace",
+    )
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE[:DTYPE]",
                         help="an example input, such as 1x64 or 1x16:int64; repeat it for each input")  # fmt: skip
     parser.add_argument("--opset", type=whole, default=20, metavar="N", help="the ONNX opset, 18 to 23 (default: 20)")

@@ -16,6 +16,9 @@ from edgefc.layers.common.facts import DOMAIN_VERSION as DOMAIN_VERSION
 
 DOMAIN = "edgefc"
 
+ONNXRUNTIME = "com.microsoft"
+"""The domain of onnxruntime's own operators. All are of version 1."""
+
 _KINDS = {
     int: ("value_int", ir.AttributeType.INT),
     tuple: ("value_ints", ir.AttributeType.INTS),
@@ -51,6 +54,14 @@ class Body:
         """The value of an attribute of the function: int, float -> (); tuple -> (k,) int64; list -> (k,) float32."""
         key, attribute_type = _KINDS[kind]
         return self._add("Constant", (), {key: ir.RefAttr(key, name, attribute_type)})
+
+    def onnxruntime(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """Adds one operator of onnxruntime's own domain."""
+        return self._add(op_type, inputs, attributes, ONNXRUNTIME)
+
+    def reference(self, attribute: str, kind: type = int, *, name: str | None = None) -> ir.Attr:
+        """An attribute of the function as the attribute `name` of a node, by default of the same name."""
+        return ir.RefAttr(name or attribute, attribute, _KINDS[kind][1])
 
     def const(self, value: Any, dtype: Any = np.int64) -> ir.Value:
         """A constant with the shape of `value`, by default int64. Equal constants share one node."""
@@ -119,9 +130,11 @@ class Body:
             result.name = f"v{name.rpartition('_')[2]}.{index}"
         return tuple(results)
 
-    def _add(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any]) -> ir.Value:
+    def _add(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any], domain: str = ""
+    ) -> ir.Value:
         name = self._label(op_type)
-        output = self._tape.op(op_type, inputs, attributes, name=name)
+        output = self._tape.op(op_type, inputs, attributes, name=name, domain=domain)
         output.name = f"v{name.rpartition('_')[2]}"
         return output
 
@@ -144,7 +157,8 @@ def function(
     results = written if isinstance(written, tuple) else (written,)
     for label, result in zip(outputs, results, strict=True):
         result.name = label
-    graph = ir.Graph(values, results, nodes=op.nodes, opset_imports={"": opset}, name=name)
+    imports = {"": opset, **{node.domain: 1 for node in op.nodes if node.domain}}
+    graph = ir.Graph(values, results, nodes=op.nodes, opset_imports=imports, name=name)
     declared = [ir.Attr(label, kind, None) for label, kind in attributes.items()]
     return ir.Function(DOMAIN, name, "", graph=graph, attributes=declared)
 

@@ -1,7 +1,8 @@
 """The description of a node for inspect."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgefc.layers.common.facts import ACTIVATIONS
@@ -14,17 +15,40 @@ class Described:
     shape   the shape of the dense weight: "16 x 8", outputs first
     dense   the number of values that the dense layer stores, including its bias
     detail  the configuration of the layer, as text
+    width   the bytes of each value of the dense layer; None: those of the widest stored value
     """
 
     shape: str
     dense: int
     detail: str = ""
+    width: int | None = None
 
 
 def describe_linear(attributes: Mapping[str, Any], detail: str = "") -> Described:
     """The description of a node that replaces torch.nn.Linear."""
     n, m = int(attributes["in_features"]), int(attributes["out_features"])
     return Described(shape=f"{m} x {n}", dense=n * m + m, detail=detail)
+
+
+def describe_storage(described: Described, attributes: Mapping[str, Any]) -> Described:
+    """The description of a node that stores the dense weight in float16, or in codes of the attributes bits and group.
+
+    The dense layer is in float32.
+    """
+    codes = f"{attributes['bits']} bits, groups of {attributes['group']}" if "bits" in attributes else "float16"
+    return replace(described, detail=codes, width=4)
+
+
+def describe_conv(attributes: Mapping[str, Any]) -> Described:
+    """The description of a node that replaces torch.nn.Conv2d."""
+    shape = (attributes["out_channels"], attributes["in_channels"] // attributes["groups"], *attributes["kernel_shape"])
+    return Described(shape=" x ".join(map(str, shape)), dense=math.prod(shape) + shape[0])
+
+
+def describe_embedding(attributes: Mapping[str, Any]) -> Described:
+    """The description of a node that replaces torch.nn.Embedding."""
+    rows, width = attributes["num_embeddings"], attributes["embedding_dim"]
+    return Described(shape=f"{rows} x {width}", dense=rows * width)
 
 
 def describe_factors(attributes: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """inspect(): reports what the layers of an .onnx file store, and what its structured layers save. Needs no torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import onnx
 from edgefc.errors import ModelError, UsageError, first_line, needs_extra, shortened
 from edgefc.export.building.described import Described
 from edgefc.export.inspecting import attributes, candidates
-from edgefc.export.inspecting.stored import Reader, Use, Weight, metadata, passes_on, text
+from edgefc.export.inspecting.stored import EDGEFC, Reader, Use, Weight, metadata, passes_on, text
 from edgefc.files import exists
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.weights import weight_files
@@ -135,14 +135,19 @@ def _count_packed(weight: Weight) -> None:
         if use.node.op_type == "MatMulNBits" and use.index == 1 and min(sizes.get("K", 0), sizes.get("N", 0)) > 0:
             weight.shape = (sizes["N"], sizes["K"])
             weight.numbers = sizes["N"] * sizes["K"]
-        elif (use.node.op_type, use.index) in {("MatMulNBits", 3), ("GatherBlockQuantized", 0),
-                                               ("GatherBlockQuantized", 3)}:  # fmt: skip
+        elif _packs(use.node, use.index, sizes):
             each = max(8 // max(sizes.get("bits", 4), 1), 1)
             weight.shape = (*weight.shape[:-1], weight.shape[-1] * each) if weight.shape else weight.shape
             weight.numbers *= each
         else:
             continue
         return
+
+
+def _packs(node: onnx.NodeProto, index: int, sizes: Mapping[str, int]) -> bool:
+    """Whether a uint8 input of a node has codes of `bits` bits."""
+    others = {("MatMulNBits", 3), ("GatherBlockQuantized", 0), ("GatherBlockQuantized", 3)}
+    return (node.op_type, index) in others or (node.domain == EDGEFC and index > 0 and "bits" in sizes)
 
 
 def _layers(read: Reader) -> Iterable[Layer]:
@@ -165,7 +170,7 @@ def _layer(node: onnx.NodeProto, given: Sequence[Weight], counted: set[int]) -> 
         stored=sum(weight.numbers for weight in own),
         stored_bytes=sum(weight.bytes for weight in own),
         dense=described.dense,
-        dense_bytes=described.dense * width,
+        dense_bytes=described.dense * (described.width or width),
     )
 
 

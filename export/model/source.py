@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgefc.compress.saving import is_saved, load_into
 from edgefc.errors import UsageError, describe_error, shortened
 from edgefc.export.model import isolation
 from edgefc.export.model.isolation import unchanged_process
@@ -36,6 +37,25 @@ def load_model(
         UsageError: the source cannot be imported, the factory raises or returns another type, the weights do not match,
             or there are no example inputs.
     """
+    model, args = load_source(source, weights, allow_nonfinite=allow_nonfinite)
+    if inputs:
+        args = tuple(parse_input(text) for text in inputs)
+    if args is None:
+        raise UsageError(
+            f"no example inputs for {source}. Return (model, args) from the factory, or give --input SHAPE for each "
+            "input, such as --input 1x64."
+        )
+    return model, args
+
+
+def load_source(source: str, weights: Path | None, *, allow_nonfinite: bool = False) -> tuple[nn.Module, Any]:
+    """Returns the model of SOURCE, with weights loaded, and the example inputs of the factory or None.
+
+    `weights` may be a folder that edgefc.save() wrote. The layers of its plan are then replaced first.
+
+    Raises:
+        UsageError: as load_model().
+    """
     made = _call(_factory(source), source)
     if inspect.iscoroutine(made):
         made.close()  # otherwise Python warns that it was never awaited
@@ -44,16 +64,11 @@ def load_model(
         raise UsageError(
             f"{source} returned a {type(model).__name__}, not a torch.nn.Module. {_FORM} or (model, args)."
         )
-    if weights is not None:
+    if weights is not None and is_saved(weights):
+        load_into(model, weights)
+    elif weights is not None:
         for note in load_weights(model, weights, allow_nonfinite=allow_nonfinite):
             err(f"{weights}: {note}")
-    if inputs:
-        args = tuple(parse_input(text) for text in inputs)
-    if args is None:
-        raise UsageError(
-            f"no example inputs for {source}. Return (model, args) from the factory, or give --input SHAPE for each "
-            "input, such as --input 1x64."
-        )
     return model, args
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from edgefc.errors import ModelError, first_line
 
+_INT8_INPUTS = 4
+"""The accuracy_level of MatMulNBits that rounds inputs to int8."""
+
 NMSE_BOUND = 1e-9
 """The largest normalised mean squared error that passes: |onnx - torch|^2 / |torch|^2, a relative error of 3e-5."""
 
@@ -19,6 +22,10 @@ two."""
 
 NMSE_BOUND_HALF = 1e-4
 """The bound for files that compute in float16, and for float16 outputs: a relative error of 1e-2."""
+
+NMSE_BOUND_INT8 = 1e-2
+"""The bound for files with MatMulNBits nodes that round their inputs to int8: a relative error of 0.1. One such node
+has about 4e-5."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +114,40 @@ def largest_difference(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def float_bound(file: Path) -> float:
-    """Returns the bound for float outputs. It is larger if the file computes in float16 or has a DFT operator.
+    """Returns the bound for float outputs. It is larger if the file computes in int8 or float16 or has a DFT operator.
 
     Raises:
-        ModelError: onnx-ir cannot read the file. It checks more than onnxruntime.
+        ModelError: as load().
     """
-    try:
-        model = ir.load(file)
-    except Exception as error:  # protobuf and onnx-ir raise errors of many classes
-        raise ModelError(f"{file.name} is not a valid ONNX model: {first_line(error)}. Export it again.") from None
-    graphs = [model.graph, *(function.graph for function in model.functions.values())]
-    nodes = [node for graph in graphs for node in graph.all_nodes()]
+    model = load(file)
+    nodes = all_nodes(model)
     computed = [value for node in nodes if node.op_type not in ("Cast", "Constant") for value in node.outputs]
+    if any(map(rounds_inputs, nodes)):
+        return NMSE_BOUND_INT8
     if any(value.dtype == ir.DataType.FLOAT16 for value in (*model.graph.inputs, *computed)):
         return NMSE_BOUND_HALF
     return NMSE_BOUND_DFT if any(node.op_type == "DFT" for node in nodes) else NMSE_BOUND
+
+
+def load(file: Path) -> ir.Model:
+    """Reads a file.
+
+    Raises:
+        ModelError: onnx-ir cannot read it. It checks more than onnxruntime.
+    """
+    try:
+        return ir.load(file)
+    except Exception as error:  # protobuf and onnx-ir raise errors of many classes
+        raise ModelError(f"{file.name} is not a valid ONNX model: {first_line(error)}. Export it again.") from None
+
+
+def all_nodes(model: ir.Model) -> list[ir.Node]:
+    """Returns the nodes of the graph, its subgraphs and the functions."""
+    graphs = [model.graph, *(function.graph for function in model.functions.values())]
+    return [node for graph in graphs for node in graph.all_nodes()]
+
+
+def rounds_inputs(node: ir.Node) -> bool:
+    """Whether a node is a MatMulNBits that rounds its inputs to int8."""
+    level = node.attributes.get("accuracy_level") if node.op_type == "MatMulNBits" else None
+    return level is not None and level.value == _INT8_INPUTS

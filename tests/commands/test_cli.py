@@ -296,7 +296,7 @@ def test_inspect(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     record = json.loads((folder / "i.json").read_text())
     assert [layer["name"] for layer in record["layers"]] == ["0", "3"]
     assert record["other_numbers"] == 272 and record["opset"] == 20
-    assert record["parts"][0]["fits"] == ["BilinearLinear", "CirculantLinear", "EUGenLinear", "PRPLinear"]
+    assert {"BilinearLinear", "CirculantLinear", "EUGenLinear", "PRPLinear"} <= {*record["parts"][0]["fits"]}
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

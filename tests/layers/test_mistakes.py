@@ -14,13 +14,17 @@ from edgefc.catalogue import Entry, entries
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers.eugen.fit import fit_closed_form
 
+MADE_FROM_LINEAR = {type(entry.make(12)) for entry in entries() if entry.linear is not None}
 LINEARS = [edgefc.BilinearLinear, edgefc.CirculantLinear, edgefc.EUGenLinear, edgefc.PRPLinear]
 CONVOLUTIONS = [edgefc.BilinearConv2d, edgefc.CirculantConv2d, edgefc.PRPConv2d]
 EMBEDDINGS = [edgefc.BilinearEmbedding, edgefc.PRPEmbedding]
 LSTMS = [edgefc.BilinearLSTM, edgefc.CirculantLSTM]
 
 MADE_FROM = [
-    *[pytest.param(family, family.from_linear, nn.Conv2d(8, 6, 1), "Linear", id=family.__name__) for family in LINEARS],
+    *[
+        pytest.param(family, family.from_linear, nn.Conv2d(8, 6, 1), "Linear", id=family.__name__)
+        for family in sorted(MADE_FROM_LINEAR, key=lambda family: family.__name__)
+    ],
     *[
         pytest.param(family, family.from_conv, nn.ConvTranspose2d(8, 6, 3), "Conv2d", id=family.__name__)
         for family in CONVOLUTIONS

@@ -21,7 +21,7 @@ def effective_tensors(module: nn.Module) -> dict[str, Tensor]:
         assert isinstance(parametrizations, nn.ModuleDict)
         with _evaluated(parametrizations):
             tensors.update({name: parametrization() for name, parametrization in parametrizations.items()})
-    for hook in _computing_hooks(module).values():
+    for hook in computing_hooks(module).values():
         if isinstance(hook, BasePruningMethod):
             tensors[hook._tensor_name] = hook.apply_mask(module)  # type: ignore[no-untyped-call]
         elif isinstance(hook, SpectralNorm):
@@ -35,7 +35,7 @@ def make_plain(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Replaces the computed tensors of `module` by parameters with the values of `tensors`, which is the result of
     effective_tensors(module).
     """
-    for key in _computing_hooks(module):
+    for key in computing_hooks(module):
         del module._forward_pre_hooks[key]
     if is_parametrized(module):
         del module._modules["parametrizations"]
@@ -45,7 +45,7 @@ def make_plain(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         module.register_parameter(name, nn.Parameter(tensor.detach().clone(), requires_grad=tensor.requires_grad))
 
 
-def _computing_hooks(module: nn.Module) -> dict[int, object]:
+def computing_hooks(module: nn.Module) -> dict[int, object]:
     """Returns the pre-forward hooks of torch.nn.utils.prune, weight_norm and spectral_norm."""
     kinds = (BasePruningMethod, SpectralNorm, WeightNorm)
     return {key: hook for key, hook in module._forward_pre_hooks.items() if isinstance(hook, kinds)}

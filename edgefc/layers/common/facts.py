@@ -49,6 +49,11 @@ class Cut:
 
 def cut(in_features: int, out_features: int) -> Cut:
     """Returns the layout for these sizes. low is high or 2 * high."""
-    digits = (max(in_features, out_features) - 1).bit_length()
-    high, low = 1 << digits // 2, 1 << (digits + 1) // 2
+    high, low = hadamard_sides(1 << (max(in_features, out_features) - 1).bit_length())
     return Cut(high, low, -(-in_features // low), -(-out_features // low))
+
+
+def hadamard_sides(length: int) -> tuple[int, int]:
+    """Returns (high, low) of a transform of `length` = high * low, a power of two. low is high or 2 * high."""
+    digits = length.bit_length() - 1
+    return 1 << digits // 2, 1 << (digits + 1) // 2

@@ -79,6 +79,11 @@ def trained_linear(layer: type[nn.Module], given: nn.Module) -> TrainedLinear:
     )
 
 
+def is_linear(given: object) -> bool:
+    """Whether `given` is a torch.nn.Linear, a subclass of it, or a transformers Conv1D."""
+    return _kind(given) is not None
+
+
 def _kind(given: object) -> type[nn.Module] | None:
     """Returns nn.Linear, Conv1D of transformers, or None. Conv1D is recognised by name, to avoid importing it."""
     if isinstance(given, nn.Linear):

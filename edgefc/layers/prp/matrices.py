@@ -15,10 +15,9 @@ from torch.nn.functional import linear, pad
 
 from edgefc.errors import UsageError
 from edgefc.generator import CODEBOOKS, codebook
-from edgefc.layers.common import seeded
+from edgefc.layers.common import hadamard, seeded
 from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.onnx_node import Attribute
-from edgefc.layers.prp import hadamard
 
 if TYPE_CHECKING:
     from edgefc.layers.prp.linear import PRPLinear

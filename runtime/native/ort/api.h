@@ -13,7 +13,7 @@ namespace edgefc::ort {
 constexpr std::uint32_t kApiVersion = 17;
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
-enum ElementType : int { kFloat = 1 };
+enum ElementType : int { kFloat = 1, kUint8 = 2, kFloat16 = 10 };
 enum Characteristic : int { kRequired = 0 };
 
 struct Status;

@@ -19,9 +19,14 @@ struct Release {
   ~Release() { api.ReleaseTensorTypeAndShapeInfo(shape); }
 };
 
+const char* type_name(ort::ElementType type) {
+  return type == ort::kUint8 ? "uint8" : type == ort::kFloat16 ? "float16" : "float32";
+}
+
 // `what` returns the name of the value, for messages.
 template <class What>
-std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value, const What& what) {
+std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value, const What& what,
+                                   ort::ElementType wanted = ort::kFloat) {
   const auto unread = [&] { return what() + " has no shape."; };
   ort::Shape* info = nullptr;
   check(api, api.GetTensorTypeAndShape(value, &info), [&] { return what() + " is not a tensor."; });
@@ -29,7 +34,7 @@ std::vector<std::int64_t> shape_of(const ort::Api& api, const ort::Value* value,
   ort::ElementType type{};
   std::size_t rank = 0;
   check(api, api.GetTensorElementType(info, &type), [&] { return what() + " has no element type."; });
-  if (type != ort::kFloat) throw Failure(what() + " is not float32.");
+  if (type != wanted) throw Failure(what() + " is not " + type_name(wanted) + ".");
   check(api, api.GetDimensionsCount(info, &rank), unread);
   std::vector<std::int64_t> shape(rank);
   check(api, api.GetDimensions(info, shape.data(), rank), unread);
@@ -138,24 +143,29 @@ std::vector<float> Node::codebook(int& bits) const {
   return levels;
 }
 
-bool Node::constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape,
-                    const float*& numbers) const {
-  const auto named = [&] { return name_ + ": " + what; };
+const ort::Value* Node::constant(std::size_t input, const char* what) const {
   int known = 0;
   const ort::Value* value = nullptr;
   check(api_, api_.KernelInfoGetConstantInput_tensor(&info_, input, &known, &value),
-        [&] { return named() + " is missing."; });
-  if (!known || value == nullptr) return false;
+        [&] { return name_ + ": " + what + " is missing."; });
+  return known ? value : nullptr;
+}
+
+bool Node::constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape,
+                    const float*& numbers) const {
+  const auto named = [&] { return name_ + ": " + what; };
+  const ort::Value* value = constant(input, what);
+  if (value == nullptr) return false;
   shape = shape_of(api_, value, named);
   numbers = data_of(api_, value, named);
   return true;
 }
 
-bool Node::check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const {
-  std::vector<std::int64_t> shape;
-  const float* numbers = nullptr;
-  if (!constant(input, what, shape, numbers)) return false;
-  check_shape(shape, name_, what, wanted);
+bool Node::check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted,
+                          ort::ElementType type) const {
+  const ort::Value* value = constant(input, what);
+  if (value == nullptr) return false;
+  check_shape(shape_of(api_, value, [&] { return name_ + ": " + what; }, type), name_, what, wanted);
   return true;
 }
 
@@ -180,6 +190,14 @@ const float* Run::input(std::size_t index, std::vector<std::int64_t>& shape) con
 
 const float* Run::checked(std::size_t index) const {
   return data_of(api_, value(index), [&] { return input_name(name_, index); });
+}
+
+const void* Run::stored(std::size_t index, const char* what, const std::vector<std::int64_t>& wanted,
+                        ort::ElementType type) const {
+  const auto named = [&] { return name_ + ": " + what; };
+  const ort::Value* given = value(index);
+  check_shape(shape_of(api_, given, named, type), name_, what, wanted);
+  return data_of(api_, given, named);
 }
 
 std::int64_t Run::rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const {

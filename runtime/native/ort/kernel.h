@@ -68,11 +68,14 @@ class Node {
   std::vector<float> codebook(int& bits) const;
   // Whether an input is a float32 constant of the model. If so, sets its shape and values; otherwise runs provide it.
   bool constant(std::size_t input, const char* what, std::vector<std::int64_t>& shape, const float*& numbers) const;
-  // Checks that a constant input has this shape, or (length,). Returns whether the input is a constant.
-  bool check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted) const;
+  // Checks that a constant input has this shape, or (length,), and this type. Returns whether the input is a constant.
+  bool check_constant(std::size_t input, const char* what, const std::vector<std::int64_t>& wanted,
+                      ort::ElementType type = ort::kFloat) const;
   bool check_constant(std::size_t input, const char* what, std::int64_t length) const;
 
  private:
+  const ort::Value* constant(std::size_t input, const char* what) const;  // null if it is not a constant
+
   const ort::Api& api_;
   const ort::KernelInfo& info_;
   std::string name_;
@@ -90,6 +93,9 @@ class Run {
   const float* input(std::size_t index, std::vector<std::int64_t>& shape) const;
   // Input `index`, a constant that was checked when the kernel was created.
   const float* checked(std::size_t index) const;
+  // Input `index`, which must have this type and the shape `wanted`.
+  const void* stored(std::size_t index, const char* what, const std::vector<std::int64_t>& wanted,
+                     ort::ElementType type) const;
   // The number of rows of x, 0 if any axis is empty. The size of its last axis must be that of `attribute`.
   std::int64_t rows(const std::vector<std::int64_t>& shape, const char* attribute, std::int64_t size) const;
   // Input `index`, which must have the shape `wanted`, or (length,).
@@ -129,9 +135,11 @@ class Run {
   const std::string& name_;
 };
 
-// An operator with float32 inputs, all of them required, and one output. K has K(api, info) and run(context); Name is
-// "edgefc::Op".
-template <class K, const char* Name, std::size_t Inputs>
+inline ort::ElementType all_float(std::size_t) { return ort::kFloat; }
+
+// An operator with inputs of these types, all of them required, and one float32 output. K has K(api, info) and
+// run(context); Name is "edgefc::Op".
+template <class K, const char* Name, std::size_t Inputs, ort::ElementType (*Type)(std::size_t) = all_float>
 ort::CustomOp make_op() {
   using ort::CustomOp;
   struct Made {
@@ -145,7 +153,7 @@ ort::CustomOp make_op() {
   op.GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };  // the CPU's
   op.GetInputTypeCount = [](const CustomOp*) { return Inputs; };
   op.GetOutputTypeCount = [](const CustomOp*) { return std::size_t{1}; };
-  op.GetInputType = [](const CustomOp*, std::size_t) { return ort::kFloat; };
+  op.GetInputType = [](const CustomOp*, std::size_t index) { return Type(index); };
   op.GetOutputType = [](const CustomOp*, std::size_t) { return ort::kFloat; };
   op.GetInputCharacteristic = [](const CustomOp*, std::size_t) { return ort::kRequired; };
   op.GetOutputCharacteristic = [](const CustomOp*, std::size_t) { return ort::kRequired; };

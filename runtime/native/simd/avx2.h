@@ -44,6 +44,27 @@ struct Lanes {
     const __m128 whole = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
     _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), whole));
   }
+  static I load_words(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+  static I either(I a, I b) { return _mm256_or_si256(a, b); }
+  static F whole(I a) { return _mm256_cvtepi32_ps(a); }
+  static F halves(const std::uint16_t* from) {
+    const I half = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    const I size = _mm256_slli_epi32(both(half, words(0x7FFF)), 13);
+    const I infinite = both(_mm256_cmpgt_epi32(size, words(0x0F7FFFFF)), words(0x7F800000));
+    const F scaled = multiply(_mm256_castsi256_ps(size), all(0x1p112f));
+    return _mm256_or_ps(scaled, _mm256_castsi256_ps(either(infinite, _mm256_slli_epi32(both(half, words(0x8000)), 16))));
+  }
+  struct Dots {
+    using Part = __m256i;
+    static constexpr int sums = 6;
+    static Part begin(I) { return _mm256_setzero_si256(); }
+    static Part add(Part part, I codes, I numbers) {
+      return _mm256_add_epi16(part, _mm256_maddubs_epi16(codes, numbers));
+    }
+    static I end(I total, Part part) {
+      return _mm256_add_epi32(total, _mm256_madd_epi16(part, _mm256_set1_epi16(1)));
+    }
+  };
   // table[index mod 8]
   static F look(I index, F table) { return _mm256_permutevar8x32_ps(table, index); }
   static F look(I index, const float* table) { return look(index, load(table)); }

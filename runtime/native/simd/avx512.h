@@ -53,6 +53,25 @@ struct Lanes {
     const F whole = add(half, _mm512_shuffle_f32x4(half, half, 0xB1));
     _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm512_castps512_ps128(whole)));
   }
+  static I load_words(const void* from) { return _mm512_loadu_si512(from); }
+  static I either(I a, I b) { return _mm512_or_si512(a, b); }
+  static F whole(I a) { return _mm512_cvtepi32_ps(a); }  // signed
+  static F halves(const std::uint16_t* from) {           // float16
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  // total + the products of the 4 unsigned bytes below 8 of each lane with 4 signed bytes, at most 8 of them in a part:
+  // begin(total), then add(), then end(total).
+  struct Dots {
+    using Part = __m512i;
+    static constexpr int sums = 12;  // parts in registers at once
+    static Part begin(I) { return _mm512_setzero_si512(); }
+    static Part add(Part part, I codes, I numbers) {
+      return _mm512_add_epi16(part, _mm512_maddubs_epi16(codes, numbers));
+    }
+    static I end(I total, Part part) {
+      return _mm512_add_epi32(total, _mm512_madd_epi16(part, _mm512_set1_epi16(1)));
+    }
+  };
   // table[index mod 16]
   static F look(I index, F table) { return _mm512_permutexvar_ps(index, table); }
   static F look(I index, const float* table) { return look(index, load(table)); }

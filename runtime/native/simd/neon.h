@@ -48,6 +48,25 @@ struct Lanes {
     vst1q_f32(to, vaddq_f32(vld1q_f32(to), vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))));
   }
 
+  static I load_words(const void* from) { return vreinterpretq_u32_u8(vld1q_u8(static_cast<const std::uint8_t*>(from))); }
+  static I either(I a, I b) { return vorrq_u32(a, b); }
+  static F whole(I a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
+  static F halves(const std::uint16_t* from) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))); }
+  struct Dots {
+    struct Part {
+      int16x8_t low, high;
+    };
+    static constexpr int sums = 6;
+    static Part begin(I) { return {vdupq_n_s16(0), vdupq_n_s16(0)}; }
+    static Part add(Part part, I codes, I numbers) {
+      const int8x16_t a = vreinterpretq_s8_u32(codes), b = vreinterpretq_s8_u32(numbers);
+      return {vmlal_s8(part.low, vget_low_s8(a), vget_low_s8(b)), vmlal_high_s8(part.high, a, b)};
+    }
+    static I end(I total, Part part) {
+      return vreinterpretq_u32_s32(vpadalq_s16(vreinterpretq_s32_u32(total), vpaddq_s16(part.low, part.high)));
+    }
+  };
+
   static uint8x16_t bytes(const float* from) { return vreinterpretq_u8_f32(vld1q_f32(from)); }
   // The bytes of lane index mod 16 of a table.
   static uint8x16_t places(I index) {

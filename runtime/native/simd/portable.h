@@ -61,6 +61,34 @@ struct Lanes {
     to[3] += (d[0] + d[1]) + (d[2] + d[3]);
   }
 
+  static I load_words(const void* from) {
+    I value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+  }
+  static I either(I a, I b) { return a | b; }
+  static F whole(I a) { return number(a); }
+  static F halves(const std::uint16_t* from) {
+    const I half{from[0], from[1], from[2], from[3]}, size = (half & words(0x7FFF)) << 13u;
+    const I infinite = reinterpret_cast<I>(size > words(0x0F7FFFFF)) & words(0x7F800000);
+    const F scaled = reinterpret_cast<F>(size) * all(0x1p112f);
+    return reinterpret_cast<F>(reinterpret_cast<I>(scaled) | infinite | (half & words(0x8000)) << 16u);
+  }
+  struct Dots {
+    typedef std::int16_t Part __attribute__((vector_size(16)));
+    typedef std::int32_t Whole __attribute__((vector_size(16)));
+    static constexpr int sums = 6;
+    static Part begin(I) { return Part{}; }
+    static Part add(Part part, I codes, I numbers) {
+      const Part c = reinterpret_cast<Part>(codes), n = reinterpret_cast<Part>(numbers);
+      return part + (c & 0xFF) * ((n << 8) >> 8) + (c >> 8) * (n >> 8);
+    }
+    static I end(I total, Part part) {
+      const Whole pairs = reinterpret_cast<Whole>(part);
+      return total + reinterpret_cast<I>((pairs << 16) >> 16) + reinterpret_cast<I>(pairs >> 16);
+    }
+  };
+
   static F gather(I index, const float* table) {
     return F{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
   }

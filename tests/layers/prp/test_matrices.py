@@ -15,7 +15,8 @@ from torch import nn
 
 from edgefc import PRPLinear, generator
 from edgefc.errors import ShapeError
-from edgefc.layers.prp import hadamard, matrices
+from edgefc.layers.common import hadamard
+from edgefc.layers.prp import matrices
 from edgefc.testing import assert_close
 from tests.support import layer_models as models
 

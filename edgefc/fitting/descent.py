@@ -7,14 +7,13 @@ Winlaw, "A nonlinearly preconditioned conjugate gradient algorithm for rank-R ca
 
 from collections.abc import Callable
 
-from torch import Tensor
-
+from edgefc.fitting.fitted import Array
 from edgefc.progress import steps
 
 
 def descend(
-    slopes: Callable[[], tuple[Tensor, Tensor]],
-    move: Callable[[Tensor], None],
+    slopes: Callable[[], tuple[Array, Array]],
+    move: Callable[[Array], None],
     settled: Callable[[float], bool],
     *,
     sweeps: int,
@@ -29,7 +28,7 @@ def descend(
         settled: returns whether to stop, given the inner product of both slopes, about twice the gain of one step.
         text: the label of the progress bar.
     """
-    along: Tensor | None = None
+    along: Array | None = None
     before, power_before = None, 0.0
     for _ in steps(range(sweeps), text):
         slope, step = slopes()

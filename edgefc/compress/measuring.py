@@ -1,0 +1,117 @@
+"""Measures the outputs of a model, the numbers that its layers store, and the time and memory of the steps."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from edgefc.compress.report import OutputReport, StepReport
+from edgefc.compress.statistics import Batch, call, evaluating
+from edgefc.errors import CheckFailed
+from edgefc.layers.common.checkpoint import holds_weights
+
+Outputs = dict[str, Tensor]
+
+
+def outputs_of(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
+    """Returns the floating-point outputs of each batch in eval mode, by name, on the CPU."""
+    with evaluating(model):
+        return [dict(_named(call(model, batch))) for batch in batches]
+
+
+def changes(before: Sequence[Outputs], after: Sequence[Outputs], *, held_out: bool) -> tuple[OutputReport, ...]:
+    """Compares the outputs of the same batches.
+
+    Raises:
+        CheckFailed: an output has values that are not finite where it had finite ones, or another shape.
+    """
+    result = []
+    for name in before[0] if before else ():
+        error = spread = cosines = 0.0
+        vectors, single = 0, False
+        for old, new in zip(before, after, strict=True):
+            a, b = old[name].double(), new[name].double()
+            if a.shape != b.shape or bool((a.isfinite() & ~b.isfinite()).any()):
+                raise CheckFailed(
+                    f"the output {name or 'of the model'} of the replaced model is not finite. Use more bits."
+                )
+            a, b = (torch.where(a.isfinite(), each, 0.0) for each in (a, b))
+            error += float((a - b).square().sum())
+            spread += float(a.square().sum())
+            single |= a.ndim < 2 or a.shape[-1] < 2
+            if not single:
+                rows = torch.nn.functional.cosine_similarity(a, b, -1)
+                cosines, vectors = cosines + float(rows.sum()), vectors + rows.numel()
+            else:
+                vectors += a.numel()
+        relative = (error / spread) ** 0.5 if spread else (0.0 if error == 0 else float("inf"))
+        result.append(OutputReport(name, vectors, relative, None if single else cosines / max(1, vectors), held_out))
+    return tuple(result)
+
+
+def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The floating-point tensors in a nested output."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() and value.numel():
+            yield name, value.detach().cpu()
+        return
+    if dataclasses.is_dataclass(value) and not hasattr(value, "items"):
+        value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if hasattr(value, "items"):
+        pairs = [(str(key), part) for key, part in value.items()]
+    elif isinstance(value, tuple | list):
+        pairs = [(str(index), part) for index, part in enumerate(value)]
+    else:
+        return
+    for key, part in pairs:
+        yield from _named(part, f"{name}.{key}" if name else key)
+
+
+def numbers_of(module: nn.Module) -> int:
+    """Returns how many numbers a layer stores. A code of a few bits is one number."""
+    return sum(each.numel() for each in module.parameters() if not is_lazy(each)) + sum(
+        count() for part in module.modules() if callable(count := getattr(part, "stored_numbers", None))
+    )
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Returns the bytes of the weights in a file of the module's state dict. Shared tensors count once."""
+    tensors = {id(each): each for name, each in module.state_dict(keep_vars=True).items() if holds_weights(name)}
+    return sum(each.nbytes for each in tensors.values() if isinstance(each, Tensor) and not is_lazy(each))
+
+
+class Steps:
+    """The steps of some work, each with its time and memory."""
+
+    def __init__(self) -> None:
+        self.done: list[StepReport] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measures the block. Blocks of the same name are one step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            same = [index for index, each in enumerate(self.done) if each.name == name]
+            if same:
+                seconds += self.done[same[0]].seconds
+                self.done[same[0]] = StepReport(name, seconds, _peak_bytes())
+            else:
+                self.done.append(StepReport(name, seconds, _peak_bytes()))
+
+
+def _peak_bytes() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,84 @@
+"""Changes of a model that can be undone, and what torch's own modules need so that they call the new layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgefc.layers.attention.structured import StructuredAttention
+
+
+class Surgery:
+    """A list of changes of one model.
+
+        with Surgery(model) as surgery:
+            surgery.put("encoder.0", layer)
+
+    An exception within the block undoes all of them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> "Surgery":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self.undo()
+
+    def undo(self) -> None:
+        """Undoes all changes, the last one first."""
+        while self._undo:
+            self._undo.pop()()
+
+    def put(self, name: str, module: Any) -> None:
+        """Replaces the submodule or the attribute of this name."""
+        place, _, attribute = name.rpartition(".")
+        self.set(self.model.get_submodule(place), attribute, module)
+
+    def set(self, owner: nn.Module, attribute: str, value: Any) -> None:
+        """Sets an attribute."""
+        before = getattr(owner, attribute)
+        self._undo.append(lambda: _assign(owner, attribute, before))
+        _assign(owner, attribute, value)
+
+    def open_attention(self, names: tuple[str, ...]) -> None:
+        """Replaces an nn.MultiheadAttention by a StructuredAttention with the same four linear layers."""
+        given = self.model.get_submodule(names[0])
+        assert isinstance(given, nn.MultiheadAttention)
+        layer = StructuredAttention.from_attention(given, lambda linear, seed: _trainable(linear, given), seed=0)
+        for name in names:
+            self.put(name, layer)
+
+    def call_layers(self) -> None:
+        """Makes nn.TransformerEncoderLayer and nn.TransformerEncoder call their layers.
+
+        In eval mode torch has fused kernels for them, which read the weights of the layers instead.
+        """
+        for module in self.model.modules():
+            if isinstance(module, nn.TransformerEncoderLayer):
+                self.set(module, "activation_relu_or_gelu", 0)  # only decides whether torch takes the fused kernel
+            elif isinstance(module, nn.TransformerEncoder):
+                self.set(module, "use_nested_tensor", False)
+
+
+def _assign(owner: nn.Module, attribute: str, value: Any) -> None:
+    """Sets an attribute, from a module to a function as well."""
+    if attribute in owner._modules and not isinstance(value, nn.Module):
+        del owner._modules[attribute]
+    setattr(owner, attribute, value)
+
+
+@torch.no_grad()
+def _trainable(linear: nn.Linear, attention: nn.MultiheadAttention) -> nn.Linear:
+    """The projection with the requires_grad of the attention's weights. Its memory stays shared."""
+    if linear is attention.out_proj:
+        return linear
+    weight = attention.in_proj_weight if attention.in_proj_weight is not None else attention.q_proj_weight
+    linear.weight.requires_grad_(weight.requires_grad)
+    if attention.in_proj_bias is not None:
+        linear.bias.requires_grad_(attention.in_proj_bias.requires_grad)
+    return linear.train(attention.training)

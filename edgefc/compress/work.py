@@ -1,0 +1,92 @@
+"""Makes the new layers of a model, with the statistics of their inputs pass by pass."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from edgefc.compress import distributed
+from edgefc.compress.deciding import Decision
+from edgefc.compress.finding import CONVOLUTION, LINEAR, TABLE, Target
+from edgefc.compress.making import Made, make_fitted, make_new
+from edgefc.compress.measuring import Steps
+from edgefc.compress.resuming import Store
+from edgefc.compress.rivals import Rival, rival_of
+from edgefc.compress.statistics import Batch, Pass, Statistics, groups_of, passes_of
+from edgefc.errors import UsageError
+from edgefc.progress import steps
+
+
+class Work:
+    """The new layers of a model.
+
+    Attributes:
+        made      the new layer of each decision that can be carried out. The others have a reason.
+        rivals    what quantisation does at the bytes of a structured layer, for one layer of each configuration
+        unseen    layers that did not run on the calibration data
+    """
+
+    def __init__(self, model: nn.Module, decisions: Sequence[Decision], measured: Steps) -> None:
+        self.model, self.decisions, self.measured = model, decisions, measured
+        self.made: dict[Decision, Made] = {}
+        self.rivals: dict[Decision, Rival] = {}
+        self.unseen: list[Decision] = []
+
+    def create(self) -> None:
+        """Makes the layers with initial values."""
+        with self.measured.step("make layers"):
+            for decision in self._open():
+                self._make(decision, lambda each: Made(make_new(each.target, each.configuration, each.seed)))
+
+    def fit(self, batches: Sequence[Batch], memory: int, folder: Path | None) -> None:
+        """Fits the layers to the trained ones and, if there are batches, to the inputs that these get.
+
+        `folder` keeps the statistics.
+        """
+        waiting = self._open()
+        if batches:
+            observed = {each.target: each for each in waiting if each.target.kind in (LINEAR, CONVOLUTION, TABLE)}
+            with self.measured.step("read calibration data"):
+                groups = groups_of(self.model, list(observed), batches[0])
+                store = None if folder is None else Store(folder, self.model, batches)
+            for index, part in enumerate(passes_of(groups, memory)):
+                with self.measured.step("read calibration data"):
+                    if store is not None:
+                        collected = store.run(index, part, self.model, batches)
+                    else:
+                        collected = Pass(part)
+                        collected.run(self.model, batches)
+                    collected.statistics = [distributed.merged(each) for each in collected.statistics]
+                statistics = collected.of()
+                self._fit([observed[target] for target in statistics], statistics)
+                waiting = [each for each in waiting if each.target not in statistics]
+            self.unseen = [each for each in waiting if each.target in observed]
+        self._fit(waiting, {})
+
+    def _fit(self, decisions: Sequence[Decision], statistics: Mapping[Target, Statistics]) -> None:
+        with self.measured.step("fit layers"):
+            for decision in steps(decisions, "fitting layers"):
+                given = statistics.get(decision.target)
+                self._make(decision, functools.partial(_fitted, given))
+                made = self.made.get(decision)
+                if made is not None and decision.configuration not in {each.configuration for each in self.rivals}:
+                    rival = rival_of(decision, made, given)
+                    if rival is not None:
+                        self.rivals[decision] = rival
+
+    def _make(self, decision: Decision, how: Callable[[Decision], Made]) -> None:
+        try:
+            self.made[decision] = how(decision)
+        except UsageError as error:
+            decision.reason = str(error).rstrip(".")
+        except np.linalg.LinAlgError as error:
+            decision.reason = f"the fit failed: {error}"
+
+    def _open(self) -> list[Decision]:
+        return [each for each in self.decisions if not each.reason]
+
+
+def _fitted(statistics: Statistics, decision: Decision) -> Made:
+    return make_fitted(decision.target, decision.configuration, statistics, decision.seed)

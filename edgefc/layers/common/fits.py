@@ -1,0 +1,48 @@
+"""Between layers and the fits of edgefc.fitting: what a fit reads, and a layer with the values of a fit."""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgefc.errors import ShapeError
+from edgefc.fitting.fitted import Array, Fitted
+from edgefc.layers.common.trained import TrainedLinear
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def array(values: Tensor) -> Array:
+    """Returns the values in float64, for edgefc.fitting."""
+    result: Array = values.detach().double().cpu().numpy()
+    return result
+
+
+def tensor(values: Array, device: torch.device) -> Tensor:
+    """Returns values of edgefc.fitting in float64 on a device."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
+def arrays(trained: TrainedLinear) -> tuple[Array, Array | None]:
+    """Returns the weight (m, n) and the bias (m,) or None, in float64."""
+    return array(trained.weight), None if trained.bias is None else array(trained.bias)
+
+
+@torch.no_grad()
+def filled(layer: Layer, fit: Fitted, trained: TrainedLinear) -> Layer:
+    """Copies each array of the fit to the parameter with its name. Copies the mode and requires_grad of the trained
+    layer too.
+
+    Raises:
+        ShapeError: an array does not have the shape of its parameter.
+    """
+    for name, parameter in layer.named_parameters():
+        values = tensor(getattr(fit, name), parameter.device)
+        if values.shape != parameter.shape:
+            raise ShapeError(
+                f"the fit has {name} of shape {tuple(values.shape)}, and the {type(layer).__name__} in the place of "
+                f"the trained layer has {tuple(parameter.shape)}. Pass the layer that was fitted."
+            )
+        parameter.copy_(values)
+    return trained.copy_flags_to(layer)

@@ -1,0 +1,319 @@
+"""replace_file(): an .onnx file with the layers that a plan names replaced by fitted or smaller ones."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from edgefc.errors import EdgefcError, ExportError, ModelError, UsageError, first_line
+from edgefc.export.saving.write import Written, publish, write
+from edgefc.files import check_writable, place_of, staging
+from edgefc.fitting.error import output_error
+from edgefc.fitting.moments import Moments
+from edgefc.fitting.solve import fit, fit_table
+from edgefc.plan.configurations import Half, Int8, LowRank
+from edgefc.plan.reading import plan_of
+from edgefc.plan.rules import Plan
+from edgefc.progress import steps
+from edgefc.rewriting.comparing import OutputChange, compare
+from edgefc.rewriting.constants import Root, attribute, tensor_of
+from edgefc.rewriting.deciding import FITTED, STORED, Decision, decide
+from edgefc.rewriting.editing import Editor
+from edgefc.rewriting.feeds import Calibration, Given, calibration_of
+from edgefc.rewriting.finding import TABLE, find, is_direct
+from edgefc.rewriting.functions import Functions
+from edgefc.rewriting.moments import Statistics, collect
+from edgefc.rewriting.nodes import replace_product
+from edgefc.rewriting.products import product_of
+from edgefc.rewriting.reading import OPSETS, file_bytes, opset_of, read
+from edgefc.rewriting.report import FileReport, LayerChange, Step
+from edgefc.rewriting.site import Stores
+from edgefc.rewriting.storage import Stored, correct_bias, in_half, in_int8, store
+from edgefc.rewriting.tables import replace_table
+from edgefc.runtime.session import Session
+
+EXTERNAL_FROM_BYTES = 1 << 30
+"""Weights of this total are written to an external data file."""
+
+
+def replace_file(
+    source: str | os.PathLike[str],
+    plan: Any,
+    output: str | os.PathLike[str],
+    *,
+    calibration: Given | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> FileReport:
+    """Writes a copy of an .onnx file in which the weights that a plan names take fewer bytes or less time.
+
+    Needs onnx and onnxruntime, not torch. The source is checked as edgefc.modelfile describes; run an untrusted model
+    in its own process, because it can run forever. Nothing is written if anything fails.
+
+    Args:
+        source: the .onnx file.
+        plan: a Plan, or what edgefc.plan.plan_of() accepts. A rule matches the name of a layer, of a node or of a
+            stored tensor. Its type is an operator (MatMul, Gemm, Conv, Gather, LSTM, ...) or a kind: linear, table,
+            convolution, recurrent, matrix.
+        output: the .onnx file to write. It must not be the source.
+        calibration: a .npz file, or arrays by the name of the input, with samples along the first axis; or whole feeds
+            along one more axis, or a sequence of feeds, for models with a state. The last fifth is not used for the
+            fit; the outputs of both models are compared on it. Without calibration the weights alone are fitted, and
+            the outputs are not compared.
+        seed: of rotations and seeded matrices.
+        threads: of onnxruntime; by default the number of CPUs, at most 16.
+
+    Returns:
+        FileReport: every weight that the plan names, the change of every output, and sizes and times.
+
+    Raises:
+        UsageError: an argument or a file cannot be used, a rule decides nothing, or no weight can be replaced.
+        ModelError: the source is not valid, does not run, or cannot be converted to an opset that the plan needs.
+        CheckFailed: an output of the new model has another shape, or NaN where there was none.
+    """
+    path, target = Path(source), Path(output)
+    if target.suffix != ".onnx":
+        raise UsageError(f"cannot write {output}: the name of a model must end in .onnx.")
+    check_writable(target, path)
+    return _Work(path, target, plan_of(plan), calibration, seed, threads or min(os.cpu_count() or 1, 16)).run()
+
+
+class _Work:
+    def __init__(
+        self, source: Path, target: Path, plan: Plan, calibration: Given | None, seed: int, threads: int
+    ) -> None:
+        self._source, self._target, self._plan = source, target, plan
+        self._given, self._seed, self._threads = calibration, seed, threads
+        self._steps: list[Step] = []
+
+    def run(self) -> FileReport:
+        with self._timed("reading"):
+            self._read()
+            old = None if self._given is None else self._session(self._source)
+            data = None if old is None or self._given is None else calibration_of(self._given, old.inputs)
+        with self._timed("observing"):
+            self._statistics = self._observed(data)
+        with self._timed("fitting"):
+            layers = tuple(self._layer(each) for each in steps(self._decisions, "fitting layers"))
+        if not any(layer.replaced for layer in layers):
+            raise UsageError(
+                f"no weight of {self._source} was replaced: {layers[0].name!r} stays, because {layers[0].reason}."
+                if layers
+                else f"no weight of {self._source} was replaced: the plan keeps all of them."
+            )
+        RemoveUnusedNodesPass()(self._model)
+        return self._written(layers, old, data)
+
+    def _read(self) -> None:
+        """Reads the model, again with a later opset if the decisions need functions."""
+        self._functions = False
+        while True:
+            self._model = read(self._source, functions=self._functions)
+            self._places = find(self._model)
+            self._decisions = decide(self._plan, self._places)
+            if self._functions or not any(map(_needs_function, self._decisions)):
+                break
+            self._functions = True
+            if opset_of(self._model) >= OPSETS[0]:
+                self._model.ir_version = max(self._model.ir_version, 8)
+                break
+        self._edit = Editor(self._model)
+        self._stores = Stores(self._edit, Functions(self._model))
+
+    def _observed(self, data: Calibration | None) -> Statistics:
+        """The statistics of all weights that are fitted."""
+        index = {id(place): at for at, place in enumerate(self._places)}
+        fitted = [place for each in self._decisions if _takes_moments(each) for place in each.places]
+        wanted = [index[id(place)] for place in fitted]
+        if data is None or not wanted:
+            return Statistics()
+        return collect(self._source, wanted, data.fitting, functions=self._functions, threads=self._threads)
+
+    def _layer(self, decision: Decision) -> LayerChange:
+        if decision.way is None:
+            return _change(decision, reason=decision.reason)
+        index = {id(place): at for at, place in enumerate(self._places)}
+        at = [index[id(place)] for place in decision.places]
+        before = _roots(decision)
+        known = set(map(id, self._initializers()))
+        try:
+            error, samples = self._stored(decision, at) if decision.way == STORED else self._fitted(decision, at)
+        except (UsageError, ModelError) as failed:
+            return _change(decision, reason=_reason(failed))
+        added = [value for value in self._initializers() if id(value) not in known and not _is_bias(value)]
+        return _change(
+            decision,
+            sizes=(sum(root.bytes for root in before), sum(tensor_of(value).nbytes for value in added)),
+            error=error,
+            samples=samples,
+            note=next((self._statistics.missing[each] for each in at if each in self._statistics.missing), ""),
+        )
+
+    def _initializers(self) -> list[ir.Value]:
+        return [value for graph in self._model.graphs() for value in graph.initializers.values()]
+
+    def _stored(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
+        roots, configuration = _roots(decision), decision.configuration
+        moments = self._statistics.moments.get(at[0])
+        if isinstance(configuration, Int8):
+            new = [in_int8(root, decision.places, configuration.group, moments) for root in roots]
+        else:
+            new = [in_half(root) for root in roots]
+        for each in new:
+            store(each, self._edit)
+            if moments is not None and each.correction is not None:
+                correct_bias(decision.places[0], each.correction, self._edit)
+        return _error(new, moments), 0 if moments is None else moments.count
+
+    def _fitted(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
+        if decision.places[0].kind == TABLE:
+            return self._fitted_table(decision, at)
+        products = [product_of(place) for place in decision.places]
+        weight = products[0].weight()
+        if any(not np.array_equal(weight, product.weight()) for product in products[1:]):
+            raise UsageError("several nodes scale its weight differently")
+        moments = _merged([self._statistics.moments[each] for each in at if each in self._statistics.moments])
+        fitted = fit(decision.configuration, weight, np.zeros(len(weight)), moments, self._seed)
+        for product in products:
+            replace_product(product, fitted, self._stores)
+        covariance = None if moments is None else moments.covariance
+        return output_error(weight, fitted.dense(), covariance), 0 if moments is None else moments.count
+
+    def _fitted_table(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
+        table = decision.places[0].array().astype(np.float64)
+        known = {id(self._statistics.counts[each]): self._statistics.counts[each] for each in at
+                 if each in self._statistics.counts}  # fmt: skip
+        counts = sum((each.counts for each in known.values()), np.zeros(len(table), np.int64))
+        fitted = fit_table(decision.configuration, table, counts if known else None, self._seed)
+        for place in decision.places:
+            replace_table(place, fitted, self._stores)
+        return output_error(table.T, fitted.dense().T, None), int(counts.sum())
+
+    def _session(self, path: Path) -> Session:
+        return Session(path, threads=self._threads, native="off")
+
+    def _written(self, layers: tuple[LayerChange, ...], old: Session | None, data: Calibration | None) -> FileReport:
+        before, opset = file_bytes(self._source), opset_of(self._model)
+        place = place_of(self._target)
+        with staging(place) as folder:
+            with self._timed("writing"):
+                written = self._saved(folder, place)
+            with self._timed("comparing"):
+                new = self._session(written.graph)
+                outputs: tuple[OutputChange, ...] = ()
+                if old is not None and data is not None:
+                    outputs = compare(old, new, data)
+            after = sum(file.stat().st_size for file in (written.graph, written.data) if file is not None)
+            notes = publish(written, place)
+        return FileReport(
+            source=self._source, path=self._target, layers=layers, outputs=outputs, file_before=before,
+            file_after=after, opset=opset, lowest_onnxruntime=_lowest(layers, self._model), notes=notes,
+            steps=tuple(self._steps),
+        )  # fmt: skip
+
+    def _saved(self, folder: Path, place: Any) -> Written:
+        try:
+            return write(self._model, folder, place, external_from_bytes=EXTERNAL_FROM_BYTES)
+        except ExportError as error:
+            raise ModelError(f"{self._source} cannot be rewritten: {first_line(error)}") from None
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._steps.append(Step(name, time.perf_counter() - started))
+
+
+def _needs_function(decision: Decision) -> bool:
+    """Whether the new nodes can be edgefc:: nodes, which have local functions."""
+    to = decision.configuration
+    plain = isinstance(to, Half) or (isinstance(to, LowRank) and to.storage != "int8")
+    return decision.way == FITTED and not plain
+
+
+def _takes_moments(decision: Decision) -> bool:
+    """Whether the moments of the inputs make a difference."""
+    return decision.way == FITTED or (decision.way == STORED and _is_plain_convolution(decision))
+
+
+def _is_plain_convolution(decision: Decision) -> bool:
+    """Whether one Conv without groups reads the weight as it is, and the weight is quantised."""
+    place = decision.places[0]
+    plain = place.node.op_type == "Conv" and attribute(place.node, "group", 1) == 1 and is_direct(place)
+    return len(decision.places) == 1 and plain and isinstance(decision.configuration, Int8)
+
+
+def _error(new: Sequence[Stored], moments: Moments | None) -> float:
+    """As output_error in LayerChange, of weights in another form."""
+    pairs = [(tensor_of(each.root.value).numpy().astype(np.float64), each.values) for each in new]
+    rows = [(old.reshape(len(old), -1), values.reshape(len(old), -1)) for old, values in pairs]
+    if len(rows) == 1:
+        return output_error(*rows[0], None if moments is None else moments.covariance)
+    error = sum(float(np.square(old - values).sum()) for old, values in rows)
+    power = sum(float(np.square(old).sum()) for old, _ in rows)
+    return (error / power) ** 0.5 if power else 0.0
+
+
+def _merged(found: Sequence[Moments]) -> Moments | None:
+    """The moments of all products that share a weight. Those of the same input are one object."""
+    distinct = list({id(each): each for each in found}.values())
+    if not distinct:
+        return None
+    total = distinct[0]
+    for each in distinct[1:]:
+        total = total.merge(each)
+    return total
+
+
+def _roots(decision: Decision) -> list[Root]:
+    return list({id(root.value): root for place in decision.places for root in place.roots}.values())
+
+
+def _is_bias(value: ir.Value) -> bool:
+    return (value.name or "").endswith(".bias")
+
+
+def _reason(error: EdgefcError) -> str:
+    return str(error).rstrip(".")
+
+
+def _lowest(layers: Sequence[LayerChange], model: ir.Model) -> str:
+    """The lowest version of onnxruntime for the nodes that were added."""
+    kinds = {layer.configuration for layer in layers if layer.replaced}
+    if "Int2" in kinds:
+        return "1.26"
+    return "1.22" if "com.microsoft" in model.graph.opset_imports else ""
+
+
+def _change(
+    decision: Decision,
+    *,
+    reason: str = "",
+    sizes: tuple[int, int] | None = None,
+    error: float | None = None,
+    samples: int = 0,
+    note: str = "",
+) -> LayerChange:
+    first = decision.places[0]
+    stored = sum(root.bytes for root in _roots(decision)) if sizes is None else sizes[0]
+    return LayerChange(
+        name=first.name,
+        names=tuple(place.name for place in decision.places),
+        op=first.node.op_type,
+        shape=first.shape,
+        configuration=decision.configuration.kind,
+        replaced=sizes is not None,
+        reason=reason,
+        numbers=first.size,
+        bytes_before=stored,
+        bytes_after=stored if sizes is None else sizes[1],
+        output_error=error,
+        samples=samples,
+        note=note,
+    )
