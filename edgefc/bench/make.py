@@ -25,6 +25,9 @@ _QUANTISED: dict[str, tuple[Callable[[Path, Path], None], float]] = {
     plan.INT4: (partial(models.quantise_blocks, bits=4), INT4),
 }
 
+_SMALL = 8
+"""The low-rank competitor has as many parameters as a layer with at most this part of those of dense."""
+
 
 class Made:
     """The models of one case.
@@ -108,7 +111,8 @@ class Made:
             size, count = models.weight_bytes(path), layer.multiply_adds()  # type: ignore[operator]
             reference = self.check.layer(layer)
             numbers = sum(p.numel() for p in layer.parameters())
-            self._largest = max(self._largest, (numbers, name))
+            if numbers * _SMALL <= self.case.n * self.case.m:
+                self._largest = max(self._largest, (numbers, name))
             bound = INT8 if models.rounds_inputs(path) else FLOAT32
             portable = Competitor(name, "portable", Model(path, native="off"), size, count, bound)
             for competitor in (portable, *self._native(portable)):
@@ -132,7 +136,9 @@ class Made:
         )
 
     def _low_rank(self) -> None:
-        """Add a low-rank layer with as many parameters as the largest structured layer, and at most those of dense."""
+        """Add a low-rank layer with as many parameters as the largest structured layer that has at most an eighth of the
+        parameters of dense.
+        """
         n, m = self.case.n, self.case.m
         numbers, name = self._largest
         most = max(1, n * m // (n + m))
