@@ -10,11 +10,10 @@ from edgefc.fitting.low_rank import LowRankFit, fit_low_rank
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.quantized import fit_quantized
 from edgefc.fitting.registry import serves
+from edgefc.fitting.rounding import group_of
 
 if TYPE_CHECKING:
     from edgefc.plan import LowRank
-
-_GROUP = 128  # of 8 bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +51,6 @@ def _serve(to: "LowRank", weight: Array, bias: Array | None, moments: Moments | 
 def _stored(fit: LowRankFit, storage: str, moments: Moments | None) -> tuple[Fitted, Fitted]:
     if storage == "half":
         return fit_half(fit.down), fit_half(fit.up)
-    down = fit_quantized(fit.down, None, moments, 8, _GROUP)
+    down = fit_quantized(fit.down, None, moments, 8, group_of(fit.down.shape[1]))
     between = None if moments is None else moments.through(down.dense())
-    return down, fit_quantized(fit.up, None, between, 8, _GROUP)
+    return down, fit_quantized(fit.up, None, between, 8, group_of(fit.up.shape[1]))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgefc.plan import Int2, Int3, Int4, Int8
 
 _DAMPING = 0.01  # added to C for GPTQ, relative to the mean diagonal
-_SWEEPS = 4
+_SWEEPS = {2: 4, 3: 4, 4: 4, 8: 0}  # of coordinate descent; in 8 bits they gain nothing
 _ROUNDS = 5  # of codes and correction in turn
 
 
@@ -174,7 +174,7 @@ class _Quantizer:
             return self._better(target, plain, nearest(target, np.diag(c), self._bits, self._group))
         firm = c + _DAMPING * np.eye(self._width)  # the mean diagonal of C is 1
         start = gptq(target, firm, self._bits, self._group)
-        return self._better(target, plain, improved(target, firm, self._bits, *start, _SWEEPS))
+        return self._better(target, plain, improved(target, firm, self._bits, *start, _SWEEPS[self._bits]))
 
     def _better(self, target: Array, first: Rounded, second: Rounded) -> Rounded:
         """Returns, for each row, the candidate with the smaller error."""

@@ -31,6 +31,11 @@ def check_grid(weight: Array, bits: int, group: int) -> None:
         )
 
 
+def group_of(width: int) -> int:
+    """Returns the group, a power of two from 16 to 128, that stores rows of a width in 8 bits in the fewest bits."""
+    return min((128, 64, 32, 16), key=lambda group: -(-width // group) * (8 * group + 16))
+
+
 def values_of(codes: Codes, scales: Half, bits: int) -> Array:
     """Returns (code - 2**(bits - 1)) * scale.
 

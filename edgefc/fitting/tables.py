@@ -10,7 +10,7 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.fitting.fitted import Array, Fitted, Half
 from edgefc.fitting.half import HalfFit, fit_half
 from edgefc.fitting.registry import serves_tables
-from edgefc.fitting.rounding import Codes, check_grid, nearest, stored, values_of
+from edgefc.fitting.rounding import Codes, check_grid, group_of, nearest, stored, values_of
 from edgefc.fitting.truncated import balanced, leading
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from edgefc.plan import Int2, Int4, Int8, LowRank
 
 _ROWS = 4096  # rows that are quantised at a time
-_GROUP = 128  # of a left factor in 8 bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +140,9 @@ def _serve_low_rank(to: "LowRank", table: Array, counts: Array | None, seed: int
     fit = fit_low_rank_table(table, counts, to.rank_for(features, size))
     if to.storage is None:
         return fit
-    left: Fitted = fit_half(fit.left) if to.storage == "half" else fit_quantized_table(fit.left, 8, _GROUP)
+    left: Fitted = (
+        fit_half(fit.left) if to.storage == "half" else fit_quantized_table(fit.left, 8, group_of(fit.left.shape[1]))
+    )
     return TablePairFit(left=left, right=fit_half(fit.right))
 
 

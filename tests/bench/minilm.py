@@ -6,7 +6,6 @@ Calibration and test come from different modules. Needs transformers and gt-all-
 import ast
 import random
 import re
-import sys
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +52,9 @@ def _from_modules(modules: list[Path], count: int) -> list[str]:
 def batches(tokenizer, lines: list[str], size: int = 64):
     lines = sorted(lines, key=len)
     for start in range(0, len(lines), size):
-        yield tokenizer(lines[start : start + size], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+        yield tokenizer(
+            lines[start : start + size], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+        )
 
 
 @torch.no_grad()
