@@ -26,8 +26,9 @@ _TINY = 1e-30  # replaces a zero denominator, which a row or column of zeros in 
 def nearest_scales(weight: Array, p: Array) -> tuple[Array, Array]:
     """Returns w (m,) and alpha (n,) such that diag(w) P diag(alpha) approximates `weight` (m, n).
 
-    w and alpha have the same norm in each part of P (balanced_scales). The result is a stationary point, reached from the best rank-one approximations of
-    weight * P. It is the optimum if all entries of P have the same magnitude. Otherwise it may not be.
+    w and alpha have the same norm, in each part of P that zeros separate from the others. The result is a stationary
+    point, reached from the best rank-one approximations of weight * P. It is the optimum if all entries of P have the
+    same magnitude. Otherwise it may not be.
     """
     size = float(np.linalg.norm(weight))
     if size == 0 or not (weight * p).any():  # if both scales were zero, their gradients would be zero
