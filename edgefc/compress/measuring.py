@@ -75,9 +75,9 @@ def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def numbers_of(module: nn.Module) -> int:
     """Returns how many numbers a layer stores. A code of a few bits is one number."""
-    return sum(each.numel() for each in module.parameters() if not is_lazy(each)) + sum(
-        count() for part in module.modules() if callable(count := getattr(part, "stored_numbers", None))
-    )
+    counts = (getattr(part, "stored_numbers", None) for part in module.modules())
+    stored: int = sum(count() for count in counts if callable(count))
+    return stored + sum(each.numel() for each in module.parameters() if not is_lazy(each))
 
 
 def bytes_of(module: nn.Module) -> int:
