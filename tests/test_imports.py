@@ -187,7 +187,7 @@ def test_public_names(name: str) -> None:
 def test_layers_are_the_same_from_both_places() -> None:
     import edgefc.layers
 
-    assert {*edgefc.layers.__all__, "__version__"} == set(edgefc.__all__)
+    assert {*edgefc.layers.__all__, *edgefc.FUNCTIONS, "plan", "__version__"} == set(edgefc.__all__)
     for name in edgefc.layers.__all__:
         assert getattr(edgefc.layers, name) is getattr(edgefc, name)
 

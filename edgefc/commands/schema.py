@@ -1,6 +1,6 @@
 """edgefc schema [NAME]
 
-Print the JSON Schema of the file that a command writes with --json.
+Print the JSON Schema of the file that a command writes with --json, or of a plan.
 
     edgefc schema
     edgefc schema profile
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"there is no schema {name!r}. Choose one of: {', '.join(known)}.")
     with needs_extra(known[name].EXTRA, f"edgefc schema {name}"):
         schema = known[name].schema(name)
-    text = json.dumps({"$schema": _DRAFT, **schema, "title": f"edgefc {name} --json"}, indent=2)
+    text = json.dumps({"$schema": _DRAFT, "title": f"edgefc {name} --json", **schema}, indent=2)
     out(*text.split("\n"))
     return 0
 

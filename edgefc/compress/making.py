@@ -22,6 +22,7 @@ from edgefc.fitting import registry
 from edgefc.fitting.error import corrected_bias, output_error
 from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments, TokenCounts
+from edgefc.fitting.rounding import group_of
 from edgefc.fitting.solve import fit, fit_table
 from edgefc.layers.common.effective import effective_tensors
 from edgefc.layers.common.trained import trained_linear
@@ -110,7 +111,7 @@ def _fitted_matrix(target: Target, configuration: Configuration, statistics: Sta
     error = output_error(weight, fitted.dense(), covariance)
     plain = None if moments is None else fit(configuration, weight, bias, None, seed)
     return Made(
-        _like(_holding(target, configuration, fitted, seed), target.module),
+        _like(_holding(target, configuration, fitted), target.module),
         error,
         None if plain is None else output_error(weight, plain.dense(), covariance),
     )
@@ -123,7 +124,7 @@ def _fitted_table(target: Target, configuration: Configuration, statistics: Stat
         layer = _nearest(target, configuration, seed)
         return Made(_like(layer, target.module), table_error(table, _numpy(layer.dense()), counts))
     fitted = fit_table(configuration, table, counts, seed)
-    layer = _like(_holding(target, configuration, fitted, seed), target.module)
+    layer = _like(_holding(target, configuration, fitted), target.module)
     plain = None if counts is None else fit_table(configuration, table, None, seed)
     return Made(
         layer,
@@ -200,24 +201,14 @@ def _sizes(module: nn.Module) -> tuple[int, int, bool]:
     return trained.in_features, trained.out_features, trained.bias is not None
 
 
-def _holding(target: Target, configuration: Configuration, fitted: Fitted, seed: int) -> nn.Module:
+def _holding(target: Target, configuration: Configuration, fitted: Fitted) -> nn.Module:
     """The layer with the parameters of a fit."""
     if isinstance(configuration, LowRank):
         return _low_rank_holding(target, configuration, fitted)
     service = SERVICES[target.kind][type(configuration)]
     if isinstance(configuration, Int2) and configuration.rank and target.kind == LINEAR:
         return CorrectedLinear.from_fit(fitted, target.module)  # type: ignore[arg-type]
-    if hasattr(service.cls, "from_fit"):
-        made: nn.Module = service.cls.from_fit(fitted, target.module)
-        return made
-    return _filled(_parts(target, configuration, seed)[0], fitted)
-
-
-def _filled(layer: Any, fitted: Fitted) -> nn.Module:
-    """Copies the arrays of a fit to the parameters of the same names."""
-    for name, parameter in layer.named_parameters():
-        parameter.copy_(_tensor(getattr(fitted, name), parameter))
-    made: nn.Module = layer
+    made: nn.Module = service.cls.from_fit(fitted, target.module)
     return made
 
 
@@ -257,7 +248,8 @@ def _low_rank_holding(target: Target, configuration: LowRank, fitted: Any) -> nn
     """The layers of a low rank with the values of a fit."""
     parts = _low_rank_parts(target, configuration)
     if len(parts) == 1:
-        return _filled(parts[0], fitted)
+        made: nn.Module = type(parts[0]).from_fit(fitted, target.module)
+        return made
     if target.kind == LINEAR:
         values = (fitted.down, fitted.up)
     elif configuration.storage is None:
@@ -267,8 +259,8 @@ def _low_rank_holding(target: Target, configuration: LowRank, fitted: Any) -> nn
     else:
         values = (fitted.left, dataclasses.replace(fitted.right, weight=fitted.right.weight.T))
     where = _where(target.module)
-    made = (type(part).from_fit(each, _plain(part, where)) for part, each in zip(parts, values, strict=True))
-    return nn.Sequential(*made)
+    layers = (type(part).from_fit(each, _plain(part, where)) for part, each in zip(parts, values, strict=True))
+    return nn.Sequential(*layers)
 
 
 def _storage(configuration: LowRank, kind: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -277,9 +269,14 @@ def _storage(configuration: LowRank, kind: str) -> tuple[Callable[..., Any], Cal
         return (nn.Embedding if kind == TABLE else nn.Linear), nn.Linear
     if configuration.storage == "half":
         return SERVICES[kind][Half].cls, SERVICES[LINEAR][Half].cls
-    first = functools.partial(SERVICES[kind][Int8].cls, **SERVICES[kind][Int8].settings(Int8(), 0))
-    second = SERVICES[LINEAR][Half].cls if kind == TABLE else first
-    return first, second
+    if kind == TABLE:
+        return functools.partial(_eight_bits, TABLE, 1), SERVICES[LINEAR][Half].cls
+    return functools.partial(_eight_bits, LINEAR, 0), functools.partial(_eight_bits, LINEAR, 0)
+
+
+def _eight_bits(kind: str, axis: int, *sizes: int, **keywords: Any) -> Any:
+    """A factor in 8 bits. sizes[axis] is the number of weights in a row, which decides the group as in the fit."""
+    return SERVICES[kind][Int8].cls(*sizes, bits=8, group=group_of(sizes[axis]), **keywords)
 
 
 def _plain(layer: Any, where: dict[str, Any]) -> nn.Module:

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from edgefc.compress.report import OutputReport, StepReport
 from edgefc.compress.statistics import Batch, call, evaluating
-from edgefc.errors import CheckFailed
+from edgefc.errors import CheckFailed, EdgefcError, UsageError, describe_error
 from edgefc.layers.common.checkpoint import holds_weights
 
 Outputs = dict[str, Tensor]
@@ -23,6 +23,21 @@ def outputs_of(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
     """Returns the floating-point outputs of each batch in eval mode, by name, on the CPU."""
     with evaluating(model):
         return [dict(_named(call(model, batch))) for batch in batches]
+
+
+def outputs_after(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
+    """outputs_of() of a replaced model.
+
+    Raises:
+        UsageError: the model does not run, for example because it reads the weight of a layer.
+    """
+    try:
+        return outputs_of(model, batches)
+    except EdgefcError as error:
+        cause = error.__cause__ or error
+        raise UsageError(
+            f"the replaced model does not run: {describe_error(cause)}. The model is as before. Keep that layer."
+        ) from error
 
 
 def changes(before: Sequence[Outputs], after: Sequence[Outputs], *, held_out: bool) -> tuple[OutputReport, ...]:
@@ -75,9 +90,9 @@ def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def numbers_of(module: nn.Module) -> int:
     """Returns how many numbers a layer stores. A code of a few bits is one number."""
-    return sum(each.numel() for each in module.parameters() if not is_lazy(each)) + sum(
-        count() for part in module.modules() if callable(count := getattr(part, "stored_numbers", None))
-    )
+    counts = (getattr(part, "stored_numbers", None) for part in module.modules())
+    stored: int = sum(count() for count in counts if callable(count))
+    return stored + sum(each.numel() for each in module.parameters() if not is_lazy(each))
 
 
 def bytes_of(module: nn.Module) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 from edgefc.compress.deciding import Decision, decide
 from edgefc.compress.finding import find
 from edgefc.compress.making import Made
-from edgefc.compress.measuring import Steps, bytes_of, changes, numbers_of, outputs_of
+from edgefc.compress.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
 from edgefc.compress.report import ReplaceReport
 from edgefc.compress.statistics import MEMORY, batches_of
 from edgefc.compress.surgery import Surgery
@@ -88,7 +88,7 @@ def replace(
             raise UsageError(f"no layer can be replaced. {_reasons(decisions)}")
         _install(surgery, work.made)
         with measured.step("run the replaced model"):
-            outputs = changes(old, outputs_of(model, held), held_out=len(batches) > 1)
+            outputs = changes(old, outputs_after(model, held), held_out=len(batches) > 1)
     remember(model, {decision.target.name: decision.configuration for decision in work.made})
     return ReplaceReport(
         layers=tuple(decision.report(work.made.get(decision)) for decision in decisions),

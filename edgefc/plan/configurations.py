@@ -32,6 +32,7 @@ def _distribution(name: str) -> str:
 Distribution = Annotated[str, AfterValidator(_distribution), Field(json_schema_extra={"enum": [*DISTRIBUTIONS]})]
 Group = Annotated[int, Field(ge=16, le=256), AfterValidator(_power_of_two)]
 """The number of successive weights of a row that share a scale: 16, 32, 64, 128 or 256."""
+WideGroup = Annotated[int, Field(ge=32, le=256), AfterValidator(_power_of_two)]
 
 
 class Configuration:
@@ -131,7 +132,7 @@ class Int4(Configuration):
 class Int3(Configuration):
     """The weights in 3 bits. rotate: apply a seeded Hadamard rotation to the inputs of linear layers."""
 
-    group: Annotated[Group, Field(ge=32)] = 128
+    group: WideGroup = 128
     rotate: bool = True
 
 

@@ -38,12 +38,12 @@ class Rule:
     """The modules that become `to`.
 
     match     a pattern of module names, in which * stands for any characters, dots too, ? for one character and
-              [ab] for one of these characters
+              [ab] for one of these characters; "" is the model itself
     type      the name of the module's class or of one of its base classes, such as Linear; None: any
     min_size  how many numbers the weight has at least; None: any number
     """
 
-    match: Pattern = "*"
+    match: Annotated[str, Field(max_length=1000)] = "*"
     type: Pattern | None = None
     min_size: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     to: To = Field(kw_only=True)

@@ -18,6 +18,7 @@ def plan_schema() -> dict[str, Any]:
     }
     rules = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Rule"}}
     return {
+        "title": "a plan",
         "type": "object",
         "properties": {"rules": rules},
         "required": ["rules"],

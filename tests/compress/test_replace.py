@@ -316,6 +316,11 @@ def test_model_is_unchanged_if_anything_fails(plan: Any, calibration: Any) -> No
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_replaced_model_that_does_not_run() -> None:
+    with pytest.raises(UsageError, match=r"the replaced model does not run: .*Keep that layer"):
+        edgefc.replace(Reader(), LowRank(), calibration=models.batches(3))
+
+
 def test_encoder_is_unchanged_if_anything_fails() -> None:
     """Even after its attentions were opened."""
     model = models.encoder()

@@ -12,7 +12,22 @@ from torch import nn
 
 import edgefc
 from edgefc.errors import UsageError
-from edgefc.plan import PRP, Circulant, Configuration, EUGen, Half, Int2, Int3, Int4, Int8, LowRank, Monarch, Rule, Tied
+from edgefc.plan import (
+    PRP,
+    Bilinear,
+    Circulant,
+    Configuration,
+    EUGen,
+    Half,
+    Int2,
+    Int3,
+    Int4,
+    Int8,
+    LowRank,
+    Monarch,
+    Rule,
+    Tied,
+)
 from tests.support import compress_models as models
 
 
@@ -22,14 +37,13 @@ def output(model: nn.Module, x: Any) -> torch.Tensor:
     return y if isinstance(y, torch.Tensor) else y[0]
 
 
-@pytest.mark.parametrize(
-    "to",
-    [
-        Circulant(block=8), PRP(rank=2), EUGen(features=8), LowRank(ratio=2), LowRank(storage="int8"),
-        LowRank(storage="half"), Monarch(), Half(), Int8(), Int4(), Int4(rotate=False), Int3(), Int2(rank=3), Tied(),
-    ],
-    ids=str,
-)  # fmt: skip
+CONFIGURATIONS = [
+    Circulant(block=8), PRP(rank=2), EUGen(features=8), Bilinear(terms=2), LowRank(ratio=2), LowRank(storage="int8"),
+    LowRank(storage="half"), Monarch(), Half(), Int8(), Int4(), Int4(rotate=False), Int3(), Int2(rank=3), Tied(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("to", CONFIGURATIONS, ids=str)
 def test_round_trip(to: Configuration, tmp_path: Path) -> None:
     model, x = models.encoder(), models.batches(1)[0]
     edgefc.replace(model, to, init="new")
@@ -37,6 +51,14 @@ def test_round_trip(to: Configuration, tmp_path: Path) -> None:
     loaded = edgefc.load(tmp_path / "small", models.encoder)
     assert torch.equal(output(loaded, x), output(model, x))
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == ["plan.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize("to", CONFIGURATIONS, ids=str)
+def test_fitted_layers_are_those_of_the_plan(to: Configuration, tmp_path: Path) -> None:
+    model, x = models.mlp(), models.batches(1)[0]
+    edgefc.replace(model, to)
+    edgefc.save(model, tmp_path)
+    assert torch.equal(output(edgefc.load(tmp_path, models.mlp), x), output(model, x))
 
 
 def test_fitted_model_of_transformers(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from edgefc.errors import UsageError
 
 
 class NoWeight:
-    """A placeholder for the dense matrix of a structured layer: shape (m, n), dtype and device, without values."""
+    """A placeholder for the dense weight of a structured layer: shape, dtype and device, without values."""
 
-    def __init__(self, layer: nn.Module, out_features: int, in_features: int) -> None:
+    def __init__(self, layer: nn.Module, *shape: int) -> None:
         tensors = (each for each in (*layer.parameters(), *layer.buffers()) if each.is_floating_point())
         stored = next(tensors, torch.empty(0))
-        self.shape, self.dtype, self.device = torch.Size((out_features, in_features)), stored.dtype, stored.device
+        self.shape, self.dtype, self.device = torch.Size(shape), stored.dtype, stored.device
         self.requires_grad = False
 
     @classmethod
@@ -36,6 +36,11 @@ class NoWeight:
 def no_weight(layer: Any) -> NoWeight:
     """The getter of the property `weight`, for layers with in_features and out_features."""
     return NoWeight(layer, layer.out_features, layer.in_features)
+
+
+def no_kernel(layer: Any) -> NoWeight:
+    """The getter of the property `weight`, for convolutions with a kernel_shape. ViT reads its dtype."""
+    return NoWeight(layer, *layer.kernel_shape)
 
 
 def not_fused(layer: nn.Module, args: Any) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError, UsageError
+from edgefc.layers.common.no_weight import no_kernel
 from edgefc.layers.common.onnx_node import Attribute, check_replaced, is_size, sizes, zero_bias
 from edgefc.layers.common.stored import StoredWeights
 from edgefc.layers.common.windows import Padding, Pair, window
@@ -17,6 +18,8 @@ class StoredConv2d(StoredWeights):
 
     The kernel is (M, C / groups, kh, kw) for C input and M output channels.
     """
+
+    weight = property(no_kernel)
 
     def __init__(
         self,
