@@ -109,7 +109,8 @@ class Made:
             reference = self.check.layer(layer)
             numbers = sum(p.numel() for p in layer.parameters())
             self._largest = max(self._largest, (numbers, name))
-            portable = Competitor(name, "portable", Model(path, native="off"), size, count, FLOAT32)
+            bound = INT8 if models.rounds_inputs(path) else FLOAT32
+            portable = Competitor(name, "portable", Model(path, native="off"), size, count, bound)
             for competitor in (portable, *self._native(portable)):
                 with self._recorded(competitor.layer, competitor.kernel):
                     self._add(competitor, reference)

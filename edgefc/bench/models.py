@@ -196,6 +196,12 @@ def gains_by_int8(path: Path) -> bool:
     return any(attribute.name == "bits" and attribute.i == 1 for node in nodes for attribute in node.attribute)
 
 
+def rounds_inputs(path: Path) -> bool:
+    """Whether a file has a layer that rounds its inputs to int8: QuantizedLinear."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return any((node.domain, node.op_type) == ("edgefc", "QuantizedLinear") for node in nodes)
+
+
 def weight_bytes(path: Path) -> int:
     """Bytes of the weights that a model stores, in the .onnx file or in other files."""
     graph = onnx.load(path, load_external_data=False).graph

@@ -108,11 +108,12 @@ def check_room(sizes: Sequence[tuple[int, int]], memory_bytes: int | None) -> No
 
 
 def _of_rows() -> list[Entry]:
-    """The entries whose input has the shape (batch, n) and float numbers: no images, sequences or tokens."""
+    """The entries in the place of other layers whose input has the shape (batch, n) and float numbers: no images,
+    sequences or tokens."""
     result = []
     for entry in entries():
         example = entry.example(4)
-        if example.ndim == 2 and example.is_floating_point():
+        if entry.replaces and example.ndim == 2 and example.is_floating_point():
             result.append(entry)
     return result
 

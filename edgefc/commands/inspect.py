@@ -75,7 +75,7 @@ def _show_structured(inspection: "Inspection", *, every: bool) -> None:
     from edgefc.tables import first_rows, print_table
 
     rows = [(layer.name, layer.op, layer.shape, layer.detail, *_sizes([layer])) for layer in inspection.layers]
-    columns = ("layer", "op", "dense shape", "", "stored", "bytes", "dense bytes", "fewer")
+    columns = ("layer", "op", "dense shape", "", "stored", "bytes", "dense bytes", "smaller")
     shown, more = first_rows(rows, every)
     print_table(columns, [*shown, ("total", "", "", "", *_sizes(inspection.layers))], left=4)
     if more:
@@ -104,6 +104,6 @@ def _show_parts(inspection: "Inspection", *, every: bool) -> None:
 
 def _sizes(layers: "Sequence[Layer]") -> tuple[str, str, str, str]:
     stored, stored_bytes = sum(layer.stored for layer in layers), sum(layer.stored_bytes for layer in layers)
-    dense, dense_bytes = sum(layer.dense for layer in layers), sum(layer.dense_bytes for layer in layers)
-    fewer = f"{dense / stored:,.1f}x" if stored else "shared"
-    return f"{stored:,}", f"{stored_bytes:,}", f"{dense_bytes:,}", fewer
+    dense_bytes = sum(layer.dense_bytes for layer in layers)
+    smaller = f"{dense_bytes / stored_bytes:,.1f}x" if stored_bytes else "shared" if dense_bytes else "-"
+    return f"{stored:,}", f"{stored_bytes:,}", f"{dense_bytes:,}", smaller

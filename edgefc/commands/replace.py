@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", type=Path, required=True, metavar="FILE", help="the plan, .toml or .json")
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, or a state dict saved by torch")
     parser.add_argument("--calibration", type=Path, metavar="DATA.npz", help="typical inputs of the model")
+    parser.add_argument("--statistics", type=Path, metavar="FOLDER",
+                        help="keep the statistics of the inputs here, to go on after an interruption")  # fmt: skip
     parser.add_argument("--new", action="store_true", help="initial values instead of fits, for a model to be trained")
     parser.add_argument("--dry-run", action="store_true", help="print what the plan does, and write nothing")
     parser.add_argument("--all", action="store_true", help="print every row of the table")
@@ -98,7 +100,9 @@ def _run_model(args: argparse.Namespace) -> int:
         report = preview(model, plan)
     else:
         batches = None if args.calibration is None else read_npz(args.calibration, model)
-        report = replace(model, plan, init="new" if args.new else "fit", calibration=batches)
+        report = replace(
+            model, plan, init="new" if args.new else "fit", calibration=batches, statistics=args.statistics
+        )
         save(model, args.output)
     show(report, every=args.all)
     _write(args.json, report.record())
@@ -108,7 +112,7 @@ def _run_model(args: argparse.Namespace) -> int:
 def _run_file(args: argparse.Namespace) -> int:
     from edgefc.rewriting import replace_file
 
-    for option in ("new", "weights", "dry_run"):
+    for option in ("new", "weights", "dry_run", "statistics"):
         if getattr(args, option):
             raise UsageError(f"--{option.replace('_', '-')} needs a torch model. Leave it out for an .onnx file.")
     check_outputs([args.output, args.json], force=args.force, inputs=[args.source, args.plan, args.calibration])

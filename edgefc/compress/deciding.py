@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from edgefc.compress.finding import BOTTLENECK, LINEAR, PAIR, Target
+from edgefc.compress.finding import BOTTLENECK, CONVOLUTION, LINEAR, PAIR, RECURRENT, TABLE, Target
 from edgefc.compress.making import Made, kinds_of, serves
 from edgefc.compress.measuring import bytes_of, numbers_of
 from edgefc.compress.report import LayerReport
@@ -16,6 +16,12 @@ from edgefc.plan.rules import Plan, configuration_text
 
 _ROTATION_SEED = 0
 """All rotated layers have one seed, so that layers with one input, such as queries and keys, rotate it alike."""
+
+
+_PLURAL = {
+    LINEAR: "linear layers", CONVOLUTION: "convolutions", TABLE: "embeddings", RECURRENT: "LSTMs",
+    PAIR: "feed-forward pairs", BOTTLENECK: "residual bottlenecks",
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -123,7 +129,8 @@ def _reason(target: Target, configuration: Configuration) -> str:
         return ""
     if target.kind == LINEAR and isinstance(configuration, Tied):
         return "it is not part of a feed-forward pair, which Tied replaces"
-    return f"{configuration.kind} replaces {' and '.join(f'{kind}s' for kind in kinds_of(configuration))}"
+    *others, last = [_PLURAL[kind] for kind in kinds_of(configuration)]
+    return f"{configuration.kind} replaces {', '.join(others)}{' and ' if others else ''}{last}"
 
 
 def _class(layer: nn.Module) -> str:

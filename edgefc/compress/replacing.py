@@ -1,6 +1,8 @@
 """replace(): the layers of a model become those of a plan."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -33,6 +35,7 @@ def replace(
     init: Literal["fit", "new"] = "fit",
     calibration: Any = None,
     memory: int = MEMORY,
+    statistics: str | os.PathLike[str] | None = None,
 ) -> ReplaceReport:
     """Replaces layers of a model, in place, and fits the new layers to what the trained ones did.
 
@@ -51,6 +54,9 @@ def replace(
                      of several, is held out: on it the outputs of the model before and after are compared. Positions
                      where attention_mask is 0 are left out.
         memory       the bytes that the statistics may take at a time; if they need more, the data are read again
+
+        statistics   a folder that keeps the statistics of the inputs. After an interruption, the same call goes on with
+                     the batch that was saved last. Remove the folder afterwards.
 
     Under torch.distributed each rank passes its own share of the calibration data, and all ranks get the same layers.
 
@@ -77,7 +83,7 @@ def replace(
         if init == "new":
             work.create()
         else:
-            work.fit(fitting, memory)
+            work.fit(fitting, memory, None if statistics is None else Path(statistics))
         if not work.made:
             raise UsageError(f"no layer can be replaced. {_reasons(decisions)}")
         _install(surgery, work.made)

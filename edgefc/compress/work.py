@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -11,6 +12,7 @@ from edgefc.compress.deciding import Decision
 from edgefc.compress.finding import CONVOLUTION, LINEAR, TABLE, Target
 from edgefc.compress.making import Made, make_fitted, make_new
 from edgefc.compress.measuring import Steps
+from edgefc.compress.resuming import Store
 from edgefc.compress.rivals import Rival, rival_of
 from edgefc.compress.statistics import Batch, Pass, Statistics, groups_of, passes_of
 from edgefc.errors import UsageError
@@ -38,17 +40,24 @@ class Work:
             for decision in self._open():
                 self._make(decision, lambda each: Made(make_new(each.target, each.configuration, each.seed)))
 
-    def fit(self, batches: Sequence[Batch], memory: int) -> None:
-        """Fits the layers to the trained ones and, if there are batches, to the inputs that these get."""
+    def fit(self, batches: Sequence[Batch], memory: int, folder: Path | None) -> None:
+        """Fits the layers to the trained ones and, if there are batches, to the inputs that these get.
+
+        `folder` keeps the statistics.
+        """
         waiting = self._open()
         if batches:
             observed = {each.target: each for each in waiting if each.target.kind in (LINEAR, CONVOLUTION, TABLE)}
             with self.measured.step("read calibration data"):
                 groups = groups_of(self.model, list(observed), batches[0])
-            for part in passes_of(groups, memory):
-                collected = Pass(part)
+                store = None if folder is None else Store(folder, self.model, batches)
+            for index, part in enumerate(passes_of(groups, memory)):
                 with self.measured.step("read calibration data"):
-                    collected.run(self.model, batches)
+                    if store is not None:
+                        collected = store.run(index, part, self.model, batches)
+                    else:
+                        collected = Pass(part)
+                        collected.run(self.model, batches)
                     collected.statistics = [distributed.merged(each) for each in collected.statistics]
                 statistics = collected.of()
                 self._fit([observed[target] for target in statistics], statistics)

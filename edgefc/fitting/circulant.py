@@ -1,6 +1,8 @@
 """Block-circulant matrices with seeded signs: the exact weighted fit, with FFTs.
 
-The layer is CirculantLinear: W'[k b + l, j b + c] = r[k, j, (l - c) mod b] * sign[j b + c], cut to m rows and n columns.
+The layer is CirculantLinear, cut to m rows and n columns:
+
+    W'[k b + l, j b + c] = r[k, j, (l - c) mod b] * sign[j b + c]
 
 In row l of a block row, each value of r stands at one place, so that w'_l = A_l r. The cost is least at
 
@@ -79,7 +81,8 @@ def _fit(configuration: Any, weight: Array, bias: Array | None, moments: Moments
 
 def signs(seed: int, count: int) -> Array:
     """Returns the seeded signs of the inputs, (count,)."""
-    return generator.matrix(seed, 1, count, "rademacher")[0].astype(np.float64)
+    flips: Array = generator.matrix(seed, 1, count, "rademacher")[0].astype(np.float64)
+    return flips
 
 
 def expand(kernel: Array, m: int, n: int) -> Array:
@@ -115,7 +118,7 @@ def _added(given: Problem, product: Array, flips: Array, b: int) -> Array:
     """Returns what the best kernel adds to one with the error D, from product = D C: (p, q, b)."""
     m, n = given.weight.shape
     right = diagonal_sums(product * flips, b)
-    p, q, _ = right.shape
+    q = right.shape[1]
     square = np.zeros((q * b, q * b))
     np.multiply(given.square(), flips, out=square[:n, :n])
     square[:n] *= flips[:, None]
@@ -137,7 +140,7 @@ def _solve_whole(square: Array, right: Array) -> Array:
 
 
 def _solve_cut(square: Array, right: Array, rows: int, columns: int) -> Array:
-    """Solves the system of a block row that is cut after `rows` rows, right (q, b). Values that no entry uses stay 0."""
+    """Solves the system of a block row that is cut after `rows` rows, right (q, b). Unused values stay 0."""
     q, b = right.shape
     used = diagonal_sums(np.ones((rows, columns)), b).ravel() > 0
     system = _cut_system(square, q, b, rows)

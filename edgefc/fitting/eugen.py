@@ -60,7 +60,7 @@ def fit_eugen(
     if features < 1:
         raise ShapeError(f"an EUGen fit needs at least 1 feature, got {features}.")
     g = features_matrix(seed, features, given.weight.shape[1], distribution)
-    start = np.linalg.lstsq(g.T, given.weight.T, rcond=None)[0].T
+    start = np.asarray(np.linalg.lstsq(g.T, given.weight.T, rcond=None)[0].T, np.float64)
     plain = EUGenFit(weight=start, seed=seed, distribution=distribution, in_features=g.shape[1])
     return given.finished(plain, lambda product: replace(plain, weight=start + _added(given, product, g)))
 

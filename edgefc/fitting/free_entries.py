@@ -61,7 +61,7 @@ def _solved(slope: Array, other: Array) -> Array:
     """Returns the step of alternating least squares with fixed free entries: slope (other^T other)^-1."""
     gram = other.T @ other
     gram.flat[:: len(gram) + 1] += 1e-12 * gram.diagonal().max() + 1e-300
-    return np.linalg.solve(gram, slope.T).T
+    return np.asarray(np.linalg.solve(gram, slope.T).T, np.float64)
 
 
 def _best_step(error: Array, first: Array, second: Array) -> float:

@@ -13,6 +13,7 @@ cost is a quadratic function of L, whose systems for the columns a of L share on
 Outputs beyond m are free. Only the last column of L in use has fewer columns c than the others, and an H of its own.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from edgefc.fitting.fitted import Array, Fitted
 from edgefc.fitting.free_entries import nearest_where_used
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.problem import Problem, problem
+from edgefc.fitting.registry import serves
 from edgefc.fitting.truncated import balanced, nearest_low_rank
 from edgefc.progress import steps
 
@@ -32,6 +34,11 @@ Pair = tuple[int, int]
 _SWEEPS = 60
 _SETTLED = 1e-4  # the weighted fit stops if a sweep reduces the cost by less than this fraction
 _DAMPING = 1e-12  # relative to the mean diagonal of H, which is singular for terms that depend on each other
+
+
+LONGEST = 4
+"""The maximum of d2 / d1. Then d1 + d2 is at most 25 % above its minimum, 2 sqrt(d). The limit keeps the authors'
+10 = 2 x 5 and 27 = 3 x 9; 7 becomes 8 = 2 x 4, and 1009 becomes 1012 = 23 x 44."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,25 +67,27 @@ def fit_kronecker(
     weight: ArrayLike,
     bias: ArrayLike | None,
     moments: Moments | None,
-    in_factors: Pair,
-    out_factors: Pair,
     terms: int = 1,
+    in_factors: Pair | None = None,
+    out_factors: Pair | None = None,
 ) -> KroneckerFit:
     """Returns a sum of Kronecker products with a low tr((W - W') C (W - W')^T).
 
-    Without moments and with n = d1 d2, m = u1 u2: the lowest. Otherwise a point that alternating no longer improves.
+    The default factors are factors(n) and factors(m). Without moments and with n = d1 d2, m = u1 u2 it is the lowest.
+    Otherwise it is a point that alternating no longer improves.
 
     Raises:
         ShapeError: factors whose product is below the size, or fewer than one term.
     """
     given = problem(weight, bias, moments)
     m, n = given.weight.shape
-    if in_factors[0] * in_factors[1] < n or out_factors[0] * out_factors[1] < m or terms < 1:
+    d, u = in_factors or factors(n), out_factors or factors(m)
+    if d[0] * d[1] < n or u[0] * u[1] < m or terms < 1:
         raise ShapeError(
             f"a weight {(m, n)} needs factors of at least {n} inputs and {m} outputs and at least one term, "
-            f"got {in_factors}, {out_factors} and {terms}."
+            f"got {d}, {u} and {terms}."
         )
-    left, right = nearest(given.weight.T, in_factors, out_factors, terms)
+    left, right = nearest(given.weight.T, d, u, terms)
     plain = KroneckerFit(left=left, right=right, in_features=n, out_features=m)
 
     def weighted(_: Array) -> KroneckerFit:
@@ -86,6 +95,20 @@ def fit_kronecker(
         return replace(plain, left=left, right=right)
 
     return given.finished(plain, weighted)
+
+
+@serves("Bilinear")
+def _fit(configuration: Any, weight: Array, bias: Array | None, moments: Moments | None, seed: int) -> KroneckerFit:
+    return fit_kronecker(weight, bias, moments, configuration.terms)
+
+
+def factors(size: int) -> tuple[int, int]:
+    """Returns (d1, d2) with d1 <= d2 <= LONGEST * d1 and the smallest product that is at least `size`."""
+    while True:
+        first = next(d for d in range(math.isqrt(size), 0, -1) if size % d == 0)
+        if size // first <= LONGEST * first:
+            return first, size // first
+        size += 1
 
 
 def expand(left: Array, right: Array) -> Array:

@@ -156,8 +156,8 @@ def _improved(given: Problem, grid: _Grid, columns: list[Column], product: Array
     """Returns better factors than `columns`, whose error is D, from product = D C."""
     covariance = given.square()
     slices = [grid.inputs(j) for j in range(grid.b)]
-    roots = [np.linalg.cholesky(covariance[each, each]) for each in slices]
-    inverses = [np.linalg.inv(covariance[each, each]) for each in slices]
+    roots = [np.asarray(np.linalg.cholesky(covariance[each, each]), np.float64) for each in slices]
+    inverses = [np.asarray(np.linalg.inv(covariance[each, each]), np.float64) for each in slices]
     columns, matrices = list(columns), [grid.expand(column) for column in columns]
     cost = given.cost(np.concatenate(matrices, 1))
     for _ in steps(range(_SWEEPS), "fitting Monarch factors"):

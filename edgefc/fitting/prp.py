@@ -86,7 +86,7 @@ def fit_prp(
     if not 0 <= rank <= min(m, n):
         raise ShapeError(f"a weight {(m, n)} needs a rank from 0 to {min(m, n)}, got {rank}.")
     p = projection(seed, m, n, distribution)
-    plain = _plain(given.weight, p, distribution, seed, rank)
+    plain = nearest_prp(given.weight, given.bias, p, distribution, seed, rank)
     return given.finished(plain, lambda _: _alternated(given, p, plain))
 
 
@@ -126,9 +126,12 @@ def _hadamard(seed: int, m: int, n: int) -> Array:
     return entries
 
 
-def _plain(weight: Array, p: Array, distribution: str, seed: int, rank: int) -> PRPFit:
+def nearest_prp(weight: Array, bias: Array | None, p: Array, distribution: str, seed: int, rank: int) -> PRPFit:
+    """Returns the plain fit for a given P: the nearest scales, then the nearest low-rank part of what they leave."""
     out_scale, in_scale = nearest_scales(weight, p)
-    down, across = nearest_low_rank(weight - out_scale[:, None] * p * in_scale, rank)
+    down, across = np.zeros((len(weight), 0)), np.zeros((weight.shape[1], 0))
+    if rank:
+        down, across = nearest_low_rank(weight - out_scale[:, None] * p * in_scale, rank)
     return PRPFit(
         in_scale=in_scale,
         out_scale=out_scale,
@@ -137,6 +140,7 @@ def _plain(weight: Array, p: Array, distribution: str, seed: int, rank: int) -> 
         seed=seed,
         distribution=distribution,
         projection=p if distribution == "orthogonal" else None,
+        bias=bias,
     )
 
 
@@ -164,7 +168,8 @@ def _best_out_scale(given: Problem, p: Array, alpha: Array, target: Array) -> Ar
     """Returns the best w for this alpha, from target = (W - low rank) C."""
     scaled = p * alpha
     above, below = (scaled * target).sum(1), (scaled * given.weigh(scaled)).sum(1)
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    best: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return best
 
 
 def _best_in_scale(given: Problem, p: Array, w: Array, alpha: Array, target: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgefc.fitting.descent import descend
 from edgefc.fitting.fitted import Array
+from edgefc.fitting.truncated import leading
 
 _FIRST_SWEEPS, _SWEEPS = 10, 200
 _SETTLED = 1e-12
@@ -73,8 +74,13 @@ class _Fit:
 
 
 def _start(product: Array, square: Array) -> Array:
-    """Returns the best of the four leading right singular vectors after some sweeps of alternating least squares."""
-    alphas = _leading_rows(product, min(4, *product.shape))
+    """Returns the best of five vectors after some sweeps of alternating least squares.
+
+    Four are leading right singular vectors. One is noise, for a P with zeros: if `product` falls apart into independent
+    parts, a singular vector is zero in all but one of them, and so are its sweeps.
+    """
+    noise = np.random.default_rng(0).standard_normal((1, product.shape[1]))
+    alphas = np.concatenate([leading(product, min(4, *product.shape)).T, noise])
     for _ in range(_FIRST_SWEEPS):
         w = (alphas @ product.T) / np.maximum(alphas**2 @ square.T, _TINY)
         alphas = (w @ product) / np.maximum(w**2 @ square, _TINY)
@@ -82,14 +88,6 @@ def _start(product: Array, square: Array) -> Array:
     explained = (alphas @ product.T) ** 2 / np.maximum(alphas**2 @ square.T, _TINY)
     best: Array = alphas[explained.sum(1).argmax()]
     return best
-
-
-def _leading_rows(matrix: Array, count: int) -> Array:
-    """Returns about the leading right singular vectors as rows, by eight iterations of a random subspace."""
-    basis = np.random.default_rng(0).standard_normal((matrix.shape[1], count))
-    for _ in range(8):
-        basis = np.linalg.qr(matrix.T @ np.linalg.qr(matrix @ basis)[0])[0]
-    return np.linalg.svd(matrix @ basis, full_matrices=False)[2] @ basis.T
 
 
 def _best_step(r: Array, r1: Array, s: Array, s1: Array, s2: Array) -> float:

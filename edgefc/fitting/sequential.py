@@ -65,7 +65,7 @@ def target(
     level = ridge * size if size > 0 else 1.0
     right = w @ (paired.scatter / count) + level * w
     spread.flat[:: len(spread) + 1] += level
-    moved: Array = np.linalg.solve(spread, right.T).T
+    moved = np.asarray(np.linalg.solve(spread, right.T).T, np.float64)
     if b is not None:
         b += w @ paired.mean - moved @ paired.moments.mean
     return moved, b

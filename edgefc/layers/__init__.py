@@ -4,6 +4,8 @@
     prp/         linear, conv, embedding: a random matrix from a seed, scaled on both sides
     eugen/       linear: random features followed by one small matrix
     bilinear/    linear, conv, embedding, lstm: Kronecker products
+    lowrank/     linear: a product of two thin matrices
+    monarch/     linear: two block-diagonal matrices with a permutation between them
     tied/        ffn, bottleneck, attention: one matrix used both as W and as W^T
     attention/   multi-head attention whose projections are structured layers
     registry.py  finds the layers: every file of a family that has ENTRIES

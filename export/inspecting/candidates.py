@@ -8,6 +8,8 @@ from edgefc import declared
 
 Layers = tuple[str, ...]
 
+_STORAGE = "edgefc.layers.quantized."
+
 LINEAR, CONVOLUTION, EMBEDDING, LSTM, ATTENTION = "linear", "convolution", "embedding", "lstm", "attention"
 PAIR = "linear pair"
 """Stands in for two linear layers, the second of which has the sizes of the first the other way round."""
@@ -23,8 +25,9 @@ _KINDS = {
 
 
 def layers_for(kind: str) -> Layers:
-    """The layers that replace that kind, sorted by name."""
-    return tuple(name for name, layer in declared.layers().items() if layer["replaces"] == kind)
+    """The structured layers that replace that kind, sorted by name. Layers of another storage fit everywhere."""
+    found = (name for name, layer in declared.layers().items() if layer["replaces"] == kind)
+    return tuple(name for name in found if not declared.layers()[name]["module"].startswith(_STORAGE))
 
 
 def fits(node: NodeProto, shape: Sequence[int], pairs: Collection[tuple[int, ...]]) -> Layers:

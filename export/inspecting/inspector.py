@@ -7,10 +7,9 @@ from pathlib import Path
 import onnx
 
 from edgefc.errors import ModelError, UsageError, first_line, needs_extra, shortened
-from edgefc.export.building.body import DOMAIN
 from edgefc.export.building.described import Described
 from edgefc.export.inspecting import attributes, candidates
-from edgefc.export.inspecting.stored import Reader, Use, Weight, metadata, passes_on, text
+from edgefc.export.inspecting.stored import EDGEFC, Reader, Use, Weight, metadata, passes_on, text
 from edgefc.files import exists
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.weights import weight_files
@@ -148,7 +147,7 @@ def _count_packed(weight: Weight) -> None:
 def _packs(node: onnx.NodeProto, index: int, sizes: Mapping[str, int]) -> bool:
     """Whether a uint8 input of a node has codes of `bits` bits."""
     others = {("MatMulNBits", 3), ("GatherBlockQuantized", 0), ("GatherBlockQuantized", 3)}
-    return (node.op_type, index) in others or (node.domain == DOMAIN and index > 0 and "bits" in sizes)
+    return (node.op_type, index) in others or (node.domain == EDGEFC and index > 0 and "bits" in sizes)
 
 
 def _layers(read: Reader) -> Iterable[Layer]:

@@ -22,6 +22,9 @@ _PASSING = {"DequantizeLinear", "QuantizeLinear", "Transpose", "Reshape", "Flatt
 _LONGEST_SHAPE = 255  # axes; numpy supports 64
 _MOST_USES = 2_000_000  # uses of weights by nodes; a small malicious file can have any number through _PASSING nodes
 
+EDGEFC = "edgefc"
+"""The domain of the structured layers. edgefc.export.building.body needs onnx-ir, this module does not."""
+
 
 @dataclass(frozen=True)
 class Use:
@@ -77,7 +80,7 @@ class Reader:
     def _nodes(self, nodes: Iterable[NodeProto], scope: Scope) -> None:
         for node in nodes:
             node.name, node.op_type, node.domain = map(text, (node.name, node.op_type, node.domain))
-            if node.domain == "edgefc" and not self._function:
+            if node.domain == EDGEFC and not self._function:
                 self.edgefc_nodes.append(node)
             constant = node.op_type == "Constant" and not node.domain
             made = [weight for attribute in node.attribute for weight in self._attribute(attribute, node, constant)]

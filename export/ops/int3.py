@@ -112,18 +112,25 @@ def _is_rotated(op: Body) -> ir.Value:
     return op.Equal(op.attribute("rotated"), op.const(1))
 
 
-def _signs(op: Body, width: ir.Value, like: ir.Value) -> ir.Value:
-    return op.CastLike(signs(op, op.attribute("seed"), width), like)
-
-
-def _transform(op: Body, values: ir.Value, like: ir.Value) -> ir.Value:
-    """The normalised transform of blocks of (., K): (., block)."""
+def _block(op: Body) -> ir.Value:
+    """The block of the rotation: the power of two from n on, at most 128."""
     doublings = op.Less(op.const(ROTATION_BLOCKS), op.attribute("in_features"))
     power = op.ReduceSum(op.Cast(doublings, to=ir.DataType.INT64), op.const([0]), keepdims=0)
     block = op.BitShift(op.const(1, np.uint64), op.Cast(power, to=ir.DataType.UINT64), direction="LEFT")
-    block = op.Cast(block, to=ir.DataType.INT64)
-    root = op.CastLike(op.Sqrt(op.Cast(block, to=ir.DataType.DOUBLE)), like)
-    return op.MatMul(op.Reshape(values, op.shape(-1, block)), op.Div(hadamard(op, block, like), root))
+    return op.Cast(block, to=ir.DataType.INT64)
+
+
+def _signs(op: Body, width: ir.Value, like: ir.Value) -> ir.Value:
+    """The signs of the rotation divided by the root of its block, (K,)."""
+    root = op.Sqrt(op.Cast(_block(op), to=ir.DataType.DOUBLE))
+    values = op.Cast(signs(op, op.attribute("seed"), width), to=ir.DataType.DOUBLE)
+    return op.CastLike(op.Div(values, root), like)
+
+
+def _transform(op: Body, values: ir.Value, like: ir.Value) -> ir.Value:
+    """Blocks of (., K) times the Walsh-Hadamard matrix of +1 and -1: (., block)."""
+    block = _block(op)
+    return op.MatMul(op.Reshape(values, op.shape(-1, block)), hadamard(op, block, like))
 
 
 def _finish(op: Body, y: ir.Value, x: ir.Value) -> ir.Value:

@@ -26,7 +26,10 @@ from edgefc.export.operator import Operator
 def write(op: Body, x: ir.Value, codes: ir.Value, scales: ir.Value) -> ir.Value:
     """x (...) int32 or int64, codes (V, G, c), scales (V, G) -> (..., D)."""
     rows = packed.values(op, op.Gather(codes, x), op.Gather(scales, x))
-    width, stored = op.attribute("embedding_dim"), op.Mul(op.Size(op.Gather(scales, op.const(0))), op.attribute("group"))
+    width, stored = (
+        op.attribute("embedding_dim"),
+        op.Mul(op.Size(op.Gather(scales, op.const(0))), op.attribute("group")),
+    )
     rows = op.when(op.Greater(stored, width), lambda inner: inner.first(rows, width), rows)
     return op.Cast(rows, to=op.reference("element_type", name="to"))
 

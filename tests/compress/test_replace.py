@@ -97,7 +97,7 @@ def test_vit() -> None:
     )
     assert len(report.replaced) == 2 * 6 + 1
     assert [layer.name for layer in report.kept] == ["embeddings.patch_embeddings.projection"]
-    assert report.kept[0].reason == "LowRank replaces linears and embeddings"
+    assert report.kept[0].reason == "LowRank replaces linear layers and embeddings"
 
 
 def dense_of(layer: Any) -> nn.Linear:

@@ -19,7 +19,7 @@ from edgefc.layers.quantized.rotation import HadamardRotation
 from edgefc.testing import assert_close, layer_model, run_onnxruntime
 
 SEED = 2**64 - 5
-SEVERAL_NODES = ("rotated", "corrected")
+SEVERAL_NODES = ("rotated", "CorrectedLinear, 2 bits")
 
 
 def cases() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:

@@ -169,6 +169,20 @@ def test_any_layer(
         np.testing.assert_allclose(found.dense() @ moments.mean + found.bias, w @ moments.mean + bias, atol=1e-9)
 
 
+@pytest.mark.parametrize("bits", [2, 8])
+def test_no_row_is_worse_than_nearest(bits: int) -> None:
+    w, moments = weight_of(300, 6), moments_of(6)
+    c = moments.covariance
+
+    def errors(fitted: np.ndarray) -> np.ndarray:
+        return np.einsum("mi,ij,mj->m", w - fitted, c, w - fitted)
+
+    plain = errors(fit_quantized(w, None, None, bits, 6).dense())
+    codes, scales = gptq(w.T.copy(), covariance_of(6), bits, 6)
+    assert (errors((codes * scales).T) > plain).any()
+    assert (errors(fit_quantized(w, None, moments, bits, 6).dense()) <= plain * (1 + 1e-9)).all()
+
+
 def test_gptq_and_rotation_help_on_correlated_inputs() -> None:
     w, moments = weight_of(16, 64), moments_of(64, 500)
 

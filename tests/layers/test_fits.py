@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import edgefc
 from edgefc import generator, progress
-from edgefc.layers.bilinear.free_entries import nearest_where_used
-from edgefc.layers.common import low_rank
+from edgefc.fitting import truncated
+from edgefc.fitting.fitted import Array
+from edgefc.fitting.free_entries import nearest_where_used
 from edgefc.layers.common.low_rank import nearest_low_rank
 from edgefc.layers.prp.scales import nearest_scales
 from edgefc.testing import assert_close
@@ -50,7 +51,7 @@ def test_low_rank_is_the_truncated_svd(m: int, n: int, rank: int) -> None:
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_a_krylov_space_is_as_good(m: int, n: int, decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of large matrices, on smaller ones: within a millionth, for noise and for values that decay."""
-    monkeypatch.setattr(low_rank, "_EXACT_SIDE", 0)
+    monkeypatch.setattr(truncated, "_EXACT_SIDE", 0)
     matrix = noise(m, n)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     matrix = left * (values * torch.arange(1, len(values) + 1) ** -decay) @ right
@@ -103,25 +104,25 @@ def test_scales_do_not_depend_on_the_size_of_the_weight(size: float) -> None:
 # ---- free entries
 
 
-def filled(blocks: Tensor, used: Tensor, down: Tensor, across: Tensor) -> float:
+def filled(blocks: Array, used: Array, down: Array, across: Array) -> float:
     """The distance after 200 times: fill the free entries, fit again."""
     for _ in range(200):
-        rest = torch.where(used > 0, blocks, down @ across.T)
-        down = torch.linalg.qr(rest @ across).Q
+        rest = np.where(used > 0, blocks, down @ across.T)
+        down = np.linalg.qr(rest @ across)[0]
         across = rest.T @ down
-    return float(((blocks - down @ across.T) * used).norm())
+    return float(np.linalg.norm((blocks - down @ across.T) * used))
 
 
 @pytest.mark.parametrize(("m", "n"), [(4, 16), (13, 29), (60, 90)])
 @pytest.mark.parametrize("rank", [1, 3])
 def test_free_entries_are_as_good_as_hundreds_of_sweeps(m: int, n: int, rank: int) -> None:
-    used = (noise(m, n + 1)[:, :n] < 1).double()
-    blocks = noise(m, n) * used
-    start = nearest_low_rank(blocks, rank)
+    used = (noise(m, n + 1).numpy()[:, :n] < 1).astype(float)
+    blocks = noise(m, n).numpy() * used
+    start = truncated.nearest_low_rank(blocks, rank)
     down, across = nearest_where_used(blocks, used, *start)
-    distance = float(((blocks - down @ across.T) * used).norm())
+    distance = float(np.linalg.norm((blocks - down @ across.T) * used))
     assert distance <= filled(blocks, used, *start) * (1 + 1e-6)
-    assert distance < float(((blocks - start[0] @ start[1].T) * used).norm()) * (1 - 1e-4)
+    assert distance < float(np.linalg.norm((blocks - start[0] @ start[1].T) * used)) * (1 - 1e-4)
 
 
 # ---- progress

@@ -16,6 +16,8 @@ from edgefc.catalogue import Called, Entry, entries
 from edgefc.errors import ExportError
 from edgefc.export import export
 from edgefc.export.inspecting.inspector import inspect
+from edgefc.export.verifying.int8 import round_no_inputs
+from edgefc.export.verifying.measures import all_nodes, load, rounds_inputs
 from edgefc.layers.common.effective import effective_tensors
 from edgefc.layers.common.onnx_node import layer_node
 from edgefc.runtime import Session
@@ -106,7 +108,7 @@ def test_files_compute_what_torch_computes_and_store_each_weight_once(tmp_path: 
 
 def one_node(entry: Entry) -> bool:
     """Attention shows several, and LSTMs turn axes around theirs."""
-    return not any(word in entry.name for word in ("Attention", "LSTM", "rank"))
+    return not any(word in entry.name for word in ("Attention", "LSTM", "rank", "rotated", "Corrected"))
 
 
 @pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.name) for entry in entries() if one_node(entry)])
@@ -124,7 +126,9 @@ def test_every_layer_shows_its_op_and_its_computed_weights(entry: Entry) -> None
         y = layer(x)
     y = y[0] if isinstance(y, tuple) else y
     assert not torch.equal(y, torch.zeros_like(y))
-    result = run_onnxruntime(layer_model(layer, x), x.numpy())
+    file = layer_model(layer, x)
+    round_no_inputs(file)
+    result = run_onnxruntime(file, x.numpy())
     assert_close(result[0] if isinstance(result, list) else result, y, nmse=1e-10, what=name)
 
 
@@ -157,7 +161,8 @@ def test_every_layer_exports_with_computed_weights(entry: Entry, tmp_path: Path)
         y = model(x)
     for native in ("off", "auto"):
         (result,) = Session(tmp_path / "model.onnx", native=native).run({"x": x.numpy()}).values()
-        assert_close(result, y, nmse=1e-9, what=native)
+        rounds = any(rounds_inputs(node) for node in all_nodes(load(tmp_path / "model.onnx")))
+        assert_close(result, y, nmse=1e-3 if rounds else 1e-9, what=native)
     stored = [[(one.op, one.stored) for one in inspect(path).layers] for path in (tmp_path / "model.onnx", plain)]
     assert stored[0] == stored[1]
 

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.layer_models import numbers as numbers
+
 TERMS = [1, 3]
-
-
-def numbers(tensor: Any) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = tensor.detach().double().cpu().numpy()
-    return result
 
 
 def kronecker(layer: Any, n: int, m: int) -> NDArray[np.float64]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -136,6 +138,11 @@ def take_weights(layer: nn.Module, other: nn.Module) -> None:
             mine.copy_(theirs)
 
 
+def numbers(tensor: Any) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = tensor.detach().double().cpu().numpy()
+    return result
+
+
 def inputs(*shape: int, seed: int = 0, dtype: Any = np.float32) -> NDArray[Any]:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
@@ -234,6 +241,16 @@ def _saved(what: Any, most_bytes: int) -> io.BytesIO:
 
 
 # ---- what every body keeps
+
+
+def running(model: ir.Model, folder: Path) -> list[str]:
+    """The operators that onnxruntime is left with after its optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 4
+    content = ir.to_proto(model).SerializeToString()
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
 
 
 def check_operators(model: ir.Model, golden: str) -> None:

@@ -7,15 +7,11 @@ from numpy.typing import NDArray
 
 from edgefc import LowRankLinear
 from tests.support import layer_models as models
+from tests.support.layer_models import numbers
 
 
 def make(*args: Any, **options: Any) -> Any:
     return models.randomise(LowRankLinear(*args, **options))  # type: ignore[type-var]
-
-
-def numbers(tensor: Any) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = tensor.detach().double().cpu().numpy()
-    return result
 
 
 def expected(layer: Any, x: NDArray[Any]) -> NDArray[np.float64]:

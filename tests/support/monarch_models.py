@@ -7,15 +7,11 @@ from numpy.typing import NDArray
 
 from edgefc import MonarchLinear
 from tests.support import layer_models as models
+from tests.support.layer_models import numbers
 
 
 def make(*args: Any, **options: Any) -> Any:
     return models.randomise(MonarchLinear(*args, **options))  # type: ignore[type-var]
-
-
-def numbers(tensor: Any) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = tensor.detach().double().cpu().numpy()
-    return result
 
 
 def matrix(layer: Any) -> NDArray[np.float64]:

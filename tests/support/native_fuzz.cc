@@ -49,11 +49,17 @@ constexpr std::int64_t kHostile[] = {0, -1, 1, 2, 3, 5, 9, 63, 65, 255, 65536, I
                                      INT64_MAX, INT64_MIN, -(INT64_C(1) << 31)};
 const float kOdd[] = {NAN, INFINITY, -INFINITY, 1e18f, -0.0f, 1e-40f};  // products of two stay below 2^128
 
-ort::Value tensor(const Sizes& sizes, std::uint32_t seed) {
-  ort::Value value(sizes, host::numbers(sizes.data(), sizes.size()));
+ort::Value tensor(const Sizes& sizes, std::uint32_t seed, int type = ort::kFloat) {
+  ort::Value value(sizes, host::numbers(sizes.data(), sizes.size()), type);
   for (std::size_t i = 0; i < value.count; ++i) {
     seed = seed * 1664525 + 1013904223;
-    value.data()[i] = static_cast<float>(static_cast<std::int32_t>(seed) / 1073741824.0);  // -2 to 2
+    if (type == ort::kUint8) {
+      value.bytes()[i] = static_cast<std::uint8_t>(seed >> 24);
+    } else if (type == ort::kFloat16) {
+      value.halves()[i] = static_cast<std::uint16_t>((seed >> 16 & 0x83FF) | 0x2800);  // of size 1 / 32 to 1 / 16
+    } else {
+      value.data()[i] = static_cast<float>(static_cast<std::int32_t>(seed) / 1073741824.0);  // -2 to 2
+    }
   }
   return value;
 }
@@ -125,7 +131,24 @@ Case eugen(Bytes& bytes) {
   return made;
 }
 
-constexpr Case (*kMakers[])(Bytes&) = {prp, circulant, tied, eugen};
+Case int3(Bytes& bytes) {
+  const std::int64_t n = bytes.of(kSizes), m = bytes.of(kSizes), rows = bytes.of(kRows);
+  const std::int64_t group = 32 << bytes.below(4), rotated = bytes.below(2);
+  std::int64_t block = 1;
+  while (rotated && block < n && block < 128) block *= 2;
+  const std::int64_t multiple = std::max(group, block), width = (n + multiple - 1) / multiple * multiple;
+  const std::int64_t blocks = (m + 15) / 16;
+  Case made{"Int3Linear", {}, {}, {}};
+  made.info.wholes = {{"in_features", n}, {"out_features", m}, {"group", group}, {"rotated", rotated},
+                      {"seed", static_cast<std::int64_t>(bytes.whole())}};
+  made.weights({{rows, n}, {blocks, width / 32, 192}, {blocks, width / group, 16}, {m}});
+  made.inputs[1] = tensor(made.inputs[1].shape.sizes, 5, ort::kUint8);
+  made.inputs[2] = tensor(made.inputs[2].shape.sizes, 6, ort::kFloat16);
+  if (bytes.one_in(3)) made.options["edgefc.activations"] = "int8", made.tolerance = 0.05;
+  return made;
+}
+
+constexpr Case (*kMakers[])(Bytes&) = {prp, circulant, tied, eugen, int3};
 
 // ---- what hostile files and callers change
 
@@ -162,7 +185,7 @@ void change_shape(ort::Value& value, Bytes& bytes) {
     default: std::swap(sizes.front(), sizes.back()); break;
   }
   for (std::int64_t& size : sizes) size = std::max<std::int64_t>(size, 0);
-  value = tensor(sizes, 9);
+  value = tensor(sizes, 9, value.shape.type);
 }
 
 void change(Case& made, Bytes& bytes) {
@@ -172,9 +195,9 @@ void change(Case& made, Bytes& bytes) {
   switch (bytes.below(6)) {
     case 0: return change_attribute(made, bytes);
     case 1: if (!input.shape.sizes.empty()) change_shape(input, bytes); return;
-    case 2: if (input.count) input.data()[bytes.whole() % input.count] = bytes.of(kOdd); return;
+    case 2: if (input.floats()) input.data()[bytes.whole() % input.count] = bytes.of(kOdd); return;
     case 3: made.constant[which] = false; return;
-    case 4: input.shape.type = 11; return;  // double
+    case 4: input.shape.type = input.floats() ? ort::kDouble : ort::kInt8; return;
     default: made.inputs.resize(made.inputs.size() - 1); made.constant.pop_back(); return;
   }
 }
@@ -195,7 +218,7 @@ std::string described(const Case& made) {
     text += i == 0 ? "; x (" : made.constant[i] ? "; constant (" : "; computed (";
     for (const std::int64_t size : made.inputs[i].shape.sizes) text += std::to_string(size) + ",";
     text += ")";
-    unusual(made.inputs[i].data(), made.inputs[i].count);
+    unusual(made.inputs[i].data(), made.inputs[i].floats());
   }
   return text;
 }
@@ -268,7 +291,7 @@ bool alike(const Case& made, const ort::Value& a, const ort::Value& b) {
       if (std::isfinite(values[i])) largest = std::max(largest, std::fabs(double{values[i]}));
     }
   };
-  for (const ort::Value& input : made.inputs) consider(input.data(), input.count);
+  for (const ort::Value& input : made.inputs) consider(input.data(), input.floats());
   for (const auto& [name, values] : made.info.lists) consider(values.data(), values.size());
   for (std::size_t i = 0; i < a.count; ++i) {
     const float p = a.data()[i], q = b.data()[i];

@@ -89,7 +89,9 @@ class Case:
         value = numpy_helper.to_array(stored).copy()
         what = self.pick(("shape", "number", "type", "fed", "fed otherwise"))
         if what == "number" and value.size:
-            value.flat[self.random.randrange(value.size)] = self.pick(ODD)
+            odd = self.pick(ODD) if value.dtype.kind == "f" else self.random.randrange(256)
+            with np.errstate(over="ignore"):  # of float16
+                value.flat[self.random.randrange(value.size)] = odd
         elif what in ("shape", "fed otherwise"):
             value = np.atleast_1d(value)  # an earlier change may have made a number of it
             value = self.pick((value.ravel(), value[None], value[:0], np.float32(2), np.concatenate([value, value])))
@@ -97,7 +99,7 @@ class Case:
             value = value.astype(self.pick((np.float64, np.float16, np.int32)))
         self.said.append(f"{stored.name}: {what}, {value.dtype} {np.shape(value)}")
         if what.startswith("fed"):
-            self.model.graph.input.append(helper.make_tensor_value_info(stored.name, onnx.TensorProto.FLOAT, None))
+            self.model.graph.input.append(helper.make_tensor_value_info(stored.name, stored.data_type, None))
             self.feeds[stored.name] = value
             self.model.graph.initializer.remove(stored)
         else:
@@ -173,7 +175,8 @@ def check_values(case: Case, name: str, y: Array, body: Array) -> None:
     finite = np.isfinite(x).all(1) & np.isfinite(body).all(1)
     error, size = np.square(y[finite] - body[finite]).sum(1), np.square(body[finite]).sum(1)
     numbers = [*case.feeds.values(), *map(numpy_helper.to_array, case.model.graph.initializer)]
-    largest = max([1.0, *(float(np.abs(v[np.isfinite(v)]).max(initial=0)) for v in numbers)]) ** 2
+    floats = [np.float64(v[np.isfinite(v)]) for v in numbers if v.dtype.kind == "f"]
+    largest = max([1.0, *(float(np.abs(v).max(initial=0)) for v in floats)]) ** 2
     assert (error <= nmse * (size + body.shape[1] * largest)).all(), f"{name}: off by {error.max()} of {size}"
     if op.infinite == "body" and not case.int8:
         np.testing.assert_array_equal(np.isnan(y), np.isnan(body), f"{name}: NaN elsewhere")

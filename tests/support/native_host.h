@@ -28,6 +28,10 @@ struct Shape {
   std::vector<std::int64_t> sizes;
 };
 
+constexpr int kDouble = 11, kInt8 = 3;  // for values that claim to have these types
+
+inline std::size_t bytes_of(int type) { return type == kUint8 ? 1 : type == kFloat16 ? 2 : 4; }
+
 // Numbers that end where their memory ends and that are aligned to 4 bytes only, as a caller's may be.
 struct Value {
   Shape shape;
@@ -35,9 +39,12 @@ struct Value {
   std::size_t count = 0;
 
   Value() = default;
-  Value(std::vector<std::int64_t> sizes, std::size_t numbers)
-      : shape{kFloat, std::move(sizes)}, memory(new char[4 * numbers + 4]), count(numbers) {}
+  Value(std::vector<std::int64_t> sizes, std::size_t numbers, int type = kFloat)
+      : shape{type, std::move(sizes)}, memory(new char[bytes_of(type) * numbers + 4]), count(numbers) {}
   float* data() const { return reinterpret_cast<float*>(memory.get() + 4); }
+  std::uint8_t* bytes() const { return reinterpret_cast<std::uint8_t*>(data()); }
+  std::uint16_t* halves() const { return reinterpret_cast<std::uint16_t*>(data()); }
+  std::size_t floats() const { return shape.type == kFloat || shape.type == kDouble ? count : 0; }  // how many it has
 };
 
 struct KernelInfo {

@@ -18,21 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
+from edgefc.fitting.kronecker import LONGEST as LONGEST
+from edgefc.fitting.kronecker import factors as factors
 from edgefc.layers.bilinear import kronecker
 from edgefc.layers.common.onnx_node import is_size
-
-LONGEST = 4
-"""The maximum of d2 / d1. Then d1 + d2 is at most 25 % above its minimum, 2 sqrt(d). The limit keeps the authors'
-10 = 2 x 5 and 27 = 3 x 9; 7 becomes 8 = 2 x 4, and 1009 becomes 1012 = 23 x 44."""
-
-
-def factors(size: int) -> tuple[int, int]:
-    """Returns (d1, d2) with d1 <= d2 <= LONGEST * d1 and the smallest product that is at least `size`."""
-    while True:
-        first = next(d for d in range(math.isqrt(size), 0, -1) if size % d == 0)
-        if size // first <= LONGEST * first:
-            return first, size // first
-        size += 1
 
 
 def choose_factors(layer: str, name: str, size: int, given: Sequence[int] | None) -> tuple[int, int]:

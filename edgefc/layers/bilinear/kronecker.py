@@ -1,9 +1,7 @@
 """Sums of Kronecker products, used by every bilinear layer: x @ (sum_t kron(L_t, R_t)) = sum_t vec(L_t^T X R_t).
 
 From the authors' code (see factors.py): one term, x and y reshaped to matrices row by row. Our additions: sums of
-several terms, and fits to trained matrices. The fit follows Van Loan & Pitsianis, "Approximation with Kronecker
-Products", 1993: rearrange the d2 x u2 blocks of the matrix to one block per row. The nearest sum of Kronecker products
-is then the nearest low-rank matrix.
+several terms, and fits to trained matrices (edgefc/fitting/kronecker.py).
 
 Symbols: n = d1 d2 inputs (fewer when padded), m = u1 u2 outputs (fewer when cut), T terms.
 
@@ -15,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgefc.layers.bilinear.free_entries import nearest_where_used
+from edgefc.fitting import kronecker as fitting
 from edgefc.layers.common.facts import left_first, left_first_cost, right_first_cost
-from edgefc.layers.common.low_rank import nearest_low_rank
+from edgefc.layers.common.fits import array, tensor
 from edgefc.layers.common.onnx_node import check_finite
 
 Pair = tuple[int, int]
@@ -52,30 +50,16 @@ def expand(left: Tensor, right: Tensor, n: int, m: int) -> Tensor:
     return total[:n, :m]
 
 
-@torch.no_grad()
 def nearest(matrix: Tensor, d: Pair, u: Pair, terms: int) -> tuple[Tensor, Tensor]:
     """Returns left and right, float64, whose sum of Kronecker products approximates `matrix` (n, m) in the Frobenius
-    norm.
+    norm. edgefc.fitting.kronecker computes them.
 
-    If n = d1 d2 and m = u1 u2, the result is the optimum, to the precision of low_rank.py. Otherwise the entries beyond
-    the matrix are free. The fit starts with zeros there and only reduces the distance. The result is a good
-    approximation, but not proven to be the optimum.
+    If n = d1 d2 and m = u1 u2, the result is the optimum, to the precision of a truncated SVD. Otherwise the entries
+    beyond the matrix are free, and the result is a good approximation, but not proven to be the optimum.
+
+    Raises:
+        UsageError: NaN or infinite values.
     """
-    n, m = matrix.shape
     check_finite(matrix)
-    padding = (0, u[0] * u[1] - m, 0, d[0] * d[1] - n)
-    blocks = _rearranged(torch.nn.functional.pad(matrix.double(), padding), d, u)
-    down, across = nearest_low_rank(blocks, min(terms, *blocks.shape))
-    if any(padding):
-        used = torch.nn.functional.pad(torch.ones_like(matrix, dtype=torch.float64), padding)
-        down, across = nearest_where_used(blocks, _rearranged(used, d, u), down, across)
-    left, right = (
-        torch.nn.functional.pad(part.T, (0, 0, 0, terms - part.shape[1])).reshape(terms, d[i], u[i])
-        for i, part in enumerate((down, across))
-    )
-    return left, right
-
-
-def _rearranged(matrix: Tensor, d: Pair, u: Pair) -> Tensor:
-    """Rearranges (d1 d2, u1 u2) to (d1 u1, d2 u2), one block per row, so that kron(L, R) becomes vec(L) vec(R)^T."""
-    return matrix.reshape(d[0], d[1], u[0], u[1]).transpose(1, 2).reshape(d[0] * u[0], d[1] * u[1])
+    left, right = fitting.nearest(array(matrix), d, u, terms)
+    return tensor(left, matrix.device), tensor(right, matrix.device)

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from edgefc.fitting.kronecker import KroneckerFit, fit_kronecker
 from edgefc.layers.bilinear import CLAIM, PAPER, kronecker
 from edgefc.layers.bilinear.factors import Factored, check_terms, choose_factors
 from edgefc.layers.common.entry import OURS, linear
+from edgefc.layers.common.fits import arrays, filled
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import trained_linear
@@ -104,10 +106,26 @@ class BilinearLinear(Factored):
             trained.in_features, trained.out_features, trained.bias is not None, terms=terms, in_factors=in_factors,
             out_factors=out_factors, device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
-        layer._fit(weight.T)
-        if layer.bias is not None and trained.bias is not None:
-            layer.bias.copy_(trained.bias)
-        return trained.replaced_by(layer)
+        given = arrays(trained)
+        fit = fit_kronecker(*given, None, layer.terms, layer.in_factors, layer.out_factors)
+        return filled(layer, fit, trained)
+
+    @classmethod
+    def from_fit(cls, fit: KroneckerFit, like: nn.Module) -> "BilinearLinear":
+        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
+        requires_grad are kept.
+
+        Raises:
+            ShapeError: the fit and `like` have different sizes.
+            UsageError: `like` is another kind of module.
+        """
+        trained = trained_linear(cls, like)
+        weight, (terms, d1, u1), (_, d2, u2) = trained.weight, fit.left.shape, fit.right.shape
+        layer = cls(
+            trained.in_features, trained.out_features, fit.bias is not None, terms=terms, in_factors=(d1, d2),
+            out_factors=(u1, u2), device=weight.device, dtype=weight.dtype,
+        )  # fmt: skip
+        return filled(layer, fit, trained)
 
     def extra_repr(self) -> str:
         return (

@@ -10,10 +10,13 @@ convolution's kernel.
 import math
 import operator
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgefc.errors import ShapeError
+from edgefc.fitting import circulant
+from edgefc.layers.common.fits import array, tensor
 from edgefc.layers.common.onnx_node import is_size
 
 
@@ -42,12 +45,14 @@ def expand(kernel: Tensor, n: int, m: int) -> Tensor:
 
 
 def diagonal_means(weight: Tensor, b: int) -> Tensor:
-    """Returns the circulants nearest to weight (m, n, ...) in the Frobenius norm: (p, q, b, ...).
+    """Returns the circulants nearest to weight (m, n, ...) in the Frobenius norm: (p, q, b, ...), float64.
 
     Each value is the mean of one wrapped diagonal of one block, over the entries within the weight.
     """
-    total, uses = _diagonal_sums(weight, b), _diagonal_sums(torch.ones_like(weight), b)
-    return total / uses.clamp(min=1)
+    m, n, *rest = weight.shape
+    positions = array(weight).reshape(m, n, -1)
+    means = np.stack([circulant.diagonal_means(positions[..., k], b) for k in range(positions.shape[-1])], -1)
+    return tensor(means.reshape(*means.shape[:3], *rest), weight.device)
 
 
 def transform(b: int) -> int:
@@ -84,12 +89,3 @@ def _diagonals(b: int, device: torch.device) -> Tensor:
     """Returns (i - j) mod b, (b, b)."""
     index = torch.arange(b, device=device)
     return (index[:, None] - index) % b
-
-
-def _diagonal_sums(weight: Tensor, b: int) -> Tensor:
-    """Returns the sums of weight (m, n, ...) over (i - j) mod b in each block, zero-padded: (p, q, b, ...)."""
-    m, n, *rest = weight.shape
-    p, q = math.ceil(m / b), math.ceil(n / b)
-    padded = nn.functional.pad(weight, (*[0] * (2 * len(rest)), 0, q * b - n, 0, p * b - m))
-    blocks = padded.reshape(p, b, q, b, *rest).transpose(1, 2).reshape(p, q, b * b, *rest)
-    return weight.new_zeros(p, q, b, *rest).index_add(2, _diagonals(b, weight.device).flatten(), blocks)

@@ -19,10 +19,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from edgefc.fitting.circulant import CirculantFit, fit_circulant
 from edgefc.layers.circulant import CLAIM, PAPER
 from edgefc.layers.circulant.blocks import (
     check_block,
-    diagonal_means,
     empty,
     expand,
     fft_dtype,
@@ -33,6 +33,7 @@ from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import linear
+from edgefc.layers.common.fits import arrays, filled
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.seed_reading import is_stand_in
@@ -165,11 +166,23 @@ class CirculantLinear(Seeded):
             device=trained.weight.device,
             dtype=trained.weight.dtype,
         )
-        signs = seeded.signs(layer.seed, n, dtype=torch.float64, device=trained.weight.device)
-        layer.kernel.copy_(diagonal_means(trained.weight.double() * signs, layer.block))
-        if layer.bias is not None and trained.bias is not None:
-            layer.bias.copy_(trained.bias)
-        return trained.replaced_by(layer)
+        return filled(layer, fit_circulant(*arrays(trained), None, layer.block, layer.seed), trained)
+
+    @classmethod
+    def from_fit(cls, fit: CirculantFit, like: nn.Module) -> "CirculantLinear":
+        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
+        requires_grad are kept.
+
+        Raises:
+            ShapeError: the fit and `like` have different sizes.
+            UsageError: `like` is another kind of module.
+        """
+        trained = trained_linear(cls, like)
+        layer = cls(
+            trained.in_features, trained.out_features, fit.bias is not None, block=fit.kernel.shape[-1],
+            seed=fit.seed, device=trained.weight.device, dtype=trained.weight.dtype,
+        )  # fmt: skip
+        return filled(layer, fit, trained)
 
     def multiply_adds(self) -> int:
         """Returns the multiply-adds per row: q transforms, p q products of spectra, p inverse transforms.

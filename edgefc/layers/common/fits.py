@@ -2,8 +2,9 @@
 
 from typing import TypeVar
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
 from edgefc.fitting.fitted import Array, Fitted
@@ -12,10 +13,20 @@ from edgefc.layers.common.trained import TrainedLinear
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
+def array(values: Tensor) -> Array:
+    """Returns the values in float64, for edgefc.fitting."""
+    result: Array = values.detach().double().cpu().numpy()
+    return result
+
+
+def tensor(values: Array, device: torch.device) -> Tensor:
+    """Returns values of edgefc.fitting in float64 on a device."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
 def arrays(trained: TrainedLinear) -> tuple[Array, Array | None]:
     """Returns the weight (m, n) and the bias (m,) or None, in float64."""
-    bias = None if trained.bias is None else trained.bias.double().cpu().numpy()
-    return trained.weight.double().cpu().numpy(), bias
+    return array(trained.weight), None if trained.bias is None else array(trained.bias)
 
 
 @torch.no_grad()
@@ -27,7 +38,7 @@ def filled(layer: Layer, fit: Fitted, trained: TrainedLinear) -> Layer:
         ShapeError: an array does not have the shape of its parameter.
     """
     for name, parameter in layer.named_parameters():
-        values = torch.from_numpy(getattr(fit, name))
+        values = tensor(getattr(fit, name), parameter.device)
         if values.shape != parameter.shape:
             raise ShapeError(
                 f"the fit has {name} of shape {tuple(values.shape)}, and the {type(layer).__name__} in the place of "

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
+from edgefc.fitting.eugen import EUGenFit
 from edgefc.generator import codebook
 from edgefc.layers.common import activations, seeded
 from edgefc.layers.common.checkpoint import Seeded
@@ -32,6 +33,7 @@ from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.effective import effective_tensors, make_plain
 from edgefc.layers.common.entry import linear
+from edgefc.layers.common.fits import filled
 from edgefc.layers.common.no_weight import not_fused
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import TrainedLinear, trained_linear
@@ -231,6 +233,23 @@ class EUGenLinear(Seeded):
         if layer.bias is not None:
             layer.bias.fill_(a[0])
         return trained.replaced_by(layer)
+
+    @classmethod
+    def from_fit(cls, fit: EUGenFit, like: nn.Module) -> "EUGenLinear":
+        """Returns the layer of a fit: order 1, activation "identity", norm=False. `like` is the trained layer that was
+        fitted; its dtype, device, mode and requires_grad are kept.
+
+        Raises:
+            ShapeError: the fit and `like` have different sizes.
+            UsageError: `like` is another kind of module.
+        """
+        trained = trained_linear(cls, like)
+        layer = cls(
+            trained.in_features, trained.out_features, fit.bias is not None, features=fit.weight.shape[1],
+            activation="identity", norm=False, seed=fit.seed, distribution=fit.distribution,
+            device=trained.weight.device, dtype=trained.weight.dtype,
+        )  # fmt: skip
+        return filled(layer, fit, trained)
 
     @torch.no_grad()
     def merge(self, following: nn.Module) -> "EUGenLinear":

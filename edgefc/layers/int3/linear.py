@@ -120,7 +120,7 @@ class Int3Linear(Seeded):
         values = self._values(dtype)
         if self.rotated:
             blocks = values.reshape(-1, self.block) @ _hadamard(self.block, values)
-            values = blocks.reshape(values.shape) * self._signs(values)
+            values = blocks.reshape(values.shape) * self._signs(values) / math.sqrt(self.block)
         return values[:, : self.in_features]
 
     @classmethod
@@ -215,7 +215,7 @@ class Int3Linear(Seeded):
         x = nn.functional.pad(x, (0, self.padded_features - self.in_features))
         if not self.rotated:
             return x
-        signed = x * self._signs(x)
+        signed = x * self._signs(x) / math.sqrt(self.block)
         return (signed.reshape(-1, self.block) @ _hadamard(self.block, x)).reshape(signed.shape)
 
     def _signs(self, like: Tensor) -> Tensor:
@@ -251,11 +251,11 @@ class Int3Linear(Seeded):
 
 
 def _hadamard(block: int, like: Tensor) -> Tensor:
-    """The Walsh-Hadamard matrix (block, block) in Sylvester's order, divided by sqrt(block)."""
+    """The Walsh-Hadamard matrix (block, block) of +1 and -1, in Sylvester's order."""
     matrix = torch.ones(1, 1, dtype=like.dtype, device=like.device)
     while len(matrix) < block:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix / math.sqrt(block)
+    return matrix
 
 
 def _check_group(group: int) -> int:

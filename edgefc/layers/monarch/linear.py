@@ -6,8 +6,7 @@ https://arxiv.org/abs/2204.00595, section 3.
 From the paper: y = (P' L P R) x, where R and L are block-diagonal, and P reads a matrix by columns that was written by
 rows; the nearest Monarch matrix follows from one truncated SVD per block. Our choices: the outputs are in the order of
 the blocks, so the last permutation P' is left out; both factors have the same number of blocks, as in the authors'
-code; sizes that the number of blocks does not divide are zero-padded and cut; the width may be smaller than in the
-paper.
+code; sizes that the number of blocks does not divide are zero-padded and cut; the width can be chosen.
 
 Symbols: n inputs, m outputs, b blocks, p = ceil(n / b) inputs and o = ceil(m / b) outputs per block, w inner values
 per block (the width).
@@ -36,9 +35,10 @@ class MonarchLinear(nn.Module):
        moves to place t b + j. The result is again cut into b blocks of w.
     3. Block i becomes second[i] h_i, o values. Values beyond m are dropped.
 
-    Every part (i, j) of o rows and p columns of the dense matrix has rank w / b, rounded up or down. The default width
-    min(p, o) is that of the paper. For n = m = 4096 and 64 blocks, the factors have 524,288 parameters and need as many
-    multiply-adds per row; a dense layer has 16,777,216 of each. With 4 blocks they have half of those of a dense layer.
+    Every part (i, j) of o rows and p columns of the dense matrix has rank w / b, rounded up or down, so a width of
+    b min(p, o) can represent any matrix. The default width min(p, o) is that of the paper. For n = m = 4096 and 64
+    blocks, the factors have 524,288 parameters and need as many multiply-adds per row; a dense layer has 16,777,216 of
+    each. With 4 blocks they have half of those of a dense layer.
 
     Shapes:
         first   (b, w, p)       second  (b, o, w)       bias    (m,) or None
@@ -46,7 +46,7 @@ class MonarchLinear(nn.Module):
 
     Raises:
         ShapeError: a size below 1, a number of blocks that is not an integer from 1 to min(n, m), or a width that is
-            not an integer from 1 to min(p, o).
+            not an integer from 1 to b min(p, o).
     """
 
     weight = property(no_weight)
@@ -67,7 +67,7 @@ class MonarchLinear(nn.Module):
         n, m = self.in_features, self.out_features = sizes(name, in_features, out_features)
         b = self.blocks = _checked(name, "blocks", blocks, min(n, m))
         p, o = -(-n // b), -(-m // b)
-        w = self.width = min(p, o) if width is None else _checked(name, "width", width, min(p, o))
+        w = self.width = min(p, o) if width is None else _checked(name, "width", width, b * min(p, o))
         self.first = nn.Parameter(torch.empty(b, w, p, device=device, dtype=dtype))
         self.second = nn.Parameter(torch.empty(b, o, w, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(m, device=device, dtype=dtype)) if bias else None

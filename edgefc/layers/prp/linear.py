@@ -31,15 +31,15 @@ import torch
 from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
+from edgefc.fitting.prp import PRPFit, nearest_prp
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import OURS, linear
-from edgefc.layers.common.low_rank import nearest_low_rank
+from edgefc.layers.common.fits import array, arrays, filled, tensor
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, is_size, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import trained_linear
 from edgefc.layers.prp import CLAIM, PAPER, matrices
-from edgefc.layers.prp.scales import nearest_scales
 
 
 class PRPLinear(Seeded):
@@ -177,18 +177,29 @@ class PRPLinear(Seeded):
             device=trained.weight.device,
             dtype=trained.weight.dtype,
         )
-        weight = trained.weight.double()
-        p = layer._fixed.entries(layer, torch.float64)
-        out_scale, in_scale = nearest_scales(weight, p)
-        layer.in_scale.copy_(in_scale)
-        layer.out_scale.copy_(out_scale)
-        if layer.low_rank_in is not None and layer.low_rank_out is not None:
-            down, across = nearest_low_rank(weight - out_scale[:, None] * p * in_scale, rank)
-            layer.low_rank_in.copy_(across.T * math.sqrt(rank))
-            layer.low_rank_out.copy_(down * math.sqrt(rank))
-        if layer.bias is not None and trained.bias is not None:
-            layer.bias.copy_(trained.bias)
-        return trained.replaced_by(layer)
+        weight, bias = arrays(trained)
+        p = array(layer._fixed.entries(layer, torch.float64))
+        return filled(layer, nearest_prp(weight, bias, p, distribution, layer.seed, layer.rank), trained)
+
+    @classmethod
+    @torch.no_grad()
+    def from_fit(cls, fit: PRPFit, like: nn.Module) -> "PRPLinear":
+        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
+        requires_grad are kept.
+
+        Raises:
+            ShapeError: the fit and `like` have different sizes.
+            UsageError: `like` is another kind of module.
+        """
+        trained = trained_linear(cls, like)
+        layer = cls(
+            trained.in_features, trained.out_features, fit.bias is not None, distribution=fit.distribution,
+            seed=fit.seed, rank=len(fit.low_rank_in), device=trained.weight.device, dtype=trained.weight.dtype,
+        )  # fmt: skip
+        filled(layer, fit, trained)
+        if layer.projection is not None and fit.projection is not None:
+            layer.projection.copy_(tensor(fit.projection, layer.projection.device))
+        return layer
 
     def multiply_adds(self) -> int:
         """Returns the multiply-adds per row: those of P, n + m for the scales, and r (n + m) for a low-rank path.

@@ -47,9 +47,7 @@ class QuantizedConv2d(StoredConv2d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype)
         self.bits, self.group = packing.check_storage(type(self).__name__, bits, group)
         shape = self.out_channels, -(-self.patch // self.group)
         self._store(device, dtype, **packing.buffers(shape, self.bits, self.group, device))
@@ -67,10 +65,10 @@ class QuantizedConv2d(StoredConv2d):
         Raises:
             UsageError: a fit with a rotation or a correction, or a padding mode other than zeros.
         """
-        own, where = arguments(cls, like)
+        own = arguments(cls, like)
         if fit.seed is not None or fit.up.size:
             raise UsageError("QuantizedConv2d has no rotation and no correction. Fit with seed=None and rank=0.")
-        layer = cls(*own, fit.bias is not None, bits=fit.bits, group=fit.group, **where)
+        layer = cls(bias=fit.bias is not None, bits=fit.bits, group=fit.group, **own)
         packing.load(layer.codes, layer.scales, fit.codes, fit.scales, layer.bits, layer.group)
         packing.load_bias(layer.bias, fit.bias)
         replaced(layer, like)

@@ -1,6 +1,7 @@
 """A linear layer plus a correction of low rank, such as a quantised layer and what rounding removed from it."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from edgefc.fitting.half import HalfFit
 from edgefc.fitting.quantized import QuantizedFit
 from edgefc.layers.common.entry import linear
 from edgefc.layers.common.no_weight import no_weight
+from edgefc.layers.common.onnx_node import check_width
 from edgefc.layers.common.trained import trained_linear
 from edgefc.layers.quantized import CLAIM, PAPER
 from edgefc.layers.quantized.half import HalfLinear
@@ -29,12 +31,12 @@ class CorrectedLinear(nn.Module):
 
     def __init__(self, main: nn.Module, down: nn.Module, up: nn.Module) -> None:
         super().__init__()
-        sizes = [(layer.in_features, layer.out_features) for layer in (main, down, up)]
-        (self.in_features, self.out_features), (inputs, rank), (given, outputs) = sizes
-        if (inputs, outputs) != sizes[0] or given != rank:
+        sizes = [_sizes(layer) for layer in (main, down, up)]
+        (n, m), (inputs, rank), (given, outputs) = sizes
+        self.in_features, self.out_features, self.rank = n, m, rank
+        if (inputs, outputs) != (n, m) or given != rank:
             shown = ", ".join(f"{n} -> {m}" for n, m in sizes)
             raise ShapeError(f"CorrectedLinear needs layers n -> m, n -> r and r -> m, got {shown}.")
-        self.rank = rank
         self.main, self.down, self.up = main, down, up
 
     @property
@@ -43,6 +45,7 @@ class CorrectedLinear(nn.Module):
         return self.main.bias  # type: ignore[return-value]
 
     def forward(self, x: Tensor) -> Tensor:
+        check_width(self, x, self.in_features)
         y: Tensor = self.main(x) + self.up(self.down(x))
         return y
 
@@ -71,6 +74,10 @@ class CorrectedLinear(nn.Module):
         return cls(QuantizedLinear.from_fit(none, like), down, up).train(trained.training)
 
 
+def _sizes(layer: Any) -> tuple[int, int]:
+    return layer.in_features, layer.out_features
+
+
 def _dense(layer: nn.Module) -> Tensor:
     matrix: Tensor = layer.weight if isinstance(layer, nn.Linear) else layer.dense()  # type: ignore[operator]
     return matrix
@@ -78,7 +85,7 @@ def _dense(layer: nn.Module) -> Tensor:
 
 ENTRIES = (
     linear(
-        "QuantizedLinear, 2 bits, corrected", PAPER, CLAIM,
+        "CorrectedLinear, 2 bits", PAPER, CLAIM,
         lambda n, m: CorrectedLinear(QuantizedLinear(n, m, bits=2), HalfLinear(n, 16, False), HalfLinear(16, m, False)),
     ),
 )  # fmt: skip

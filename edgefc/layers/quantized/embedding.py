@@ -86,7 +86,7 @@ class QuantizedEmbedding(StoredTable):
         return f"{super().extra_repr()}, bits={self.bits}, group={self.group}"
 
     def _rows(self, x: Tensor) -> Tensor:
-        codes = nn.functional.embedding(x, self.codes.flatten(1)).unflatten(-1, self.codes.shape[1:])
+        codes = nn.functional.embedding(x, self.codes.flatten(1)).reshape(*x.shape, *self.codes.shape[1:])
         scales = nn.functional.embedding(x, self.scales)
         return packing.values(codes, scales, self.bits, self.like.dtype)[..., : self.embedding_dim]
 

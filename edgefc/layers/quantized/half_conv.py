@@ -40,9 +40,7 @@ class HalfConv2d(StoredConv2d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype)
         self._store(device, dtype, half_weight=halves.empty(*self.kernel_shape, device=device))
         self.reset_parameters()
 
@@ -55,8 +53,8 @@ class HalfConv2d(StoredConv2d):
         Raises:
             UsageError: a padding mode other than zeros.
         """
-        own, where = arguments(cls, like)
-        layer = cls(*own, fit.bias is not None, **where)
+        own = arguments(cls, like)
+        layer = cls(bias=fit.bias is not None, **own)
         halves.load(layer, fit)
         replaced(layer, like)
         return layer

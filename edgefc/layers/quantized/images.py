@@ -1,7 +1,7 @@
 """The common part of convolutions whose kernel is stored in few bits."""
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,8 +101,8 @@ class StoredConv2d(StoredWeights):
         return {**own, **self.window.attributes()}
 
 
-def arguments(layer: type[nn.Module], conv: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns the arguments of a trained convolution: those before the bias, and its device and dtype.
+def arguments(layer: type[nn.Module], conv: nn.Module) -> dict[str, Any]:
+    """Returns the arguments of a trained convolution by name, without the bias.
 
     Raises:
         UsageError: another module, or a padding mode other than zeros.
@@ -114,8 +114,8 @@ def arguments(layer: type[nn.Module], conv: nn.Module) -> tuple[tuple[Any, ...],
             f"{layer.__name__} cannot replace a Conv2d with padding_mode={conv.padding_mode!r}. "
             "Use one with padding_mode='zeros'."
         )
-    own = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return cast(tuple[Any, ...], own), {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    return {**{name: getattr(conv, name) for name in names}, "device": conv.weight.device, "dtype": conv.weight.dtype}
 
 
 def replaced(layer: StoredConv2d, conv: nn.Module) -> None:

@@ -127,7 +127,8 @@ class QuantizedLinear(StoredWeights):
         """Returns the layer with each weight of `linear` rounded to the nearest code.
 
         `linear` is a torch.nn.Linear or a transformers Conv1D. Its bias, dtype, device, mode and requires_grad are
-        kept. The group is smaller if fewer inputs fill it. Below 8 bits, edgefc.replace rounds much better, because it uses what the inputs look like.
+        kept. The group is smaller if fewer inputs fill it. Below 8 bits, edgefc.replace rounds much better, because it
+        uses what the inputs look like.
         """
         trained = trained_linear(cls, linear)
         bits, group = packing.check_storage(cls.__name__, bits, group)

@@ -88,7 +88,12 @@ class _QuantizedLayer(_Layer, StoredWeights):
         own, recurrent = (
             packing.buffers((4 * h, -(-size // group)), bits, group, where.get("device")) for size in (n, h)
         )
-        self._store(**where, **own, **{f"{name}_recurrent": tensor for name, tensor in recurrent.items()})
+        self._store(
+            where.get("device"),
+            where.get("dtype"),
+            **own,
+            **{f"{name}_recurrent": tensor for name, tensor in recurrent.items()},
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

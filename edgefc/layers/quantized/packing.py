@@ -100,7 +100,7 @@ def load_bias(bias: Tensor | None, fitted: NDArray[np.float64] | None) -> None:
 
 
 def nearest(weight: Tensor, bias: Tensor | None, bits: int, group: int) -> QuantizedFit:
-    """Returns each number of the rows (R, n) rounded to the nearest code. The group is smaller if n does not fill it."""
+    """Returns each number of the rows (R, n) rounded to the nearest code. The group is smaller if n is."""
     rows, addend = (None if each is None else each.detach().double().cpu().numpy() for each in (weight, bias))
     assert rows is not None
     return fit_quantized(rows, addend, None, bits, narrow(group, rows.shape[1]), method="nearest")

@@ -17,6 +17,7 @@ constexpr float kLargest[] = {0, 127, 0, 4194000};  // by digits: the multiple o
 constexpr std::int32_t kSizeBits = 0x7FFFFFFF, kInfinite = 0x7F800000;
 constexpr float kSmall = 1e-20f, kLift = 0x1p64f;  // smaller groups are lifted, so that 1 / step does not overflow
 constexpr int kMostRows[] = {0, 8, 0, 4};          // by digits: batch rows of which sums are in registers at once
+constexpr int kTogether = 4;  // vectors of rows that are in the cache at once, and in registers for few sums
 
 inline std::int32_t bits_of(float value) {
   std::int32_t bits;
@@ -211,43 +212,46 @@ struct Slot {
   }
 };
 
-// The codes of 32 columns, 4 in a vector.
-EDGEFC_INLINE void unpack(const std::uint8_t* at, Lanes::I (&codes)[8]) {
-  const Lanes::I seven = Lanes::words(0x07070707), three = Lanes::words(0x03030303), four = Lanes::words(0x04040404);
-  Lanes::I word[3];
-  EDGEFC_UNROLL
-  for (int w = 0; w < 3; ++w) {
-    word[w] = Lanes::load_words(at + w * kUnit / 3);
-    codes[2 * w] = Lanes::both(word[w], seven);
-    codes[2 * w + 1] = Lanes::both(Lanes::right(word[w], 3), seven);
+// Columns 4 f to 4 f + 3 of the 32 columns in three words.
+template <int F>
+EDGEFC_INLINE Lanes::I code(const Lanes::I (&words)[3]) {
+  if constexpr (F < 6) {
+    const Lanes::I word = words[F / 2];
+    return Lanes::both(F % 2 ? Lanes::right(word, 3) : word, Lanes::words(0x07070707));
+  } else {
+    const Lanes::I low = Lanes::both(Lanes::right(words[F - 6], 6), Lanes::words(0x03030303));
+    return Lanes::either(low, Lanes::both(Lanes::right(words[2], F - 2), Lanes::words(0x04040404)));
   }
-  codes[6] = Lanes::either(Lanes::both(Lanes::right(word[0], 6), three), Lanes::both(Lanes::right(word[2], 4), four));
-  codes[7] = Lanes::either(Lanes::both(Lanes::right(word[1], 6), three), Lanes::both(Lanes::right(word[2], 5), four));
 }
 
-// 32 columns of one vector of rows, B batch rows of P digits.
-template <class Dots, int P, int B>
-EDGEFC_INLINE void multiply_unit(const std::uint8_t* packed, const std::int8_t* digits, Lanes::I (&totals)[B][P]) {
-  Lanes::I codes[8];
-  unpack(packed, codes);
-  typename Dots::Part parts[B][P];
+// K sums of products, with the digits that each of them has for columns 4 F to 4 F + 3. F is for its own calls.
+template <class Dots, int K, int F = 0>
+EDGEFC_INLINE void add_products(const Lanes::I (&words)[3], const std::int8_t* digits, typename Dots::Part (&parts)[K]) {
+  const Lanes::I codes = code<F>(words);
   EDGEFC_UNROLL
-  for (int k = 0; k < B * P; ++k) parts[k / P][k % P] = Dots::begin(totals[k / P][k % P]);
-  EDGEFC_UNROLL
-  for (int f = 0; f < 8; ++f) {
-    EDGEFC_UNROLL
-    for (int k = 0; k < B * P; ++k) {
-      std::uint32_t four;
-      __builtin_memcpy(&four, digits + k * kColumns + 4 * f, sizeof four);
-      parts[k / P][k % P] = Dots::add(parts[k / P][k % P], codes[f], Lanes::words(four));
-    }
+  for (int k = 0; k < K; ++k) {
+    std::uint32_t four;
+    __builtin_memcpy(&four, digits + k * kColumns + 4 * F, sizeof four);
+    parts[k] = Dots::add(parts[k], codes, Lanes::words(four));
   }
+  if constexpr (F < 7) add_products<Dots, K, F + 1>(words, digits, parts);
+}
+
+// 32 columns of one vector of rows, K digits of batch rows.
+template <class Dots, int K>
+EDGEFC_INLINE void multiply_unit(const std::uint8_t* packed, const std::int8_t* digits, Lanes::I (&totals)[K]) {
+  const Lanes::I words[3] = {Lanes::load_words(packed), Lanes::load_words(packed + kUnit / 3),
+                             Lanes::load_words(packed + 2 * kUnit / 3)};
+  typename Dots::Part parts[K];
   EDGEFC_UNROLL
-  for (int k = 0; k < B * P; ++k) totals[k / P][k % P] = Dots::end(totals[k / P][k % P], parts[k / P][k % P]);
+  for (int k = 0; k < K; ++k) parts[k] = Dots::begin(totals[k]);
+  add_products<Dots, K>(words, digits, parts);
+  EDGEFC_UNROLL
+  for (int k = 0; k < K; ++k) totals[k] = Dots::end(totals[k], parts[k]);
 }
 
 template <int P>
-EDGEFC_INLINE Lanes::F number(const Lanes::I (&digits)[P]) {
+EDGEFC_INLINE Lanes::F number(const Lanes::I* digits) {
   Lanes::F sum = Lanes::whole(digits[P - 1]);
   if constexpr (P == 3) {
     sum = Lanes::multiply_add(Lanes::whole(digits[1]), Lanes::all(256), sum);
@@ -271,17 +275,17 @@ void multiply_some(const Plan& plan, const Weights& w, const Prepared& from, std
   const std::int8_t* digits = from.digits;
   const std::int64_t groups = plan.width / plan.group, units = plan.group / kColumns;
   for (std::int64_t g = 0; g < groups; ++g) {
-    Lanes::I totals[V][B][P];
+    Lanes::I totals[V][B * P];
     EDGEFC_UNROLL
     for (int k = 0; k < B * P; ++k) {
       const Lanes::I start = Lanes::words(static_cast<std::uint32_t>(from.starts[g * B * P + k]));
       EDGEFC_UNROLL
-      for (int v = 0; v < V; ++v) totals[v][k / P][k % P] = start;
+      for (int v = 0; v < V; ++v) totals[v][k] = start;
     }
     for (std::int64_t u = 0; u < units; ++u, digits += B * P * kColumns) {
       EDGEFC_UNROLL
       for (int v = 0; v < V; ++v) {
-        multiply_unit<Dots, P, B>(packed[v], digits, totals[v]);
+        multiply_unit<Dots, B * P>(packed[v], digits, totals[v]);
         packed[v] += kUnit;
       }
     }
@@ -291,7 +295,7 @@ void multiply_some(const Plan& plan, const Weights& w, const Prepared& from, std
       EDGEFC_UNROLL
       for (int b = 0; b < B; ++b) {
         const Lanes::F step = Lanes::multiply(scale, Lanes::all(from.steps[g * B + b]));
-        sums[v][b] = Lanes::multiply_add(number<P>(totals[v][b]), step, sums[v][b]);
+        sums[v][b] = Lanes::multiply_add(number<P>(totals[v] + b * P), step, sums[v][b]);
       }
     }
   }
@@ -310,9 +314,10 @@ void multiply_some(const Plan& plan, const Weights& w, const Prepared& from, std
   }
 }
 
-template <class Dots, int P, int B, int V>
+template <class Dots, int P, int B>
 void multiply_rows(const Plan& plan, const Weights& w, const Prepared& from, std::int64_t first, std::int64_t last,
                    float* y) {
+  constexpr int V = kTogether * B * P < Dots::sums ? kTogether : 1;
   std::int64_t slot = first;
   for (; slot + V <= last; slot += V) multiply_some<Dots, P, B, V>(plan, w, from, slot, y);
   for (; slot < last; ++slot) multiply_some<Dots, P, B, 1>(plan, w, from, slot, y);
@@ -321,17 +326,16 @@ void multiply_rows(const Plan& plan, const Weights& w, const Prepared& from, std
 template <class Dots, int P>
 void multiply_slots(const Plan& plan, const Weights& w, const float* prepared, int rows, std::int64_t first,
                     std::int64_t last, float* y) {
-  constexpr int V = 4;
   for (int row = 0, count; row < rows; row += count) {
     count = some_rows(rows - row, most_rows(plan, Dots::sums));
     const Prepared from(plan, prepared + floats_of(plan, row), count);
     float* to = y + row * plan.out;
     switch (count) {
-      case 1: multiply_rows<Dots, P, 1, V>(plan, w, from, first, last, to); break;
-      case 2: multiply_rows<Dots, P, 2, V / 2>(plan, w, from, first, last, to); break;
-      case 4: multiply_rows<Dots, P, 4, P == 1 ? 2 : 1>(plan, w, from, first, last, to); break;
+      case 1: multiply_rows<Dots, P, 1>(plan, w, from, first, last, to); break;
+      case 2: multiply_rows<Dots, P, 2>(plan, w, from, first, last, to); break;
+      case 4: multiply_rows<Dots, P, 4>(plan, w, from, first, last, to); break;
       default:
-        if constexpr (P == 1) multiply_rows<Dots, P, 8, 1>(plan, w, from, first, last, to);
+        if constexpr (P == 1) multiply_rows<Dots, P, 8>(plan, w, from, first, last, to);
     }
   }
 }
@@ -339,7 +343,7 @@ void multiply_slots(const Plan& plan, const Weights& w, const float* prepared, i
 template <class Dots>
 void multiply(const Plan& plan, const Weights& w, const float* prepared, int rows, std::int64_t first,
               std::int64_t last, float* y) {
-  constexpr std::int64_t kSlots = kRows / Lanes::width, kTogether = 4;
+  constexpr std::int64_t kSlots = kRows / Lanes::width;
   const std::int64_t all = (plan.out + Lanes::width - 1) / Lanes::width;
   const std::int64_t end = last * kSlots < all ? last * kSlots : all;
   for (std::int64_t slot = first * kSlots; slot < end; slot += kTogether) {  // from the cache for all batch rows

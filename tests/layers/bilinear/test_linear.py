@@ -17,7 +17,7 @@ from torch import nn
 
 from edgefc import BilinearLinear
 from edgefc.errors import ShapeError
-from edgefc.layers.bilinear import free_entries
+from edgefc.fitting import free_entries
 from edgefc.layers.bilinear.factors import LONGEST, factors
 from edgefc.testing import assert_close
 from tests.support import bilinear_models as bilinear

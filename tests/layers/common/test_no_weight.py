@@ -1,6 +1,7 @@
 """Models that read the weight of a linear layer beside calling it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, PRPLinear
+from edgefc import BilinearLinear, CirculantLinear, EUGenLinear, LowRankLinear, MonarchLinear, PRPLinear
 from edgefc.errors import ExportError, UsageError
 from edgefc.export import export
 
-FAMILIES = (CirculantLinear, PRPLinear, EUGenLinear, BilinearLinear)
+FAMILIES = (CirculantLinear, PRPLinear, EUGenLinear, BilinearLinear, MonarchLinear)
 
 
 def encoder(family: Callable[..., nn.Module]) -> nn.TransformerEncoder:
@@ -78,7 +79,9 @@ def test_torchs_encoder_exports(tmp_path: Path) -> None:
     assert np.square(result - wanted).sum() < 1e-10 * np.square(wanted).sum()
 
 
-@pytest.mark.parametrize("family", [CirculantLinear, PRPLinear, BilinearLinear])
+@pytest.mark.parametrize(
+    "family", [CirculantLinear, PRPLinear, BilinearLinear, MonarchLinear, partial(LowRankLinear, rank=2)]
+)
 def test_what_stands_for_the_weight(family: Callable[..., nn.Module]) -> None:
     layer = family(6, 4, dtype=torch.float64)
     weight = layer.weight

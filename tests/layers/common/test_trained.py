@@ -21,6 +21,8 @@ MAKES: dict[str, Callable[[Any], Any]] = {
     "eugen": lambda given: edgefc.EUGenLinear.from_linear(given, features=5, seed=3),
     "polynomial": lambda given: edgefc.EUGenLinear.from_polynomial(given, (0.5, 1.0), features=5, seed=3),
     "bilinear": lambda given: edgefc.BilinearLinear.from_linear(given, terms=2),
+    "low rank": lambda given: edgefc.LowRankLinear.from_linear(given, rank=2),
+    "monarch": lambda given: edgefc.MonarchLinear.from_linear(given, blocks=2),
     "first": lambda given: edgefc.TiedFFN.from_linears(given, nn.Linear(7, 6).requires_grad_(False), "relu"),
     "second": lambda given: edgefc.TiedFFN.from_linears(nn.Linear(7, 6), given, "relu"),
     "merge": lambda given: edgefc.EUGenLinear(5, 6, features=4, seed=3).merge(given),

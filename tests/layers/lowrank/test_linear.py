@@ -19,7 +19,8 @@ from edgefc.fitting.low_rank import LowRankFit
 from edgefc.layers.lowrank.linear import rank_of_ratio
 from edgefc.testing import assert_close
 from tests.support import layer_models as models
-from tests.support.lowrank_models import expected, make, numbers
+from tests.support.layer_models import numbers
+from tests.support.lowrank_models import expected, make
 
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([61, 64, 97, 384]))
 

@@ -17,7 +17,8 @@ from edgefc.errors import ShapeError, UsageError
 from edgefc.fitting.monarch import fit_monarch
 from edgefc.testing import assert_close
 from tests.support import layer_models as models
-from tests.support.monarch_models import expected, make, matrix, numbers
+from tests.support.layer_models import numbers
+from tests.support.monarch_models import expected, make, matrix
 
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([61, 64, 97, 384]))
 
@@ -27,7 +28,7 @@ SIZES = st.one_of(st.integers(1, 40), st.sampled_from([61, 64, 97, 384]))
 def test_forward_is_the_product_of_the_three_matrices(n: int, m: int, bias: bool, data: st.DataObject) -> None:
     """For every number of blocks and every width, whether they divide anything or not."""
     blocks = data.draw(st.integers(1, min(n, m, 40)))
-    width = data.draw(st.none() | st.integers(1, min(-(-n // blocks), -(-m // blocks))))
+    width = data.draw(st.none() | st.integers(1, min(40, blocks * min(-(-n // blocks), -(-m // blocks)))))
     leading = data.draw(st.sampled_from([(4,), (), (2, 3)]))
     layer = make(n, m, bias, blocks=blocks, width=width, dtype=torch.float64)
     x = models.inputs(*leading, n, dtype=np.float64)
@@ -77,7 +78,7 @@ def test_gradients_by_finite_differences(n: int, m: int, blocks: int) -> None:
 
 @pytest.mark.parametrize(
     ("n", "m", "blocks", "width"),
-    [(1, 1, 1, 1), (16, 16, 4, 4), (12, 24, 3, 3), (13, 29, 3, 5), (29, 13, 3, 5), (20, 20, 4, 2)],
+    [(1, 1, 1, 1), (16, 16, 4, 4), (12, 24, 3, 3), (13, 29, 3, 5), (29, 13, 3, 5), (20, 20, 4, 2), (40, 12, 4, 7)],
 )
 def test_from_linear_is_one_truncated_svd_per_part(n: int, m: int, blocks: int, width: int) -> None:
     """The distance is what numpy's singular values of all parts leave, each beyond its own rank."""
@@ -141,6 +142,12 @@ def test_a_fit_of_another_layer() -> None:
         MonarchLinear.from_fit(fit_monarch(np.ones((6, 8)), None, None, blocks=2), nn.Linear(9, 6))
 
 
+def test_the_largest_width_represents_any_matrix() -> None:
+    linear = nn.Linear(10, 7, dtype=torch.float64)
+    layer = MonarchLinear.from_linear(linear, blocks=3, width=9)
+    assert_close(layer.dense(), linear.weight, nmse=1e-14, what="weight")
+
+
 # ---- numbers stored, numbers drawn, products counted
 
 
@@ -175,8 +182,8 @@ def test_repr_shows_how_to_make_it() -> None:
 # ---- wrong arguments
 
 
-@pytest.mark.parametrize("value", [0, -1, 6, 1.5, True, "2"])
-@pytest.mark.parametrize(("argument", "most"), [("blocks", 5), ("width", 3)])
+@pytest.mark.parametrize("value", [0, -1, 7, 1.5, True, "2"])
+@pytest.mark.parametrize(("argument", "most"), [("blocks", 5), ("width", 6)])
 def test_blocks_and_widths_that_do_not_fit(argument: str, most: int, value: Any) -> None:
     said = f"MonarchLinear does not support {argument}={value!r}. Choose an integer from 1 to {most}."
     with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
