@@ -136,9 +136,7 @@ class Made:
         )
 
     def _low_rank(self) -> None:
-        """Add a low-rank layer with as many parameters as the largest structured layer that has at most an eighth of the
-        parameters of dense.
-        """
+        """Add a low-rank layer with as many parameters as the largest layer that is _SMALL times smaller than dense."""
         n, m = self.case.n, self.case.m
         numbers, name = self._largest
         most = max(1, n * m // (n + m))

@@ -52,7 +52,7 @@ def measure(n, args):
         paths = [Path(folder) / f"{name}.onnx" for name in ("dense", "int8", "int4")]
         models.dense(n, n, paths[0])
         models.quantise_int8(paths[0], paths[1])
-        models.quantise_int4(paths[0], paths[2])
+        models.quantise_blocks(paths[0], paths[2], bits=4)
         measured = [Model(path) for path in paths]
         layers = {name: edgefc.PRPLinear(n, n, distribution=name) for name in args.distribution}
         for name, layer in {**layers, "circulant": edgefc.CirculantLinear(n, n)}.items():

@@ -17,7 +17,7 @@ from edgefc.layers.int3 import packing
 from edgefc.testing import assert_close
 
 SIZES = ((1, 1), (7, 5), (31, 33), (128, 16), (129, 17), (300, 401), (384, 40))
-SEEDS = (None, 0, 2**64 - 1)
+SEEDS = (None, 2**64 - 1)
 
 
 def drawn_fit(n: int, m: int, group: int, seed: int | None, **changed: Any) -> QuantizedFit:
