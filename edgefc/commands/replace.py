@@ -45,7 +45,7 @@ from edgefc.screen import out
 if TYPE_CHECKING:
     from edgefc.compress.report import LayerReport, ReplaceReport
 
-TASK, SCHEMAS, EXTRA = "make", ("replace", "plan"), "measure"
+TASK, SCHEMAS, EXTRA = "make", ("replace", "replace onnx", "plan"), "measure"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +82,10 @@ def schema(name: str) -> dict[str, Any]:
         from edgefc.plan.schema import plan_schema
 
         return plan_schema()
+    if name == "replace onnx":
+        from edgefc.rewriting.report import FileReport
+
+        return dict(with_null(schema_of(FileReport, weights_before=int, weights_after=int)))
     return dict(with_null(schema_of(ReplaceReport)))
 
 

@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"there is no schema {name!r}. Choose one of: {', '.join(known)}.")
     with needs_extra(known[name].EXTRA, f"edgefc schema {name}"):
         schema = known[name].schema(name)
-    text = json.dumps({"$schema": _DRAFT, "title": f"edgefc {name} --json", **schema}, indent=2)
+    title = "a plan" if name == "plan" else f"edgefc {name} --json"
+    text = json.dumps({"$schema": _DRAFT, **schema, "title": title}, indent=2)
     out(*text.split("\n"))
     return 0
 

@@ -74,11 +74,11 @@ def _assign(owner: nn.Module, attribute: str, value: Any) -> None:
 
 @torch.no_grad()
 def _trainable(linear: nn.Linear, attention: nn.MultiheadAttention) -> nn.Linear:
-    """The projection with the requires_grad of the attention's weights. Its memory stays shared."""
+    """The projection with its own memory, and with the requires_grad of the attention's weights."""
     if linear is attention.out_proj:
         return linear
-    weight = attention.in_proj_weight if attention.in_proj_weight is not None else attention.q_proj_weight
-    linear.weight.requires_grad_(weight.requires_grad)
+    given = attention.in_proj_weight if attention.in_proj_weight is not None else attention.q_proj_weight
+    linear.weight = nn.Parameter(linear.weight.clone(), given.requires_grad)
     if attention.in_proj_bias is not None:
-        linear.bias.requires_grad_(attention.in_proj_bias.requires_grad)
+        linear.bias = nn.Parameter(linear.bias.clone(), attention.in_proj_bias.requires_grad)
     return linear.train(attention.training)

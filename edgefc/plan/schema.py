@@ -18,7 +18,6 @@ def plan_schema() -> dict[str, Any]:
     }
     rules = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Rule"}}
     return {
-        "title": "a plan",
         "type": "object",
         "properties": {"rules": rules},
         "required": ["rules"],

@@ -70,8 +70,7 @@ def test_folder_is_exported_and_verified(tmp_path: Path, capsys: pytest.CaptureF
     edgefc.save(model, folder)
     assert main(["export", MLP, "--weights", str(folder), "-o", str(file)]) == 0
     text = capsys.readouterr().out
-    assert "QuantizedLinear" in text
-    assert "LowRankLinear" in text
+    assert "structured layers  3 (0.rotation" in text
     assert main(["verify", str(file), MLP, "--weights", str(folder)]) == 0
 
 
@@ -146,3 +145,17 @@ def test_positional_npz(tmp_path: Path) -> None:
     plan.write_text('{"rules": [{"to": "LowRank"}]}')
     np.savez(data, input=torch.cat(models.batches(5)).numpy())
     assert main(["replace", MLP, "--plan", str(plan), "--calibration", str(data), "-o", str(tmp_path / "s")]) == 0
+
+
+def test_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, data, record = tmp_path / "plan.json", tmp_path / "data.npz", tmp_path / "report.json"
+    source, output = tmp_path / "m.onnx", tmp_path / "small.onnx"
+    assert main(["export", MLP, "-o", str(source)]) == 0
+    plan.write_text('{"rules": [{"to": "Int8"}]}')
+    x = torch.cat(models.batches(5)).flatten(0, 1).numpy()
+    np.savez(data, input=x)
+    words = ["replace", str(source), "--plan", str(plan), "--calibration", str(data), "-o", str(output)]
+    assert main([*words, "--json", str(record)]) == 0
+    assert "2 of 2 weights replaced" in capsys.readouterr().out
+    assert_valid(record, "replace onnx")
+    assert output.stat().st_size < source.stat().st_size

@@ -131,6 +131,22 @@ def test_transformer_encoder_calls_its_new_layers(names: tuple[str, ...], padded
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def test_transformer_encoder_does_not_read_weights_that_are_gone() -> None:
+    """Two layers in sequence have no weight."""
+    model, x = models.encoder(), models.batches(1)[0]
+    before = outputs(model, x)
+    edgefc.replace(model, {"*linear?": LowRank(rank=32, storage="half")})
+    assert torch.allclose(outputs(model, x), before, atol=1e-2)
+
+
+def test_projections_have_their_own_memory() -> None:
+    model = models.encoder()
+    edgefc.replace(model, {"*.q_proj": LowRank()})
+    weight = model.layers[0].self_attn.k_proj.weight
+    assert weight.untyped_storage().nbytes() == weight.nbytes
+    assert weight.requires_grad
+
+
 def test_attention_gives_what_it_gave_when_the_layers_are_exact() -> None:
     model, x = models.encoder(), models.batches(1)[0]
     before = outputs(model, x)
