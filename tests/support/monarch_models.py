@@ -15,17 +15,17 @@ def make(*args: Any, **options: Any) -> Any:
 
 
 def matrix(layer: Any) -> NDArray[np.float64]:
-    """L P R, each of the three as a full matrix; its first m rows and n columns."""
+    """L P R, the first m rows and n columns. L and R are full matrices, and P is the order of the rows of R."""
     first, second = numbers(layer.first), numbers(layer.second)
     (b, w, p), o = first.shape, second.shape[1]
-    right, left, permutation = np.zeros((b * w, b * p)), np.zeros((b * o, b * w)), np.zeros((b * w, b * w))
+    right, left, order = np.zeros((b * w, b * p)), np.zeros((b * o, b * w)), np.zeros(b * w, int)
     for k in range(b):
         right[k * w : (k + 1) * w, k * p : (k + 1) * p] = first[k]
         left[k * o : (k + 1) * o, k * w : (k + 1) * w] = second[k]
     for j in range(b):
         for t in range(w):
-            permutation[t * b + j, j * w + t] = 1
-    result: NDArray[np.float64] = (left @ permutation @ right)[: layer.out_features, : layer.in_features]
+            order[t * b + j] = j * w + t
+    result: NDArray[np.float64] = (left @ right[order])[: layer.out_features, : layer.in_features]
     return result
 
 

@@ -35,8 +35,14 @@ def filled(layer: Layer, fit: Fitted, trained: TrainedLinear) -> Layer:
     layer too.
 
     Raises:
-        ShapeError: an array does not have the shape of its parameter.
+        ShapeError: the fit is of another size, or an array does not have the shape of its parameter.
     """
+    for name in ("in_features", "out_features"):
+        size, fitted = getattr(trained, name), getattr(fit, name, None)
+        if fitted not in (None, size):
+            raise ShapeError(
+                f"the fit has {name}={fitted}, and the trained layer has {name}={size}. Pass the layer that was fitted."
+            )
     for name, parameter in layer.named_parameters():
         values = tensor(getattr(fit, name), parameter.device)
         if values.shape != parameter.shape:

@@ -134,12 +134,10 @@ def test_from_fit_takes_the_arrays_and_what_the_layer_had() -> None:
 
 
 def test_a_fit_of_another_layer() -> None:
-    said = (
-        "the fit has first of shape (2, 3, 4), and the MonarchLinear in the place of the trained layer has (2, 3, 5). "
-        "Pass the layer that was fitted."
-    )
+    """Also if the padded sizes are equal: 7 and 8 inputs are both two blocks of 4."""
+    said = "the fit has in_features=7, and the trained layer has in_features=8. Pass the layer that was fitted."
     with pytest.raises(ShapeError, match=f"^{re.escape(said)}$"):
-        MonarchLinear.from_fit(fit_monarch(np.ones((6, 8)), None, None, blocks=2), nn.Linear(9, 6))
+        MonarchLinear.from_fit(fit_monarch(np.ones((6, 7)), None, None, blocks=2), nn.Linear(8, 6))
 
 
 def test_the_largest_width_represents_any_matrix() -> None:
