@@ -191,9 +191,17 @@ def missing_kernel(path: Path) -> str | None:
 
 
 def gains_by_int8(path: Path) -> bool:
-    """Whether a file has a layer whose native kernel is faster with 8-bit inputs: PRPLinear with 1-bit codes."""
-    nodes = [node for node in onnx.load(path, load_external_data=False).graph.node if node.op_type == "PRPLinear"]
-    return any(attribute.name == "bits" and attribute.i == 1 for node in nodes for attribute in node.attribute)
+    """Whether a file has a layer whose native kernel is faster with 8-bit inputs: Int3Linear, PRPLinear with 1-bit
+    codes."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    bits = {
+        attribute.i
+        for node in nodes
+        if node.op_type == "PRPLinear"
+        for attribute in node.attribute
+        if attribute.name == "bits"
+    }
+    return 1 in bits or any(node.op_type == "Int3Linear" for node in nodes)
 
 
 def rounds_inputs(path: Path) -> bool:

@@ -14,6 +14,7 @@ namespace {
 constexpr float kMagic = 12582912;                // 1.5 * 2^23: a float of this size has no fractional bits
 constexpr std::int32_t kMagicBits = 0x4B400000;
 constexpr float kLargest[] = {0, 127, 0, 4194000};  // by digits: the multiple of the step of the largest value
+constexpr float kStep[] = {0, 1, 0, 0x1p22f};        // by digits: the multiple that a step in Prepared is
 constexpr std::int32_t kSizeBits = 0x7FFFFFFF, kInfinite = 0x7F800000;
 constexpr float kSmall = 1e-20f, kLift = 0x1p64f;  // smaller groups are lifted, so that 1 / step does not overflow
 constexpr int kMostRows[] = {0, 8, 0, 4};          // by digits: batch rows of which sums are in registers at once
@@ -33,7 +34,8 @@ inline float float_of(std::int32_t bits) {
 // ---- what prepare() writes
 
 // For each group of `count` batch rows: the digits, unit by unit (count, digits, 32 bytes), then for each group of
-// columns the starts of the sums (count, digits), then the steps (count).
+// columns the starts of the sums (count, digits), then the steps (count). A step of three digits is a large multiple of the
+// step of the digits, which could be too small for a float.
 struct Prepared {
   std::int8_t* digits;
   std::int32_t* starts;
@@ -154,7 +156,7 @@ inline bool prepare_group(const Plan& plan, const float* z, std::int64_t group, 
   const bool finite = size < kInfinite;
   const float largest = float_of(size), lift = largest < kSmall ? kLift : 1.0f;
   const float per_step = finite && size > 0 ? kLargest[P] / (largest * lift) : 0;
-  to.steps[group * count + b] = finite ? largest / kLargest[P] * factor : __builtin_nanf("");
+  to.steps[group * count + b] = finite ? largest * (kStep[P] / kLargest[P]) * factor : __builtin_nanf("");
   std::int32_t sums[P] = {};
   const std::int64_t units = plan.group / kColumns;
   for (std::int64_t u = 0; u < units; ++u) {
@@ -250,12 +252,14 @@ EDGEFC_INLINE void multiply_unit(const std::uint8_t* packed, const std::int8_t* 
   for (int k = 0; k < K; ++k) totals[k] = Dots::end(totals[k], parts[k]);
 }
 
+// The sum of the products of a group, in steps.
 template <int P>
 EDGEFC_INLINE Lanes::F number(const Lanes::I* digits) {
   Lanes::F sum = Lanes::whole(digits[P - 1]);
   if constexpr (P == 3) {
-    sum = Lanes::multiply_add(Lanes::whole(digits[1]), Lanes::all(256), sum);
-    sum = Lanes::multiply_add(Lanes::whole(digits[0]), Lanes::all(65536), sum);
+    sum = Lanes::multiply(sum, Lanes::all(1 / kStep[P]));
+    sum = Lanes::multiply_add(Lanes::whole(digits[1]), Lanes::all(256 / kStep[P]), sum);
+    sum = Lanes::multiply_add(Lanes::whole(digits[0]), Lanes::all(65536 / kStep[P]), sum);
   }
   return sum;
 }

@@ -27,7 +27,7 @@ class Kernel {
     plan_.digits = digits;
     plan_.in = node.size("in_features");
     plan_.out = node.size("out_features");
-    plan_.group = group(node.size("group"));
+    plan_.group = group(node.whole("group"));
     plan_.block = rotated(node.whole("rotated")) ? rotation_block(plan_.in) : 0;
     plan_.keys = keys(static_cast<std::uint64_t>(node.whole("seed")));
     const std::int64_t multiple = std::max(plan_.group, plan_.block);

@@ -17,7 +17,7 @@ from edgefc.layers.int3 import packing
 from edgefc.testing import assert_close
 
 SIZES = ((1, 1), (7, 5), (31, 33), (128, 16), (129, 17), (300, 401), (384, 40))
-SEEDS = (None, 0, 2**64 - 1)
+SEEDS = (None, 2**64 - 1)
 
 
 def drawn_fit(n: int, m: int, group: int, seed: int | None, **changed: Any) -> QuantizedFit:
@@ -69,7 +69,7 @@ def test_a_layer_of_a_fit_computes_what_the_fit_does(group: int, seed: int | Non
 
 
 def test_exactly_three_bits_for_each_weight() -> None:
-    layer = Int3Linear(4096, 4096, bias=False)
+    layer = Int3Linear(4096, 4096, bias=False, device="meta")
     assert layer.packed.numel() == 4096 * 4096 * 3 // 8
     assert layer.scales.numel() * 2 == 4096 * 4096 // 128 * 2
 

@@ -15,7 +15,7 @@ from edgefc import generator
 from edgefc.runtime.native import build
 from edgefc.testing import assert_close
 from tests.layers.tied.test_ffn import expected as tied_expected
-from tests.runtime.native import test_circulant_op, test_eugen, test_tied  # fmt: skip
+from tests.runtime.native import test_circulant_op, test_eugen, test_int3, test_tied  # fmt: skip
 from tests.runtime.native.test_prp import BATCHES, SIZES
 from tests.support import arm64, eugen_models, layer_models
 from tests.support.arm64 import Case
@@ -78,6 +78,14 @@ def eugen() -> Iterator[Case]:
         yield Case(model, xs, [eugen_models.expected(layer, x) for x in xs], f"EUGen {n} -> {m}, {options}")
 
 
+def int3() -> Iterator[Case]:
+    for n, m in test_int3.SIZES:
+        for group, seed in ((32, None), (128, 2**64 - 1)):
+            layer, xs = test_int3.Case(n, m, group, seed), [inputs(rows, n) for rows in test_int3.BATCHES]
+            model = layer.model().SerializeToString()
+            yield Case(model, xs, [layer.expected(x) for x in xs], f"Int3 {n} -> {m}, groups of {group}")
+
+
 def compare(case: Case, number: int, found: dict[tuple[str, int, int], NDArray[Any]], cpu: str) -> str | None:
     """What is wrong, in one line."""
     for i, wanted in enumerate(case.expected):
@@ -93,8 +101,8 @@ def compare(case: Case, number: int, found: dict[tuple[str, int, int], NDArray[A
 
 
 def test_every_kernel_in_every_variant(library: Path, tmp_path: Path) -> None:
-    cases = [*prp(), *circulant(), *tied(), *eugen()]
-    assert {case.what.split()[0] for case in cases} >= {"PRP", "circulant", "TiedFFN", "EUGen"}
+    cases = [*prp(), *circulant(), *tied(), *eugen(), *int3()]
+    assert {case.what.split()[0] for case in cases} >= {"PRP", "circulant", "TiedFFN", "EUGen", "Int3"}
 
     found = arm64.answers(cases, CPUS, tmp_path, library)
 

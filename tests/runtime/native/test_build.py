@@ -220,3 +220,14 @@ def test_a_build_removes_the_objects_of_one_that_was_killed(monkeypatch: pytest.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["edgefc-build-running", "edgefc-build-starting"]
     for descriptor in held:
         os.close(descriptor)
+
+
+def test_a_build_beside_the_sources_does_not_compile_its_own_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They would be compiled twice, and once without the flags of their instruction set."""
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    for name in ("ort/library.cc", f"{build._PREFIX}x/prp_avx2.cc"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert build.sources() == [tmp_path / "ort/library.cc"]
