@@ -48,35 +48,43 @@ def improved(weight: Array, covariance: Array, bits: int, codes: Array, scales: 
     """Returns codes and scales with at most the error of the given ones, by coordinate descent.
 
     Shapes:
-        weight (K, m), covariance (K, K), codes (K, m), scales (K / group, m)  ->  codes, scales
+        weight (K, m), covariance (K, K) positive definite, codes (K, m), scales (K / group, m)  ->  codes, scales
     """
     width = len(weight)
     group = width // len(scales)
     codes, steps = codes.copy(), scales.astype(np.float64)
     slope = covariance @ (weight - codes * np.repeat(steps, group, axis=0))  # half the gradient, (K, m)
-    inverse = np.divide(1.0, np.diag(covariance), out=np.zeros(width), where=np.diag(covariance) > 0)
+    inverse = 1 / np.diag(covariance)
     for _ in range(sweeps):
-        for first in range(0, width, group):
-            index = first // group
-            for start, end in _blocks(first, first + group):
-                moves = np.zeros((end - start, weight.shape[1]))
-                for j in range(start, end):
-                    here = slope[j] - covariance[j, start:j] @ moves[: j - start]
-                    if inverse[j] == 0:
-                        continue
-                    new = code_of(codes[j] * steps[index] + here * inverse[j], steps[index], bits)
-                    moves[j - start] = (new - codes[j]) * steps[index]
-                    codes[j] = new
-                slope -= covariance[:, start:end] @ moves
-            part = codes[first : first + group]
-            gain = (part * slope[first : first + group]).sum(axis=0)
-            curve = (part * (covariance[first : first + group, first : first + group] @ part)).sum(axis=0)
-            wanted = steps[index] + np.divide(gain, curve, out=np.zeros_like(gain), where=curve > 0)
-            change = to_scales(wanted).astype(np.float64) - steps[index]
-            change = np.where(change * (change * curve - 2 * gain) < 0, change, 0.0)
-            slope -= covariance[:, first : first + group] @ (part * change)
-            steps[index] += change
+        for index, first in enumerate(range(0, width, group)):
+            inside = slice(first, first + group)
+            square, near, before = covariance[inside, inside], slope[inside].copy(), codes[inside] * steps[index]
+            part = codes[inside]  # a view: it changes codes
+            _move_codes(part, near, square, steps[index], inverse[inside], bits)
+            steps[index] = _moved_scales(part, near, square, steps[index])
+            slope -= covariance[:, inside] @ (part * steps[index] - before)
     return codes, steps.astype(np.float16)
+
+
+def _move_codes(codes: Array, slope: Array, square: Array, scale: Array, inverse: Array, bits: int) -> None:
+    """Moves the codes of a group (g, m) in place, each to its best value given the others, and updates the slope."""
+    for start, end in _blocks(0, len(codes)):
+        moves = np.zeros((end - start, codes.shape[1]))
+        for j in range(start, end):
+            here = slope[j] - square[j, start:j] @ moves[: j - start]
+            new = code_of(codes[j] * scale + here * inverse[j], scale, bits)
+            moves[j - start] = (new - codes[j]) * scale
+            codes[j] = new
+        slope -= square[:, start:end] @ moves
+
+
+def _moved_scales(codes: Array, slope: Array, square: Array, scale: Array) -> Array:
+    """Returns the best scales of a group (m,) in float16, or the old ones where rounding makes those better."""
+    gain, curve = (codes * slope).sum(axis=0), (codes * (square @ codes)).sum(axis=0)
+    wanted = scale + np.divide(gain, curve, out=np.zeros_like(gain), where=curve > 0)
+    new = to_scales(wanted).astype(np.float64)
+    change = new - scale
+    return np.where(change * (change * curve - 2 * gain) < 0, new, scale)
 
 
 def _blocks(first: int, last: int) -> Iterator[tuple[int, int]]:

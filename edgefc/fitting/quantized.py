@@ -1,7 +1,7 @@
 """Weights in 2, 3, 4 or 8 bits, in groups along the inputs.
 
-Without moments each weight is rounded to the nearest value. With moments each row takes GPTQ followed by coordinate
-descent, or the nearest values if their error d C d^T is smaller.
+Without moments each weight is rounded to the nearest value. With moments: GPTQ, then coordinate descent; or the
+nearest values where their error is smaller.
 """
 
 import math
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgefc.errors import UsageError
-from edgefc.fitting.error import row_errors
 from edgefc.fitting.fitted import Array, Fitted, Half
 from edgefc.fitting.gptq import gptq, improved
 from edgefc.fitting.half import to_half
@@ -167,20 +166,13 @@ class _Quantizer:
 
     def _rounded(self, target: Array) -> Rounded:
         c = self._covariance
-        plain = nearest(target, np.ones(self._width), self._bits, self._group)
         if c is None:
-            return plain
+            return nearest(target, np.ones(self._width), self._bits, self._group)
         if self._method == "nearest":
-            return self._better(target, plain, nearest(target, np.diag(c), self._bits, self._group))
+            return nearest(target, np.diag(c), self._bits, self._group)
         firm = c + _DAMPING * np.eye(self._width)  # the mean diagonal of C is 1
         start = gptq(target, firm, self._bits, self._group)
-        return self._better(target, plain, improved(target, firm, self._bits, *start, _SWEEPS[self._bits]))
-
-    def _better(self, target: Array, first: Rounded, second: Rounded) -> Rounded:
-        """Returns, for each row, the candidate with the smaller error."""
-        errors = [row_errors((target - _values(*rounded)).T, self._covariance) for rounded in (first, second)]
-        chosen = errors[1] < errors[0]
-        return np.where(chosen, second[0], first[0]), np.where(chosen, second[1], first[1])
+        return improved(target, firm, self._bits, *start, _SWEEPS[self._bits])
 
     def _spread(self, rows: Array) -> Array:
         """Pads and rotates the inputs of rows (k, n): (k, K)."""
@@ -192,7 +184,3 @@ def product(down: Half, up: Half) -> Array:
     """Returns up @ down in float64."""
     matrix: Array = up.astype(np.float64) @ down.astype(np.float64)
     return matrix
-
-
-def _values(codes: Array, scales: Half) -> Array:
-    return codes * np.repeat(scales.astype(np.float64), len(codes) // len(scales), axis=0)

@@ -102,25 +102,51 @@ def replace_linears(model: nn.Module, to: Configuration, seen: Seen) -> list[Fit
 
 @torch.no_grad()
 def replace_in_sequence(model: nn.Module, original: nn.Module, to: Configuration, encoded: list) -> list[Fitted]:
-    """Refits each layer against the outputs of the original, given inputs from the layers replaced before."""
-    fits, ours, theirs = [], linears(model), linears(original)
-    for name in [name for name in ours if shared(name) == name]:
-        paired = inputs_of(name, model, original, encoded)
-        for each in [each for each in ours if shared(each) == name]:
-            weight, bias = target(theirs[each].weight.numpy(), theirs[each].bias.numpy(), paired)
-            fits.append(fit(to, weight, bias, paired.moments, SEED))
-            put(ours[each], fits[-1])
+    """Refits each layer against the outputs of the original, given inputs from the layers replaced before.
+
+    Blocks run one at a time on stored hidden states.
+    """
+    fits = []
+    states = [first_block_inputs(original, batch) for batch in encoded]
+    states = [(hidden, hidden, settings, batch["attention_mask"].bool().flatten())
+              for (hidden, settings), batch in zip(states, encoded, strict=True)]  # fmt: skip
+    for theirs, ours in zip(original.encoder.layer, model.encoder.layer, strict=True):
+        names = [name for name, layer in ours.named_modules() if isinstance(layer, nn.Linear)]
+        for name in [name for name in names if shared(name) == name]:
+            paired = paired_inputs(theirs, ours, name, states)
+            for each in [each for each in names if shared(each) == name]:
+                trained, layer = theirs.get_submodule(each), ours.get_submodule(each)
+                weight, bias = target(trained.weight.numpy(), trained.bias.numpy(), paired)
+                fits.append(fit(to, weight, bias, paired.moments, SEED))
+                put(layer, fits[-1])
+        states = [(output(theirs, x, settings), output(ours, z, settings), settings, real)
+                  for x, z, settings, real in states]  # fmt: skip
     return fits
 
 
-def inputs_of(name: str, model: nn.Module, original: nn.Module, encoded: list) -> PairedMoments:
-    layers = [linears(original)[name], linears(model)[name]]
-    paired, found = PairedMoments(layers[0].in_features), []
+def first_block_inputs(model: nn.Module, batch: dict) -> tuple[torch.Tensor, dict]:
+    found = []
+    block = model.encoder.layer[0]
+    hook = block.register_forward_pre_hook(lambda _, args, settings: found.append((args, settings)), with_kwargs=True)
+    model(**batch)
+    hook.remove()
+    (hidden, *rest), settings = found[0]
+    return hidden, {"attention_mask": rest[0]} | settings if rest else settings
+
+
+def output(block: nn.Module, hidden: torch.Tensor, settings: dict) -> torch.Tensor:
+    found = block(hidden, **settings)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def paired_inputs(theirs: nn.Module, ours: nn.Module, name: str, states: list) -> PairedMoments:
+    """The inputs of a layer of a block in both models."""
+    layers, found = [theirs.get_submodule(name), ours.get_submodule(name)], []
+    paired = PairedMoments(layers[0].in_features)
     hooks = [layer.register_forward_pre_hook(lambda _, args: found.append(args[0].flatten(0, 1))) for layer in layers]
-    for batch in encoded:
-        real = batch["attention_mask"].bool().flatten()
-        original(**batch)
-        model(**batch)
+    for x, z, settings, real in states:
+        output(theirs, x, settings)
+        output(ours, z, settings)
         paired.add(*(rows[real].numpy() for rows in found))
         found.clear()
     for hook in hooks:

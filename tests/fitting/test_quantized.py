@@ -169,18 +169,16 @@ def test_any_layer(
         np.testing.assert_allclose(found.dense() @ moments.mean + found.bias, w @ moments.mean + bias, atol=1e-9)
 
 
-@pytest.mark.parametrize("bits", [2, 8])
-def test_no_row_is_worse_than_nearest(bits: int) -> None:
-    w, moments = weight_of(300, 6), moments_of(6)
-    c = moments.covariance
-
-    def errors(fitted: np.ndarray) -> np.ndarray:
-        return np.einsum("mi,ij,mj->m", w - fitted, c, w - fitted)
-
-    plain = errors(fit_quantized(w, None, None, bits, 6).dense())
-    codes, scales = gptq(w.T.copy(), covariance_of(6), bits, 6)
-    assert (errors((codes * scales).T) > plain).any()
-    assert (errors(fit_quantized(w, None, moments, bits, 6).dense()) <= plain * (1 + 1e-9)).all()
+def test_the_nearest_values_are_taken_where_they_are_better() -> None:
+    w, moments, c = weight_of(300, 6), moments_of(6), covariance_of(6)
+    codes, scales = gptq(w.T.copy(), c, 8, 6)
+    others, plain = (codes * scales).T, fit_quantized(w, None, None, 8, 6).dense()
+    costs = [[cost(w[[k]], each[[k]], moments) for each in (others, plain)] for k in range(300)]
+    worse = [k for k in range(300) if costs[k][0] > 1.01 * costs[k][1]]
+    assert worse
+    for k in worse[:5]:
+        found = fit_quantized(w[[k]], None, moments, 8, 6)
+        assert cost(w[[k]], found.dense(), moments) <= costs[k][1] * (1 + 1e-9)
 
 
 def test_gptq_and_rotation_help_on_correlated_inputs() -> None:
