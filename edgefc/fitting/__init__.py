@@ -6,7 +6,9 @@
     sequential  the matrix to fit when the inputs come from a model that is already compressed
 
     low_rank    quantized    half    tables          one module per kind, which declares what it serves (registry)
+    circulant   kronecker    monarch    prp    eugen    the structured layers of edgefc.layers
     rotation    rounding    gptq    error            what they use
+    problem     truncated    descent    scales    free_entries
 
 Symbols: n inputs, m outputs, weight W (m, n), y = W x + bias, C the covariance of x. A fit W' minimises
 tr((W - W') C (W - W')^T), the mean square error of the outputs once the bias is corrected for the mean of x.

@@ -159,7 +159,7 @@ def _alternated(given: Problem, p: Array, plain: PRPFit) -> PRPFit:
         before, cost = cost, given.cost(scaled + up @ down)
         if cost >= before * (1 - _SETTLED):
             break
-    w, alpha = balanced_scales(w, alpha)
+    w, alpha = balanced_scales(w, alpha, p)
     root = math.sqrt(rank)
     return replace(plain, in_scale=alpha, out_scale=w, low_rank_in=down * root, low_rank_out=up * root)
 

@@ -7,6 +7,7 @@ Symbols: W (m, n), P (m, n), w (m,), alpha (n,).
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgefc.fitting.descent import descend
 from edgefc.fitting.fitted import Array
@@ -25,22 +26,45 @@ _TINY = 1e-30  # replaces a zero denominator, which a row or column of zeros in 
 def nearest_scales(weight: Array, p: Array) -> tuple[Array, Array]:
     """Returns w (m,) and alpha (n,) such that diag(w) P diag(alpha) approximates `weight` (m, n).
 
-    w and alpha have the same norm. The result is a stationary point, reached from the best rank-one approximations of
-    weight * P. It is the optimum if all entries of P have the same magnitude. Otherwise it may not be.
+    w and alpha have the same norm, in each part of P that zeros separate from the others. The result is a stationary
+    point, reached from the best rank-one approximations of weight * P. It is the optimum if all entries of P have the
+    same magnitude. Otherwise it may not be.
     """
     size = float(np.linalg.norm(weight))
     if size == 0 or not (weight * p).any():  # if both scales were zero, their gradients would be zero
         return np.zeros(len(weight)), np.ones(weight.shape[1])
     fit = _Fit(weight / size, p)
     descend(fit.slopes, fit.move, fit.settled, sweeps=_SWEEPS, text="fitting scales")
-    return balanced_scales(fit.out_scale() * size, fit.alpha)
+    return balanced_scales(fit.out_scale() * size, fit.alpha, p)
 
 
-def balanced_scales(out_scale: Array, in_scale: Array) -> tuple[Array, Array]:
-    """Returns scales with the same products and equal norms. Keeps scales if one of the two is zero."""
-    size, other = float(np.linalg.norm(out_scale)), float(np.linalg.norm(in_scale))
-    ratio = np.sqrt(size) / np.sqrt(other) if size > 0 and other > 0 else 1.0
-    return out_scale / ratio, in_scale * ratio
+def balanced_scales(out_scale: Array, in_scale: Array, p: Array) -> tuple[Array, Array]:
+    """Returns scales with the same products, and equal norms in each part of P that zeros separate from the others.
+
+    Within a part, one factor is free: it moves from one vector of scales to the other. A norm of zero stays.
+    """
+    rows, columns = _parts(p)
+    size, other = (
+        np.sqrt(np.bincount(labels, values**2, p.shape[1]))
+        for labels, values in ((rows, out_scale), (columns, in_scale))
+    )
+    both = (size > 0) & (other > 0)
+    ratio = np.sqrt(np.divide(size, other, out=np.ones_like(size), where=both))
+    return out_scale / ratio[rows], in_scale * ratio[columns]
+
+
+def _parts(p: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Returns the part of each row and column: the lowest column that entries other than zero connect them to."""
+    (m, n), used = p.shape, p != 0
+    columns = np.arange(n)
+    if used.all():
+        return np.zeros(m, np.intp), np.zeros(n, np.intp)
+    while True:
+        rows = np.where(used, columns, n - 1).min(1)
+        lowest = np.minimum(columns, np.where(used, rows[:, None], n - 1).min(0))
+        if (lowest == columns).all():
+            return rows, columns
+        columns = lowest
 
 
 class _Fit:

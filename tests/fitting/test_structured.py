@@ -329,3 +329,12 @@ def test_plans_reach_the_fits(name: str, values: dict[str, Any], expected: Calla
     weight, offset, moments = problem(6, 7, 60)
     reached = fit(type(name, (), values)(), weight, offset, moments, seed=5)
     np.testing.assert_array_equal(reached.dense(), expected(weight, offset, moments).dense())
+
+
+def test_scales_of_parts_that_zeros_separate_are_balanced() -> None:
+    """In this P of 5 x 4, zeros separate two parts. Nothing else ties the size of their scales."""
+    weight, _, moments = problem(5, 4, 60)
+    for each in (None, moments):
+        fitted = fit_prp(weight, None, each, "hadamard", seed=235)
+        sizes = np.abs(np.concatenate([fitted.in_scale, fitted.out_scale]))
+        assert sizes.max() < 100 * sizes.min()

@@ -10,8 +10,9 @@ from edgefc.layers.common.onnx_node import check_finite
 def nearest_scales(weight: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """Returns w (m,) and alpha (n,), float64, such that diag(w) P diag(alpha) approximates `weight` (m, n).
 
-    w and alpha have the same norm. The result is a stationary point, reached from the best rank-one approximations of
-    weight * P. It is the optimum if all entries of P have the same magnitude. Otherwise it may not be.
+    w and alpha have the same norm, in each part of P that zeros separate from the others. The result is a stationary
+    point, reached from the best rank-one approximations of weight * P. It is the optimum if all entries of P have the
+    same magnitude. Otherwise it may not be.
 
     Raises:
         UsageError: NaN or infinite values.
