@@ -115,13 +115,14 @@ def _run_model(args: argparse.Namespace) -> int:
 
 def _run_file(args: argparse.Namespace) -> int:
     from edgefc.rewriting import replace_file
+    from edgefc.rewriting.showing import show as show_file
 
     for option in ("new", "weights", "dry_run", "statistics"):
         if getattr(args, option):
             raise UsageError(f"--{option.replace('_', '-')} needs a torch model. Leave it out for an .onnx file.")
     check_outputs([args.output, args.json], force=args.force, inputs=[args.source, args.plan, args.calibration])
     report = replace_file(args.source, args.plan, args.output, calibration=args.calibration)
-    out(report.sentence())
+    show_file(report, every=args.all)
     _write(args.json, report.record())
     return 0
 

@@ -1,14 +1,16 @@
 """replace_file(): an .onnx file with the layers that a plan names replaced by fitted or smaller ones."""
 
 import os
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgefc.errors import EdgefcError, ExportError, ModelError, UsageError, first_line
@@ -40,6 +42,8 @@ from edgefc.runtime.session import Session
 
 EXTERNAL_FROM_BYTES = 1 << 30
 """Weights of this total are written to an external data file."""
+
+_INT2_FROM = "1.26"  # the lowest version of onnxruntime that multiplies 2-bit weights
 
 
 def replace_file(
@@ -123,6 +127,7 @@ class _Work:
             if opset_of(self._model) >= OPSETS[0]:
                 self._model.ir_version = max(self._model.ir_version, 8)
                 break
+        _check_runtime(self._decisions)
         self._edit = Editor(self._model)
         self._stores = Stores(self._edit, Functions(self._model))
 
@@ -200,6 +205,7 @@ class _Work:
 
     def _written(self, layers: tuple[LayerChange, ...], old: Session | None, data: Calibration | None) -> FileReport:
         before, opset = file_bytes(self._source), opset_of(self._model)
+        lowest = _lowest({each.configuration for each in layers if each.replaced}, self._model)
         place = place_of(self._target)
         with staging(place) as folder:
             with self._timed("writing"):
@@ -213,7 +219,7 @@ class _Work:
             notes = publish(written, place)
         return FileReport(
             source=self._source, path=self._target, layers=layers, outputs=outputs, file_before=before,
-            file_after=after, opset=opset, lowest_onnxruntime=_lowest(layers, self._model), notes=notes,
+            file_after=after, opset=opset, lowest_onnxruntime=lowest, notes=notes,
             steps=tuple(self._steps),
         )  # fmt: skip
 
@@ -283,12 +289,24 @@ def _reason(error: EdgefcError) -> str:
     return str(error).rstrip(".")
 
 
-def _lowest(layers: Sequence[LayerChange], model: ir.Model) -> str:
+def _lowest(configurations: Iterable[str], model: ir.Model) -> str:
     """The lowest version of onnxruntime for the nodes that were added."""
-    kinds = {layer.configuration for layer in layers if layer.replaced}
-    if "Int2" in kinds:
-        return "1.26"
+    if "Int2" in configurations:
+        return _INT2_FROM
     return "1.22" if "com.microsoft" in model.graph.opset_imports else ""
+
+
+def _check_runtime(decisions: Iterable[Decision]) -> None:
+    """
+    Raises:
+        UsageError: the installed onnxruntime cannot run the result, so that it cannot be compared.
+    """
+    given = tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
+    needed = tuple(map(int, _INT2_FROM.split(".")))
+    if given < needed and any(each.way and each.configuration.kind == "Int2" for each in decisions):
+        raise UsageError(
+            f"Int2 needs onnxruntime {_INT2_FROM}, and {ort.__version__} is installed. Use Int4, or install it."
+        )
 
 
 def _change(

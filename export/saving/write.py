@@ -51,7 +51,7 @@ def write(model: ir.Model, folder: Path, place: Place, *, external_from_bytes: i
     try:
         onnx.checker.check_model(str(graph), full_check=total < _LARGEST_PROTOBUF)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"torch's graph is not valid ONNX: {describe_error(error)}. Try another opset.") from error
+        raise ExportError(f"the graph is not valid ONNX: {describe_error(error)}. Try another opset.") from error
     return Written(graph, data)
 
 

@@ -8,14 +8,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from edgefc import generator
+from edgefc.errors import UsageError
 from edgefc.plan import PRP, Bilinear, Circulant, EUGen, Int2, Int3, Int4, Int8, LowRank, Monarch
 from edgefc.rewriting import replace_file
 from tests.support.onnx_models import FLOAT, write
 from tests.support.rewriting_models import drawn, free, linear, node, operators, run, two_branches
 
+INT2 = pytest.mark.skipif(
+    tuple(map(int, ort.__version__.split(".")[:2])) < (1, 26),
+    reason="onnxruntime multiplies 2-bit weights from 1.26 on",
+)
 RNG = np.random.default_rng(2)
 X = {"x": RNG.standard_normal((3, 5, 64)).astype(np.float32)}
 
@@ -83,7 +89,7 @@ def test_planted_structures_leave_the_outputs_as_they_are(tmp_path: Path, case: 
     [
         (8, Int8(group=32)),
         (4, Int4(group=32, rotate=False)),
-        (2, Int2(group=32, rotate=False)),
+        pytest.param(2, Int2(group=32, rotate=False), marks=INT2),
         (4, Int4()),
         (3, Int3()),
     ],
@@ -103,6 +109,7 @@ def test_quantised_products(tmp_path: Path, bits: int, to: Any) -> None:
     assert report.lowest_onnxruntime == {2: "1.26", 3: ""}.get(bits, "1.22")
 
 
+@INT2
 def test_a_correction_of_low_rank_acts_on_the_inputs_before_the_rotation(tmp_path: Path) -> None:
     weight = 10 * low_rank() + on_grid(2, 32)
     path = linear(tmp_path / "m.onnx", weight, drawn(48))
@@ -255,3 +262,11 @@ def _rules(given: dict[str, Any]) -> Any:
     from edgefc.plan import Rule
 
     return [Rule(match, to=to) for match, to in given.items()]
+
+
+def test_int2_with_an_older_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "__version__", "1.22.1")
+    path = linear(tmp_path / "m.onnx", drawn(48, 64))
+    with pytest.raises(UsageError, match=r"Int2 needs onnxruntime 1.26, and 1.22.1 is installed"):
+        replace_file(path, Int2(), tmp_path / "small.onnx")
+    assert replace_file(path, Int4(), tmp_path / "small.onnx").layers[0].replaced

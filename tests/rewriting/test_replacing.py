@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from edgefc.cli import main
 from edgefc.errors import CheckFailed, ModelError, UsageError
 from edgefc.plan import Half, Int4, Int8, Keep, LowRank, Rule
 from edgefc.rewriting import replace_file, replacing
@@ -273,6 +274,33 @@ def test_names_of_new_nodes_do_not_meet_those_of_the_model(tmp_path: Path) -> No
     assert set(run(tmp_path / "small.onnx", X)) == {"y", "w.codes"}
 
 
+def test_the_command_prints_every_weight_and_every_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [node("Relu", ["x"], ["h"]), node("MatMul", ["h", "w"], ["y"]), node("Conv", ["image", "k"], ["z"])]
+    inputs = {"x": (FLOAT, ["n", 64]), "image": (FLOAT, ["n", 2, 9])}
+    weights = {"w": drawn(64, 48), "k": drawn(4, 2, 3)}
+    path = write(tmp_path / "m.onnx", nodes, inputs, {"y": free(2), "z": free(3)}, weights)
+    (tmp_path / "plan.toml").write_text('[[rules]]\nto = "Int4"\n')
+    np.savez(tmp_path / "data.npz", x=drawn(40, 64), image=drawn(40, 2, 9))
+    small, record = tmp_path / "small.onnx", tmp_path / "report.json"
+    arguments = [
+        "--plan",
+        tmp_path / "plan.toml",
+        "--calibration",
+        tmp_path / "data.npz",
+        "-o",
+        small,
+        "--json",
+        record,
+    ]
+    assert main(["replace", *map(str, [path, *arguments])]) == 0
+    shown = capsys.readouterr().out
+    assert "node_y" in shown and "stays: node_z: its weight is not a matrix" in shown
+    assert "output y on 8 held-out samples" in shown and "needs onnxruntime 1.22 or later" in shown
+    assert json.loads(record.read_text())["layers"][0]["configuration"] == "Int4"
+    assert small.exists()
+
+
+@pytest.mark.slow  # an import contract holds the same
 def test_torch_is_not_needed(tmp_path: Path) -> None:
     path = model(tmp_path / "m.onnx")
     code = (
