@@ -1,5 +1,6 @@
 """What replace_file() did."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,11 @@ class FileReport:
         return sum(step.seconds for step in self.steps)
 
     def record(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        record = asdict(self)
+        """The report as JSON values. An error that is infinite, because the old output was zero, becomes None."""
+        record: dict[str, Any] = asdict(self)
         record |= {"source": str(self.source), "path": str(self.path)}
+        for change in record["outputs"]:
+            change["nmse"] = change["nmse"] if math.isfinite(change["nmse"]) else None
         return {**record, "weights_before": self.weights_before, "weights_after": self.weights_after}
 
     def sentence(self) -> str:
