@@ -18,12 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import edgefc
-from edgefc.catalogue import Called, Entry, entries
+from edgefc.catalogue import Called, Entry
 from edgefc.testing import layer_model
 from tests.support import native_ops, onnx_models
+from tests.support.layer_entries import of_one_node
 
 WIDTH = 12
-_SEVERAL_NODES = "attention"  # layers that export to several nodes; their parts are listed separately
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,8 @@ def _key(name: str) -> str:
 def layers() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]]:
     """Layers by name with an example input: those of the catalogue, then the operators with kernels."""
     made: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {}
-    for entry in entries():
-        if _SEVERAL_NODES not in entry.name.lower():
-            made[_key(entry.name)] = partial(_layer, entry), partial(entry.example, WIDTH)
+    for entry in of_one_node():
+        made[_key(entry.name)] = partial(_layer, entry), partial(entry.example, WIDTH)
     for op in native_ops.OPS:
         made[f"native_{op}"] = partial(native_ops.layer, op, 33, 17, 1), partial(torch.randn, 2, 33)
     made["TiedProjection"] = _tied_projection, partial(torch.randn, 2, WIDTH)

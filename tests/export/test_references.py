@@ -11,15 +11,14 @@ import torch
 from torch import nn
 
 import edgefc
-from edgefc.catalogue import entries
 from edgefc.export.passes import attributes_of
 from edgefc.export.registry import built_in
 from edgefc.export.verifying.int8 import round_no_inputs
 from edgefc.layers.quantized.rotation import HadamardRotation
 from edgefc.testing import assert_close, layer_model, run_onnxruntime
+from tests.support.layer_entries import of_one_node
 
 SEED = 2**64 - 5
-SEVERAL_NODES = ("rotated", "CorrectedLinear, 2 bits")
 
 
 def cases() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
@@ -59,9 +58,8 @@ def cases() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
     yield "half conv", edgefc.HalfConv2d(6, 4, (3, 2), **grouped), even
     yield "tied ffn", edgefc.TiedFFN(13, 9, activation="gelu"), rows
     yield "tied bottleneck", edgefc.TiedBottleneck(5, 3), images
-    for entry in entries():
-        if entry.replaces != "attention" and not entry.name.endswith(SEVERAL_NODES):
-            yield f"{entry.name} of the catalogue", entry.make(12), entry.example(12)
+    for entry in of_one_node():
+        yield f"{entry.name} of the catalogue", entry.make(12), entry.example(12)
 
 
 def filled(layer: nn.Module) -> Any:

@@ -14,7 +14,9 @@ from edgefc.catalogue import Entry, entries
 from edgefc.errors import ShapeError, UsageError
 from edgefc.layers.eugen.fit import fit_closed_form
 
-MADE_FROM_LINEAR = {type(entry.make(12)) for entry in entries() if entry.linear is not None}
+MADE_FROM_LINEAR = {
+    type(layer) for entry in entries() if entry.linear and hasattr(layer := entry.make(12), "from_linear")
+}
 LINEARS = [edgefc.BilinearLinear, edgefc.CirculantLinear, edgefc.EUGenLinear, edgefc.PRPLinear]
 CONVOLUTIONS = [edgefc.BilinearConv2d, edgefc.CirculantConv2d, edgefc.PRPConv2d]
 EMBEDDINGS = [edgefc.BilinearEmbedding, edgefc.PRPEmbedding]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from edgefc.errors import ShapeError
 from edgefc.fitting.fitted import Array, Fitted
+from edgefc.layers.common.onnx_node import check_finite
 from edgefc.layers.common.trained import TrainedLinear
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -25,7 +26,12 @@ def tensor(values: Array, device: torch.device) -> Tensor:
 
 
 def arrays(trained: TrainedLinear) -> tuple[Array, Array | None]:
-    """Returns the weight (m, n) and the bias (m,) or None, in float64."""
+    """Returns the weight (m, n) and the bias (m,) or None, in float64.
+
+    Raises:
+        UsageError: the weight has NaN or infinite values.
+    """
+    check_finite(trained.weight)
     return array(trained.weight), None if trained.bias is None else array(trained.bias)
 
 

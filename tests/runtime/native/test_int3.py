@@ -213,9 +213,9 @@ HOSTILE = [
     ({"group": 48}, "group is 48, not a power of two from 32 to 4096."),
     ({"group": -32}, "group is -32, not a power of two from 32 to 4096."),
     ({"group": 2**62}, "group is 4611686018427387904, not a power of two from 32 to 4096."),
-    ({"group": None}, "the attribute group is missing or no whole number."),
+    ({"group": None}, "the attribute group is missing or not an integer."),
     ({"rotated": 2}, "rotated is 2, not 0 or 1."),
-    ({"seed": None}, "the attribute seed is missing or no whole number."),
+    ({"seed": None}, "the attribute seed is missing or not an integer."),
 ]
 
 

@@ -174,8 +174,8 @@ def test_a_record_says_that_no_kernel_ran(tmp_path: Path, exported: onnx.ModelPr
     (off,) = profile(paths[1], native="off", **quick).cells
 
     said = (
-        "the file has nodes of the domain edgefc whose version is 2, but the native kernels implement version 1; "
-        "its own"
+        "the file has nodes of the domain edgefc whose version is 2, but the native kernels implement version 1, "
+        "so its own"
     )
     assert [any(said in warning for warning in cell.warnings) for cell in (first, second, off)] == [False, True, False]
     assert second.native_variant is None and off.native_variant is None
