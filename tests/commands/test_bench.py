@@ -58,6 +58,7 @@ def test_an_operator_without_a_kernel_is_told_by_name(tmp_path: Path) -> None:
     assert "its IR version is 999" in (models.missing_kernel(newer) or "")
 
 
+@pytest.mark.slow
 def test_all_stand_in_one_run_beside_dense(record: BenchRecord) -> None:
     has = native.library_path() is not None
     found = [(row.layer, row.kernel) for row in record.rows]

@@ -25,6 +25,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "MEASURING", QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_one_command_leaves_everything_and_the_last_line_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

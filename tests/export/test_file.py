@@ -111,6 +111,7 @@ def test_no_paths_in_a_function_or_node(exported: Path) -> None:
     assert not any(node.doc_string for graph in (model.graph, *model.functions) for node in graph.node)
 
 
+@pytest.mark.slow
 def test_the_same_model_is_the_same_bytes(exported: Path, tmp_path: Path) -> None:
     """Again in this process, and in another that hashes strings otherwise and runs in another folder."""
     export(models.tiny(), models.rows(2), tmp_path / "again.onnx", verify=False)

@@ -343,6 +343,7 @@ class AlwaysEval(nn.BatchNorm1d):
         return self
 
 
+@pytest.mark.slow
 def test_a_model_in_training_is_exported_right_after_each_step(tmp_path: Path) -> None:
     """Layers that merge in eval(), caches of eval mode, and frozen layers of statistics; the optimizer still knows the
     parameters, which have the same bits."""

@@ -209,6 +209,7 @@ def test_channels_last_and_views() -> None:
     assert_close(layer(x.expand(2, 2, 6, 5, 5)[1]), y, nmse=1e-13, what="a view")
 
 
+@pytest.mark.slow
 def test_compiles_whole() -> None:
     layer, x = models.make(6, 5, 3, padding="same", block=3), torch.from_numpy(inputs(2, 6, 5, 5))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")

@@ -80,6 +80,7 @@ def test_copies_own_their_kernel() -> None:
         assert other.kernel is not layer.kernel
 
 
+@pytest.mark.slow
 def test_another_process_has_the_same_kernel() -> None:
     models.check_another_process("CirculantLinear(70, 50, frozen=True, seed=2**63 + 5)")
 

@@ -201,6 +201,7 @@ def test_copies_hold_the_kernel_and_no_signs() -> None:
     models.check_copies(CirculantLinear(4096, 4096, seed=2**64 - 1), most_bytes=4 * 8192 + 4096)
 
 
+@pytest.mark.slow
 def test_another_process_has_the_same_signs() -> None:
     models.check_another_process("CirculantLinear(70, 50, seed=2**63 + 5)")
 

@@ -193,7 +193,7 @@ def test_blocks_and_widths_that_do_not_fit(argument: str, most: int, value: Any)
 def test_weights_that_are_not_finite() -> None:
     linear = nn.Linear(7, 5)
     torch.nn.init.constant_(linear.weight, math.nan)
-    with pytest.raises(UsageError, match="NaN or infinite"):
+    with pytest.raises(UsageError, match="contains NaN or infinity"):
         MonarchLinear.from_linear(linear, blocks=2)
 
 

@@ -223,6 +223,7 @@ def test_copies_hold_the_scales_and_not_the_matrix() -> None:
     models.check_copies(PRPLinear(512, 512, seed=2**64 - 1), most_bytes=3 * 512 * 4 + 6000)
 
 
+@pytest.mark.slow
 def test_another_process_has_the_same_matrix() -> None:
     models.check_another_process("PRPLinear(70, 50, seed=2**63 + 5, distribution='ternary')")
 

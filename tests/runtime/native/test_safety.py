@@ -158,6 +158,7 @@ assert all((a == b).all() for a, b in zip(answers, answers[len(OPS):]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="what is loaded is read from /proc")
 def test_the_library_goes_with_its_last_session(library: str) -> None:
     """And comes again: registered, used and unloaded several times in one process."""
