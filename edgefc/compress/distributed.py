@@ -1,17 +1,20 @@
 """Joins the statistics of several processes, each of which read its own share of the data (torchrun)."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
 
 from edgefc.fitting.moments import Moments, TokenCounts
+from edgefc.fitting.sequential import PairedMoments
+
+S = TypeVar("S", Moments, TokenCounts)
 
 
-def merged(statistics: Moments | TokenCounts) -> Moments | TokenCounts:
+def merged(statistics: S) -> S:
     """Returns the statistics over all ranks. Every rank gets the same numbers. Without torch.distributed, its own."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if not _several():
         return statistics
     if isinstance(statistics, TokenCounts):
         return TokenCounts(_sum(statistics.counts))
@@ -20,6 +23,28 @@ def merged(statistics: Moments | TokenCounts) -> Moments | TokenCounts:
     return Moments.from_arrays({
         name: shift if name == "shift" else _sum(array) for name, array in statistics.arrays(shift).items()
     })  # fmt: skip
+
+
+def merged_pairs(paired: PairedMoments) -> PairedMoments:
+    """Returns the paired moments over all ranks, as merged()."""
+    if not _several():
+        return paired
+    count = paired.moments.count
+    total = _sum(np.array([float(count), *(count * paired.mean), *(count * paired.moments.mean)]))
+    mean, other = np.split(total[1:] / max(total[0], 1.0), 2)
+    both = PairedMoments(len(mean))
+    offset = count * np.outer(paired.mean - mean, paired.moments.mean - other)
+    both.mean, both.scatter, both.moments = mean, _sum(paired.scatter + offset), merged(paired.moments)
+    return both
+
+
+def total(number: float) -> float:
+    """Returns the sum of the numbers of all ranks. Without torch.distributed, its own."""
+    return float(_sum(np.array(number))) if _several() else number
+
+
+def _several() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def _sum(array: Any) -> Any:
