@@ -3,9 +3,9 @@
 A replaced layer gets other inputs than the original one, because the layers before it are replaced too. Its refit
 minimises the distance of its outputs from those of the original layer in the original model (fitting/sequential.py).
 
-The layers that can be refitted are divided into stages, in the order in which they first run. For each stage the original
-and the replaced model run on the same batches in turn, each up to the last layer of the stage. Both are one model, whose
-layers are exchanged in between, so that the memory is that of one model and the moments of one stage.
+The layers are divided into stages, in the order in which they first run. For each stage the original and the replaced
+model run on the same batches in turn, each up to the last layer of the stage. Both are one model, whose layers are
+exchanged in between, so that the memory is that of one model and of the moments of one stage.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ from edgefc.compress.deciding import Decision
 from edgefc.compress.finding import LINEAR, Target
 from edgefc.compress.making import Made, make_refitted
 from edgefc.compress.measuring import bytes_of
+from edgefc.compress.report import OutputReport
 from edgefc.compress.statistics import (
     Batch,
     Group,
@@ -37,39 +38,55 @@ from edgefc.fitting.sequential import PairedMoments
 from edgefc.progress import steps
 
 _STAGES = 24
-"""The stages of a model at most, unless their moments need more memory. A deeper model has several layers in a stage."""
+"""The stages of a model at most, unless their moments need more memory. Stages of deep models have several inputs."""
 
-_RATIO = 4.0
+_RATIO = 4
+"""Layers that compress less are near their original, and so are the inputs of what follows."""
+
+Outputs = tuple[OutputReport, ...]
 
 
 class _Reached(BaseException):
     """The last layer of a stage has run. Not an Exception, so that no model catches it."""
 
 
-def refittable(made: Mapping[Decision, Made]) -> list[Decision]:
-    """The linear layers whose weights take at most a quarter of the bytes."""
-    return [each for each, new in made.items() if each.target.kind == LINEAR and _ratio(each.target.module, new) >= _RATIO]
+def refits_for(sequential: bool | None, batches: Sequence[Batch]) -> bool:
+    """Whether to refit layers. Without a batch that can be held out, nothing shows whether it helps.
+
+    Raises:
+        UsageError: it is asked for with less than two batches.
+    """
+    if sequential and len(batches) < 2:
+        raise UsageError(
+            f"sequential=True compares the outputs on a batch that is held out, and calibration has {len(batches)}. "
+            "Give at least two batches."
+        )
+    wanted = sequential is not False and len(batches) > 1
+    return wanted and not distributed.total(float(not wanted))
 
 
 class Refit:
     """Refits layers of a model whose new layers are in place.
 
     Attributes:
+        open   the layers that can be refitted: linear layers whose weights take at most a quarter of the bytes
         made   the refitted layer of each decision
     """
 
     def __init__(self, surgery: Surgery, original: int, made: Mapping[Decision, Made]) -> None:
-        """`original` is the number of changes of the surgery after which the model still had its own layers."""
-        self._surgery, self._original, self._placed = surgery, original, made
+        """`original` is the number of changes after which the model still had its own layers."""
+        self._surgery, self._original, self._first = surgery, original, surgery.count
+        self._placed = made
+        self.open = [each for each, new in made.items() if _compresses(each, new)]
         self.made: dict[Decision, Made] = {}
 
-    def run(self, decisions: Sequence[Decision], batches: Sequence[Batch], memory: int) -> None:
+    def run(self, batches: Sequence[Batch], memory: int) -> None:
         """Refits the layers and puts them into the model.
 
         Raises:
             CheckFailed: a layer of the replaced model gets values that are not finite.
         """
-        by_target = {each.target: each for each in decisions}
+        by_target = {each.target: each for each in self.open}
         with self._surgery.undone(self._original):
             groups = groups_of(self._surgery.model, list(by_target), batches[0])
         stages = list(_stages(groups, memory))
@@ -80,6 +97,14 @@ class Refit:
                 for member in group.members:
                     if moments is not None and moments.moments.count:
                         self._refit(by_target[member], moments)
+
+    def better(self, first: Outputs, refitted: Outputs) -> Outputs:
+        """Returns the outputs with the smaller error, over all ranks. If these are the first ones, undoes the refit."""
+        if _error(refitted) < _error(first):
+            return refitted
+        self._surgery.undo(self._first)
+        self.made = {}
+        return first
 
     def _refit(self, decision: Decision, paired: PairedMoments) -> None:
         try:
@@ -93,7 +118,7 @@ class Refit:
     def _paired(
         self, stage: Sequence[Group], by_target: Mapping[Target, Decision], batches: Any
     ) -> dict[Target, PairedMoments]:
-        """The moments of each leader. Leaders whose inputs do not go together, as in a mixture of experts, have none."""
+        """The moments of each leader; none if its inputs differ in number, as in a mixture of experts."""
         calls = {group.leader: group.calls for group in stage}
         result = {group.leader: PairedMoments(group.width) for group in stage}
         own = {target: target.module for target in calls}
@@ -121,7 +146,9 @@ class Refit:
     def _layer(self, decision: Decision) -> nn.Module:
         return self._placed[decision].layer
 
-    def _inputs(self, modules: Mapping[Target, nn.Module], calls: Mapping[Target, int], batch: Batch) -> dict[Target, list[Any]]:
+    def _inputs(
+        self, modules: Mapping[Target, nn.Module], calls: Mapping[Target, int], batch: Batch
+    ) -> dict[Target, list[Any]]:
         """The inputs of the modules in one call of the model, which ends when all of them have run."""
         found: dict[Target, list[Any]] = {target: [] for target in modules}
         mask, model = mask_of(batch), self._surgery.model
@@ -143,8 +170,15 @@ def _stages(groups: Sequence[Group], memory: int) -> Iterator[list[Group]]:
         yield from passes_of(part, memory // 2)  # paired moments are twice as large
 
 
-def _ratio(module: nn.Module, new: Made) -> float:
-    """How many times fewer bytes the weights take. The bias stays."""
+def _compresses(decision: Decision, new: Made) -> bool:
+    """Whether the weights take at most a quarter of the bytes. The bias stays."""
+    module = decision.target.module
+    if decision.target.kind != LINEAR:
+        return False
     bias = getattr(module, "bias", None)
     kept = 0 if bias is None else bias.nbytes
-    return (bytes_of(module) - kept) / max(1, bytes_of(new.layer) - kept)
+    return bytes_of(module) - kept >= _RATIO * (bytes_of(new.layer) - kept)
+
+
+def _error(outputs: Outputs) -> float:
+    return distributed.total(sum(each.error**2 for each in outputs))

@@ -7,13 +7,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from edgefc.compress import distributed
 from edgefc.compress.deciding import Decision, decide
 from edgefc.compress.finding import find
 from edgefc.compress.making import Made
 from edgefc.compress.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
-from edgefc.compress.refitting import Refit, refittable
-from edgefc.compress.report import OutputReport, ReplaceReport
+from edgefc.compress.refitting import Refit, refits_for
+from edgefc.compress.report import ReplaceReport
 from edgefc.compress.statistics import MEMORY, batches_of
 from edgefc.compress.surgery import Surgery
 from edgefc.compress.warnings import lowest_onnxruntime, warnings_of
@@ -57,16 +56,19 @@ def replace(
                      of several, is held out: on it the outputs of the model before and after are compared. Positions
                      where attention_mask is 0 are left out.
         memory       the bytes that the statistics may take at a time; if they need more, the data are read again
-
         statistics   a folder that keeps the statistics of the inputs. After an interruption, the same call goes on with
                      the batch that was saved last. Remove the folder afterwards.
+        sequential   whether to refit linear layers whose weights become at least 4 times smaller: in the order in which
+                     they run, to the outputs of the original model, for the inputs that they get in the replaced one.
+                     The model keeps the fits with the smaller error on the held-out batches. None: if there are at
+                     least two batches.
 
     Under torch.distributed each rank passes its own share of the calibration data, and all ranks get the same layers.
 
     Raises:
-        UsageError: a plan, model or calibration data that cannot be used, a rule that matches nothing, or a plan by
-            which no layer can be replaced.
-        CheckFailed: the outputs of the replaced model are not finite.
+        UsageError: a plan, model or calibration data that cannot be used, a rule that matches nothing, a plan by
+            which no layer can be replaced, or sequential=True with less than two batches.
+        CheckFailed: the outputs of the replaced model, or the inputs of its layers, are not finite.
     """
     if init not in ("fit", "new"):
         raise UsageError(f"init is {init!r}. Choose 'fit' or 'new'.")
@@ -77,6 +79,7 @@ def replace(
     batches = [] if calibration is None else batches_of(calibration)
     held = batches[-max(1, len(batches) // _HELD_OUT) :]
     fitting = batches[: -len(held)] or batches
+    refits = refits_for(sequential, batches)
     before = numbers_of(model), bytes_of(model)
     with measured.step("run the model"):
         old = outputs_of(model, held)
@@ -93,22 +96,17 @@ def replace(
         _install(surgery, work.made)
         with measured.step("run the replaced model"):
             outputs = changes(old, outputs_after(model, held), held_out=len(batches) > 1)
-        refitted: dict[Decision, Made] = {}
-        if sequential if sequential is not None else len(batches) > 1:
-            first = surgery.count
+        refit = Refit(surgery, original, work.made)
+        if refits and refit.open:
             with measured.step("refit layers"):
-                refit = Refit(surgery, original, work.made)
-                refit.run(refittable(work.made), fitting, memory)
+                refit.run(fitting, memory)
             with measured.step("run the replaced model"):
                 others = changes(old, outputs_after(model, held), held_out=True)
-            if _score(others) < _score(outputs):
-                outputs, refitted = others, refit.made
-            else:
-                surgery.undo(first)
+            outputs = refit.better(outputs, others)
     remember(model, {decision.target.name: decision.configuration for decision in work.made})
-    final = {**work.made, **refitted}
+    final = {**work.made, **refit.made}
     return ReplaceReport(
-        layers=tuple(decision.report(final.get(decision), refitted=decision in refitted) for decision in decisions),
+        layers=tuple(decision.report(final.get(decision), refitted=decision in refit.made) for decision in decisions),
         outputs=outputs,
         steps=tuple(measured.done),
         warnings=tuple(warnings_of(work, init, calibrated=bool(batches))),
@@ -193,11 +191,6 @@ def _install(surgery: Surgery, made: Mapping[Decision, Made]) -> None:
             surgery.put(prefix + target.pair.first, new.layer)
             for path in (*target.pair.between, target.pair.second):
                 surgery.put(prefix + path, nn.Identity())
-
-
-def _score(outputs: Sequence[OutputReport]) -> float:
-    """The mean square of the relative errors of the outputs, over all ranks."""
-    return distributed.total(sum(each.error**2 for each in outputs))
 
 
 def _reasons(decisions: Sequence[Decision]) -> str:

@@ -23,8 +23,8 @@ class LayerReport:
                       weight and C the covariance of the inputs, or the identity without calibration; None: not fitted
         error_plain   the same for the fit without the statistics of the inputs; None without calibration, and for a
                       refitted layer
-        refitted      whether the layer was fitted again to the outputs of the original model, for the inputs that it has
-                      in the replaced model. W in `error` is then the dense weight that does this best, and C the
+        refitted      whether the layer was fitted again to the outputs of the original model, for the inputs that it
+                      has in the replaced model. W in `error` is then the dense weight that does this best, and C the
                       covariance of those inputs.
     """
 
