@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--statistics", type=Path, metavar="FOLDER",
                         help="keep the statistics of the inputs here, to go on after an interruption")  # fmt: skip
     parser.add_argument("--sequential", action=argparse.BooleanOptionalAction, default=None,
-                        help="refit layers in the order in which they run (default: with calibration data)")  # fmt: skip
+                        help="refit layers in the order in which they run (default: with calibration)")  # fmt: skip
     parser.add_argument("--new", action="store_true", help="initial values instead of fits, for a model to be trained")
     parser.add_argument("--dry-run", action="store_true", help="print what the plan does, and write nothing")
     parser.add_argument("--all", action="store_true", help="print every row of the table")

@@ -1,6 +1,6 @@
 """Joins the statistics of several processes, each of which read its own share of the data (torchrun)."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,10 +9,8 @@ from torch import Tensor, distributed
 from edgefc.fitting.moments import Moments, TokenCounts
 from edgefc.fitting.sequential import PairedMoments
 
-S = TypeVar("S", Moments, TokenCounts)
 
-
-def merged(statistics: S) -> S:
+def merged(statistics: Moments | TokenCounts) -> Moments | TokenCounts:
     """Returns the statistics over all ranks. Every rank gets the same numbers. Without torch.distributed, its own."""
     if not _several():
         return statistics
@@ -34,7 +32,9 @@ def merged_pairs(paired: PairedMoments) -> PairedMoments:
     mean, other = np.split(total[1:] / max(total[0], 1.0), 2)
     both = PairedMoments(len(mean))
     offset = count * np.outer(paired.mean - mean, paired.moments.mean - other)
-    both.mean, both.scatter, both.moments = mean, _sum(paired.scatter + offset), merged(paired.moments)
+    joined = merged(paired.moments)
+    assert isinstance(joined, Moments)
+    both.mean, both.scatter, both.moments = mean, _sum(paired.scatter + offset), joined
     return both
 
 

@@ -62,7 +62,7 @@ def refits_for(sequential: bool | None, batches: Sequence[Batch]) -> bool:
             "Give at least two batches."
         )
     wanted = sequential is not False and len(batches) > 1
-    return wanted and not distributed.total(float(not wanted))
+    return not _on_any_rank(not wanted)
 
 
 class Refit:
@@ -118,12 +118,16 @@ class Refit:
     def _paired(
         self, stage: Sequence[Group], by_target: Mapping[Target, Decision], batches: Any
     ) -> dict[Target, PairedMoments]:
-        """The moments of each leader; none if its inputs differ in number, as in a mixture of experts."""
+        """The moments of each leader. Not if both models give it the same inputs, for which it is fitted already.
+
+        Nor if the numbers of inputs differ, as in a mixture of experts.
+        """
         calls = {group.leader: group.calls for group in stage}
         result = {group.leader: PairedMoments(group.width) for group in stage}
         own = {target: target.module for target in calls}
         new = {target: self._layer(by_target[target]) for target in calls}
-        differ: set[Target] = set()
+        unpaired: set[Target] = set()
+        moved: set[Target] = set()
         for batch in batches:
             with self._surgery.undone(self._original):
                 theirs = self._inputs(own, calls, batch)
@@ -131,16 +135,18 @@ class Refit:
             for target in result:
                 first, second = theirs[target], ours[target]
                 if [len(each) for each in first] != [len(each) for each in second]:
-                    differ.add(target)
-                if target in differ:
+                    unpaired.add(target)
+                if target in unpaired:
                     continue
                 for x, z in zip(first, second, strict=True):
                     if not np.isfinite(z).all():
                         raise CheckFailed(
                             f"{target.name} of the replaced model gets values that are not finite. Use more bits."
                         )
+                    if not np.array_equal(x, z):
+                        moved.add(target)
                     result[target].add(x, z)
-        kept = [target for target in result if not distributed.total(float(target in differ))]
+        kept = [each for each in result if _on_any_rank(each in moved) and not _on_any_rank(each in unpaired)]
         return {target: distributed.merged_pairs(result[target]) for target in kept}
 
     def _layer(self, decision: Decision) -> nn.Module:
@@ -178,6 +184,10 @@ def _compresses(decision: Decision, new: Made) -> bool:
     bias = getattr(module, "bias", None)
     kept = 0 if bias is None else bias.nbytes
     return bytes_of(module) - kept >= _RATIO * (bytes_of(new.layer) - kept)
+
+
+def _on_any_rank(condition: bool) -> bool:
+    return distributed.total(float(condition)) > 0
 
 
 def _error(outputs: Outputs) -> float:
