@@ -57,7 +57,7 @@ def replace(
                      where attention_mask is 0 are left out.
         memory       the bytes that the statistics may take at a time; if they need more, the data are read again
         statistics   a folder that keeps the statistics of the inputs. After an interruption, the same call goes on with
-                     the batch that was saved last. Remove the folder afterwards.
+                     the batch that was saved last. Remove the folder afterwards. A refit starts anew.
         sequential   whether to refit linear layers whose weights become at least 4 times smaller: in the order in which
                      they run, to the outputs of the original model, for the inputs that they get in the replaced one.
                      The model keeps the fits with the smaller error on the held-out batches. None: if there are at
