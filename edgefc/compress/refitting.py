@@ -50,19 +50,17 @@ class _Reached(BaseException):
     """The last layer of a stage has run. Not an Exception, so that no model catches it."""
 
 
-def refits_for(sequential: bool | None, batches: Sequence[Batch]) -> bool:
-    """Whether to refit layers. Without a batch that can be held out, nothing shows whether it helps.
+def check_batches(batches: Sequence[Batch]) -> None:
+    """Checks that a batch can be held out, to show whether the refit helps.
 
     Raises:
-        UsageError: it is asked for with less than two batches.
+        UsageError: there are less than two batches.
     """
-    if sequential and len(batches) < 2:
+    if len(batches) < 2:
         raise UsageError(
             f"sequential=True compares the outputs on a batch that is held out, and calibration has {len(batches)}. "
             "Give at least two batches."
         )
-    wanted = sequential is not False and len(batches) > 1
-    return not _on_any_rank(not wanted)
 
 
 class Refit:

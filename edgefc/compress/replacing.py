@@ -11,7 +11,7 @@ from edgefc.compress.deciding import Decision, decide
 from edgefc.compress.finding import find
 from edgefc.compress.making import Made
 from edgefc.compress.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
-from edgefc.compress.refitting import Refit, refits_for
+from edgefc.compress.refitting import Refit, check_batches
 from edgefc.compress.report import ReplaceReport
 from edgefc.compress.statistics import MEMORY, batches_of
 from edgefc.compress.surgery import Surgery
@@ -37,7 +37,7 @@ def replace(
     calibration: Any = None,
     memory: int = MEMORY,
     statistics: str | os.PathLike[str] | None = None,
-    sequential: bool | None = None,
+    sequential: bool = False,
 ) -> ReplaceReport:
     """Replaces layers of a model, in place, and fits the new layers to what the trained ones did.
 
@@ -60,8 +60,10 @@ def replace(
                      the batch that was saved last. Remove the folder afterwards. A refit starts anew.
         sequential   whether to refit linear layers whose weights become at least 4 times smaller: in the order in which
                      they run, to the outputs of the original model, for the inputs that they get in the replaced one.
-                     The model keeps the fits with the smaller error on the held-out batches. None: if there are at
-                     least two batches.
+                     The model keeps the fits with the smaller error on the held-out batches, at least two batches in
+                     all. It reads the data up to 24 times, and needs many samples: on MiniLM-L6 with LowRank(ratio=4)
+                     it was no better with 128 sentences, and took three times the CPU time of all else. With 1,024
+                     sentences a similar refit raised the cosine of the embeddings from .62 to .70.
 
     Under torch.distributed each rank passes its own share of the calibration data, and all ranks get the same layers.
 
@@ -79,7 +81,8 @@ def replace(
     batches = [] if calibration is None else batches_of(calibration)
     held = batches[-max(1, len(batches) // _HELD_OUT) :]
     fitting = batches[: -len(held)] or batches
-    refits = refits_for(sequential, batches)
+    if sequential:
+        check_batches(batches)
     before = numbers_of(model), bytes_of(model)
     with measured.step("run the model"):
         old = outputs_of(model, held)
@@ -97,7 +100,7 @@ def replace(
         with measured.step("run the replaced model"):
             outputs = changes(old, outputs_after(model, held), held_out=len(batches) > 1)
         refit = Refit(surgery, original, work.made)
-        if refits and refit.open:
+        if sequential and refit.open:
             with measured.step("refit layers"):
                 refit.run(fitting, memory)
             with measured.step("run the replaced model"):

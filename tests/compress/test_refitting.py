@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import edgefc
 from edgefc.compress import distributed
@@ -25,19 +25,22 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(32, 64), nn.Linear(64, 32)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         return x + self.second(torch.relu(self.first(x)))
 
 
-def residual() -> nn.Module:
+def residual() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(*(Block() for _ in range(4))).eval()
 
 
-def distance(model: nn.Module, dense: nn.Module, data: list[Any]) -> float:
+def distance(model: Any, dense: Any, data: list[Any]) -> float:
     with torch.no_grad():
         pairs = [(model(x), dense(x)) for x in data]
-    return float(sum((a - b).square().sum() for a, b in pairs) / sum(b.square().sum() for _, b in pairs)) ** 0.5
+    return (
+        float(sum(float((a - b).square().sum()) for a, b in pairs) / sum(float(b.square().sum()) for _, b in pairs))
+        ** 0.5
+    )
 
 
 def refitted(report: Any) -> list[str]:
@@ -52,10 +55,10 @@ def test_outputs_are_nearer(make: Any, to: Any, gain: float) -> None:
     """Oracle: the outputs of both models in torch, on batches that no fit has seen."""
     dense, data = make(), models.batches(30, seed=3)
     errors = []
-    for sequential in (False, None):
+    for sequential in (False, True):
         model = copy.deepcopy(dense)
         report = edgefc.replace(model, to, calibration=data, sequential=sequential)
-        assert bool(refitted(report)) == (sequential is None)
+        assert bool(refitted(report)) == sequential
         errors.append(distance(model, dense, data[27:]))
         assert report.outputs[0].error == pytest.approx(errors[-1], rel=1e-4)
         assert not any(module._forward_pre_hooks for module in model.modules())
@@ -64,8 +67,8 @@ def test_outputs_are_nearer(make: Any, to: Any, gain: float) -> None:
 
 def test_refit_is_that_of_the_target() -> None:
     """Oracle: numpy. The inputs z of the second layer come from the new first one, those of the first do not change."""
-    dense, data = models.mlp(), models.batches(10)
-    model = copy.deepcopy(dense)
+    dense: Any = models.mlp()
+    model, data = copy.deepcopy(dense), models.batches(10)
     report = edgefc.replace(model, {"0": LowRank(rank=3), "2": LowRank(rank=5)}, calibration=data, sequential=True)
     assert refitted(report) == ["2"]
     fitting = torch.cat(data[:9]).flatten(0, 1)
@@ -97,7 +100,7 @@ def test_worse_refit_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "edgefc.compress.making.nearest_target", lambda weight, bias, paired: (-weight, None if bias is None else -bias)
     )
-    report = edgefc.replace(model, TO, calibration=models.batches(6))
+    report = edgefc.replace(model, TO, calibration=models.batches(6), sequential=True)
     assert refitted(report) == []
     assert all(torch.equal(value, first.state_dict()[name]) for name, value in model.state_dict().items())
 
@@ -105,10 +108,11 @@ def test_worse_refit_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_layers_that_compress_little_stay_as_fitted() -> None:
     model, first = residual(), residual()
     plan = {"0.*": TO, "*": Int8(group=32)}
-    report = edgefc.replace(model, plan, calibration=models.batches(6))
+    report = edgefc.replace(model, plan, calibration=models.batches(6), sequential=True)
     assert refitted(report) in ([], ["0.second"])
     edgefc.replace(first, plan, calibration=models.batches(6), sequential=False)
-    assert torch.equal(model[2].first.codes, first[2].first.codes)
+    one, other = model.get_submodule("2.first"), first.get_submodule("2.first")
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_shared_module_is_refitted_once() -> None:
@@ -118,7 +122,7 @@ def test_shared_module_is_refitted_once() -> None:
     dense, data = copy.deepcopy(model), models.batches(20, seed=3)
     first = copy.deepcopy(model)
     edgefc.replace(first, Circulant(block=8), calibration=data, sequential=False)
-    report = edgefc.replace(model, Circulant(block=8), calibration=data)
+    report = edgefc.replace(model, Circulant(block=8), calibration=data, sequential=True)
     assert model[0].first is model[2].first
     assert "0.first" in refitted(report)
     assert distance(model, dense, data[18:]) < distance(first, dense, data[18:])
@@ -133,7 +137,7 @@ class Failing(nn.Module):
         self.first, self.second, self.third = (nn.Linear(32, 32) for _ in range(3))
         self.calls, self.factor = calls, factor
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         x = self.second(torch.relu(self.first(x)))
         self.calls -= 1
         if self.calls < 0:
@@ -171,7 +175,7 @@ class Experts(nn.Module):
         torch.manual_seed(0)
         self.gate, self.first, self.second, self.last = (nn.Linear(32, 32) for _ in range(4))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         x = x.flatten(0, 1)
         chosen = self.gate(x)[:, 0] > 0
         y = torch.empty_like(x)
@@ -190,8 +194,6 @@ def test_experts_keep_the_first_fit() -> None:
 def test_needs_two_batches(calibration: Any) -> None:
     with pytest.raises(UsageError, match="Give at least two batches"):
         edgefc.replace(models.mlp(), TO, calibration=calibration, sequential=True)
-    if calibration is not None:
-        assert refitted(edgefc.replace(models.mlp(), TO, calibration=calibration)) == []
 
 
 def test_pairs_of_several_ranks_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:

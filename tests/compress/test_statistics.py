@@ -162,14 +162,14 @@ def test_interrupted_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     data, folder = models.batches(8), tmp_path / "statistics"
     model = Interrupting(*models.mlp())
     with pytest.raises(KeyboardInterrupt):
-        edgefc.replace(model, LowRank(rank=3), calibration=data, statistics=folder, sequential=False)
+        edgefc.replace(model, LowRank(rank=3), calibration=data, statistics=folder)
     with np.load(folder / "pass-0.npz") as file:
         assert int(file["done"]) == 3
     before = model.calls
-    edgefc.replace(model, LowRank(rank=3), calibration=data, statistics=folder, sequential=False)
+    edgefc.replace(model, LowRank(rank=3), calibration=data, statistics=folder)
     assert model.calls - before == 1 + 1 + 4 + 1
     whole = models.mlp()
-    edgefc.replace(whole, LowRank(rank=3), calibration=data, sequential=False)
+    edgefc.replace(whole, LowRank(rank=3), calibration=data)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
 
 
