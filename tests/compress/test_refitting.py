@@ -37,10 +37,9 @@ def residual() -> Any:
 def distance(model: Any, dense: Any, data: list[Any]) -> float:
     with torch.no_grad():
         pairs = [(model(x), dense(x)) for x in data]
-    return (
-        float(sum(float((a - b).square().sum()) for a, b in pairs) / sum(float(b.square().sum()) for _, b in pairs))
-        ** 0.5
-    )
+    error = sum(float((a - b).square().sum()) for a, b in pairs)
+    whole = sum(float(b.square().sum()) for _, b in pairs)
+    return float(np.sqrt(error / whole))
 
 
 def refitted(report: Any) -> list[str]:
