@@ -74,7 +74,7 @@ def test_refit_is_that_of_the_target() -> None:
     x, z = (each[:2](fitting).detach().double().numpy() for each in (dense, model))
     weight, bias = (each.detach().double().numpy() for each in (dense[2].weight, dense[2].bias))
     spread = np.cov(z.T, bias=True)
-    level = 0.01 * np.trace(spread) / 64
+    level = 64 / len(x) * np.trace(spread) / 64
     cross = (x - x.mean(0)).T @ (z - z.mean(0)) / len(x)
     best = (weight @ cross + level * weight) @ np.linalg.inv(spread + level * np.eye(64))
     _, vectors = np.linalg.eigh(best @ spread @ best.T)
