@@ -61,9 +61,9 @@ def replace(
         sequential   whether to refit linear layers whose weights become at least 4 times smaller: in the order in which
                      they run, to the outputs of the original model, for the inputs that they get in the replaced one.
                      The model keeps the fits with the smaller error on the held-out batches, at least two batches in
-                     all. It reads the data up to 24 times: on MiniLM-L6 with LowRank(ratio=4) and 128 sentences this took
-                     three times the CPU time of all else. Two of its blocks had the output error .522 before and .484
-                     then, with 3,000 tokens.
+                     all. It reads the data up to 24 times: on MiniLM-L6 with LowRank(ratio=4) and 128 sentences
+                     this took three times the CPU time of all else. Two of its blocks had the output error .522
+                     before and .484 then, with 3,000 tokens.
 
     Under torch.distributed each rank passes its own share of the calibration data, and all ranks get the same layers.
 
