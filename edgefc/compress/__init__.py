@@ -5,6 +5,7 @@
     serving.py      which configuration can replace which kind of layer; making.py makes and fits the layers
     statistics.py   what the inputs of the layers look like; distributed.py, resuming.py, calibration.py
     work.py         all new layers of a model; rivals.py: what quantisation would do at their bytes
+    refitting.py    fits layers again, for the inputs that they get in the replaced model
     surgery.py      changes of a model that can be undone
     replacing.py    replace()
     measuring.py    the change of the model's outputs, bytes, time; report.py, warnings.py: what replace() tells

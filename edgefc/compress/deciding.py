@@ -33,7 +33,7 @@ class Decision:
     seed: int
     reason: str = ""
 
-    def report(self, made: Made | None) -> LayerReport:
+    def report(self, made: Made | None, *, refitted: bool = False) -> LayerReport:
         module = self.target.module
         whole = isinstance(module, nn.Module) and not any(each.is_meta for each in module.parameters())
         before = (numbers_of(module), bytes_of(module)) if whole else (0, 0)
@@ -57,6 +57,7 @@ class Decision:
             bytes_after=bytes_of(made.layer),
             error=made.error,
             error_plain=made.error_plain,
+            refitted=refitted,
         )
 
 

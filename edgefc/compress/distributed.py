@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, distributed
 
 from edgefc.fitting.moments import Moments, TokenCounts
+from edgefc.fitting.sequential import PairedMoments
 
 
 def merged(statistics: Moments | TokenCounts) -> Moments | TokenCounts:
     """Returns the statistics over all ranks. Every rank gets the same numbers. Without torch.distributed, its own."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if not _several():
         return statistics
     if isinstance(statistics, TokenCounts):
         return TokenCounts(_sum(statistics.counts))
@@ -20,6 +21,30 @@ def merged(statistics: Moments | TokenCounts) -> Moments | TokenCounts:
     return Moments.from_arrays({
         name: shift if name == "shift" else _sum(array) for name, array in statistics.arrays(shift).items()
     })  # fmt: skip
+
+
+def merged_pairs(paired: PairedMoments) -> PairedMoments:
+    """Returns the paired moments over all ranks, as merged()."""
+    if not _several():
+        return paired
+    count = paired.moments.count
+    total = _sum(np.array([float(count), *(count * paired.mean), *(count * paired.moments.mean)]))
+    mean, other = np.split(total[1:] / max(total[0], 1.0), 2)
+    both = PairedMoments(len(mean))
+    offset = count * np.outer(paired.mean - mean, paired.moments.mean - other)
+    joined = merged(paired.moments)
+    assert isinstance(joined, Moments)
+    both.mean, both.scatter, both.moments = mean, _sum(paired.scatter + offset), joined
+    return both
+
+
+def total(number: float) -> float:
+    """Returns the sum of the numbers of all ranks. Without torch.distributed, its own."""
+    return float(_sum(np.array(number))) if _several() else number
+
+
+def _several() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def _sum(array: Any) -> Any:

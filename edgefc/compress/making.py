@@ -23,6 +23,8 @@ from edgefc.fitting.error import corrected_bias, output_error
 from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments, TokenCounts
 from edgefc.fitting.rounding import group_of
+from edgefc.fitting.sequential import PairedMoments
+from edgefc.fitting.sequential import target as nearest_target
 from edgefc.fitting.solve import fit, fit_table
 from edgefc.layers.common.effective import effective_tensors
 from edgefc.layers.common.trained import trained_linear
@@ -95,6 +97,21 @@ def make_fitted(target: Target, given: Configuration, statistics: Statistics, se
         service = SERVICES[RECURRENT][type(configuration)]
         return Made(_like(service.cls.from_lstm(target.module, **service.settings(configuration, seed)), target.module))
     return _fitted_matrix(target, configuration, statistics, seed)
+
+
+@torch.no_grad()
+def make_refitted(target: Target, configuration: Configuration, paired: PairedMoments, seed: int) -> Made:
+    """Returns the layer of a linear target that is nearest to its outputs in the original model.
+
+    `paired` has the inputs of the layer there and in the replaced model. The error is that of the fit of W*.
+
+    Raises:
+        UsageError: a weight is not finite.
+    """
+    weight, bias = nearest_target(*weight_of(target), paired)
+    fitted = fit(configuration, weight, bias, paired.moments, seed)
+    error = output_error(weight, fitted.dense(), paired.moments.covariance)
+    return Made(_like(_holding(target, configuration, fitted), target.module), error)
 
 
 def _fitted_matrix(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:

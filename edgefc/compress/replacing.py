@@ -11,6 +11,7 @@ from edgefc.compress.deciding import Decision, decide
 from edgefc.compress.finding import find
 from edgefc.compress.making import Made
 from edgefc.compress.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
+from edgefc.compress.refitting import Refit, check_batches
 from edgefc.compress.report import ReplaceReport
 from edgefc.compress.statistics import MEMORY, batches_of
 from edgefc.compress.surgery import Surgery
@@ -36,6 +37,7 @@ def replace(
     calibration: Any = None,
     memory: int = MEMORY,
     statistics: str | os.PathLike[str] | None = None,
+    sequential: bool = False,
 ) -> ReplaceReport:
     """Replaces layers of a model, in place, and fits the new layers to what the trained ones did.
 
@@ -54,16 +56,21 @@ def replace(
                      of several, is held out: on it the outputs of the model before and after are compared. Positions
                      where attention_mask is 0 are left out.
         memory       the bytes that the statistics may take at a time; if they need more, the data are read again
-
         statistics   a folder that keeps the statistics of the inputs. After an interruption, the same call goes on with
-                     the batch that was saved last. Remove the folder afterwards.
+                     the batch that was saved last. Remove the folder afterwards. A refit starts anew.
+        sequential   whether to refit linear layers whose weights become at least 4 times smaller: in the order in which
+                     they run, to the outputs of the original model, for the inputs that they get in the replaced one.
+                     The model keeps the fits with the smaller error on the held-out batches, at least two batches in
+                     all. It reads the data up to 24 times: on MiniLM-L6 with LowRank(ratio=4) and 128 sentences
+                     this took three times the CPU time of all else. Two of its blocks had the output error .522
+                     before and .484 then, with 3,000 tokens.
 
     Under torch.distributed each rank passes its own share of the calibration data, and all ranks get the same layers.
 
     Raises:
-        UsageError: a plan, model or calibration data that cannot be used, a rule that matches nothing, or a plan by
-            which no layer can be replaced.
-        CheckFailed: the outputs of the replaced model are not finite.
+        UsageError: a plan, model or calibration data that cannot be used, a rule that matches nothing, a plan by
+            which no layer can be replaced, or sequential=True with less than two batches.
+        CheckFailed: the outputs of the replaced model, or the inputs of its layers, are not finite.
     """
     if init not in ("fit", "new"):
         raise UsageError(f"init is {init!r}. Choose 'fit' or 'new'.")
@@ -74,6 +81,8 @@ def replace(
     batches = [] if calibration is None else batches_of(calibration)
     held = batches[-max(1, len(batches) // _HELD_OUT) :]
     fitting = batches[: -len(held)] or batches
+    if sequential:
+        check_batches(batches)
     before = numbers_of(model), bytes_of(model)
     with measured.step("run the model"):
         old = outputs_of(model, held)
@@ -86,12 +95,21 @@ def replace(
             work.fit(fitting, memory, None if statistics is None else Path(statistics))
         if not work.made:
             raise UsageError(f"no layer can be replaced. {_reasons(decisions)}")
+        original = surgery.count
         _install(surgery, work.made)
         with measured.step("run the replaced model"):
             outputs = changes(old, outputs_after(model, held), held_out=len(batches) > 1)
+        refit = Refit(surgery, original, work.made)
+        if sequential and refit.open:
+            with measured.step("refit layers"):
+                refit.run(fitting, memory)
+            with measured.step("run the replaced model"):
+                others = changes(old, outputs_after(model, held), held_out=True)
+            outputs = refit.better(outputs, others)
     remember(model, {decision.target.name: decision.configuration for decision in work.made})
+    final = {**work.made, **refit.made}
     return ReplaceReport(
-        layers=tuple(decision.report(work.made.get(decision)) for decision in decisions),
+        layers=tuple(decision.report(final.get(decision), refitted=decision in refit.made) for decision in decisions),
         outputs=outputs,
         steps=tuple(measured.done),
         warnings=tuple(warnings_of(work, init, calibrated=bool(batches))),

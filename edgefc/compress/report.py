@@ -21,7 +21,11 @@ class LayerReport:
         bytes         the bytes that they take in a weights file
         error         the relative error of its outputs, sqrt(tr D C D^T / tr W C W^T), where D is the change of the
                       weight and C the covariance of the inputs, or the identity without calibration; None: not fitted
-        error_plain   the same for the fit without the statistics of the inputs; None without calibration
+        error_plain   the same for the fit without the statistics of the inputs; None without calibration, and for a
+                      refitted layer
+        refitted      whether the layer was fitted again to the outputs of the original model, for the inputs that it
+                      has in the replaced model. W in `error` is then the dense weight that does this best, and C the
+                      covariance of those inputs.
     """
 
     name: str
@@ -36,6 +40,7 @@ class LayerReport:
     bytes_after: int = 0
     error: float | None = None
     error_plain: float | None = None
+    refitted: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ One pass reads the calibration data once. Layers that always get the same tensor
 keys and values, share one set of moments. If all moments together exceed the limit of memory, there are several passes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,10 +35,12 @@ class Group:
 
     Attributes:
         width  how many numbers an input has; for an embedding, the rows of the table
+        calls  how often each member runs in one call of the model
     """
 
     members: list[Target]
     width: int
+    calls: int = 1
 
     @property
     def leader(self) -> Target:
@@ -107,22 +109,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def groups_of(model: nn.Module, targets: Sequence[Target], batch: Batch) -> list[Group]:
-    """Runs one batch to find the layers that get the same tensors. Layers that do not run are in no group."""
-    seen: dict[Target, list[Any]] = {target: [] for target in targets}
+    """Runs one batch to find the layers that get the same tensors, in the order in which they first run.
+
+    Layers that do not run are in no group.
+    """
+    seen: dict[Target, list[Any]] = {}
     kept: list[Tensor] = []  # so that no two tensors have the same address
 
     def note(target: Target, x: Tensor) -> None:
         kept.append(x)
-        seen[target].append(_identity(x))
+        seen.setdefault(target, []).append(_identity(x))
 
-    with _hooked(targets, note), evaluating(model):
+    with hooked({target: target.module for target in targets}, note), evaluating(model):
         call(model, batch)
     groups: dict[Any, Group] = {}
     for target, inputs in seen.items():
-        if inputs:
-            alone = target if target.kind != LINEAR else None
-            key = (tuple(inputs), alone)
-            groups.setdefault(key, Group([], _width(target))).members.append(target)
+        alone = target if target.kind != LINEAR else None
+        key = (tuple(inputs), alone)
+        groups.setdefault(key, Group([], _width(target), len(inputs))).members.append(target)
     return list(groups.values())
 
 
@@ -165,16 +169,16 @@ class Pass:
                 state.follow(leader, x)
                 return
             state.lead(target, x)
-            rows = _rows(target, x, state.mask)
+            rows = rows_of(target, x, state.mask)
             for part in rows:
                 try:
                     self.statistics[by_leader[target]].add(part)
                 except UsageError as error:
                     raise UsageError(f"{target.name}: {error}") from None
 
-        with _hooked(list(by_member), add), evaluating(model):
+        with hooked({target: target.module for target in by_member}, add), evaluating(model):
             for batch in steps(batches[self.done :], "reading calibration data"):
-                state.begin(_mask(batch))
+                state.begin(mask_of(batch))
                 call(model, batch)
                 self.done += 1
                 if after is not None:
@@ -208,9 +212,10 @@ class _State:
 
 
 @contextmanager
-def _hooked(targets: Sequence[Target], note: Callable[[Target, Tensor], None]) -> Iterator[None]:
+def hooked(modules: Mapping[Target, nn.Module], note: Callable[[Target, Tensor], None]) -> Iterator[None]:
+    """Calls note(target, x) with each input x of the module of a target, within the block."""
     with ExitStack() as stack:
-        for target in targets:
+        for target, own in modules.items():
 
             def hook(
                 module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], target: Target = target
@@ -219,7 +224,7 @@ def _hooked(targets: Sequence[Target], note: Callable[[Target, Tensor], None]) -
                 if isinstance(x, Tensor):
                     note(target, x.detach())
 
-            handle = target.module.register_forward_pre_hook(hook, with_kwargs=True)
+            handle = own.register_forward_pre_hook(hook, with_kwargs=True)
             stack.callback(handle.remove)
         yield
 
@@ -237,7 +242,8 @@ def _width(target: Target) -> int:
     return trained_linear(nn.Linear, module).in_features
 
 
-def _rows(target: Target, x: Tensor, mask: Tensor | None) -> Iterator[Any]:
+def rows_of(target: Target, x: Tensor, mask: Tensor | None) -> Iterator[Any]:
+    """The inputs of a layer as numpy arrays (..., n), part by part, without padding; for an embedding the indices."""
     if target.kind == CONVOLUTION:
         yield from _patches(target.module, x)
         return
@@ -258,7 +264,7 @@ def _patches(module: Any, x: Tensor) -> Iterator[Any]:
         yield parts.transpose(2, 3).flatten(0, 2).cpu().numpy()
 
 
-def _mask(batch: Batch) -> Tensor | None:
+def mask_of(batch: Batch) -> Tensor | None:
     """The positions of a batch that are not padding, (N, S) bool; None if the batch does not say."""
     mask = batch.get("attention_mask") if hasattr(batch, "keys") else None
     if mask is None:

@@ -1,12 +1,22 @@
 """Changes of a model that can be undone, and what torch's own modules need so that they call the new layers."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from edgefc.layers.attention.structured import StructuredAttention
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    owner: nn.Module
+    attribute: str
+    before: Any
+    after: Any
 
 
 class Surgery:
@@ -20,7 +30,7 @@ class Surgery:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._undo: list[Callable[[], None]] = []
+        self._changes: list[Change] = []
 
     def __enter__(self) -> "Surgery":
         return self
@@ -29,10 +39,28 @@ class Surgery:
         if kind is not None:
             self.undo()
 
-    def undo(self) -> None:
-        """Undoes all changes, the last one first."""
-        while self._undo:
-            self._undo.pop()()
+    @property
+    def count(self) -> int:
+        """The number of changes."""
+        return len(self._changes)
+
+    def undo(self, count: int = 0) -> None:
+        """Undoes all changes but the first `count`, the last one first."""
+        while len(self._changes) > count:
+            change = self._changes.pop()
+            _assign(change.owner, change.attribute, change.before)
+
+    @contextmanager
+    def undone(self, count: int) -> Iterator[None]:
+        """Within the block, the model is as it was after the first `count` changes."""
+        later = self._changes[count:]
+        try:
+            for change in reversed(later):
+                _assign(change.owner, change.attribute, change.before)
+            yield
+        finally:
+            for change in later:
+                _assign(change.owner, change.attribute, change.after)
 
     def put(self, name: str, module: Any) -> None:
         """Replaces the submodule or the attribute of this name."""
@@ -42,7 +70,7 @@ class Surgery:
     def set(self, owner: nn.Module, attribute: str, value: Any) -> None:
         """Sets an attribute."""
         before = getattr(owner, attribute)
-        self._undo.append(lambda: _assign(owner, attribute, before))
+        self._changes.append(Change(owner, attribute, before, value))
         _assign(owner, attribute, value)
 
     def open_attention(self, names: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from edgefc.fitting.error import checked
 from edgefc.fitting.fitted import Array
 from edgefc.fitting.moments import Moments, checked_rows
 
-_RIDGE = 0.01  # l, relative to the mean diagonal of C_z
+_RIDGE = 0.01  # the least l, relative to the mean diagonal of C_z
 
 
 class PairedMoments:
@@ -51,9 +51,12 @@ class PairedMoments:
 
 
 def target(
-    weight: ArrayLike, bias: ArrayLike | None, paired: PairedMoments, ridge: float = _RIDGE
+    weight: ArrayLike, bias: ArrayLike | None, paired: PairedMoments, ridge: float | None = None
 ) -> tuple[Array, Array | None]:
     """Returns the weight W* (m, n) and the bias to fit instead, with the moments of z.
+
+    ridge is l, relative to the mean diagonal of C_z. None: n / samples, at least .01, since few samples overfit. With
+    3,000 tokens, two blocks of MiniLM-L6 in low rank 4x had the output error .522 before, .484 so, .511 with .01.
 
     Raises:
         ShapeError, UsageError: the arrays do not go together, or there are no samples.
@@ -62,6 +65,7 @@ def target(
     count = paired.moments.count
     spread = paired.moments.covariance
     size = float(np.trace(spread)) / len(spread)
+    ridge = max(_RIDGE, len(spread) / count) if ridge is None else ridge
     level = ridge * size if size > 0 else 1.0
     right = w @ (paired.scatter / count) + level * w
     spread.flat[:: len(spread) + 1] += level
