@@ -90,12 +90,14 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def _run_model(args: argparse.Namespace) -> int:
-    from edgefc.compress.calibration import read_npz
+    from edgefc.compress.calibration import read_batches
     from edgefc.compress.replacing import preview, replace
     from edgefc.compress.saving import PLAN, WEIGHTS, save
     from edgefc.export.model.source import load_source
     from edgefc.plan.reading import plan_of
 
+    if args.output is not None and args.output.suffix == ".onnx":
+        raise UsageError(f"-o {args.output}: the output for a torch model is a folder, which edgefc export reads.")
     outputs = [] if args.dry_run else [args.output / PLAN, args.output / WEIGHTS]
     check_outputs([*outputs, args.json], force=args.force, inputs=[args.plan, args.weights, args.calibration])
     plan = plan_of(args.plan)
@@ -103,7 +105,7 @@ def _run_model(args: argparse.Namespace) -> int:
     if args.dry_run:
         report = preview(model, plan)
     else:
-        batches = None if args.calibration is None else read_npz(args.calibration, model)
+        batches = None if args.calibration is None else read_batches(args.calibration, model)
         report = replace(
             model, plan, init="new" if args.new else "fit", calibration=batches, statistics=args.statistics
         )

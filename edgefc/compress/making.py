@@ -19,7 +19,7 @@ from edgefc.compress.serving import SERVICES
 from edgefc.compress.statistics import Statistics
 from edgefc.errors import UsageError
 from edgefc.fitting import registry
-from edgefc.fitting.error import corrected_bias, output_error
+from edgefc.fitting.error import corrected_bias, cost_matrix, output_error
 from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments, TokenCounts
 from edgefc.fitting.rounding import group_of
@@ -100,20 +100,20 @@ def make_fitted(target: Target, given: Configuration, statistics: Statistics, se
 def _fitted_matrix(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
     weight, bias = weight_of(target)
     moments = statistics if isinstance(statistics, Moments) and statistics.count else None
-    covariance = None if moments is None else moments.covariance
+    c = cost_matrix(bias, moments)
     if target.kind == CONVOLUTION and not _holds_fit(configuration):
         layer = _nearest(target, configuration, seed)
         matrix = _numpy(layer.dense()).reshape(weight.shape)
         if moments is not None and getattr(layer, "bias", None) is not None:
             layer.bias.copy_(_tensor(corrected_bias(weight, matrix, bias, moments), layer.bias))
-        return Made(_like(layer, target.module), output_error(weight, matrix, covariance))
+        return Made(_like(layer, target.module), output_error(weight, matrix, c))
     fitted = fit(configuration, weight, bias, moments, seed)
-    error = output_error(weight, fitted.dense(), covariance)
+    error = output_error(weight, fitted.dense(), c)
     plain = None if moments is None else fit(configuration, weight, bias, None, seed)
     return Made(
         _like(_holding(target, configuration, fitted), target.module),
         error,
-        None if plain is None else output_error(weight, plain.dense(), covariance),
+        None if plain is None else output_error(weight, plain.dense(), c),
     )
 
 
@@ -169,9 +169,8 @@ def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]
     settings = {**service.settings(configuration, seed), **_where(module)}
     if kind == LINEAR and isinstance(configuration, Int2) and configuration.rank:
         n, m, _ = _sizes(module)
-        down, up = (
-            HalfLinear(*sizes, False, **_where(module)) for sizes in ((n, configuration.rank), (configuration.rank, m))
-        )
+        rank = min(configuration.rank, n, m)
+        down, up = (HalfLinear(*sizes, False, **_where(module)) for sizes in ((n, rank), (rank, m)))
         return [CorrectedLinear(service.cls(*_sizes(module), **settings), down, up)]
     arguments, keywords = _arguments(target)
     return [service.cls(*arguments, **keywords, **settings)]

@@ -75,7 +75,8 @@ def batches_of(calibration: Any) -> list[Batch]:
 
 
 def call(model: nn.Module, batch: Batch) -> Any:
-    """Runs the model on a batch, on the device of the model.
+    """Runs the model on a copy of a batch, on the device of the model. Compiled models run without their compiled code,
+    which would not call hooks.
 
     Raises:
         UsageError: the model raises.
@@ -83,7 +84,7 @@ def call(model: nn.Module, batch: Batch) -> Any:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     args, keywords = _arguments(batch, device)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             return model(*args, **keywords)
     except EdgefcError:
         raise
@@ -270,7 +271,7 @@ def _mask(batch: Batch) -> Tensor | None:
 def _arguments(batch: Batch, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
     def moved(value: Any) -> Any:
         value = torch.as_tensor(value) if isinstance(value, np.ndarray) else value
-        return value.to(device) if isinstance(value, Tensor) else value
+        return value.to(device, copy=True) if isinstance(value, Tensor) else value
 
     if hasattr(batch, "keys"):
         return [], {name: moved(batch[name]) for name in list(batch.keys())}

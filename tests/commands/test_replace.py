@@ -94,7 +94,7 @@ def test_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arrays", "message"),
     [
         ({"input": np.zeros((3, 32), np.float32), "other": np.zeros((3, 1))}, "has the array 'other', which the model"),
-        ({"input": np.zeros((0, 32))}, "different numbers of samples"),
+        ({"input": np.zeros((0, 32))}, "an array without samples"),
         ({"input": np.array(["a"])}, "Save numbers"),
         ({"input": np.array([{}], dtype=object)}, "Object arrays cannot be loaded"),
         ({"input": np.zeros((3, 32))}, "the model does not run on the calibration data"),
@@ -119,6 +119,7 @@ def test_wrong_words(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--plan", plan], "no output. Give -o FOLDER"),
         (["--plan", plan, "--new", "--calibration", "x.npz", "-o", out], "--new reads no calibration data"),
         (["--plan", plan, "-o", out, "--calibration", str(tmp_path / "no.npz")], "cannot read"),
+        (["--plan", plan, "-o", out + ".onnx"], "the output for a torch model is a folder"),
         (["--plan", str(tmp_path / "no.toml"), "-o", out], "cannot read the plan"),
     ):
         assert main(["replace", BERT, *words]) == 2

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -208,9 +210,17 @@ def test_an_archive_with_pickles_or_one_array_is_refused(tmp_path: Path) -> None
     path = model(tmp_path / "m.onnx")
     np.savez(tmp_path / "pickle.npz", x=np.array([{}], dtype=object))
     np.save(tmp_path / "one.npy", X["x"])
-    for name in ("pickle.npz", "one.npy"):
+    (tmp_path / "pickle").write_bytes(pickle.dumps({}))
+    for name, member in (("junk.npz", "x.npy"), ("text.npz", "x.txt")):
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr(member, b"junk")
+    np.savez(tmp_path / "wide.npz", x=X["x"].astype(np.longdouble))
+    for name in ("pickle.npz", "one.npy", "pickle"):
         with pytest.raises(UsageError, match=r"cannot read the calibration data .*: .*numpy.savez"):
             replace_file(path, Int4(), tmp_path / "small.onnx", calibration=tmp_path / name)
+    for name, message in (("junk", "which is not an array"), ("text", "which is not an array"), ("wide", "64 bits")):
+        with pytest.raises(UsageError, match=message):
+            replace_file(path, Int4(), tmp_path / "small.onnx", calibration=tmp_path / f"{name}.npz")
 
 
 def test_whole_feeds_for_a_model_with_a_state(tmp_path: Path) -> None:
