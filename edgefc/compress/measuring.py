@@ -44,7 +44,7 @@ def changes(before: Sequence[Outputs], after: Sequence[Outputs], *, held_out: bo
     """Compares the outputs of the same batches.
 
     Raises:
-        UsageError: the outputs of a batch differ from run to run in their names or shapes, or were NaN before.
+        UsageError: the outputs of a batch differ from run to run in their names or shapes, or were not finite before.
         CheckFailed: an output has values that are not finite where it had finite ones.
     """
     result = []
@@ -76,8 +76,10 @@ def _pair(name: str, old: Outputs, new: Outputs) -> tuple[Tensor, Tensor]:
             "Give batches of one form, or leave calibration out."
         )
     a, b = old[name].double(), new[name].double()
-    if bool(a.isnan().any()):
-        raise UsageError(f"{what} is NaN before any layer is replaced. Check the model and the calibration data.")
+    if not bool(a.isfinite().any()):
+        raise UsageError(
+            f"{what} is not finite before any layer is replaced. Check the model and the calibration data."
+        )
     if bool((a.isfinite() & ~b.isfinite()).any()):
         raise CheckFailed(f"{what} is not finite any more in the replaced model. Use more bits.")
     return a, b

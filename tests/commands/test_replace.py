@@ -95,10 +95,10 @@ def test_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({"input": np.zeros((3, 32), np.float32), "other": np.zeros((3, 1))}, "has the array 'other', which the model"),
         ({"input": np.zeros((0, 32))}, "an array without samples"),
-        ({"input": np.array(["a"])}, "Save numbers"),
+        ({"input": np.array(["a"])}, "Save real numbers"),
         ({"input": np.array([{}], dtype=object)}, "Object arrays cannot be loaded"),
         ({"input": np.zeros((3, 32))}, "the model does not run on the calibration data"),
-        ({}, "has no arrays"),
+        ({}, "have no arrays"),
     ],
 )
 def test_wrong_calibration(
