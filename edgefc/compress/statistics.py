@@ -4,8 +4,9 @@ One pass reads the calibration data once. Layers that always get the same tensor
 keys and values, share one set of moments. If all moments together exceed the limit of memory, there are several passes.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +85,7 @@ def call(model: nn.Module, batch: Batch) -> Any:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     args, keywords = _arguments(batch, device)
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), _eager():
             return model(*args, **keywords)
     except EdgefcError:
         raise
@@ -92,6 +93,11 @@ def call(model: nn.Module, batch: Batch) -> Any:
         raise UsageError(
             f"the model does not run on the calibration data: {describe_error(error)}. Give batches that it takes."
         ) from error
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Keeps torch.compile() out. Its import takes a second, so it is left alone if nothing has used it."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager

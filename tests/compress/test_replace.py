@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import edgefc
 from edgefc import plan as plans
 from edgefc.errors import EdgefcError, UsageError
-from edgefc.plan import Circulant, Half, Int4, Int8, Keep, LowRank, Rule, Tied
+from edgefc.plan import PRP, Circulant, Half, Int4, Int8, Keep, LowRank, Rule, Tied
 from tests.support import compress_models as models
 
 ENCODER = {"*": LowRank()}
@@ -481,3 +481,10 @@ def test_attention_alone() -> None:
     x = torch.ones(2, 3, 32)
     with pytest.raises(UsageError, match=r"the model itself is this layer"):
         edgefc.replace(nn.MultiheadAttention(32, 4), Int4(), calibration=[(x, x, x)])
+
+
+def test_rank_of_prp_is_for_linear_layers() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3))
+    with pytest.raises(UsageError, match=r"0: only PRP of linear layers has a low-rank part. Leave rank out"):
+        edgefc.replace(model, PRP(rank=2))
+    edgefc.replace(model, PRP())
