@@ -27,7 +27,7 @@ edgefc schema plan prints the JSON Schema of plans, with all kinds and settings.
 
 --calibration is a .npz file with one array for each input of the model, by name: samples along the first axis. The fits
 then minimise the error of the outputs for such inputs. The last samples are held out: the outputs before and after are
-compared on them. Samples where attention_mask is 0 are left out. 100 to 1,000 typical samples are enough.
+compared on them. Positions where attention_mask is 0 are left out. 100 to 1,000 typical samples are enough.
 
 --dry-run prints what the plan does, without fits. It writes nothing.
 """

@@ -128,6 +128,17 @@ def test_wrong_words(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "--new needs a torch model" in capsys.readouterr().err
 
 
+def test_memory_that_torch_cannot_allocate(
+    plan: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes. Error code 12")
+
+    monkeypatch.setattr("edgefc.compress.replacing.preview", failing)
+    assert main(["replace", BERT, "--plan", plan, "--dry-run"]) == 2
+    assert "edgefc replace: Unable to allocate 99 bytes. Close other programs" in capsys.readouterr().err
+
+
 def test_existing_output_needs_force(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "plan.json").write_text("{}")

@@ -86,9 +86,9 @@ KINDS = {
         edgefc.BilinearLinear,
         lambda data, m, n: {"terms": data.draw(st.integers(1, 3))},
         ("left", "right"),
-        2e-3,
+        3e-2,
     ),
-    "monarch": Kind(fit_monarch, edgefc.MonarchLinear, _blocks, ("first", "second"), 2e-3),
+    "monarch": Kind(fit_monarch, edgefc.MonarchLinear, _blocks, ("first", "second"), 3e-2),
     "prp": Kind(
         fit_prp, edgefc.PRPLinear, _distribution, ("in_scale", "out_scale", "low_rank_in", "low_rank_out"), 2e-2
     ),
