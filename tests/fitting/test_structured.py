@@ -86,7 +86,7 @@ KINDS = {
         edgefc.BilinearLinear,
         lambda data, m, n: {"terms": data.draw(st.integers(1, 3))},
         ("left", "right"),
-        3e-2,
+        2e-3,
     ),
     "monarch": Kind(fit_monarch, edgefc.MonarchLinear, _blocks, ("first", "second"), 3e-2),
     "prp": Kind(
