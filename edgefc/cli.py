@@ -55,7 +55,7 @@ def _command(words: Sequence[str]) -> int:
     except EdgefcError as error:
         err(f"{prefix} {error}")
         return error.exit_code
-    except (OSError, MemoryError, ImportError, SystemError) as error:
+    except (OSError, MemoryError, ImportError, SystemError, RuntimeError) as error:  # torch: RuntimeError
         refused = refused_by_system(error)
         if refused is None:
             raise

@@ -42,6 +42,9 @@ def shortened(text: object, most: int = 300) -> str:
     return head.rstrip(" .,;:") + " ..."
 
 
+_TORCH_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")
+
+
 def text_of(error: BaseException) -> str:
     """The text of an exception; empty if it has no text or its __str__ fails."""
     try:
@@ -96,6 +99,9 @@ def refused_by_system(error: BaseException) -> str | None:
         line = first_line(error)  # numpy gives the size; other libraries give no text, or C++ text
         reason = line if line.startswith("Unable to allocate") else "the system is out of memory"
         return f"{reason}. {_LIMITS[errno.ENOMEM]}"
+    tried = _TORCH_MEMORY.search(text_of(error)) if isinstance(error, RuntimeError) else None
+    if tried is not None:  # of torch.empty() and its relatives
+        return f"Unable to allocate {int(tried[1]):,} bytes. {_LIMITS[errno.ENOMEM]}"
     if isinstance(error, OSError) and at_limit(error):
         return f"{reason_of(error)}. {at_limit(error)}"
     if isinstance(error, SystemError) and _has_memory_limit():  # a library did not check an allocation

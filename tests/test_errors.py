@@ -7,7 +7,7 @@ import re
 import pytest
 
 from edgefc import errors
-from edgefc.errors import EdgefcError, MissingExtra, needs_extra
+from edgefc.errors import EdgefcError, MissingExtra, needs_extra, refused_by_system
 
 TREE = {
     "EdgefcError": (Exception, 2),
@@ -115,3 +115,11 @@ def test_the_first_line_of_what_other_code_raises() -> None:
     place = 'ok() INTERNAL ASSERT FAILED at "../c10/a.cpp":7, please report a bug to PyTorch. No storage'
     assert errors.first_line(RuntimeError(place)) == "No storage"
     assert errors.first_line(ValueError("word " * 99)).endswith("word word ...")
+
+
+def test_memory_that_torch_cannot_allocate() -> None:
+    text = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to " \
+        "allocate 549755813632 bytes. Error code 12 (Cannot allocate memory)"  # fmt: skip
+    told = refused_by_system(RuntimeError(text))
+    assert told is not None and told.startswith("Unable to allocate 549,755,813,632 bytes. Close other programs")
+    assert refused_by_system(RuntimeError("x")) is None

@@ -27,7 +27,7 @@ edgefc schema plan prints the JSON Schema of plans, with all kinds and settings.
 
 --calibration is a .npz file with one array for each input of the model, by name: samples along the first axis. The fits
 then minimise the error of the outputs for such inputs. The last samples are held out: the outputs before and after are
-compared on them. Samples where attention_mask is 0 are left out. 100 to 1,000 typical samples are enough.
+compared on them. Positions where attention_mask is 0 are left out. 100 to 1,000 typical samples are enough.
 For an .onnx file whose inputs have a state, give arrays with one more axis: whole feeds, in order.
 
 With --sequential, linear layers that become at least 4 times smaller are then fitted again, in the order in which they
@@ -97,12 +97,14 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def _run_model(args: argparse.Namespace) -> int:
-    from edgefc.compress.calibration import read_npz
+    from edgefc.compress.calibration import read_batches
     from edgefc.compress.replacing import preview, replace
     from edgefc.compress.saving import PLAN, WEIGHTS, save
     from edgefc.export.model.source import load_source
     from edgefc.plan.reading import plan_of
 
+    if args.output is not None and args.output.suffix == ".onnx":
+        raise UsageError(f"-o {args.output}: the output for a torch model is a folder, which edgefc export reads.")
     outputs = [] if args.dry_run else [args.output / PLAN, args.output / WEIGHTS]
     check_outputs([*outputs, args.json], force=args.force, inputs=[args.plan, args.weights, args.calibration])
     plan = plan_of(args.plan)
@@ -110,7 +112,7 @@ def _run_model(args: argparse.Namespace) -> int:
     if args.dry_run:
         report = preview(model, plan)
     else:
-        batches = None if args.calibration is None else read_npz(args.calibration, model)
+        batches = None if args.calibration is None else read_batches(args.calibration, model)
         report = replace(
             model,
             plan,

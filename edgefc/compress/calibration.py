@@ -1,27 +1,25 @@
-"""Reads calibration data of a torch model from a .npz file."""
+"""Cuts the calibration data of a torch model into batches."""
 
 import inspect
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgefc.errors import UsageError, first_line, reason_of, shortened
+from edgefc.errors import UsageError, shortened
+from edgefc.npz import read_npz
 
 _BATCH = 8
 """Samples in a batch."""
 
 
-def read_npz(path: Path, model: nn.Module) -> list[dict[str, Tensor]]:
+def read_batches(path: Path, model: nn.Module) -> list[dict[str, Tensor]]:
     """Returns batches of keyword arguments of the model. Each array has samples along its first axis.
 
     Raises:
         UsageError: the file cannot be read, an array is not an argument of the model, or the samples differ in number.
     """
-    arrays = _arrays(path)
+    arrays = read_npz(path)
     known = _arguments(model)
     for name in arrays:
         if known is not None and name not in known:
@@ -29,36 +27,15 @@ def read_npz(path: Path, model: nn.Module) -> list[dict[str, Tensor]]:
                 f"{path} has the array {shortened(name, 80)!r}, which the model does not take. "
                 f"It takes {', '.join(known)}."
             )
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) != 1 or not min(counts.values()):
-        listed = ", ".join(f"{shortened(name, 80)} {count}" for name, count in counts.items())
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    listed = ", ".join(f"{shortened(name, 80)} {count}" for name, count in counts.items())
+    if not min(counts.values()):
+        raise UsageError(f"{path} has an array without samples: {listed}. Save the samples along the first axis.")
+    if len(set(counts.values())) != 1:
         raise UsageError(f"{path} has different numbers of samples: {listed}. Give each array the same first axis.")
     samples = min(counts.values())
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return [{name: each[at : at + _BATCH] for name, each in tensors.items()} for at in range(0, samples, _BATCH)]
-
-
-def _arrays(path: Path) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise UsageError(f"{path} is one array. Save one array for each input: np.savez(path, name=array).")
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {reason_of(error)}. Check the path.") from None
-    except UsageError:
-        raise
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        raise UsageError(f"cannot read {path}: {first_line(error)}. Save arrays with np.savez().") from None
-    if not arrays:
-        raise UsageError(f"{path} has no arrays. Save one for each input: np.savez(path, name=array).")
-    for name, array in arrays.items():
-        if array.ndim == 0 or array.dtype.kind not in "fiub":
-            raise UsageError(
-                f"{path} has {shortened(name, 80)!r} of shape {array.shape} and type {array.dtype}. "
-                "Save numbers, with samples along the first axis."
-            )
-    return {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
 
 
 def _arguments(model: nn.Module) -> list[str] | None:

@@ -11,7 +11,7 @@ from edgefc.compress.making import Made, kinds_of, serves
 from edgefc.compress.measuring import bytes_of, numbers_of
 from edgefc.compress.report import LayerReport
 from edgefc.errors import UsageError
-from edgefc.plan.configurations import Configuration, Keep, Tied
+from edgefc.plan.configurations import PRP, Configuration, Keep, Tied
 from edgefc.plan.rules import Plan, configuration_text
 
 _ROTATION_SEED = 0
@@ -127,7 +127,8 @@ def _reason(target: Target, configuration: Configuration) -> str:
     if target.problem is not None:
         return target.problem
     if serves(configuration, target.kind):
-        return ""
+        ignored = isinstance(configuration, PRP) and configuration.rank and target.kind != LINEAR
+        return "only PRP of linear layers has a low-rank part. Leave rank out" if ignored else ""
     if target.kind == LINEAR and isinstance(configuration, Tied):
         return "it is not part of a feed-forward pair, which Tied replaces"
     *others, last = [_PLURAL[kind] for kind in kinds_of(configuration)]

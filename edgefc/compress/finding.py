@@ -148,7 +148,7 @@ def _hook_problem(module: nn.Module) -> str | None:
 
 
 def _place_problem(model: nn.Module, target: Target) -> str | None:
-    if "" in target.names and target.kind != PAIR:
+    if "" in (*target.names, *target.aliases) and target.kind != PAIR:
         return "the model itself is this layer. Put it into an nn.Sequential first"
     for name in target.names:
         parts = name.split(".")[:-1]

@@ -4,8 +4,7 @@ The fits are those of edgefc.fitting. A convolution is fitted as a linear layer 
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgefc.compress import low_rank
 from edgefc.compress.finding import BOTTLENECK, CONVOLUTION, LINEAR, PAIR, RECURRENT, TABLE, Target
+from edgefc.compress.likeness import sizes_of, tensor_like, where_of
 from edgefc.compress.serving import SERVICES
 from edgefc.compress.statistics import Statistics
 from edgefc.errors import UsageError
 from edgefc.fitting import registry
-from edgefc.fitting.error import corrected_bias, output_error
+from edgefc.fitting.error import corrected_bias, cost_matrix, output_error
 from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments, TokenCounts
-from edgefc.fitting.rounding import group_of
 from edgefc.fitting.sequential import PairedMoments
 from edgefc.fitting.sequential import target as nearest_target
 from edgefc.fitting.solve import fit, fit_table
@@ -32,7 +32,7 @@ from edgefc.layers.quantized.corrected import CorrectedLinear
 from edgefc.layers.quantized.half import HalfLinear
 from edgefc.layers.tied.bottleneck import TiedBottleneck
 from edgefc.layers.tied.ffn import TiedFFN
-from edgefc.plan.configurations import Configuration, Half, Int2, Int8, LowRank, Tied
+from edgefc.plan.configurations import Configuration, Int2, LowRank, Tied
 
 Array = NDArray[np.float64]
 
@@ -117,20 +117,20 @@ def make_refitted(target: Target, configuration: Configuration, paired: PairedMo
 def _fitted_matrix(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
     weight, bias = weight_of(target)
     moments = statistics if isinstance(statistics, Moments) and statistics.count else None
-    covariance = None if moments is None else moments.covariance
+    c = cost_matrix(bias, moments)
     if target.kind == CONVOLUTION and not _holds_fit(configuration):
         layer = _nearest(target, configuration, seed)
         matrix = _numpy(layer.dense()).reshape(weight.shape)
         if moments is not None and getattr(layer, "bias", None) is not None:
-            layer.bias.copy_(_tensor(corrected_bias(weight, matrix, bias, moments), layer.bias))
-        return Made(_like(layer, target.module), output_error(weight, matrix, covariance))
+            layer.bias.copy_(tensor_like(corrected_bias(weight, matrix, bias, moments), layer.bias))
+        return Made(_like(layer, target.module), output_error(weight, matrix, c))
     fitted = fit(configuration, weight, bias, moments, seed)
-    error = output_error(weight, fitted.dense(), covariance)
+    error = output_error(weight, fitted.dense(), c)
     plain = None if moments is None else fit(configuration, weight, bias, None, seed)
     return Made(
         _like(_holding(target, configuration, fitted), target.module),
         error,
-        None if plain is None else output_error(weight, plain.dense(), covariance),
+        None if plain is None else output_error(weight, plain.dense(), c),
     )
 
 
@@ -181,15 +181,14 @@ def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]
     """The new layers in the place of one, in order: two for a low rank with its own storage, else one."""
     kind, module = target.kind, target.module
     if isinstance(configuration, LowRank):
-        return _low_rank_parts(target, configuration)
+        return low_rank.parts_of(target, configuration)
     service = SERVICES[kind][type(configuration)]
-    settings = {**service.settings(configuration, seed), **_where(module)}
+    settings = {**service.settings(configuration, seed), **where_of(module)}
     if kind == LINEAR and isinstance(configuration, Int2) and configuration.rank:
-        n, m, _ = _sizes(module)
-        down, up = (
-            HalfLinear(*sizes, False, **_where(module)) for sizes in ((n, configuration.rank), (configuration.rank, m))
-        )
-        return [CorrectedLinear(service.cls(*_sizes(module), **settings), down, up)]
+        n, m, _ = sizes_of(module)
+        rank = min(configuration.rank, n, m)
+        down, up = (HalfLinear(*sizes, False, **where_of(module)) for sizes in ((n, rank), (rank, m)))
+        return [CorrectedLinear(service.cls(*sizes_of(module), **settings), down, up)]
     arguments, keywords = _arguments(target)
     return [service.cls(*arguments, **keywords, **settings)]
 
@@ -198,7 +197,7 @@ def _arguments(target: Target) -> tuple[Sequence[Any], dict[str, Any]]:
     """The arguments of the torch layer, for the constructor of a layer that replaces it."""
     module: Any = target.module
     if target.kind == LINEAR:
-        return _sizes(module), {}
+        return sizes_of(module), {}
     if target.kind == CONVOLUTION:
         keywords = {"stride": module.stride, "padding": module.padding, "bias": module.bias is not None}
         keywords |= {"dilation": module.dilation} if module.dilation != (1, 1) else {}
@@ -212,16 +211,10 @@ def _arguments(target: Target) -> tuple[Sequence[Any], dict[str, Any]]:
     ), {}  # fmt: skip
 
 
-def _sizes(module: nn.Module) -> tuple[int, int, bool]:
-    """Inputs, outputs, and whether a linear layer has a bias."""
-    trained = trained_linear(nn.Linear, module)
-    return trained.in_features, trained.out_features, trained.bias is not None
-
-
 def _holding(target: Target, configuration: Configuration, fitted: Fitted) -> nn.Module:
     """The layer with the parameters of a fit."""
     if isinstance(configuration, LowRank):
-        return _low_rank_holding(target, configuration, fitted)
+        return low_rank.holding(target, configuration, fitted)
     service = SERVICES[target.kind][type(configuration)]
     if isinstance(configuration, Int2) and configuration.rank and target.kind == LINEAR:
         return CorrectedLinear.from_fit(fitted, target.module)  # type: ignore[arg-type]
@@ -242,65 +235,6 @@ def _nearest(target: Target, configuration: Configuration, seed: int) -> Any:
 def _holds_fit(configuration: Configuration) -> bool:
     """Whether the convolution of a configuration holds the fit of a matrix of patches."""
     return hasattr(SERVICES[CONVOLUTION][type(configuration)].cls, "from_fit")
-
-
-def _low_rank_parts(target: Target, configuration: LowRank) -> list[Any]:
-    """The layers of a low rank with initial values: one, or two in sequence."""
-    module: Any = target.module
-    where = _where(module)
-    if target.kind == TABLE:
-        rows, features = module.num_embeddings, module.embedding_dim
-        rank = configuration.rank_for(features, rows)
-        table, linear = _storage(configuration, target.kind)
-        return [table(rows, rank, padding_idx=module.padding_idx, **where), linear(rank, features, False, **where)]
-    n, m, bias = _sizes(module)
-    rank = configuration.rank_for(n, m)
-    if configuration.storage is None:
-        return [SERVICES[LINEAR][LowRank].cls(n, m, bias, rank=rank, **where)]
-    first, second = _storage(configuration, target.kind)
-    return [first(n, rank, False, **where), second(rank, m, bias, **where)]
-
-
-def _low_rank_holding(target: Target, configuration: LowRank, fitted: Any) -> nn.Module:
-    """The layers of a low rank with the values of a fit."""
-    parts = _low_rank_parts(target, configuration)
-    if len(parts) == 1:
-        made: nn.Module = type(parts[0]).from_fit(fitted, target.module)
-        return made
-    if target.kind == LINEAR:
-        values = (fitted.down, fitted.up)
-    elif configuration.storage is None:
-        parts[0].weight.copy_(_tensor(fitted.left, parts[0].weight))
-        parts[1].weight.copy_(_tensor(fitted.right.T, parts[1].weight))
-        return nn.Sequential(*parts)
-    else:
-        values = (fitted.left, dataclasses.replace(fitted.right, weight=fitted.right.weight.T))
-    where = _where(target.module)
-    layers = (type(part).from_fit(each, _plain(part, where)) for part, each in zip(parts, values, strict=True))
-    return nn.Sequential(*layers)
-
-
-def _storage(configuration: LowRank, kind: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The classes of both factors. The second factor of a table is small, and has 16 bits at least."""
-    if configuration.storage is None:
-        return (nn.Embedding if kind == TABLE else nn.Linear), nn.Linear
-    if configuration.storage == "half":
-        return SERVICES[kind][Half].cls, SERVICES[LINEAR][Half].cls
-    if kind == TABLE:
-        return functools.partial(_eight_bits, TABLE, 1), SERVICES[LINEAR][Half].cls
-    return functools.partial(_eight_bits, LINEAR, 0), functools.partial(_eight_bits, LINEAR, 0)
-
-
-def _eight_bits(kind: str, axis: int, *sizes: int, **keywords: Any) -> Any:
-    """A factor in 8 bits. sizes[axis] is the number of weights in a row, which decides the group as in the fit."""
-    return SERVICES[kind][Int8].cls(*sizes, bits=8, group=group_of(sizes[axis]), **keywords)
-
-
-def _plain(layer: Any, where: dict[str, Any]) -> nn.Module:
-    """A torch layer of the same sizes."""
-    if hasattr(layer, "num_embeddings"):
-        return nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, **where)
-    return nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, **where)
 
 
 def _tied(target: Target) -> Any:
@@ -328,13 +262,6 @@ def _check_padding(target: Target) -> None:
         raise UsageError(f"it pads with padding_mode={mode!r}, and the layers of edgefc pad with zeros")
 
 
-def _where(module: nn.Module) -> dict[str, Any]:
-    """The device and the dtype of a module, as keyword arguments."""
-    tensor = next(iter(effective_tensors(module).values()), None)
-    tensor = next(module.parameters()) if tensor is None else tensor
-    return {"device": tensor.device, "dtype": tensor.dtype}
-
-
 def _like(layer: nn.Module, module: nn.Module) -> nn.Module:
     """Copies mode and requires_grad: from bias to bias, from the weights to all the rest."""
     given = dict(module.named_parameters())
@@ -349,7 +276,3 @@ def _like(layer: nn.Module, module: nn.Module) -> nn.Module:
 def _numpy(tensor: Tensor) -> Array:
     array: Array = tensor.detach().double().cpu().numpy()
     return array
-
-
-def _tensor(array: Any, like: Tensor) -> Tensor:
-    return torch.from_numpy(np.asarray(array, np.float64)).to(like.device, like.dtype)

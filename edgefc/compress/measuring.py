@@ -44,18 +44,15 @@ def changes(before: Sequence[Outputs], after: Sequence[Outputs], *, held_out: bo
     """Compares the outputs of the same batches.
 
     Raises:
-        CheckFailed: an output has values that are not finite where it had finite ones, or another shape.
+        UsageError: the outputs of a batch differ from run to run in their names or shapes, or were not finite before.
+        CheckFailed: an output has values that are not finite where it had finite ones.
     """
     result = []
     for name in before[0] if before else ():
         error = spread = cosines = 0.0
         vectors, single = 0, False
         for old, new in zip(before, after, strict=True):
-            a, b = old[name].double(), new[name].double()
-            if a.shape != b.shape or bool((a.isfinite() & ~b.isfinite()).any()):
-                raise CheckFailed(
-                    f"the output {name or 'of the model'} of the replaced model is not finite. Use more bits."
-                )
+            a, b = _pair(name, old, new)
             a, b = (torch.where(a.isfinite(), each, 0.0) for each in (a, b))
             error += float((a - b).square().sum())
             spread += float(a.square().sum())
@@ -68,6 +65,24 @@ def changes(before: Sequence[Outputs], after: Sequence[Outputs], *, held_out: bo
         relative = (error / spread) ** 0.5 if spread else (0.0 if error == 0 else float("inf"))
         result.append(OutputReport(name, vectors, relative, None if single else cosines / max(1, vectors), held_out))
     return tuple(result)
+
+
+def _pair(name: str, old: Outputs, new: Outputs) -> tuple[Tensor, Tensor]:
+    """One output of one batch before and after, in float64."""
+    what = f"the output {name}" if name else "the output of the model"
+    if name not in old or name not in new or old[name].shape != new[name].shape:
+        raise UsageError(
+            f"{what} has another name or shape in each run, so that the model before and after cannot be compared. "
+            "Give batches of one form, or leave calibration out."
+        )
+    a, b = old[name].double(), new[name].double()
+    if not bool(a.isfinite().any()):
+        raise UsageError(
+            f"{what} is not finite before any layer is replaced. Check the model and the calibration data."
+        )
+    if bool((a.isfinite() & ~b.isfinite()).any()):
+        raise CheckFailed(f"{what} is not finite any more in the replaced model. Use more bits.")
+    return a, b
 
 
 def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

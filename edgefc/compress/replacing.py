@@ -76,6 +76,10 @@ def replace(
         raise UsageError(f"init is {init!r}. Choose 'fit' or 'new'.")
     if init == "new" and calibration is not None:
         raise UsageError("init='new' reads no calibration data. Choose init='fit', or leave calibration out.")
+    if statistics is not None and calibration is None:
+        raise UsageError(f"statistics={str(statistics)!r} needs calibration data. Pass calibration, or leave it out.")
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+        raise UsageError(f"memory is {memory!r}. Give a number of bytes.")
     measured = Steps()
     decisions = decide(find(model), plan_of(plan))
     batches = [] if calibration is None else batches_of(calibration)
@@ -200,5 +204,6 @@ def _reasons(decisions: Sequence[Decision]) -> str:
     if not decisions:
         return "The plan keeps all layers."
     first = decisions[0]
-    more = f" The report of {len(decisions) - 1} more layers is similar." if len(decisions) > 1 else ""
-    return f"{first.target.name}: {first.reason}.{more}"
+    count = len(decisions) - 1
+    more = f" {count} more layer{'s' * (count > 1)} cannot be replaced either." if count else ""
+    return f"{first.target.name or type(first.target.module).__name__}: {first.reason}.{more}"

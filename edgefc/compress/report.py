@@ -20,7 +20,8 @@ class LayerReport:
         numbers       how many numbers it stored, and stores: codes of 2 to 8 bits count as numbers
         bytes         the bytes that they take in a weights file
         error         the relative error of its outputs, sqrt(tr D C D^T / tr W C W^T), where D is the change of the
-                      weight and C the covariance of the inputs, or the identity without calibration; None: not fitted
+                      weight. C is the covariance of the inputs; E[x x^T] for a layer without a bias, which cannot
+                      correct the mean; the identity without calibration. None: not fitted
         error_plain   the same for the fit without the statistics of the inputs; None without calibration, and for a
                       refitted layer
         refitted      whether the layer was fitted again to the outputs of the original model, for the inputs that it

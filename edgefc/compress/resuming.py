@@ -8,7 +8,6 @@ fingerprint is an error.
 
 import hashlib
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def _read(path: Path, mark: str, groups: Sequence[Group]) -> Pass:
             return Pass(list(groups), int(file["done"]), statistics)
     except UsageError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile, zlib and numpy raise errors of many classes
         raise UsageError(f"cannot read {path}: {first_line(error)}. {advice}") from None
 
 

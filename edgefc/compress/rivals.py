@@ -7,7 +7,7 @@ from edgefc.compress.finding import LINEAR
 from edgefc.compress.making import Made, weight_of
 from edgefc.compress.measuring import bytes_of
 from edgefc.compress.statistics import Statistics
-from edgefc.fitting.error import output_error
+from edgefc.fitting.error import cost_matrix, output_error
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.solve import fit
 from edgefc.plan.configurations import (
@@ -51,7 +51,7 @@ def rival_of(decision: Decision, made: Made, statistics: Statistics) -> Rival | 
             continue
         fitted = fit(configuration, weight, bias, moments, decision.seed)
         if fitted.stored_bits // 8 <= limit:
-            error = output_error(weight, fitted.dense(), None if moments is None else moments.covariance)
+            error = output_error(weight, fitted.dense(), cost_matrix(bias, moments))
             return Rival(configuration, fitted.stored_bits // 8, error)
     return None
 

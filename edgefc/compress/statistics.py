@@ -4,8 +4,9 @@ One pass reads the calibration data once. Layers that always get the same tensor
 keys and values, share one set of moments. If all moments together exceed the limit of memory, there are several passes.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,8 @@ def batches_of(calibration: Any) -> list[Batch]:
 
 
 def call(model: nn.Module, batch: Batch) -> Any:
-    """Runs the model on a batch, on the device of the model.
+    """Runs the model on a copy of a batch, on the device of the model. Compiled models run without their compiled code,
+    which would not call hooks.
 
     Raises:
         UsageError: the model raises.
@@ -85,7 +87,7 @@ def call(model: nn.Module, batch: Batch) -> Any:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     args, keywords = _arguments(batch, device)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _eager():
             return model(*args, **keywords)
     except EdgefcError:
         raise
@@ -93,6 +95,11 @@ def call(model: nn.Module, batch: Batch) -> Any:
         raise UsageError(
             f"the model does not run on the calibration data: {describe_error(error)}. Give batches that it takes."
         ) from error
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Keeps torch.compile() out. Its import takes a second, so it is left alone if nothing has used it."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager
@@ -276,7 +283,7 @@ def mask_of(batch: Batch) -> Tensor | None:
 def _arguments(batch: Batch, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
     def moved(value: Any) -> Any:
         value = torch.as_tensor(value) if isinstance(value, np.ndarray) else value
-        return value.to(device) if isinstance(value, Tensor) else value
+        return value.to(device, copy=True) if isinstance(value, Tensor) else value
 
     if hasattr(batch, "keys"):
         return [], {name: moved(batch[name]) for name in list(batch.keys())}

@@ -19,7 +19,7 @@ def warnings_of(work: Work, init: str, *, calibrated: bool) -> Iterator[str]:
             yield from _uncalibrated(made)
         yield from _beaten(work)
         for decision in work.unseen:
-            yield f"{decision.target.name} did not run on the first batch, so its fit does not know its inputs."
+            yield f"{decision.target.name} got no inputs, or only padding, so that it was fitted to its weight alone."
     yield from _slow(made)
 
 

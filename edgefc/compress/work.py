@@ -59,7 +59,7 @@ class Work:
                         collected = Pass(part)
                         collected.run(self.model, batches)
                     collected.statistics = [distributed.merged(each) for each in collected.statistics]
-                statistics = collected.of()
+                statistics = {target: each for target, each in collected.of().items() if each.count}
                 self._fit([observed[target] for target in statistics], statistics)
                 waiting = [each for each in waiting if each.target not in statistics]
             self.unseen = [each for each in waiting if each.target in observed]

@@ -11,5 +11,6 @@
     problem     truncated    descent    scales    free_entries
 
 Symbols: n inputs, m outputs, weight W (m, n), y = W x + bias, C the covariance of x. A fit W' minimises
-tr((W - W') C (W - W')^T), the mean square error of the outputs once the bias is corrected for the mean of x.
+tr((W - W') C (W - W')^T), the mean square error of the outputs once the bias is corrected for the mean of x. For a
+layer without a bias, C is E[x x^T].
 """

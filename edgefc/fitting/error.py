@@ -24,6 +24,15 @@ def output_error(weight: ArrayLike, fitted: ArrayLike, covariance: ArrayLike | N
     return float(np.sqrt(error / spread))
 
 
+def cost_matrix(bias: Array | None, moments: Moments | None) -> Array | None:
+    """Returns C of tr(D C D^T): the covariance of the inputs if a bias can correct the mean of the outputs, and
+    E[x x^T] if the layer has none. None, for the identity, without moments.
+    """
+    if moments is None:
+        return None
+    return moments.second if bias is None else moments.covariance
+
+
 def row_errors(difference: Array, covariance: Array | None) -> Array:
     """Returns d C d^T for each row d of a difference (m, n): (m,), at least 0."""
     product = difference if covariance is None else difference @ covariance

@@ -159,6 +159,11 @@ class TokenCounts:
     def __init__(self, counts: NDArray[np.int64]) -> None:
         self.counts = counts
 
+    @property
+    def count(self) -> int:
+        """The number of look-ups."""
+        return int(self.counts.sum())
+
     @classmethod
     def empty(cls, rows: int) -> "TokenCounts":
         """Returns the counts before the first look-up."""

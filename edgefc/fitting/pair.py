@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgefc.fitting.error import corrected_bias
 from edgefc.fitting.fitted import Array, Fitted
 from edgefc.fitting.half import fit_half
@@ -42,15 +44,20 @@ def _serve(to: "LowRank", weight: Array, bias: Array | None, moments: Moments | 
     fit = fit_low_rank(weight, bias, moments, to.rank_for(n, m))
     if to.storage is None:
         return fit
-    down, up = _stored(fit, to.storage, moments)
+    down, up = _stored(fit, bias, to.storage, moments)
     pair = LowRankPairFit(down=down, up=up)
     corrected = corrected_bias(weight, pair.dense(), bias, moments)
     return replace(pair, up=replace(up, bias=corrected), bias=corrected)
 
 
-def _stored(fit: LowRankFit, storage: str, moments: Moments | None) -> tuple[Fitted, Fitted]:
+def _stored(fit: LowRankFit, bias: Array | None, storage: str, moments: Moments | None) -> tuple[Fitted, Fitted]:
     if storage == "half":
         return fit_half(fit.down), fit_half(fit.up)
-    down = fit_quantized(fit.down, None, moments, 8, group_of(fit.down.shape[1]))
-    between = None if moments is None else moments.through(down.dense())
-    return down, fit_quantized(fit.up, None, between, 8, group_of(fit.up.shape[1]))
+    down = _eight_bits(fit.down, bias, moments)
+    return down, _eight_bits(fit.up, bias, None if moments is None else moments.through(down.dense()))
+
+
+def _eight_bits(factor: Array, bias: Array | None, moments: Moments | None) -> Fitted:
+    """A factor without a bias. If the pair has a bias, it corrects the mean for both factors."""
+    own = None if bias is None else np.zeros(len(factor))
+    return replace(fit_quantized(factor, own, moments, 8, group_of(factor.shape[1])), bias=None)

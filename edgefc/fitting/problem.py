@@ -1,7 +1,8 @@
 """What the fits of structured layers read: a weight, and how much an error in each direction of the inputs costs.
 
-The cost of an error D = W - W' is tr(D C D^T), with C the covariance of the inputs. Without moments C is the identity,
-and the fit is the nearest in the Frobenius norm: the plain fit.
+The cost of an error D = W - W' is tr(D C D^T), with C the covariance of the inputs, or E[x x^T] for a layer without a
+bias, which cannot correct the mean. Without moments C is the identity, and the fit is the nearest in the Frobenius
+norm: the plain fit.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgefc.fitting.error import checked, corrected_bias
+from edgefc.fitting.error import checked, corrected_bias, cost_matrix
 from edgefc.fitting.fitted import Array, Fitted
 from edgefc.fitting.moments import Moments
 
@@ -73,14 +74,15 @@ class Problem:
 
 
 def problem(weight: ArrayLike, bias: ArrayLike | None, moments: Moments | None) -> Problem:
-    """Returns the problem of a layer. C is the identity without moments, and for inputs that never vary.
+    """Returns the problem of a layer. C is the identity without moments, and if it would be zero.
 
     Raises:
         ShapeError: the shapes do not go together.
         UsageError: a value is NaN or infinite, or the moments have no samples.
     """
     matrix, offset = checked(weight, bias, moments)
-    return Problem(matrix, offset, moments, None if moments is None else _usable(moments.covariance))
+    c = cost_matrix(offset, moments)
+    return Problem(matrix, offset, moments, None if c is None else _usable(c))
 
 
 def _usable(covariance: Array) -> Array | None:

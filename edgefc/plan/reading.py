@@ -132,7 +132,7 @@ def _python_rule(pattern: Any, to: Any) -> Rule:
 def _parsed(path: Path, what: str) -> Any:
     content = _bytes(path, what)
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # editors of Windows write the mark
         return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text, object_pairs_hook=_no_duplicates)
     except RecursionError:
         raise UsageError(f"cannot read {what}: it is nested too deeply.") from None

@@ -41,6 +41,9 @@ def build(cls: type[T], fields: dict[str, Any], where: str) -> T:
         UsageError: an unknown field, a missing field, or a value outside its bounds.
     """
     try:
+        for name in fields:  # the constructor has parameters of its own, such as self
+            if name not in _names(cls):
+                raise _unknown_setting(cls, name)
         return cls(**fields)
     except UsageError as error:
         raise UsageError(f"{where}{error}") from None
@@ -68,20 +71,34 @@ def _sentence(cls: type, error: ValidationError) -> str:
     told = first.get("ctx", {}).get("error")
     if isinstance(told, UsageError):  # a validator of ours, which says it all
         return str(told)
-    fields = list(getattr(cls, "__dataclass_fields__", {}))
+    fields = _names(cls)
     place = first["loc"][0] if first["loc"] else ""
     field = fields[place] if isinstance(place, int) and place < len(fields) else str(place)
     if first["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
-        takes = f"{cls.__name__} takes {', '.join(fields) or 'no settings'}."
-        if not field.isidentifier() or not fields:
-            return f"{cls.__name__} got an argument too many: {shown(first['input'])}. {takes}"
-        return f"{unknown(f'setting of {cls.__name__}', field, fields)} {takes}"
+        if first["type"] == "unexpected_positional_argument":
+            return f"{cls.__name__} got an argument too many: {shown(first['input'])}. {_takes(cls)}"
+        return str(_unknown_setting(cls, field))
     if first["type"] == "missing_argument" or first["type"] == "missing":
         return f"{cls.__name__} needs {field!r}. Give {field}=..."
     message = first["msg"].removeprefix("Value error, ").removesuffix(".")
     if not field:
         return f"{cls.__name__}: {message}."
     return f"{cls.__name__} does not support {field}={shown(first['input'])}: {_lower(message)}."
+
+
+def _unknown_setting(cls: type, name: str) -> UsageError:
+    names = _names(cls)
+    if not names:
+        return UsageError(f"there is no setting of {cls.__name__} {shown(name)}. {_takes(cls)}")
+    return UsageError(f"{unknown(f'setting of {cls.__name__}', name, names)} {_takes(cls)}")
+
+
+def _takes(cls: type) -> str:
+    return f"{cls.__name__} takes {', '.join(_names(cls)) or 'no settings'}."
+
+
+def _names(cls: type) -> list[str]:
+    return list(getattr(cls, "__dataclass_fields__", {}))
 
 
 def _lower(message: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefc.errors import CheckFailed
+from edgefc.errors import CheckFailed, UsageError
 from edgefc.progress import steps
 from edgefc.rewriting.feeds import Calibration
 from edgefc.runtime.session import Session
@@ -41,6 +41,7 @@ def compare(old: Session, new: Session, data: Calibration) -> tuple[OutputChange
     """Runs both models on the held-out feeds.
 
     Raises:
+        UsageError: no value of an output of the old model is finite.
         CheckFailed: an output changed its shape or its type, or has NaN or infinities where it had none.
     """
     totals = {port.name: _Total(port.name, batched=data.batched) for port in old.outputs}
@@ -77,6 +78,11 @@ class _Total:
             self.values, self.unequal = self.values + before.size, self.unequal + int((before != after).sum())
             return
         a, b = (each.astype(np.float64).reshape(rows, -1) for each in (before, after))
+        if not np.isfinite(a).any():
+            raise UsageError(
+                f"output {self.name!r} of the given model is not finite on a held-out sample. Check the model and the "
+                "calibration data."
+            )
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
             raise CheckFailed(
                 f"output {self.name!r} has NaN or infinities where it had none, or the other way round. Nothing was "

@@ -5,7 +5,6 @@ one more, it has whole feeds, in order: for inputs such as a recurrent state, wh
 """
 
 import os
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefc.errors import UsageError, first_line
+from edgefc.errors import UsageError
+from edgefc.npz import read_npz
 from edgefc.runtime.signature import TensorInfo, check_feeds, listed
 
 Array = NDArray[Any]
@@ -49,7 +49,7 @@ def calibration_of(given: Given, inputs: Sequence[TensorInfo]) -> Calibration:
         UsageError: the data cannot be read, do not match the inputs, or have fewer than 2 samples.
     """
     if isinstance(given, (str, os.PathLike)):
-        given = _read(Path(given))
+        given = read_npz(Path(given))
     if isinstance(given, Mapping):
         arrays = {name: np.asarray(value) for name, value in given.items()}
         _check_names(arrays, inputs)
@@ -136,17 +136,3 @@ def _check_names(arrays: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> N
     if set(arrays) != names:
         shown = ", ".join(sorted(arrays)) or "no array"
         raise UsageError(f"the calibration data have {shown}, and the inputs are {listed(inputs)}. Give these names.")
-
-
-def _read(path: Path) -> dict[str, Array]:
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array without a name")
-        with file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"cannot read the calibration data {path}: {first_line(error)}. Write it with numpy.savez, one array for "
-            "each input."
-        ) from None

@@ -42,11 +42,13 @@ def write(model: ir.Model, folder: Path, place: Place, *, external_from_bytes: i
         UsageError: the files cannot be written.
     """
     graph, data = folder / place.path.name, None
-    tensors = [value.const_value for value in model.graph.initializers.values()]
+    tensors = [value.const_value for each in model.graphs() for value in each.initializers.values()]
     total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     with writing(place):
         if total >= external_from_bytes:
             data = _write_data(model, folder, place.target)
+        else:
+            ir.external_data.load_to_model(model)  # a tensor may be in a file of the model that was read
         ir.save(model, graph)
     try:
         onnx.checker.check_model(str(graph), full_check=total < _LARGEST_PROTOBUF)

@@ -94,11 +94,11 @@ def test_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arrays", "message"),
     [
         ({"input": np.zeros((3, 32), np.float32), "other": np.zeros((3, 1))}, "has the array 'other', which the model"),
-        ({"input": np.zeros((0, 32))}, "different numbers of samples"),
-        ({"input": np.array(["a"])}, "Save numbers"),
+        ({"input": np.zeros((0, 32))}, "an array without samples"),
+        ({"input": np.array(["a"])}, "Save real numbers"),
         ({"input": np.array([{}], dtype=object)}, "Object arrays cannot be loaded"),
         ({"input": np.zeros((3, 32))}, "the model does not run on the calibration data"),
-        ({}, "has no arrays"),
+        ({}, "have no arrays"),
     ],
 )
 def test_wrong_calibration(
@@ -119,12 +119,24 @@ def test_wrong_words(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--plan", plan], "no output. Give -o FOLDER"),
         (["--plan", plan, "--new", "--calibration", "x.npz", "-o", out], "--new reads no calibration data"),
         (["--plan", plan, "-o", out, "--calibration", str(tmp_path / "no.npz")], "cannot read"),
+        (["--plan", plan, "-o", out + ".onnx"], "the output for a torch model is a folder"),
         (["--plan", str(tmp_path / "no.toml"), "-o", out], "cannot read the plan"),
     ):
         assert main(["replace", BERT, *words]) == 2
         assert message in capsys.readouterr().err
     assert main(["replace", "m.onnx", "--plan", plan, "-o", "n.onnx", "--new"]) == 2
     assert "--new needs a torch model" in capsys.readouterr().err
+
+
+def test_memory_that_torch_cannot_allocate(
+    plan: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes. Error code 12")
+
+    monkeypatch.setattr("edgefc.compress.replacing.preview", failing)
+    assert main(["replace", BERT, "--plan", plan, "--dry-run"]) == 2
+    assert "edgefc replace: Unable to allocate 99 bytes. Close other programs" in capsys.readouterr().err
 
 
 def test_existing_output_needs_force(plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

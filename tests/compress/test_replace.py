@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import edgefc
 from edgefc import plan as plans
 from edgefc.errors import EdgefcError, UsageError
-from edgefc.plan import Circulant, Half, Int4, Int8, Keep, LowRank, Rule, Tied
+from edgefc.plan import PRP, Circulant, Half, Int4, Int8, Keep, LowRank, Rule, Tied
 from tests.support import compress_models as models
 
 ENCODER = {"*": LowRank()}
@@ -360,6 +360,12 @@ def test_encoder_is_unchanged_if_anything_fails() -> None:
         ({"calibration": 3}, "calibration is a int, which is not iterable"),
         ({"calibration": [3]}, "batch 1 of calibration is a int"),
         ({"calibration": [torch.zeros(3, 5)]}, "the model does not run on the calibration data"),
+        (
+            {"calibration": [torch.ones(3, 32), torch.full((3, 32), torch.nan)]},
+            "the output of the model is not finite before",
+        ),
+        ({"calibration": [torch.ones(3, 32)], "memory": "1"}, "memory is '1'. Give a number of bytes."),
+        ({"statistics": "x"}, "statistics='x' needs calibration data"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -371,7 +377,7 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_wrong_models_and_plans() -> None:
     with pytest.raises(UsageError, match=r"cannot replace the layers of a dict"):
         edgefc.replace({}, LowRank())  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"no layer can be replaced. : the model itself is this layer"):
+    with pytest.raises(UsageError, match=r"no layer can be replaced. Linear: the model itself is this layer"):
         edgefc.replace(nn.Linear(3, 3), LowRank())
     with pytest.raises(UsageError, match=r"The plan keeps all layers."):
         edgefc.replace(models.mlp(), Keep())
@@ -404,3 +410,81 @@ def test_public_names() -> None:
     assert edgefc.plan is plans
     assert {"replace", "save", "load", "plan"} <= set(dir(edgefc))
     assert Int4 is edgefc.plan.Int4
+
+
+class Changing(nn.Module):
+    """A layer whose model does `what` in each call."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.layer, self.what, self.calls = nn.Linear(32, 32), what, 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.calls += 1
+        y = self.layer(x)
+        if self.what == "input":
+            x.add_(1)
+        return {f"y{self.calls}": y} if self.what == "name" else y[: self.calls] if self.what == "shape" else y
+
+
+@pytest.mark.parametrize("what", ["name", "shape"])
+def test_outputs_that_differ_from_run_to_run(what: str) -> None:
+    model = Changing(what)
+    layer = model.layer
+    with pytest.raises(UsageError, match=r"the output .* has another name or shape in each run"):
+        edgefc.replace(model, Int4(), calibration=[torch.ones(8, 32)])
+    assert model.layer is layer
+
+
+def test_model_that_changes_its_inputs() -> None:
+    data = models.batches(4)
+    given = [each.clone() for each in data]
+    changing, plain = Changing("input"), Changing("")
+    changing.load_state_dict(plain.state_dict())
+    first, second = (edgefc.replace(each, Int4(), calibration=data) for each in (changing, plain))
+    assert first.outputs == second.outputs
+    assert all(torch.equal(a, b) for a, b in zip(given, data, strict=True))
+
+
+def test_compiled_model_is_fitted_to_its_inputs() -> None:
+    data = models.batches(4)
+    plain, compiled = models.mlp(), torch.compile(models.mlp(), backend="eager")
+    compiled(data[0])
+    first, second = (edgefc.replace(each, Int4(), calibration=data) for each in (plain, compiled))
+    assert [each.error for each in first.layers] == [each.error for each in second.layers]
+    assert torch.equal(plain(data[0]), compiled(data[0]))
+
+
+def test_layer_without_bias_is_fitted_to_the_second_moment() -> None:
+    """Oracle: the error of the outputs, mean included, which no bias can correct."""
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Linear(32, 24, bias=False)), models.batches(10)
+    dense = copy.deepcopy(model)
+    (layer,) = edgefc.replace(model, LowRank(rank=4), calibration=data).layers
+    x = torch.cat(data[:9]).flatten(0, 1)
+    weight, rows = dense[0].weight.detach().double().numpy(), x.double().numpy()
+    _, vectors = np.linalg.eigh(weight @ (rows.T @ rows) @ weight.T)
+    best = vectors[:, -4:] @ (vectors[:, -4:].T @ weight)
+    with torch.no_grad():
+        error = float((model(x) - dense(x)).norm() / dense(x).norm())
+    assert layer.error == pytest.approx(error, rel=1e-4)
+    assert error == pytest.approx(np.linalg.norm(rows @ (weight - best).T) / np.linalg.norm(rows @ weight.T), rel=1e-4)
+
+
+def test_masked_batches_give_no_statistics() -> None:
+    batches = [{**each, "attention_mask": torch.zeros_like(each["attention_mask"])} for each in models.token_batches()]
+    report = edgefc.replace(models.bert(), {"*.query": Int4()}, calibration=batches)
+    assert len([text for text in report.warnings if "got no inputs, or only padding" in text]) == 2
+
+
+def test_attention_alone() -> None:
+    x = torch.ones(2, 3, 32)
+    with pytest.raises(UsageError, match=r"the model itself is this layer"):
+        edgefc.replace(nn.MultiheadAttention(32, 4), Int4(), calibration=[(x, x, x)])
+
+
+def test_rank_of_prp_is_for_linear_layers() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3))
+    with pytest.raises(UsageError, match=r"0: only PRP of linear layers has a low-rank part. Leave rank out"):
+        edgefc.replace(model, PRP(rank=2))
+    edgefc.replace(model, PRP())

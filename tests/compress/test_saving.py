@@ -181,3 +181,11 @@ def test_another_model(tmp_path: Path) -> None:
         edgefc.load(tmp_path, models.encoder)
     with pytest.raises(UsageError, match=r"the factory returned a dict"):
         edgefc.load(tmp_path, dict)  # type: ignore[arg-type]
+
+
+def test_rank_above_the_sizes(tmp_path: Path) -> None:
+    model = models.mlp()
+    edgefc.replace(model, Int2(rank=1000))
+    edgefc.save(model, tmp_path / "small")
+    x = models.batches(1)[0]
+    assert torch.equal(edgefc.load(tmp_path / "small", models.mlp)(x), model(x))

@@ -18,7 +18,7 @@ def test_the_cost_is_that_of_the_singular_values_left_out(shape: tuple[int, int]
     w, moments = weight_of(*shape), moments_of(shape[1])
     whitened = svdvals(w @ np.real(sqrtm(moments.covariance)))
     for rank in {1, min(shape) // 2 or 1, min(shape)}:
-        found = fit_low_rank(w, None, moments, rank)
+        found = fit_low_rank(w, np.zeros(len(w)), moments, rank)
         assert found.down.shape == (rank, shape[1]) and found.up.shape == (shape[0], rank)
         assert cost(w, found.dense(), moments) == pytest.approx(
             (whitened[rank:] ** 2).sum(), rel=1e-6, abs=1e-9 * (whitened**2).sum()

@@ -130,7 +130,7 @@ def test_rotated_weights_on_the_grid_are_recovered(bits: int) -> None:
 def test_a_planted_correction_is_found() -> None:
     w = planted(4, 24, 32, 8) + weight_of(24, 1) @ weight_of(1, 32, 5)
     moments = inputs_apart(32)
-    errors = [cost(w, fit_quantized(w, None, moments, 4, 8, rank=rank).dense(), moments) for rank in (0, 1)]
+    errors = [cost(w, fit_quantized(w, np.zeros(len(w)), moments, 4, 8, rank=rank).dense(), moments) for rank in (0, 1)]
     assert errors[1] < errors[0] / 2
 
 
@@ -177,7 +177,7 @@ def test_the_nearest_values_are_taken_where_they_are_better() -> None:
     worse = [k for k in range(300) if costs[k][0] > 1.01 * costs[k][1]]
     assert worse
     for k in worse[:5]:
-        found = fit_quantized(w[[k]], None, moments, 8, 6)
+        found = fit_quantized(w[[k]], [0], moments, 8, 6)
         assert cost(w[[k]], found.dense(), moments) <= costs[k][1] * (1 + 1e-9)
 
 
@@ -185,7 +185,7 @@ def test_gptq_and_rotation_help_on_correlated_inputs() -> None:
     w, moments = weight_of(16, 64), moments_of(64, 500)
 
     def of(method: str, seed: int | None = None, rank: int = 0) -> float:
-        return cost(w, fit_quantized(w, None, moments, 3, 32, seed, rank, method).dense(), moments)
+        return cost(w, fit_quantized(w, np.zeros(len(w)), moments, 3, 32, seed, rank, method).dense(), moments)
 
     assert of("gptq") < 0.7 * of("nearest")
     assert of("gptq", 0) < of("gptq")

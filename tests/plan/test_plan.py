@@ -163,6 +163,9 @@ def test_wrong_objects(make: Any, message: str) -> None:
         ("p.toml", "[[rules]]\nto = 'int4'", "rule 1: there is no kind of layer 'int4'. Did you mean 'Int4'?"),
         ("p.toml", "[[rules]]\nto='Keep'\n[[rules]]\nmach='a'\nto='Keep'", "rule 2: there is no setting of Rule"),
         ("p.toml", "[[rules]]\nto = { kind = 'LowRank', rnak = 3 }", "Did you mean 'rank'?"),
+        ("p.json", '{"rules": [{"to": {"kind": "Int4", "self": 3}}]}', "rule 1: there is no setting of Int4 'self'"),
+        ("p.json", '{"rules": [{"__dataclass_self__": 3, "to": "Int4"}]}', "there is no setting of Rule '__dataclass_"),
+        ("p.json", '{"rules": [{"to": {"kind": "Keep", "": 3}}]}', "no setting of Keep ''. Keep takes no settings."),
         ("p.toml", "[[rules]]\nto = { rank = 3 }", "rule 1: \"to\" is {'rank': 3}. Write"),
         ("p.toml", "x = 0" + " " * (1 << 20), "it has more than 1048576 bytes"),
     ],
@@ -173,6 +176,13 @@ def test_wrong_files(name: str, content: str, message: str, tmp_path: Path) -> N
     with pytest.raises(UsageError) as caught:
         plan_of(path)
     assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["p.toml", "p.json"])
+def test_byte_order_mark(name: str, tmp_path: Path) -> None:
+    content = '[[rules]]\nto = "Int8"' if name.endswith("toml") else '{"rules": [{"to": "Int8"}]}'
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert plan_of(tmp_path / name) == plan_of(Int8())
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -204,13 +206,45 @@ def test_calibration_data_that_do_not_fit(tmp_path: Path, data: Any, message: st
     assert sorted(os.listdir(tmp_path)) == ["m.onnx"]
 
 
+def test_held_out_samples_without_finite_outputs(tmp_path: Path) -> None:
+    data = X["x"].copy()
+    data[16:] = np.nan
+    with pytest.raises(UsageError, match=r"output 'y' of the given model is not finite"):
+        replace_file(model(tmp_path / "m.onnx"), Int4(), tmp_path / "small.onnx", calibration={"x": data})
+    assert not (tmp_path / "small.onnx").exists()
+
+
+@pytest.mark.parametrize("plan", [{"a": Half()}, {"a": Int4()}])
+def test_weights_in_another_file_that_stay(plan: Any, tmp_path: Path) -> None:
+    """They are copied: the new file does not need the file of the old one."""
+    nodes = [node("MatMul", ["x", "w"], ["h"], name="a"), node("MatMul", ["h", "v"], ["y"], name="b")]
+    weights = {"w": drawn(64, 64), "v": drawn(64, 64)}
+    path = write(tmp_path / "m.onnx", nodes, {"x": free(2)}, {"y": free(2)}, weights)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    x = {"x": drawn(3, 64)}
+    before = run(path, x)["y"]
+    replace_file(path, plan, tmp_path / "small.onnx")
+    (tmp_path / "m.data").unlink()
+    after = run(tmp_path / "small.onnx", x)["y"]
+    assert np.linalg.norm(after - before) < 0.15 * np.linalg.norm(before)
+    assert sorted(os.listdir(tmp_path)) == ["m.onnx", "small.onnx"]
+
+
 def test_an_archive_with_pickles_or_one_array_is_refused(tmp_path: Path) -> None:
     path = model(tmp_path / "m.onnx")
     np.savez(tmp_path / "pickle.npz", x=np.array([{}], dtype=object))
     np.save(tmp_path / "one.npy", X["x"])
-    for name in ("pickle.npz", "one.npy"):
+    (tmp_path / "pickle").write_bytes(pickle.dumps({}))
+    for name, member in (("junk.npz", "x.npy"), ("text.npz", "x.txt")):
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr(member, b"junk")
+    np.savez(tmp_path / "wide.npz", x=X["x"].astype(np.longdouble))
+    for name in ("pickle.npz", "one.npy", "pickle"):
         with pytest.raises(UsageError, match=r"cannot read the calibration data .*: .*numpy.savez"):
             replace_file(path, Int4(), tmp_path / "small.onnx", calibration=tmp_path / name)
+    for name, message in (("junk", "which is not an array"), ("text", "which is not an array"), ("wide", "64 bits")):
+        with pytest.raises(UsageError, match=message):
+            replace_file(path, Int4(), tmp_path / "small.onnx", calibration=tmp_path / f"{name}.npz")
 
 
 def test_whole_feeds_for_a_model_with_a_state(tmp_path: Path) -> None:
