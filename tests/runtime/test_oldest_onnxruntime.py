@@ -18,7 +18,7 @@ from tests.support import native_models, native_ops
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-OLDEST = re.search(r'"onnxruntime>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
+OLDEST = re.search(r'"onnxruntime>=([\d.]+)', (ROOT / "pyproject.toml").read_text())[1]
 RUN = """
 import sys, numpy, onnxruntime
 library, *files = sys.argv[1:]
@@ -52,7 +52,7 @@ def every_layer(folder: Path) -> Iterator[tuple[Path, np.ndarray]]:
     """Each layer of the catalogue as a file, its input beside it, and torch's answer."""
     torch.manual_seed(0)
     for number, entry in enumerate(entries()):
-        if "2 bits" in entry.name:  # onnxruntime multiplies them from 1.26 on
+        if "2 bits" in entry.name:  # onnxruntime multiplies them from 1.26 on; see test_two_bits
             continue
         file, x = folder / f"{number} {entry.name}.onnx", entry.example(24)
         layer = Called(entry, entry.make(24)).eval()
