@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from edgefc.errors import EdgefcError, ModelError, UnknownOperator
 from edgefc.onnxruntime_text import bare, node, reason, short, text_of
+from edgefc.releases import RIGHT_FROM
 
 _HERE = f"onnxruntime {ort.__version__}"
 _OTHER_RUNTIME = "Use a release that has it, or export without it"
@@ -49,6 +50,13 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (
         r"Could not find an implementation for (?P<op>\w+)\(\d+\) node",  # such as uint32 arithmetic before 1.20
         lambda m: f"{_HERE} does not support its operator {m['op']} on these types. {_OTHER_RUNTIME}",
+    ),
+    (
+        r"nbits_ == 4 \|\| nbits_ == 8",
+        lambda _: (
+            f"its weights of 2 bits need onnxruntime {'.'.join(map(str, RIGHT_FROM))}, and {ort.__version__} is "
+            "installed. Export it with bodies={'QuantizedLinear': 'dequantized'}, or with 4 bits"
+        ),
     ),
     (
         r"No Op registered for (?P<op>\S+) with domain_version of (?P<version>\d+)",

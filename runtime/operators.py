@@ -48,6 +48,15 @@ def versions_of(path: Path, domain: str) -> frozenset[int]:
             return frozenset()
 
 
+def has_operator(path: Path, domain: str, op: str) -> bool:
+    """Whether a node of the graph or of a function has that operator. False for a file that is not a protobuf."""
+    with opened(path) as source:
+        try:
+            return any((node.domain, node.op) == (domain, op) for node in _all_nodes(source, None))
+        except Malformed:
+            return False
+
+
 def ends_when_empty(path: Path, without: str | None = None) -> str | None:
     """The operator in a file that makes onnxruntime end the process for an input without elements, or None.
 

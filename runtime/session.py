@@ -15,6 +15,7 @@ import onnxruntime as ort
 from edgefc.errors import ModelError, UsageError, renamed, shortened, superseded
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.attributes import check_attributes
+from edgefc.releases import check_release
 from edgefc.runtime import failures
 from edgefc.runtime import native as kernels
 from edgefc.runtime.operators import ends_when_empty, versions_of
@@ -57,7 +58,8 @@ class Session:
 
     Raises:
         UsageError: the file, the preset, the thread count, the native kernels or int8 activations cannot be used;
-            native="on" or activation_dtype="int8" for a file with another version of the domain edgefc.
+            native="on" or activation_dtype="int8" for a file with another version of the domain edgefc; an
+            onnxruntime that computes wrong numbers (edgefc/releases.py).
         ModelError: onnxruntime cannot load the file, or edgefc.modelfile rejects it, for example because an edgefc node
             has an invalid attribute.
     """
@@ -69,6 +71,7 @@ class Session:
         activation_dtype = renamed("activations", activations, "activation_dtype", activation_dtype)
         options = SessionOptions(preset, native, threads, activation_dtype)
         self.path, self.settings = Path(path), options.settings
+        check_release(ort.__version__)
         chosen = kernels.choose(native)
         if options.rounds_activations and chosen is None:
             raise UsageError(_NO_INT8)

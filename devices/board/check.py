@@ -10,6 +10,7 @@ from edgefc.devices.board.client import Board
 from edgefc.devices.connect import HERE
 from edgefc.devices.profiles import profile as profiles
 from edgefc.devices.transports.base import Transport
+from edgefc.releases import is_wrong
 from edgefc.runtime.probes.heat import Heat
 
 OLDEST = {"Python": (3, 9), "numpy": (1, 21), "onnxruntime": (1, 17)}
@@ -103,11 +104,18 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def problem_of(name: str, installed: str) -> str | None:
+    """Why a version of numpy or onnxruntime cannot be used, or None."""
+    if version(installed) < OLDEST[name]:
+        return "too old"
+    return "computes wrong numbers" if name == "onnxruntime" and is_wrong(installed) else None
+
+
 def _package(name: str, installed: str | None, reason: str | None, fix: str) -> Line:
     if installed is None:
         return Line(name, "missing", reason or "not installed", fix)
-    if version(installed) < OLDEST[name]:
-        return Line(name, "missing", f"{installed}, too old", fix)
+    if problem := problem_of(name, installed):
+        return Line(name, "missing", f"{installed}, {problem}", fix)
     return Line(name, "ok", installed)
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 _PACKED = {
-    "edgefc": ("__init__", "attributes", "declared", "errors", "lazy", "onnxruntime_text"),
+    "edgefc": ("__init__", "attributes", "declared", "errors", "lazy", "onnxruntime_text", "releases"),
     "edgefc.modelfile": None,
     "edgefc.runtime": ("__init__", "failures", "inputs", "operators", "options", "presets", "session", "signature"),
     "edgefc.runtime.native": ("__init__",),

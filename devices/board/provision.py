@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgefc import temporary
 from edgefc.devices.agent.answers import Facts
-from edgefc.devices.board.check import OLDEST, facts_of, version
+from edgefc.devices.board.check import OLDEST, facts_of, problem_of, version
 from edgefc.devices.board.client import Board
 from edgefc.devices.transports.base import Transport
 from edgefc.errors import DeviceError, shortened
@@ -92,7 +92,7 @@ def _connected(transport: Transport) -> Iterator[Board]:
 
 def lacks_packages(facts: Facts) -> bool:
     installed = {"numpy": facts.numpy, "onnxruntime": facts.onnxruntime}
-    return any(each is None or version(each) < OLDEST[name] for name, each in installed.items())
+    return any(each is None or problem_of(name, each) for name, each in installed.items())
 
 
 def _packages(board: Board, facts: Facts, wheels: Path | None, say: Say) -> str:

@@ -1,16 +1,19 @@
 """The files that the page downloads: models with their weights, and one file with all input arrays of a batch."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgefc.devices.browser.onnxruntime_web import VERSION
 from edgefc.devices.browser.server import Server
 from edgefc.errors import DeviceError, UsageError
 from edgefc.modelfile.weights import weights
 from edgefc.runtime.inputs import Wanted, feeds_for, shapes_for
+from edgefc.runtime.operators import has_operator
 from edgefc.runtime.signature import Array, TensorInfo
 
 LARGEST_MODEL = 1 << 30  # bytes; wasm has 4 GiB, and loading needs about three copies of the weights
@@ -18,7 +21,7 @@ LARGEST_FEEDS = 1 << 30
 
 
 def offer_model(server: Server, path: str) -> dict[str, Any]:
-    """The ids under which the page fetches a model and its weights.
+    """The ids under which the page fetches a model and its weights. Warns if onnxruntime-web is slow for the model.
 
     Raises:
         DeviceError: the files together are too large.
@@ -31,6 +34,13 @@ def offer_model(server: Server, path: str) -> dict[str, Any]:
         raise DeviceError(
             f"cannot load {path} in the browser: it has {size} bytes, and the limit is {LARGEST_MODEL}. "
             "Give a smaller model."
+        )
+    if has_operator(model, "com.microsoft", "MatMulNBits"):
+        warnings.warn(
+            f"{path} has MatMulNBits nodes, for which onnxruntime-web {VERSION} needs 100 to 200 times as long as for "
+            "a dense layer of one row. For a browser, export with --body QuantizedLinear=dequantized, which needs the "
+            "memory of a dense layer.",
+            stacklevel=2,
         )
     weight_files = [{"path": each.location, "file": server.offer(each.file)} for each in external]
     return {"file": server.offer(model), "weights": weight_files}

@@ -25,7 +25,7 @@ def warnings_of(work: Work, init: str, *, calibrated: bool) -> Iterator[str]:
 
 def lowest_onnxruntime(configurations: Iterable[Configuration]) -> str:
     """The lowest version of onnxruntime that runs an exported file with these layers."""
-    return "1.26" if any(isinstance(each, Int2) for each in configurations) else "1.22"
+    return "1.28" if any(isinstance(each, Int2) for each in configurations) else "1.22"
 
 
 def _untrained(made: dict[Decision, Made]) -> Iterator[str]:

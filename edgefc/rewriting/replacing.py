@@ -1,7 +1,6 @@
 """replace_file(): an .onnx file with the layers that a plan names replaced by fitted or smaller ones."""
 
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from edgefc.plan.configurations import Half, Int8, LowRank
 from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan
 from edgefc.progress import steps
+from edgefc.releases import release
 from edgefc.rewriting.comparing import OutputChange, compare
 from edgefc.rewriting.constants import Root, attribute, tensor_of
 from edgefc.rewriting.deciding import FITTED, STORED, Decision, decide
@@ -43,7 +43,7 @@ from edgefc.runtime.session import Session
 EXTERNAL_FROM_BYTES = 1 << 30
 """Weights of this total are written to an external data file."""
 
-_INT2_FROM = "1.26"  # the lowest version of onnxruntime that multiplies 2-bit weights
+_INT2_FROM = "1.28"  # the lowest version of onnxruntime that multiplies 2-bit weights
 
 
 def replace_file(
@@ -301,9 +301,9 @@ def _check_runtime(decisions: Iterable[Decision]) -> None:
     Raises:
         UsageError: the installed onnxruntime cannot run the result, so that it cannot be compared.
     """
-    given = tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
-    needed = tuple(map(int, _INT2_FROM.split(".")))
-    if given < needed and any(each.way and each.configuration.kind == "Int2" for each in decisions):
+    if release(ort.__version__) < release(_INT2_FROM) and any(
+        each.way and each.configuration.kind == "Int2" for each in decisions
+    ):
         raise UsageError(
             f"Int2 needs onnxruntime {_INT2_FROM}, and {ort.__version__} is installed. Use Int4, or install it."
         )

@@ -11,6 +11,7 @@ from edgefc.export.building.described import Described
 from edgefc.export.inspecting import attributes, candidates
 from edgefc.export.inspecting.stored import EDGEFC, Reader, Use, Weight, metadata, passes_on, text
 from edgefc.files import exists
+from edgefc.layers.int3 import packing
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.weights import weight_files
 from edgefc.scopes import FLAT_KEY, layer_of
@@ -135,6 +136,9 @@ def _count_packed(weight: Weight) -> None:
         if use.node.op_type == "MatMulNBits" and use.index == 1 and min(sizes.get("K", 0), sizes.get("N", 0)) > 0:
             weight.shape = (sizes["N"], sizes["K"])
             weight.numbers = sizes["N"] * sizes["K"]
+        elif (use.node.domain, use.node.op_type, use.index) == (EDGEFC, "Int3Linear", 1) and len(weight.shape) == 3:
+            weight.shape = (weight.shape[0] * packing.ROWS, weight.shape[1] * packing.COLUMNS)
+            weight.numbers = weight.numbers * 8 // 3
         elif _packs(use.node, use.index, sizes):
             each = max(8 // max(sizes.get("bits", 4), 1), 1)
             weight.shape = (*weight.shape[:-1], weight.shape[-1] * each) if weight.shape else weight.shape

@@ -17,7 +17,8 @@ The rounding of the inputs has a normalised mean squared error of 2e-5 to 5e-5 i
 
 Letters: n inputs, m outputs, G groups, c bytes of the codes of a group.
 
-Lowest versions of onnxruntime: 1.22 for 4 and 8 bits, 1.26 for 2 bits. 1.26 computes 2 bits as accuracy_level 0 does.
+Lowest versions of onnxruntime: 1.22 for 4 and 8 bits, 1.28 for 2 bits. 1.26 and 1.27 have the
+operator for 2 bits, but compute other weights wrongly: edgefc/releases.py.
 """
 
 import onnx_ir as ir

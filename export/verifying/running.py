@@ -18,6 +18,7 @@ from edgefc.layers.common.facts import DOMAIN_VERSION
 from edgefc.modelfile.admission import admit
 from edgefc.modelfile.attributes import check_attributes
 from edgefc.onnxruntime_text import reason
+from edgefc.releases import check_release
 
 
 def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> list[NDArray[Any]]:
@@ -42,6 +43,7 @@ def torch_outputs(given: Given, adapter: Adapter, inputs: Sequence[Tensor]) -> l
 def open_session(file: Path) -> Any:
     if not (exists(file) and file.is_file()):
         raise UsageError(f"no file {file}. Give the path of an existing .onnx file.")
+    check_release(onnxruntime.__version__)
     admit(file)
     check_attributes(file, DOMAIN, DOMAIN_VERSION)
     options = onnxruntime.SessionOptions()

@@ -16,6 +16,7 @@ import onnxruntime as ort
 from edgefc import temporary
 from edgefc.errors import EdgefcError, ModelError, describe_error
 from edgefc.modelfile.admission import admit
+from edgefc.releases import check_release
 from edgefc.runtime import failures, graph
 from edgefc.runtime.inputs import check_named, feeds_for, run_error
 from edgefc.runtime.presets import CPU_ONLY, session_options, settings
@@ -31,6 +32,7 @@ _SPACE = 1 << 16  # bytes, more than a stream buffers
 
 def work(asked: WorkQuestion) -> WorkAnswer:
     file, folder = Path(asked.path), Path(asked.folder)
+    check_release(ort.__version__)
     admit(file)
     try:
         return _work(asked, file, folder)

@@ -52,6 +52,8 @@ def test_a_board_that_lacks_nothing() -> None:
          "edgefc devices provision pi"),
         ("numpy", {"numpy": "1.19.5"}, "missing", "1.19.5, too old", "edgefc devices provision pi"),
         ("onnxruntime", {"onnxruntime": "1.16.3"}, "missing", "1.16.3, too old", "edgefc devices provision pi"),
+        ("onnxruntime", {"onnxruntime": "1.27.0"}, "missing", "1.27.0, computes wrong numbers",
+         "edgefc devices provision pi"),
         ("onnxruntime", {"onnxruntime": None, "onnxruntime_missing": None}, "missing", "not installed",
          "edgefc devices provision pi"),
         ("native kernels", {"native": False}, "slow", "none: portable bodies run", "edgefc devices provision pi"),

@@ -106,7 +106,7 @@ def test_quantised_products(tmp_path: Path, bits: int, to: Any) -> None:
     assert report.layers[0].bytes_after == 48 * (64 * bits // 8 + 2 * (64 // min(to.group, 64))) or bits == 3 or rotated
     first = ["HadamardRotation"] if rotated and bits != 3 else []
     assert operators(tmp_path / "small.onnx") == [*first, "Int3Linear" if bits == 3 else "QuantizedLinear"]
-    assert report.lowest_onnxruntime == {2: "1.26", 3: ""}.get(bits, "1.22")
+    assert report.lowest_onnxruntime == {2: "1.28", 3: ""}.get(bits, "1.22")
 
 
 @INT2
@@ -267,6 +267,6 @@ def _rules(given: dict[str, Any]) -> Any:
 def test_int2_with_an_older_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "__version__", "1.22.1")
     path = linear(tmp_path / "m.onnx", drawn(48, 64))
-    with pytest.raises(UsageError, match=r"Int2 needs onnxruntime 1.26, and 1.22.1 is installed"):
+    with pytest.raises(UsageError, match=r"Int2 needs onnxruntime 1.28, and 1.22.1 is installed"):
         replace_file(path, Int2(), tmp_path / "small.onnx")
     assert replace_file(path, Int4(), tmp_path / "small.onnx").layers[0].replaced

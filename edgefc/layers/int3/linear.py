@@ -182,6 +182,10 @@ class Int3Linear(Seeded):
         """Returns the multiply-adds per row: K m, and K times the block for a rotation by matrix products."""
         return self.padded_features * (self.out_features + (self.block if self.rotated else 0))
 
+    def stored_numbers(self) -> int:
+        """Returns the number of stored codes and scales."""
+        return self.packed.numel() * 8 // BITS + self.scales.numel()
+
     def extra_repr(self) -> str:
         seed = f", seed={self.seed}" if self.rotated else ""
         return (

@@ -35,7 +35,7 @@ class QuantizedLinear(StoredWeights):
 
     The exported file rounds the inputs to int8, as MatMulNBits does when it is fast: a relative error of 0.5 % in each
     layer. export(bodies={"QuantizedLinear": "dequantized"}) writes a file without this error that needs the memory
-    and the time of a dense layer. 4 and 8 bits run from onnxruntime 1.22 on. 2 bits run from 1.26 on, and are
+    and the time of a dense layer. 4 and 8 bits run from onnxruntime 1.22 on. 2 bits run from 1.28 on, and are
     fast from 1.31 on in groups of 32, 64 or 128.
 
     Shapes:

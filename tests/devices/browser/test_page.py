@@ -2,15 +2,18 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgefc import QuantizedLinear
 from edgefc.devices.browser import answers, feeds, onnxruntime_web, options, refusals
 from edgefc.devices.browser.opened import Opened
 from edgefc.devices.browser.runner import Browser
@@ -28,6 +31,7 @@ from edgefc.runtime.probes.contracts import (
 )
 from edgefc.runtime.profiling.profiler import profile
 from edgefc.runtime.signature import TensorInfo
+from edgefc.testing import layer_model
 from tests.support import onnx_models
 from tests.support.web_pages import FACTS, INPUTS, Answer, FakePage, fetch
 
@@ -260,6 +264,18 @@ def test_weights_come_from_the_models_folder_alone(browse: Callable[..., Browser
     model = onnx_models.missing_weights(tmp_path / "below" / "m.onnx", "../secret.bin")
     with pytest.raises(ModelError, match=r"its weights file '\.\./secret\.bin' is outside the model's folder"):
         profile(model, device=browse(honest))
+
+
+def test_a_model_for_which_the_browser_is_slow(browse: Callable[..., Browser], tmp_path: Path) -> None:
+    for body, warned in (("int8", True), ("dequantized", False)):
+        model = tmp_path / f"{body}.onnx"
+        ir.save(layer_model(QuantizedLinear(32, 8), 32, body=body), model)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            browse(honest)._offered(str(model))
+        texts = [str(each.message) for each in caught]
+        assert len(texts) == warned
+        assert all("--body QuantizedLinear=dequantized" in text for text in texts)
 
 
 def test_a_model_that_is_too_large(

@@ -11,6 +11,7 @@ from torch import nn
 
 from edgefc import Int3Linear
 from edgefc.export.inspecting.inspector import inspect
+from edgefc.layers.common.stored import stored_numbers
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.layers.int3.test_linear import drawn_fit
 
@@ -70,5 +71,8 @@ def test_the_resident_body_is_folded_to_one_product(tmp_path: Path) -> None:
 
 def test_inspect_describes_it(tmp_path: Path) -> None:
     ir.save(layer_model(Int3Linear(256, 64, seed=3), 256), tmp_path / "m.onnx")
-    (found,) = inspect(tmp_path / "m.onnx").layers
+    report = inspect(tmp_path / "m.onnx")
+    (found,) = report.layers
     assert found.detail == "3 bits, groups of 128, rotated, seed 3"
+    assert found.stored == 256 * 64 + 2 * 64 + 64 == stored_numbers(Int3Linear(256, 64, seed=3))
+    assert found.stored_bytes == 256 * 64 * 3 // 8 + 2 * (2 * 64) + 4 * 64

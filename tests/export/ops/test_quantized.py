@@ -19,7 +19,7 @@ from edgefc.layers.quantized.packing import GROUPS
 from edgefc.runtime import Session
 from edgefc.testing import assert_close, layer_model, run_onnxruntime, run_reference
 from tests.layers.quantized.test_linear import fit_of
-from tests.support import arm64, avx2
+from tests.support import arm64, avx2, stored_models
 from tests.support import layer_models as models
 
 EXACT, ROUNDED = 1e-11, 1e-3
@@ -175,9 +175,15 @@ def test_is_right_with_avx2_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_is_right_on_arm64(tmp_path: Path) -> None:
-    cases = processors()
-    given = [arm64.Case(ir.to_proto(model).SerializeToString(), [x], [y], name) for name, (model, x, y) in
-             cases.items()]  # fmt: skip
+    """All groups and bits, and the other layers with stored weights. test_arm64.py has the kernels."""
+    bounds, given = [], []
+    for name, (model, x, y) in processors().items():
+        given.append(arm64.Case(ir.to_proto(model).SerializeToString(), [x], [y], name))
+        bounds.append(ROUNDED)
+    (tmp_path / "files").mkdir()
+    for case, path, x, y in stored_models.files(tmp_path / "files"):
+        given.append(arm64.Case(path.read_bytes(), [x], [y], case.name))
+        bounds.append(case.bound)
     found = arm64.answers(given, ["portable"], tmp_path, None)
-    for number, one in enumerate(given):
-        assert_close(found["portable", number, 0], one.expected[0], nmse=ROUNDED, what=one.what)
+    for number, (one, bound) in enumerate(zip(given, bounds, strict=True)):
+        assert_close(found["portable", number, 0], one.expected[0], nmse=bound, what=one.what)
