@@ -174,7 +174,7 @@ class Pass:
 
         with _hooked(list(by_member), add), evaluating(model):
             for batch in steps(batches[self.done :], "reading calibration data"):
-                state.begin(_mask(batch))
+                state.begin(mask_of(batch))
                 call(model, batch)
                 self.done += 1
                 if after is not None:
@@ -258,7 +258,7 @@ def _patches(module: Any, x: Tensor) -> Iterator[Any]:
         yield parts.transpose(2, 3).flatten(0, 2).cpu().numpy()
 
 
-def _mask(batch: Batch) -> Tensor | None:
+def mask_of(batch: Batch) -> Tensor | None:
     """The positions of a batch that are not padding, (N, S) bool; None if the batch does not say."""
     mask = batch.get("attention_mask") if hasattr(batch, "keys") else None
     if mask is None:
