@@ -182,6 +182,10 @@ class Int3Linear(Seeded):
         """Returns the multiply-adds per row: K m, and K times the block for a rotation by matrix products."""
         return self.padded_features * (self.out_features + (self.block if self.rotated else 0))
 
+    def stored_numbers(self) -> int:
+        """Returns the number of weights, padded inputs included, and of scales."""
+        return self.out_features * (self.padded_features + self.padded_features // self.group)
+
     def extra_repr(self) -> str:
         seed = f", seed={self.seed}" if self.rotated else ""
         return (
