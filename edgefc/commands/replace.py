@@ -163,8 +163,9 @@ def show(report: "ReplaceReport", *, every: bool = False) -> None:
                 "output :", "output:"
             )
         )
-    for step in report.steps:
-        out(f"{step.name}: {step.seconds:.1f} s, at most {step.peak_bytes / 1e6:,.0f} MB until then")
+    for step in (each for each in report.steps if each.seconds >= 0.05):
+        memory = f", peak memory so far {step.peak_bytes / 1e6:,.0f} MB" if step.peak_bytes else ""
+        out(f"{step.name}: {step.seconds:.1f} s{memory}")
     out(*(f"warning: {text}" for text in report.warnings))
 
 

@@ -16,6 +16,9 @@ _BATCH = 8
 def read_batches(path: Path, model: nn.Module) -> list[dict[str, Tensor]]:
     """Returns batches of keyword arguments of the model. Each array has samples along its first axis.
 
+    Padding that all samples of a batch share is cut off, if attention_mask says where it is and each array is
+    (samples, positions).
+
     Raises:
         UsageError: the file cannot be read, an array is not an argument of the model, or the samples differ in number.
     """
@@ -35,7 +38,17 @@ def read_batches(path: Path, model: nn.Module) -> list[dict[str, Tensor]]:
         raise UsageError(f"{path} has different numbers of samples: {listed}. Give each array the same first axis.")
     samples = min(counts.values())
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return [{name: each[at : at + _BATCH] for name, each in tensors.items()} for at in range(0, samples, _BATCH)]
+    starts = range(0, samples, _BATCH)
+    return [_trimmed({name: each[at : at + _BATCH] for name, each in tensors.items()}) for at in starts]
+
+
+def _trimmed(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The batch without the padding after the last position that a sample uses."""
+    mask = batch.get("attention_mask")
+    if mask is None or mask.ndim != 2 or any(each.shape != mask.shape for each in batch.values()):
+        return batch
+    used = mask.bool().any(0).nonzero()
+    return {name: each[:, : int(used[-1]) + 1] for name, each in batch.items()} if len(used) else batch
 
 
 def _arguments(model: nn.Module) -> list[str] | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from edgefc.compress.report import OutputReport, StepReport
-from edgefc.compress.statistics import Batch, call, evaluating
+from edgefc.compress.statistics import Batch, call, evaluating, mask_of
 from edgefc.errors import CheckFailed, EdgefcError, UsageError, describe_error
 from edgefc.layers.common.checkpoint import holds_weights
 
@@ -20,9 +20,18 @@ Outputs = dict[str, Tensor]
 
 
 def outputs_of(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
-    """Returns the floating-point outputs of each batch in eval mode, by name, on the CPU."""
+    """Returns the floating-point outputs of each batch in eval mode, by name, on the CPU.
+
+    Of an output (N, S, ...), the positions where attention_mask (N, S) is 0 are left out.
+    """
     with evaluating(model):
-        return [dict(_named(call(model, batch))) for batch in batches]
+        return [
+            {name: _unpadded(each, mask_of(batch)) for name, each in _named(call(model, batch))} for batch in batches
+        ]
+
+
+def _unpadded(output: Tensor, mask: Tensor | None) -> Tensor:
+    return output if mask is None or output.shape[:2] != mask.shape else output[mask.cpu()]
 
 
 def outputs_after(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:

@@ -11,6 +11,7 @@ import torch
 
 import edgefc
 from edgefc.cli import main
+from edgefc.compress.calibration import read_npz
 from edgefc.plan import Int4, LowRank
 from tests.support import compress_models as models
 from tests.support.json_schema import assert_valid
@@ -171,3 +172,26 @@ def test_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 of 2 weights replaced" in capsys.readouterr().out
     assert_valid(record, "replace onnx")
     assert output.stat().st_size < source.stat().st_size
+
+
+def test_padding_that_all_samples_share_changes_nothing(tmp_path: Path) -> None:
+    """Longer padding leaves statistics, fits and the comparison of the outputs as they are."""
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"rules": [{"match": "encoder.*", "to": "Int4"}]}')
+    mask = np.arange(8) < np.arange(16)[:, None] % 5 + 2
+    ids = np.random.default_rng(0).integers(0, 60, mask.shape)
+    reports = []
+    for width, filled in ((6, 0), (8, 3)):
+        np.savez(
+            tmp_path / "data.npz", input_ids=np.where(mask, ids, filled)[:, :width], attention_mask=mask[:, :width]
+        )
+        words = ["--plan", str(plan), "--calibration", str(tmp_path / "data.npz"), "-o", str(tmp_path / "small")]
+        assert main(["replace", BERT, *words, "--json", str(tmp_path / "report.json"), "--force"]) == 0
+        reports.append(json.loads((tmp_path / "report.json").read_text()))
+    short, long = reports
+    assert long["outputs"][0]["samples"] == short["outputs"][0]["samples"] == mask[8:].sum()
+    assert long["outputs"][0]["error"] == pytest.approx(short["outputs"][0]["error"], rel=1e-3)
+    for one, other in zip(short["layers"], long["layers"], strict=True):
+        assert other["error"] == pytest.approx(one["error"], rel=1e-3)
+    batches = read_npz(tmp_path / "data.npz", models.bert())
+    assert batches[0]["input_ids"].shape == (8, 6)

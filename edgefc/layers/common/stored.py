@@ -51,7 +51,6 @@ class StoredWeights(nn.Module):
 
 def stored_numbers(module: nn.Module) -> int:
     """Returns the number of parameters, and of stored weights and scales, in a module."""
-    counts: list[Any] = [getattr(part, "stored_numbers", None) for part in module.modules()]
-    return sum(int(count()) for count in counts if count is not None) + sum(
-        parameter.numel() for parameter in module.parameters()
-    )
+    counts = (getattr(part, "stored_numbers", None) for part in module.modules())
+    fixed: int = sum(count() for count in counts if callable(count))
+    return fixed + sum(parameter.numel() for parameter in module.parameters())

@@ -183,8 +183,8 @@ class Int3Linear(Seeded):
         return self.padded_features * (self.out_features + (self.block if self.rotated else 0))
 
     def stored_numbers(self) -> int:
-        """Returns the number of stored codes and scales."""
-        return self.packed.numel() * 8 // BITS + self.scales.numel()
+        """Returns the number of weights, padded inputs included, and of scales."""
+        return self.out_features * (self.padded_features + self.padded_features // self.group)
 
     def extra_repr(self) -> str:
         seed = f", seed={self.seed}" if self.rotated else ""

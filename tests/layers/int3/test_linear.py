@@ -13,6 +13,7 @@ from edgefc import Int3Linear
 from edgefc.errors import ShapeError, UsageError
 from edgefc.fitting import rotation
 from edgefc.fitting.quantized import QuantizedFit
+from edgefc.layers.common.stored import stored_numbers
 from edgefc.layers.int3 import packing
 from edgefc.testing import assert_close
 
@@ -72,6 +73,13 @@ def test_exactly_three_bits_for_each_weight() -> None:
     layer = Int3Linear(4096, 4096, bias=False, device="meta")
     assert layer.packed.numel() == 4096 * 4096 * 3 // 8
     assert layer.scales.numel() * 2 == 4096 * 4096 // 128 * 2
+
+
+def test_stored_numbers_are_those_of_the_fit() -> None:
+    fit = drawn_fit(300, 41, 128, 7)
+    layer = Int3Linear.from_fit(fit, nn.Linear(300, 41))
+    assert layer.stored_numbers() == fit.codes.size + fit.scales.size
+    assert stored_numbers(nn.Sequential(layer)) == fit.codes.size + fit.scales.size + 41
 
 
 @pytest.mark.parametrize("seed", [None, 5])
