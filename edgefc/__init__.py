@@ -12,9 +12,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 FUNCTIONS = {
-    "load": "edgefc.compress.saving",
-    "replace": "edgefc.compress.replacing",
-    "save": "edgefc.compress.saving",
+    "load": "edgefc.replacing.saving",
+    "replace": "edgefc.replacing.replacing",
+    "save": "edgefc.replacing.saving",
 }
 """The module of each public function."""
 

@@ -1,8 +1,5 @@
 # Written by python -m edgefc.export.declarations.
 from edgefc import plan as plan
-from edgefc.compress.replacing import replace as replace
-from edgefc.compress.saving import load as load
-from edgefc.compress.saving import save as save
 from edgefc.layers.attention.structured import StructuredAttention as StructuredAttention
 from edgefc.layers.bilinear.conv import BilinearConv2d as BilinearConv2d
 from edgefc.layers.bilinear.embedding import BilinearEmbedding as BilinearEmbedding
@@ -30,6 +27,9 @@ from edgefc.layers.quantized.rotation import HadamardRotation as HadamardRotatio
 from edgefc.layers.tied.attention import TiedAttention as TiedAttention
 from edgefc.layers.tied.bottleneck import TiedBottleneck as TiedBottleneck
 from edgefc.layers.tied.ffn import TiedFFN as TiedFFN
+from edgefc.replacing.replacing import replace as replace
+from edgefc.replacing.saving import load as load
+from edgefc.replacing.saving import save as save
 
 __version__: str
 __all__ = [

@@ -48,7 +48,7 @@ from edgefc.outputs import add_json, check_outputs
 from edgefc.screen import out
 
 if TYPE_CHECKING:
-    from edgefc.compress.report import LayerReport, ReplaceReport
+    from edgefc.replacing.report import LayerReport, ReplaceReport
 
 TASK, SCHEMAS, EXTRA = "make", ("replace", "replace onnx", "plan"), "measure"
 
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def schema(name: str) -> dict[str, Any]:
     from edgefc.commands.schema import schema_of, with_null
-    from edgefc.compress.report import ReplaceReport
+    from edgefc.replacing.report import ReplaceReport
 
     if name == "plan":
         from edgefc.plan.schema import plan_schema
@@ -97,11 +97,11 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def _run_model(args: argparse.Namespace) -> int:
-    from edgefc.compress.calibration import read_batches
-    from edgefc.compress.replacing import preview, replace
-    from edgefc.compress.saving import PLAN, WEIGHTS, save
     from edgefc.export.model.source import load_source
     from edgefc.plan.reading import plan_of
+    from edgefc.replacing.calibration import read_batches
+    from edgefc.replacing.replacing import preview, replace
+    from edgefc.replacing.saving import PLAN, WEIGHTS, save
 
     if args.output is not None and args.output.suffix == ".onnx":
         raise UsageError(f"-o {args.output}: the output for a torch model is a folder, which edgefc export reads.")

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgefc.compress.saving import is_saved, load_into
 from edgefc.errors import UsageError, describe_error, shortened
 from edgefc.export.model import isolation
 from edgefc.export.model.isolation import unchanged_process
 from edgefc.export.model.weights import load_weights
 from edgefc.files import exists
+from edgefc.replacing.saving import is_saved, load_into
 from edgefc.screen import err
 
 _FORM = "Write package.module:factory or path/to/file.py:factory, where factory() returns a model"

@@ -11,8 +11,8 @@ import torch
 
 import edgefc
 from edgefc.cli import main
-from edgefc.compress.calibration import read_npz
 from edgefc.plan import Int4, LowRank
+from edgefc.replacing.calibration import read_npz
 from tests.support import compress_models as models
 from tests.support.json_schema import assert_valid
 
@@ -135,7 +135,7 @@ def test_memory_that_torch_cannot_allocate(
     def failing(*_: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes. Error code 12")
 
-    monkeypatch.setattr("edgefc.compress.replacing.preview", failing)
+    monkeypatch.setattr("edgefc.replacing.replacing.preview", failing)
     assert main(["replace", BERT, "--plan", plan, "--dry-run"]) == 2
     assert "edgefc replace: Unable to allocate 99 bytes. Close other programs" in capsys.readouterr().err
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import edgefc
-from edgefc.compress.replacing import preview
 from edgefc.errors import UsageError
 from edgefc.export import export
 from edgefc.plan import Circulant, Half, Int3, Int4, Int8, LowRank, Monarch, Rule
+from edgefc.replacing.replacing import preview
 from tests.support import compress_models as models
 
 PLAN = [

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from edgefc.compress.report import OutputReport, StepReport
-from edgefc.compress.statistics import Batch, call, evaluating, mask_of
 from edgefc.errors import CheckFailed, EdgefcError, UsageError, describe_error
 from edgefc.layers.common.checkpoint import holds_weights
+from edgefc.replacing.report import OutputReport, StepReport
+from edgefc.replacing.statistics import Batch, call, evaluating, mask_of
 
 Outputs = dict[str, Tensor]
 

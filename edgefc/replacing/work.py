@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from edgefc.compress import distributed
-from edgefc.compress.deciding import Decision
-from edgefc.compress.finding import CONVOLUTION, LINEAR, TABLE, Target
-from edgefc.compress.making import Made, make_fitted, make_new
-from edgefc.compress.measuring import Steps
-from edgefc.compress.resuming import Store
-from edgefc.compress.rivals import Rival, rival_of
-from edgefc.compress.statistics import Batch, Pass, Statistics, groups_of, passes_of
 from edgefc.errors import UsageError
 from edgefc.progress import steps
+from edgefc.replacing import distributed
+from edgefc.replacing.deciding import Decision
+from edgefc.replacing.finding import CONVOLUTION, LINEAR, TABLE, Target
+from edgefc.replacing.making import Made, make_fitted, make_new
+from edgefc.replacing.measuring import Steps
+from edgefc.replacing.resuming import Store
+from edgefc.replacing.rivals import Rival, rival_of
+from edgefc.replacing.statistics import Batch, Pass, Statistics, groups_of, passes_of
 
 
 class Work:

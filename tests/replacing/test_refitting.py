@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import edgefc
-from edgefc.compress import distributed
 from edgefc.errors import EdgefcError, UsageError
 from edgefc.fitting.sequential import PairedMoments
 from edgefc.plan import Circulant, Int2, Int8, LowRank
+from edgefc.replacing import distributed
 from tests.support import compress_models as models
 
 TO = LowRank(ratio=4)
@@ -97,7 +97,8 @@ def test_worse_refit_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     first, model = residual(), residual()
     edgefc.replace(first, TO, calibration=models.batches(6), sequential=False)
     monkeypatch.setattr(
-        "edgefc.compress.making.nearest_target", lambda weight, bias, paired: (-weight, None if bias is None else -bias)
+        "edgefc.replacing.making.nearest_target",
+        lambda weight, bias, paired: (-weight, None if bias is None else -bias),
     )
     report = edgefc.replace(model, TO, calibration=models.batches(6), sequential=True)
     assert refitted(report) == []

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from edgefc.compress.deciding import Decision
-from edgefc.compress.finding import BOTTLENECK, PAIR, TABLE
-from edgefc.compress.making import Made
-from edgefc.compress.work import Work
 from edgefc.plan.configurations import PRP, Bilinear, Circulant, Configuration, EUGen, Int2
 from edgefc.plan.rules import configuration_text
+from edgefc.replacing.deciding import Decision
+from edgefc.replacing.finding import BOTTLENECK, PAIR, TABLE
+from edgefc.replacing.making import Made
+from edgefc.replacing.work import Work
 
 
 def warnings_of(work: Work, init: str, *, calibrated: bool) -> Iterator[str]:

@@ -2,11 +2,6 @@
 
 from dataclasses import dataclass
 
-from edgefc.compress.deciding import Decision
-from edgefc.compress.finding import LINEAR
-from edgefc.compress.making import Made, weight_of
-from edgefc.compress.measuring import bytes_of
-from edgefc.compress.statistics import Statistics
 from edgefc.fitting.error import cost_matrix, output_error
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.solve import fit
@@ -24,6 +19,11 @@ from edgefc.plan.configurations import (
     LowRank,
     Monarch,
 )  # fmt: skip
+from edgefc.replacing.deciding import Decision
+from edgefc.replacing.finding import LINEAR
+from edgefc.replacing.making import Made, weight_of
+from edgefc.replacing.measuring import bytes_of
+from edgefc.replacing.statistics import Statistics
 
 _STRUCTURED = (Bilinear, Circulant, EUGen, LowRank, Monarch, PRP)
 _RIVALS = (Half(), Int8(), Int4(), Int3(), Int2())

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgefc.compress.replacing import PLACED, apply_new
 from edgefc.errors import UsageError, describe_error, first_line
 from edgefc.files import Place, exists, finish, place_of, staging, writing
 from edgefc.plan.reading import parse_plan, read_json
 from edgefc.plan.rules import Plan, Rule
+from edgefc.replacing.replacing import PLACED, apply_new
 
 PLAN, WEIGHTS = "plan.json", "weights.safetensors"
 _VERSION = 1

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 import edgefc
-from edgefc.compress import resuming
-from edgefc.compress.finding import Target, find
-from edgefc.compress.statistics import Pass, groups_of, passes_of
 from edgefc.errors import UsageError
 from edgefc.fitting.moments import Moments
 from edgefc.plan import LowRank
+from edgefc.replacing import resuming
+from edgefc.replacing.finding import Target, find
+from edgefc.replacing.statistics import Pass, groups_of, passes_of
 from tests.support import compress_models as models
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from edgefc.compress.finding import LINEAR, TABLE, Target
-from edgefc.compress.likeness import sizes_of, tensor_like, where_of
-from edgefc.compress.serving import SERVICES
 from edgefc.fitting.rounding import group_of
 from edgefc.plan.configurations import Half, Int8, LowRank
+from edgefc.replacing.finding import LINEAR, TABLE, Target
+from edgefc.replacing.likeness import sizes_of, tensor_like, where_of
+from edgefc.replacing.serving import SERVICES
 
 
 def parts_of(target: Target, configuration: LowRank) -> list[Any]:

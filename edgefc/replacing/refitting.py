@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from edgefc.compress import distributed
-from edgefc.compress.deciding import Decision
-from edgefc.compress.finding import LINEAR, Target
-from edgefc.compress.making import Made, make_refitted
-from edgefc.compress.measuring import bytes_of
-from edgefc.compress.report import OutputReport
-from edgefc.compress.statistics import (
+from edgefc.errors import CheckFailed, UsageError
+from edgefc.fitting.sequential import PairedMoments
+from edgefc.progress import steps
+from edgefc.replacing import distributed
+from edgefc.replacing.deciding import Decision
+from edgefc.replacing.finding import LINEAR, Target
+from edgefc.replacing.making import Made, make_refitted
+from edgefc.replacing.measuring import bytes_of
+from edgefc.replacing.report import OutputReport
+from edgefc.replacing.statistics import (
     Batch,
     Group,
     call,
@@ -32,10 +35,7 @@ from edgefc.compress.statistics import (
     passes_of,
     rows_of,
 )
-from edgefc.compress.surgery import Surgery
-from edgefc.errors import CheckFailed, UsageError
-from edgefc.fitting.sequential import PairedMoments
-from edgefc.progress import steps
+from edgefc.replacing.surgery import Surgery
 
 _STAGES = 24
 """The stages of a model at most, unless their moments need more memory. Stages of deep models have several inputs."""

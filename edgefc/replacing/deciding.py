@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from edgefc.compress.finding import BOTTLENECK, CONVOLUTION, LINEAR, PAIR, RECURRENT, TABLE, Target
-from edgefc.compress.making import Made, kinds_of, serves
-from edgefc.compress.measuring import bytes_of, numbers_of
-from edgefc.compress.report import LayerReport
 from edgefc.errors import UsageError
 from edgefc.plan.configurations import PRP, Configuration, Keep, Tied
 from edgefc.plan.rules import Plan, configuration_text
+from edgefc.replacing.finding import BOTTLENECK, CONVOLUTION, LINEAR, PAIR, RECURRENT, TABLE, Target
+from edgefc.replacing.making import Made, kinds_of, serves
+from edgefc.replacing.measuring import bytes_of, numbers_of
+from edgefc.replacing.report import LayerReport
 
 _ROTATION_SEED = 0
 """All rotated layers have one seed, so that layers with one input, such as queries and keys, rotate it alike."""

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgefc.compress.finding import CONVOLUTION, LINEAR, RECURRENT, TABLE
 from edgefc.declared import layers
 from edgefc.plan.configurations import (
     PRP,
@@ -21,6 +20,7 @@ from edgefc.plan.configurations import (
     LowRank,
     Monarch,
 )  # fmt: skip
+from edgefc.replacing.finding import CONVOLUTION, LINEAR, RECURRENT, TABLE
 
 Settings = dict[str, Any]
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from edgefc.compress.pairs import Pair, pairs_of
 from edgefc.errors import UsageError
 from edgefc.layers.attention.conversion import PROJECTIONS, linears_of
 from edgefc.layers.common.effective import computing_hooks
 from edgefc.layers.common.trained import is_linear, trained_linear
 from edgefc.plan.rules import Candidate
+from edgefc.replacing.pairs import Pair, pairs_of
 
 LINEAR, CONVOLUTION, TABLE, RECURRENT, PAIR, BOTTLENECK, OTHER = (
     "linear", "convolution", "embedding", "lstm", "feed-forward pair", "bottleneck", "other",

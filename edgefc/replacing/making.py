@@ -13,11 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgefc.compress import low_rank
-from edgefc.compress.finding import BOTTLENECK, CONVOLUTION, LINEAR, PAIR, RECURRENT, TABLE, Target
-from edgefc.compress.likeness import sizes_of, tensor_like, where_of
-from edgefc.compress.serving import SERVICES
-from edgefc.compress.statistics import Statistics
 from edgefc.errors import UsageError
 from edgefc.fitting import registry
 from edgefc.fitting.error import corrected_bias, cost_matrix, output_error
@@ -33,6 +28,11 @@ from edgefc.layers.quantized.half import HalfLinear
 from edgefc.layers.tied.bottleneck import TiedBottleneck
 from edgefc.layers.tied.ffn import TiedFFN
 from edgefc.plan.configurations import Configuration, Int2, LowRank, Tied
+from edgefc.replacing import low_rank
+from edgefc.replacing.finding import BOTTLENECK, CONVOLUTION, LINEAR, PAIR, RECURRENT, TABLE, Target
+from edgefc.replacing.likeness import sizes_of, tensor_like, where_of
+from edgefc.replacing.serving import SERVICES
+from edgefc.replacing.statistics import Statistics
 
 Array = NDArray[np.float64]
 

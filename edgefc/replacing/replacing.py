@@ -7,20 +7,20 @@ from typing import Any, Literal
 
 from torch import nn
 
-from edgefc.compress.deciding import Decision, decide
-from edgefc.compress.finding import find
-from edgefc.compress.making import Made
-from edgefc.compress.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
-from edgefc.compress.refitting import Refit, check_batches
-from edgefc.compress.report import ReplaceReport
-from edgefc.compress.statistics import MEMORY, batches_of
-from edgefc.compress.surgery import Surgery
-from edgefc.compress.warnings import lowest_onnxruntime, warnings_of
-from edgefc.compress.work import Work
 from edgefc.errors import UsageError
 from edgefc.plan.configurations import Configuration
 from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan
+from edgefc.replacing.deciding import Decision, decide
+from edgefc.replacing.finding import find
+from edgefc.replacing.making import Made
+from edgefc.replacing.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
+from edgefc.replacing.refitting import Refit, check_batches
+from edgefc.replacing.report import ReplaceReport
+from edgefc.replacing.statistics import MEMORY, batches_of
+from edgefc.replacing.surgery import Surgery
+from edgefc.replacing.warnings import lowest_onnxruntime, warnings_of
+from edgefc.replacing.work import Work
 
 PLACED = "_edgefc_plan"
 """The attribute of a model that holds the rules of its replaced layers, by name; save() stores them."""

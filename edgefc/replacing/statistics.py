@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgefc.compress.finding import CONVOLUTION, LINEAR, TABLE, Target
 from edgefc.errors import EdgefcError, UsageError, describe_error
 from edgefc.fitting.moments import Moments, TokenCounts
 from edgefc.layers.common.trained import trained_linear
 from edgefc.progress import steps
+from edgefc.replacing.finding import CONVOLUTION, LINEAR, TABLE, Target
 
 MEMORY = 1 << 30
 """The bytes that the moments of one pass may take."""

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from edgefc.compress.statistics import Batch, Group, Pass
 from edgefc.errors import UsageError, first_line
 from edgefc.files import exists, staged, writing
 from edgefc.fitting.moments import Moments, TokenCounts
+from edgefc.replacing.statistics import Batch, Group, Pass
 
 _EVERY_S = 20.0
 
