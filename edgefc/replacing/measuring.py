@@ -22,7 +22,7 @@ Outputs = dict[str, Tensor]
 def outputs_of(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
     """Returns the floating-point outputs of each batch in eval mode, by name, on the CPU.
 
-    Of an output (N, S, ...), the positions where attention_mask (N, S) is 0 are left out.
+    Of an output (N, S, ...), the positions where attention_mask (N, S) is 0 are left out, unless it is 0 everywhere.
     """
     with evaluating(model):
         return [
@@ -31,7 +31,9 @@ def outputs_of(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
 
 
 def _unpadded(output: Tensor, mask: Tensor | None) -> Tensor:
-    return output if mask is None or output.shape[:2] != mask.shape else output[mask.cpu()]
+    if mask is None or output.shape[:2] != mask.shape or not bool(mask.any()):
+        return output
+    return output[mask.cpu()]
 
 
 def outputs_after(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:

@@ -11,7 +11,8 @@ the bytes of the file without the other weights of the model; for "whole", with 
 random: models from transformers configs with random weights, without calibration.
 latency: edgefc profile of MiniLM files, one thread. Needs the files of `minilm`.
 
-Each row has the wall time, the CPU time and the peak memory of each command. edgefc/replacing/README.md has the figures.
+Each row has the wall time, the CPU time and the peak memory of each command. The figures are in
+edgefc/replacing/README.md.
 """
 
 import argparse

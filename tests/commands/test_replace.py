@@ -12,7 +12,7 @@ import torch
 import edgefc
 from edgefc.cli import main
 from edgefc.plan import Int4, LowRank
-from edgefc.replacing.calibration import read_npz
+from edgefc.replacing.calibration import read_batches
 from tests.support import compress_models as models
 from tests.support.json_schema import assert_valid
 
@@ -193,5 +193,5 @@ def test_padding_that_all_samples_share_changes_nothing(tmp_path: Path) -> None:
     assert long["outputs"][0]["error"] == pytest.approx(short["outputs"][0]["error"], rel=1e-3)
     for one, other in zip(short["layers"], long["layers"], strict=True):
         assert other["error"] == pytest.approx(one["error"], rel=1e-3)
-    batches = read_npz(tmp_path / "data.npz", models.bert())
+    batches = read_batches(tmp_path / "data.npz", models.bert())
     assert batches[0]["input_ids"].shape == (8, 6)
