@@ -11,6 +11,7 @@ Symbols: n inputs, d1 d2 >= n; m outputs, u1 u2 >= m; T terms.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,13 @@ from edgefc.fitting.kronecker import KroneckerFit, fit_kronecker
 from edgefc.layers.bilinear import CLAIM, PAPER, kronecker
 from edgefc.layers.bilinear.factors import Factored, check_terms, choose_factors
 from edgefc.layers.common.entry import OURS, linear
-from edgefc.layers.common.fits import arrays, filled
+from edgefc.layers.common.fits import FromFit, arrays, filled, sized
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import trained_linear
 
 
-class BilinearLinear(Factored):
+class BilinearLinear(FromFit, Factored):
     """Computes sum_t vec(L_t^T X R_t) + bias, where X is the input reshaped row by row to (d1, d2).
 
     For n = m = 4096 = 64 x 64 and one term, the factors have 8,192 parameters and need 524,288 multiply-adds per row; a
@@ -97,31 +98,16 @@ class BilinearLinear(Factored):
         The fit is optimal if no size is padded or cut. Otherwise it is an approximation (kronecker.nearest).
         """
         trained = trained_linear(cls, linear)
-        weight = trained.weight
-        layer = cls(
-            trained.in_features, trained.out_features, trained.bias is not None, terms=terms, in_factors=in_factors,
-            out_factors=out_factors, device=weight.device, dtype=weight.dtype,
-        )  # fmt: skip
+        factors = {"in_factors": in_factors, "out_factors": out_factors}
+        layer = sized(cls, trained, trained.bias is not None, terms=terms, **factors)
         given = arrays(trained)
         fit = fit_kronecker(*given, None, layer.terms, layer.in_factors, layer.out_factors)
         return filled(layer, fit, trained)
 
-    @classmethod
-    def from_fit(cls, fit: KroneckerFit, like: nn.Module) -> "BilinearLinear":
-        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
-        requires_grad are kept.
-
-        Raises:
-            ShapeError: the fit and `like` have different sizes.
-            UsageError: `like` is another kind of module.
-        """
-        trained = trained_linear(cls, like)
-        weight, (terms, d1, u1), (_, d2, u2) = trained.weight, fit.left.shape, fit.right.shape
-        layer = cls(
-            trained.in_features, trained.out_features, fit.bias is not None, terms=terms, in_factors=(d1, d2),
-            out_factors=(u1, u2), device=weight.device, dtype=weight.dtype,
-        )  # fmt: skip
-        return filled(layer, fit, trained)
+    @staticmethod
+    def _settings(fit: KroneckerFit) -> dict[str, Any]:
+        (terms, d1, u1), (_, d2, u2) = fit.left.shape, fit.right.shape
+        return {"terms": terms, "in_factors": (d1, d2), "out_factors": (u1, u2)}
 
     def extra_repr(self) -> str:
         return (

@@ -12,10 +12,10 @@ Symbols: n input channels, m output channels, b block length, p = ceil(m / b), q
 
 import math
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from edgefc.layers.circulant import PAPER
 from edgefc.layers.circulant.blocks import check_block, diagonal_means, expand, fft_dtype, spectral_products, transform

@@ -14,10 +14,11 @@ Letters used in this file and in export/ops/circulant.py:
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from edgefc.fitting.circulant import CirculantFit, fit_circulant
 from edgefc.layers.circulant import CLAIM, PAPER
@@ -33,14 +34,14 @@ from edgefc.layers.common import seeded
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import linear
-from edgefc.layers.common.fits import arrays, filled
+from edgefc.layers.common.fits import FromFit, arrays, filled, sized
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.seed_reading import is_fake
 from edgefc.layers.common.trained import trained_linear
 
 
-class CirculantLinear(Seeded):
+class CirculantLinear(FromFit, Seeded):
     """Multiplies the last axis by the first m rows and n columns of p x q circulant blocks, times seeded signs.
 
     block=None is the layer of the paper, one circulant of length max(n, m). Shorter blocks store more parameters: for
@@ -156,33 +157,12 @@ class CirculantLinear(Seeded):
         each wrapped diagonal, over the entries that the layer uses.
         """
         trained = trained_linear(cls, linear)
-        m, n = trained.weight.shape
-        layer = cls(
-            n,
-            m,
-            trained.bias is not None,
-            block=block,
-            seed=seed,
-            device=trained.weight.device,
-            dtype=trained.weight.dtype,
-        )
+        layer = sized(cls, trained, trained.bias is not None, block=block, seed=seed)
         return filled(layer, fit_circulant(*arrays(trained), None, layer.block, layer.seed), trained)
 
-    @classmethod
-    def from_fit(cls, fit: CirculantFit, like: nn.Module) -> "CirculantLinear":
-        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
-        requires_grad are kept.
-
-        Raises:
-            ShapeError: the fit and `like` have different sizes.
-            UsageError: `like` is another kind of module.
-        """
-        trained = trained_linear(cls, like)
-        layer = cls(
-            trained.in_features, trained.out_features, fit.bias is not None, block=fit.kernel.shape[-1],
-            seed=fit.seed, device=trained.weight.device, dtype=trained.weight.dtype,
-        )  # fmt: skip
-        return filled(layer, fit, trained)
+    @staticmethod
+    def _settings(fit: CirculantFit) -> dict[str, Any]:
+        return {"block": fit.kernel.shape[-1], "seed": fit.seed}
 
     def multiply_adds(self) -> int:
         """Returns the multiply-adds per row: q transforms, p q products of spectra, p inverse transforms.

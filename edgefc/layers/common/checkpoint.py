@@ -11,10 +11,11 @@ contains neither buffer: it stores the seed and the configuration as attributes 
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from edgefc.errors import UsageError
 from edgefc.generator import check_seed

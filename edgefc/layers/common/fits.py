@@ -1,6 +1,6 @@
 """Between layers and the fits of edgefc.fitting: what a fit reads, and a layer with the values of a fit."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.fitting.fitted import Array, Fitted
 from edgefc.layers.common.onnx_node import check_finite
-from edgefc.layers.common.trained import TrainedLinear
+from edgefc.layers.common.trained import TrainedLinear, trained_linear
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -33,6 +33,34 @@ def arrays(trained: TrainedLinear) -> tuple[Array, Array | None]:
     """
     check_finite(trained.weight)
     return array(trained.weight), None if trained.bias is None else array(trained.bias)
+
+
+class FromFit:
+    """Base class of linear layers that can be made from a fit."""
+
+    @staticmethod
+    def _settings(fit: Any) -> dict[str, Any]:
+        """Returns the keyword arguments of the layer that a fit determines."""
+        raise NotImplementedError
+
+    @classmethod
+    @torch.no_grad()
+    def from_fit(cls: type[Any], fit: Any, like: nn.Module) -> Any:
+        """Returns the layer of a fit of edgefc.fitting. `like` is the trained layer that was fitted; its dtype, device,
+        mode and requires_grad are kept.
+
+        Raises:
+            ShapeError: the fit and `like` have different sizes.
+            UsageError: `like` is another kind of module.
+        """
+        trained = trained_linear(cls, like)
+        return filled(sized(cls, trained, fit.bias is not None, **cls._settings(fit)), fit, trained)
+
+
+def sized(cls: type[Layer], trained: TrainedLinear, bias: bool, **settings: Any) -> Layer:
+    """Returns a new layer with the sizes, dtype and device of a trained one."""
+    weight = trained.weight
+    return cls(trained.in_features, trained.out_features, bias, **settings, device=weight.device, dtype=weight.dtype)
 
 
 @torch.no_grad()

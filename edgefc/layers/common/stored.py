@@ -1,10 +1,11 @@
 """Layers whose weights are buffers of a fixed type: packed codes, and numbers in float16."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 
 class StoredWeights(nn.Module):

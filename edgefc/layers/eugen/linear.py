@@ -33,14 +33,14 @@ from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.device_cache import DeviceCache
 from edgefc.layers.common.effective import effective_tensors, make_plain
 from edgefc.layers.common.entry import linear
-from edgefc.layers.common.fits import filled
+from edgefc.layers.common.fits import FromFit
 from edgefc.layers.common.no_weight import not_fused
 from edgefc.layers.common.onnx_node import Attribute, check_width, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import TrainedLinear, trained_linear
 from edgefc.layers.eugen import CLAIM, PAPER, projections, start
 
 
-class EUGenLinear(Seeded):
+class EUGenLinear(FromFit, Seeded):
     """Computes f(x) weight^T + bias. f(x) = Phi(h_1 ... h_k), and h_i is the elementwise product of G_ij x+ for j <= i.
 
     The layer stores l (k m + 1) parameters, and a seed or G. For d = l = 4096, m = 64, k = 1 these are 266,240
@@ -234,22 +234,11 @@ class EUGenLinear(Seeded):
             layer.bias.fill_(a[0])
         return trained.copy_flags_to(layer)
 
-    @classmethod
-    def from_fit(cls, fit: EUGenFit, like: nn.Module) -> "EUGenLinear":
-        """Returns the layer of a fit: order 1, activation "identity", norm=False. `like` is the trained layer that was
-        fitted; its dtype, device, mode and requires_grad are kept.
-
-        Raises:
-            ShapeError: the fit and `like` have different sizes.
-            UsageError: `like` is another kind of module.
-        """
-        trained = trained_linear(cls, like)
-        layer = cls(
-            trained.in_features, trained.out_features, fit.bias is not None, features=fit.weight.shape[1],
-            activation="identity", norm=False, seed=fit.seed, distribution=fit.distribution,
-            device=trained.weight.device, dtype=trained.weight.dtype,
-        )  # fmt: skip
-        return filled(layer, fit, trained)
+    @staticmethod
+    def _settings(fit: EUGenFit) -> dict[str, Any]:
+        """A fit has order 1, activation "identity" and norm=False."""
+        features = {"features": fit.weight.shape[1], "activation": "identity", "norm": False}
+        return {**features, "seed": fit.seed, "distribution": fit.distribution}
 
     @torch.no_grad()
     def merge(self, following: nn.Module) -> "EUGenLinear":

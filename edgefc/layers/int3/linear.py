@@ -11,10 +11,10 @@ Symbols: n inputs, m outputs, K the padded inputs, G = K / group.
 
 import math
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from edgefc.errors import ShapeError, UsageError
 from edgefc.fitting.quantized import QuantizedFit

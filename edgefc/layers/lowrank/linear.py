@@ -12,6 +12,7 @@ Symbols: n inputs, m outputs, r rank.
 
 import math
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +20,15 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError, UsageError
 from edgefc.fitting.low_rank import LowRankFit
 from edgefc.layers.common.entry import linear
-from edgefc.layers.common.fits import filled
+from edgefc.layers.common.fits import FromFit, sized
 from edgefc.layers.common.low_rank import nearest_low_rank
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import check_finite, check_width, is_size, layer_node, sizes, zero_bias
-from edgefc.layers.common.trained import TrainedLinear, trained_linear
+from edgefc.layers.common.trained import trained_linear
 from edgefc.layers.lowrank import CLAIM, PAPER
 
 
-class LowRankLinear(nn.Module):
+class LowRankLinear(FromFit, nn.Module):
     """Computes up (down x) + bias.
 
     For n = m = 4096 and rank 512, up and down have 4,194,304 parameters and need as many multiply-adds per row; a dense
@@ -104,7 +105,7 @@ class LowRankLinear(nn.Module):
         trained = trained_linear(cls, linear)
         check_finite(trained.weight)
         chosen = _chosen_rank(cls.__name__, trained.in_features, trained.out_features, rank, ratio)
-        layer = cls._like(trained, trained.bias is not None, chosen)
+        layer = sized(cls, trained, trained.bias is not None, rank=chosen)
         up, across = nearest_low_rank(trained.weight, layer.rank)
         layer.down.copy_(across.T)
         layer.up.copy_(up)
@@ -112,24 +113,9 @@ class LowRankLinear(nn.Module):
             layer.bias.copy_(trained.bias)
         return trained.copy_flags_to(layer)
 
-    @classmethod
-    def from_fit(cls, fit: LowRankFit, like: nn.Module) -> "LowRankLinear":
-        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
-        requires_grad are kept.
-
-        Raises:
-            ShapeError: the fit and `like` have different sizes.
-            UsageError: `like` is another kind of module.
-        """
-        trained = trained_linear(cls, like)
-        return filled(cls._like(trained, fit.bias is not None, len(fit.down)), fit, trained)
-
-    @classmethod
-    def _like(cls, trained: TrainedLinear, bias: bool, rank: int) -> "LowRankLinear":
-        return cls(
-            trained.in_features, trained.out_features, bias, rank=rank,
-            device=trained.weight.device, dtype=trained.weight.dtype,
-        )  # fmt: skip
+    @staticmethod
+    def _settings(fit: LowRankFit) -> dict[str, Any]:
+        return {"rank": len(fit.down)}
 
     def extra_repr(self) -> str:
         return (

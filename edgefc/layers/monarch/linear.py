@@ -13,6 +13,7 @@ per block (the width).
 """
 
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +21,14 @@ from torch import Tensor, nn
 from edgefc.errors import ShapeError
 from edgefc.fitting.monarch import MonarchFit, fit_monarch
 from edgefc.layers.common.entry import linear
-from edgefc.layers.common.fits import arrays, filled
+from edgefc.layers.common.fits import FromFit, arrays, filled, sized
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import check_width, is_size, layer_node, sizes, zero_bias
-from edgefc.layers.common.trained import TrainedLinear, trained_linear
+from edgefc.layers.common.trained import trained_linear
 from edgefc.layers.monarch import CLAIM, PAPER
 
 
-class MonarchLinear(nn.Module):
+class MonarchLinear(FromFit, nn.Module):
     """Computes L P R x + bias, with R = diag(first[0], ..., first[b - 1]) and L = diag(second[0], ..., second[b - 1]).
 
     1. x is zero-padded at the end to b p values and cut into b blocks of p. Block j becomes first[j] x_j, w values.
@@ -125,29 +126,13 @@ class MonarchLinear(nn.Module):
             UsageError: another kind of module, or a weight that is not finite.
         """
         trained = trained_linear(cls, linear)
-        layer = cls._like(trained, trained.bias is not None, blocks, width)
+        layer = sized(cls, trained, trained.bias is not None, blocks=blocks, width=width)
         weight, bias = arrays(trained)
         return filled(layer, fit_monarch(weight, bias, None, layer.blocks, layer.width), trained)
 
-    @classmethod
-    def from_fit(cls, fit: MonarchFit, like: nn.Module) -> "MonarchLinear":
-        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
-        requires_grad are kept.
-
-        Raises:
-            ShapeError: the fit and `like` have different sizes.
-            UsageError: `like` is another kind of module.
-        """
-        trained = trained_linear(cls, like)
-        blocks, width, _ = fit.first.shape
-        return filled(cls._like(trained, fit.bias is not None, blocks, width), fit, trained)
-
-    @classmethod
-    def _like(cls, trained: TrainedLinear, bias: bool, blocks: int, width: int | None) -> "MonarchLinear":
-        return cls(
-            trained.in_features, trained.out_features, bias, blocks=blocks, width=width,
-            device=trained.weight.device, dtype=trained.weight.dtype,
-        )  # fmt: skip
+    @staticmethod
+    def _settings(fit: MonarchFit) -> dict[str, Any]:
+        return {"blocks": fit.first.shape[0], "width": fit.first.shape[1]}
 
     def extra_repr(self) -> str:
         return (

@@ -26,6 +26,7 @@ Symbols: n inputs, m outputs, r rank, P (m, n) with entries of variance 1/n.
 
 import math
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +36,14 @@ from edgefc.fitting.prp import PRPFit, nearest_prp
 from edgefc.layers.common.checkpoint import Seeded
 from edgefc.layers.common.configuration import Configuration
 from edgefc.layers.common.entry import OURS, linear
-from edgefc.layers.common.fits import array, arrays, filled, tensor
+from edgefc.layers.common.fits import FromFit, array, arrays, filled, sized, tensor
 from edgefc.layers.common.no_weight import no_weight
 from edgefc.layers.common.onnx_node import Attribute, check_width, is_size, layer_node, sizes, zero_bias
 from edgefc.layers.common.trained import trained_linear
 from edgefc.layers.prp import CLAIM, PAPER, matrices
 
 
-class PRPLinear(Seeded):
+class PRPLinear(FromFit, Seeded):
     """Computes ((x * in_scale) P^T) * out_scale + bias, with P regenerated from the seed.
 
     The layer stores n + 2 m parameters and a seed: 12,288 for n = m = 4096; a dense layer stores 16,781,312. It needs
@@ -166,37 +167,20 @@ class PRPLinear(Seeded):
         Young, from a truncated SVD. The two parts are not refined jointly.
         """
         trained = trained_linear(cls, linear)
-        m, n = trained.weight.shape
-        layer = cls(
-            n,
-            m,
-            trained.bias is not None,
-            distribution=distribution,
-            seed=seed,
-            rank=rank,
-            device=trained.weight.device,
-            dtype=trained.weight.dtype,
-        )
+        layer = sized(cls, trained, trained.bias is not None, distribution=distribution, seed=seed, rank=rank)
         weight, bias = arrays(trained)
         p = array(layer._fixed.entries(layer, torch.float64))
         return filled(layer, nearest_prp(weight, bias, p, distribution, layer.seed, layer.rank), trained)
 
+    @staticmethod
+    def _settings(fit: PRPFit) -> dict[str, Any]:
+        return {"distribution": fit.distribution, "seed": fit.seed, "rank": len(fit.low_rank_in)}
+
     @classmethod
     @torch.no_grad()
     def from_fit(cls, fit: PRPFit, like: nn.Module) -> "PRPLinear":
-        """Returns the layer of a fit. `like` is the trained layer that was fitted; its dtype, device, mode and
-        requires_grad are kept.
-
-        Raises:
-            ShapeError: the fit and `like` have different sizes.
-            UsageError: `like` is another kind of module.
-        """
-        trained = trained_linear(cls, like)
-        layer = cls(
-            trained.in_features, trained.out_features, fit.bias is not None, distribution=fit.distribution,
-            seed=fit.seed, rank=len(fit.low_rank_in), device=trained.weight.device, dtype=trained.weight.dtype,
-        )  # fmt: skip
-        filled(layer, fit, trained)
+        """Returns the layer of a fit, with its stored P if it has one. See FromFit."""
+        layer: PRPLinear = super().from_fit(fit, like)
         if layer.projection is not None and fit.projection is not None:
             layer.projection.copy_(tensor(fit.projection, layer.projection.device))
         return layer
