@@ -6,8 +6,8 @@
 
 minilm: MiniLM-L6 without training. Writes data.npz (calibration) and a plan for each case to FOLDER, runs edgefc
 replace, export and verify, and compares the embeddings of small.onnx in onnxruntime with those of the torch model, on
-sentences of other modules (minilm.py). "ratio" compares the bytes of the weights that the plan names in float32 with
-the bytes of the file without the other weights of the model; for "whole", with the whole file.
+sentences of other modules (minilm.py). "ratio" is that of the bytes of the layers that the plan names, in float32 and in
+the file: what small.onnx has beyond the rest of dense.onnx. For "whole" it is that of the two files.
 random: models from transformers configs with random weights, without calibration.
 latency: edgefc profile of MiniLM files, one thread. Needs the files of `minilm`.
 
@@ -178,12 +178,18 @@ def file_embeddings(file: Path, encoded: list, native: str) -> torch.Tensor:
     return embeddings(model, encoded)
 
 
+def dense_file(folder: Path) -> Path:
+    if not (file := folder / "dense.onnx").exists():
+        edgefc("export", f"{__file__}:minilm", "-o", file)
+    return file
+
+
 def run_minilm(folder: Path, wanted: list[str]) -> None:
     write_data(data := folder / "data.npz")
     original, tokenizer = model_and_tokenizer()
     encoded = list(batches(tokenizer, sentences()[1]))
     truth = embeddings(original, encoded)
-    numbers = sum(each.numel() for each in original.parameters())
+    dense = dense_file(folder)
     sizes = {ENCODER: sum(each.weight.numel() for each in linears(original).values()),
              TABLE: original.embeddings.word_embeddings.weight.numel()}  # fmt: skip
     rows = []
@@ -192,11 +198,12 @@ def run_minilm(folder: Path, wanted: list[str]) -> None:
             continue
         costs = replaced("minilm", folder, case.name, case.rules, data)
         size = file_bytes(file := folder / f"{case.name}.onnx")
-        named = numbers if case.whole else sum(sizes[match] for match, _ in case.rules)
-        ratio = 4 * named / (size - 4 * (numbers - named))
+        named = file_bytes(dense) if case.whole else sum(4 * sizes[match] for match, _ in case.rules)
+        ratio = named / (size - (file_bytes(dense) - named))
         cosines = [float((file_embeddings(file, encoded, native) * truth).sum(1).mean()) for native in ("auto", "off")]
         rows.append([case.name, f"{size:,}", f"{ratio:.2f}x", *(f"{each:.5f}" for each in cosines),
                      f"{case.least or ''}", *map(str, costs)])  # fmt: skip
+        print(*rows[-1], sep=" | ", flush=True)
         assert min(cosines) >= case.least, rows[-1]
     columns = ("case", "file bytes", "ratio", "cosine", "standard ONNX", "at least", "replace", "export", "verify")
     print_table(columns, rows, left=1)
@@ -212,8 +219,7 @@ def run_random(folder: Path, wanted: list[str]) -> None:
 
 
 def run_latency(folder: Path, _wanted: list[str]) -> None:
-    if not (folder / "dense.onnx").exists():
-        edgefc("export", f"{__file__}:minilm", "-o", folder / "dense.onnx")
+    dense_file(folder)
     files = [folder / f"{name}.onnx" for name in ("dense", "int8", "int4", "int4-rotated", "lowrank-4x")]
     for batch in (1, 8):
         for tokens in (16, 64):
