@@ -28,7 +28,7 @@ from edgefc.fitting.scales import balanced_scales, nearest_scales
 from edgefc.fitting.truncated import nearest_low_rank
 from edgefc.progress import steps
 
-_SWEEPS = 10
+_SWEEPS = 30
 _SETTLED = 1e-3  # the weighted fit stops if a sweep reduces the cost by less than this fraction
 _DAMPING = 1e-12  # relative to the mean diagonal of the system, which a column of zeros in P makes singular
 
