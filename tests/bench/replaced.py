@@ -6,8 +6,8 @@
 
 minilm: MiniLM-L6 without training. Writes data.npz (calibration) and a plan for each case to FOLDER, runs edgefc
 replace, export and verify, and compares the embeddings of small.onnx in onnxruntime with those of the torch model, on
-sentences of other modules (minilm.py). "ratio" is that of the bytes of the layers that the plan names, in float32 and in
-the file: what small.onnx has beyond the rest of dense.onnx. For "whole" it is that of the two files.
+sentences of other modules (minilm.py). "ratio" is that of the bytes of the layers that the plan names, in float32 and
+in the file: what small.onnx has beyond the rest of dense.onnx. For "whole" it is that of the two files.
 random: models from transformers configs with random weights, without calibration.
 latency: edgefc profile of MiniLM files, one thread. Needs the files of `minilm`.
 
