@@ -281,13 +281,14 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     text = archive.read(metadata).decode()
 
-    assert {"measure", "torch", "demo", "recipes", "all", "dev"} == set(
+    assert {"measure", "onnx", "torch", "demo", "recipes", "all", "dev"} == set(
         re.findall(r"^Provides-Extra: (.*)$", text, re.M)
     )
     assert re.search(r"^Requires-Dist: torch.*; extra == \"torch\"$", text, re.M)
     required = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", text, re.M)
     assert sorted(required) == ["numpy", "onnxruntime"]
-    assert re.search(r"^Requires-Dist: edgefc\[measure\]; extra == \"torch\"$", text, re.M)
+    assert re.search(r"^Requires-Dist: edgefc\[measure\]; extra == \"onnx\"$", text, re.M)
+    assert re.search(r"^Requires-Dist: edgefc\[onnx\]; extra == \"torch\"$", text, re.M)
     assert str(ROOT) not in text
 
 
