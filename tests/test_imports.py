@@ -210,6 +210,7 @@ except ImportError as error:
     assert done.stdout == f"edgefc.{name} {SENTENCE.format('torch', 'torch')}\n"
 
 
+@pytest.mark.slow
 def test_profile_without_torch(tmp_path: Path) -> None:
     """A whole run of the command: nothing of it, in no process, asks for torch or onnx."""
     onnx_models.matmul(tmp_path / "m.onnx")

@@ -98,6 +98,7 @@ def test_the_command_of_another_process(folder: Path, tmp_path: Path) -> None:
     assert "RankOneLinear" in {row["layer"] for row in told}
 
 
+@pytest.mark.slow
 def test_a_transport_is_used_by_edgefc_devices(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

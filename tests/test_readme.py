@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import edgefc.commands
 from edgefc.cli import main
 
@@ -16,6 +18,7 @@ def blocks(kind: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys) -> None:
     """As a newcomer would paste it, in an empty folder."""
     monkeypatch.chdir(tmp_path)

@@ -74,6 +74,7 @@ def test_all_stand_in_one_run_beside_dense(record: BenchRecord) -> None:
     assert record.unfinished is None and len(record.profiles) == 1
 
 
+@pytest.mark.slow
 def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
     """Portable rows ran without the library, native ones with it, in one and the same run."""
     (profile,) = record.profiles
@@ -85,6 +86,7 @@ def test_every_model_has_its_own_kernels(record: BenchRecord) -> None:
         assert row.median_ns == profile.cells[row.model].steady.median_ns
 
 
+@pytest.mark.slow
 def test_the_speed_is_that_of_the_same_rounds(record: BenchRecord) -> None:
     speeds = {speed.model: speed for speed in record.profiles[0].speeds}
 
@@ -98,6 +100,7 @@ def test_the_speed_is_that_of_the_same_rounds(record: BenchRecord) -> None:
             assert row.speed_low <= row.speed <= row.speed_high
 
 
+@pytest.mark.slow
 def test_bytes_and_operations_by_hand(record: BenchRecord) -> None:
     """24 inputs, 32 outputs, 2 rows in float32; PRP stores two scales and the bias."""
     rows = {(row.layer, row.kernel): row for row in record.rows}
@@ -114,6 +117,7 @@ def test_bytes_and_operations_by_hand(record: BenchRecord) -> None:
     assert all(abs(each) < 64 << 20 for each in held)
 
 
+@pytest.mark.slow
 def test_low_rank_says_whose_size_it_has(record: BenchRecord) -> None:
     (row,) = [row for row in record.rows if row.layer == "low rank"]
     rank = (24 + 2 * 32) // (24 + 32)
@@ -122,6 +126,7 @@ def test_low_rank_says_whose_size_it_has(record: BenchRecord) -> None:
     assert row.operations_per_run == 2 * 2 * rank * (24 + 32)
 
 
+@pytest.mark.slow
 def test_a_record_comes_back_from_its_file(record: BenchRecord, tmp_path: Path) -> None:
     record.write(tmp_path / "b.json")
 
@@ -150,6 +155,7 @@ def test_files_that_are_no_record(tmp_path: Path, text: str | None, said: str) -
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_table_tells_best_losers_and_what_is_missing(
     record: BenchRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +177,7 @@ def test_the_table_tells_best_losers_and_what_is_missing(
     assert last.startswith("24 to 32, batch 2: low rank (onnxruntime) is the fastest, 12.3x over dense fp32")
 
 
+@pytest.mark.slow
 def test_where_dense_wins_the_table_says_so(record: BenchRecord) -> None:
     rows = [row.model_copy(update={"median_ns": 1e6 if not row.is_dense else 1e3, "speed": 0.1, "speed_low": 0.05,
                                    "speed_high": 0.2}) for row in record.rows]  # fmt: skip
@@ -178,6 +185,7 @@ def test_where_dense_wins_the_table_says_so(record: BenchRecord) -> None:
     assert table.winner(rows).startswith("24 to 32, batch 2: nothing is faster than dense fp32, 1.00 us; the fastest ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "head"), [("map.svg", b"<?xml"), ("map.PNG", b"\x89PNG")])
 def test_the_map_is_written(record: BenchRecord, tmp_path: Path, name: str, head: bytes) -> None:
     pytest.importorskip("matplotlib")
@@ -189,6 +197,7 @@ def test_the_map_is_written(record: BenchRecord, tmp_path: Path, name: str, head
 # ---- the competitors and their errors
 
 
+@pytest.mark.slow
 def test_every_row_has_its_error(record: BenchRecord) -> None:
     """Above 0, since float32 rounds, and within the bound of its kind."""
     for row in record.rows:
@@ -420,6 +429,7 @@ def test_when_nothing_can_be_measured_the_reason_is_told(monkeypatch: pytest.Mon
         bench([8], [1], layers=["low rank"], progress=False)
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_finished(
     record: BenchRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

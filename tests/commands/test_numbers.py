@@ -161,6 +161,7 @@ def test_records(form: Any, content: bytes, tmp_path: Path) -> None:
 VALUES = [math.nan, math.inf, 2**70, -1, "x", None, [], {}, "9" * 5000, 1e400]
 
 
+@pytest.mark.slow
 def test_every_number_of_a_record(tmp_path: Path, a_record: dict[str, Any]) -> None:
     """A record with one value replaced is refused, or is a record: whatever else, it raises no other error."""
     path = tmp_path / "record.json"

@@ -54,6 +54,7 @@ def shape(value: Any) -> Any:
     return [shape(value[0])] if isinstance(value, (list, tuple)) and value else None
 
 
+@pytest.mark.slow
 def test_a_record_of_a_board_is_one_of_this_machine(transport: LocalTransport, cache: Path, tmp_path: Path) -> None:
     """And the run leaves nothing in the home but edgefc's own cache."""
     path = models.matmul(tmp_path / "m.onnx")

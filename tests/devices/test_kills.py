@@ -63,6 +63,7 @@ def left(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "runs").glob("*"))
 
 
+@pytest.mark.slow
 def test_an_endless_model_ends_at_its_limit(local: LocalTransport, tmp_path: Path) -> None:
     model, good = endless(tmp_path / "m.onnx"), onnx_models.matmul(tmp_path / "g.onnx")
     remote = Remote(local)

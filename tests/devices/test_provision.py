@@ -48,6 +48,7 @@ def facts(board: Transport) -> Facts:
         return facts_of(found)
 
 
+@pytest.mark.slow
 def test_packages_come_and_stay(tmp_path: Path, wheels: Path, library: Path) -> None:
     board, steps = bare(tmp_path), list[str]()
 
@@ -67,6 +68,7 @@ def test_packages_come_and_stay(tmp_path: Path, wheels: Path, library: Path) -> 
     assert not any("wheels" in each for each in steps) and not any("packages" in each for each in second.done)
 
 
+@pytest.mark.slow
 def test_wheels_that_do_not_import(tmp_path: Path, wheels: Path, library: Path) -> None:
     wheel(wheels, "onnxruntime", HERE["onnxruntime"], "raise ImportError('GLIBC_2.38 not found')\n")
 
@@ -79,6 +81,7 @@ def test_wheels_that_do_not_import(tmp_path: Path, wheels: Path, library: Path) 
     )
 
 
+@pytest.mark.slow
 def test_other_versions_where_there_are_none_of_these(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "numpy", "1.24.1")
     wheel(tmp_path / "wheels", "onnxruntime", "1.18.0")

@@ -284,6 +284,7 @@ def is_model(path: Path, model: nn.Module) -> bool:
     return models.nmse(models.answers(path, models.rows(3))[0], model(models.rows(3))) < 1e-10
 
 
+@pytest.mark.slow
 def test_another_model_in_the_place_of_one_in_two_files(large: Path) -> None:
     """The report says which weights stay."""
     shutil.copy(large, large.with_name("copy.onnx"))

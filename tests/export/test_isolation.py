@@ -66,6 +66,7 @@ def test_what_a_factory_changes_is_put_back(change: str, tmp_path: Path, monkeyp
     assert state() == before
 
 
+@pytest.mark.slow
 def test_what_follows_a_factory(tmp_path: Path) -> None:
     """In a process of its own, where stdout is a file of the system.
 

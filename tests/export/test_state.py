@@ -192,6 +192,7 @@ def test_attributes_that_reach_no_later_run_are_not_named() -> None:
     assert not hasattr(model, "last") and not hasattr(model, "table")
 
 
+@pytest.mark.slow
 def test_a_file_of_a_model_with_state_answers_as_a_first_run(tmp_path: Path) -> None:
     """Every kind of state at once."""
     model = nn.Sequential(*(make() for make, _ in STATEFUL)).train()

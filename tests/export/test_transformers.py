@@ -192,6 +192,7 @@ def no_past(session: Any, batch: int) -> dict[str, NDArray[Any]]:
     return {name: np.zeros((batch, shape[1], 0, shape[3]), np.float32) for name, shape in shapes.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("new", [1, 5])
 @pytest.mark.parametrize("past", [0, 1, 7])

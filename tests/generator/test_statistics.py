@@ -407,7 +407,10 @@ def assert_random(findings: Iterable[Finding]) -> None:
     assert not alarms, f"{len(alarms)} of {len(everything)} findings: " + "; ".join(alarms[:5])
 
 
-@pytest.mark.parametrize("check", CHECKS)
+LONG = {"rows_share_no_stream": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("check", [pytest.param(check, marks=LONG.get(check, ())) for check in CHECKS])
 def test_the_seeded_matrix_looks_random(check: str) -> None:
     assert_random(CHECKS[check](generator.words))
 

@@ -85,6 +85,7 @@ def state_of(model: nn.Module) -> list[Any]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_files_compute_what_torch_computes_and_store_each_weight_once(tmp_path: Path) -> None:
     """All kinds in one model, by the kernels and without; the model is left as it was."""
     torch.manual_seed(0)

@@ -48,6 +48,7 @@ def test_sizes_of_the_networks_of_sines(photographs: eugen_siren.Photographs) ->
     assert all(size == pytest.approx(33537 / 3, rel=0.02) for size in sizes.values())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_sines_see_variance_one_at_the_start(photographs: eugen_siren.Photographs) -> None:
     """In every arm, before the bias; where EUGen replaces the sine, what stands for it has mean square 1/2."""

@@ -126,6 +126,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_steps_belong_to_their_layers(two: Path) -> None:
     """Two of one kind are told apart, and the pieces of an If stay with their layer."""
     work = work_of(two, 4)

@@ -138,6 +138,7 @@ def net() -> nn.Sequential:
     return nn.Sequential(*(models.randomise(layer) for layer in layers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("circulant", "prp", "flat"),
     [

@@ -118,6 +118,7 @@ def test_float16_layers(n: int, m: int, block: int | None, body: str, run: Any) 
     assert_close(actual, models.expected(layer, x), nmse=HALF_ROUNDING, what="float16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", range(18, 24))
 @pytest.mark.parametrize("body", BODIES)
 def test_every_opset(body: str, opset: int) -> None:

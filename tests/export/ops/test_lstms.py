@@ -132,6 +132,7 @@ def test_the_runtime_may_fold_or_not(kind: str, gates: str, threads: int, optimi
     models.check_answers(answers, wanted(lstm, x), ROUNDING, gates)
 
 
+@pytest.mark.slow
 @kinds
 def test_a_stack_in_a_model_exports_with_an_open_batch(kind: str, tmp_path: Path) -> None:
     models.check_tagger_exports(Case(kind, 6, 8).make(num_layers=2, batch_first=True), tmp_path)

@@ -52,6 +52,7 @@ def test_any_leading_axes(leading: tuple[int, ...], bias: bool, body: str, run: 
     check(layer, model, run, models.inputs(*leading, 9), body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(("n", "m"), models.LARGE)
 def test_large_sizes_in_onnxruntime(n: int, m: int, body: str) -> None:
@@ -88,6 +89,7 @@ def test_float16_layers(distribution: str, body: str, run: Any) -> None:
     assert_close(actual, models.expected(layer, x), nmse=HALF_ROUNDING, what="float16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", range(18, 24))
 @pytest.mark.parametrize("body", BODIES)
 def test_every_opset(body: str, opset: int) -> None:

@@ -118,6 +118,7 @@ def test_a_model_that_starts_with_it_exports(flat: bool, tmp_path: Path) -> None
         assert layer.detail == "gaussian, seed 9223372036854775809"
 
 
+@pytest.mark.slow
 def test_nothing_folded_is_the_table(tmp_path: Path) -> None:
     """What onnxruntime keeps after loading: the scales, and the cut of words, 65,536 x 4 numbers for any vocabulary."""
     path, folded = tmp_path / "model.onnx", tmp_path / "folded.onnx"

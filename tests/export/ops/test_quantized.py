@@ -95,6 +95,7 @@ def test_verify_reports_the_rounding_and_bounds_the_rest(exported: Any) -> None:
     assert "rounding the inputs of quantised layers to int8 causes" in report.sentence()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", ["0.codes", "0.scales", "0.bias", "2.codes"])
 def test_verify_finds_one_wrong_number_that_the_rounding_would_hide(exported: Any, weight: str) -> None:
     model, x, path = exported

@@ -233,6 +233,7 @@ def test_conversions() -> None:
     assert_close(layer(torch.from_numpy(x).double()), bilinear.expected(layer, x), nmse=1e-26, what="to float64")
 
 
+@pytest.mark.slow
 def test_compiles_without_breaks() -> None:
     layer, x = make(7, 12, terms=2), torch.from_numpy(models.inputs(3, 7))
     compiled = torch.compile(layer, fullgraph=True, backend="eager")

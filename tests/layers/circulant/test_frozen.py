@@ -150,6 +150,7 @@ def test_gradients_reach_the_input_and_the_bias_only() -> None:
     assert not layer.kernel.requires_grad
 
 
+@pytest.mark.slow
 def test_compiles_whole() -> None:
     layer, x = models.randomise(frozen(12, 7)), torch.from_numpy(models.inputs(3, 12))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -172,6 +173,7 @@ def test_the_file_means_the_same(bias: bool, run: Any) -> None:
     assert_close(run(layer_model(layer, 13), x), models.expected(layer, x), nmse=1e-12, what="exported")
 
 
+@pytest.mark.slow
 def test_a_real_file_holds_the_kernel_as_a_weight(tmp_path: Any) -> None:
     """The state dict does not have these p q b numbers; the file does."""
     path = tmp_path / "frozen.onnx"

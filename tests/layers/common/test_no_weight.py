@@ -65,6 +65,7 @@ def test_nested_tensors_are_refused(family: Callable[..., nn.Module]) -> None:
     torch.testing.assert_close(result[:1], model(x[:1]))
 
 
+@pytest.mark.slow
 def test_torchs_encoder_exports(tmp_path: Path) -> None:
     model, path = encoder(CirculantLinear), tmp_path / "m.onnx"
 

@@ -236,6 +236,7 @@ def test_a_transform_keeps_its_tables_out_of_copies() -> None:
     models.check_copies(PRPLinear(512, 512, distribution="hadamard"), most_bytes=3 * 512 * 4 + 6000)
 
 
+@pytest.mark.slow
 def test_another_process_has_the_same_transform() -> None:
     models.check_another_process("PRPLinear(70, 50, seed=2**63 + 5, distribution='hadamard')")
 

@@ -246,6 +246,7 @@ def test_one_file_with_and_without(loaded: str, tmp_path: Path) -> None:
         assert_close(y, wanted, nmse=1e-12, what=mode)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_types_run_by_their_bodies(loaded: str, tmp_path: Path, dtype: torch.dtype) -> None:

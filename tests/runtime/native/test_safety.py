@@ -82,6 +82,7 @@ def test_many_sessions_at_once(op: str, library: str) -> None:
         np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.slow
 @every_op
 def test_onnxruntimes_threads_change_no_bit(op: str, library: str) -> None:
     """One row is cut over threads too: 4 million multiply-adds are worth it to every kernel."""
@@ -246,6 +247,7 @@ def test_nan_and_infinity_go_where_a_dense_layer_sends_them(
                 np.testing.assert_array_equal(y[3], (matrix[0] * np.inf - matrix[9] * np.inf).astype(np.float32))
 
 
+@pytest.mark.slow
 @every_op
 def test_weights_that_are_no_numbers_stay_with_their_outputs(op: str, library: str) -> None:
     """The bias of the last output is NaN: no other output has it."""

@@ -79,6 +79,7 @@ def test_other_types_run_by_their_bodies(loaded: str, tmp_path: Path, dtype: tor
         Session(tmp_path / "m.onnx", native="on")
 
 
+@pytest.mark.slow
 def test_a_record_says_what_was_loaded(loaded: str, tmp_path: Path) -> None:
     if Path(loaded).resolve() != build.HERE / native.NAME:
         pytest.skip("child processes look for the installed library")

@@ -165,6 +165,7 @@ def test_nodes_without_an_import_have_version_0(tmp_path: Path, exported: onnx.M
         Session(path, native="on")
 
 
+@pytest.mark.slow
 def test_a_record_says_that_no_kernel_ran(tmp_path: Path, exported: onnx.ModelProto) -> None:
     """What a child process warns of on stderr is not seen; a warning of the record is."""
     paths = [write(tmp_path / f"{version}.onnx", exported, (version,)) for version in (1, 2)]

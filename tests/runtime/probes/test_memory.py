@@ -30,6 +30,7 @@ def measure(path: Path) -> Memory:
     return found
 
 
+@pytest.mark.slow
 @linux
 def test_weights_of_64_mib_are_seen(tmp_path: Path) -> None:
     """At least the weights above the null model, and at most four copies of them: a bound, not a timing."""

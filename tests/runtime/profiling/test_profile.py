@@ -14,6 +14,7 @@ from tests.support.json_schema import assert_valid
 QUICK: dict[str, Any] = {"min_time_s": 0.02, "launches": 1, "processes": 1}
 
 
+@pytest.mark.slow
 def test_two_models_take_turns_and_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One call: the complete table on stdout, the record in its file, every cell filled."""
     names = "dense[bold].onnx", f"{'long-' * 20}.onnx"
@@ -44,6 +45,7 @@ def test_the_summary_is_that_of_the_samples(tmp_path: Path) -> None:
     assert steady.cpu_ns_per_run == sum(r.cpu_ns for r in steady.rounds) / sum(r.runs for r in steady.rounds)
 
 
+@pytest.mark.slow
 def test_peak_above_the_baseline_is_one_subtraction(tmp_path: Path) -> None:
     record = profile(models.matmul(tmp_path / "m.onnx"), **QUICK)
     cell, baseline = record.cells[0], record.baselines[0]
@@ -60,6 +62,7 @@ def test_inputs_given_as_arrays_bring_their_batch(tmp_path: Path) -> None:
     assert (record.cells[0].batch, record.config.inputs) == (6, "given")
 
 
+@pytest.mark.slow
 def test_inputs_from_a_file_and_the_same_model_twice(tmp_path: Path) -> None:
     path = models.two_in_two_out(tmp_path / "m.onnx")
     np.savez(tmp_path / "in.npz", a=np.ones((2, 3), "f"), b=np.ones((2, 3), "f"), c=np.array([True, False]))
