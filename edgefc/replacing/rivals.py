@@ -40,7 +40,7 @@ class Rival:
 
 
 def rival_of(decision: Decision, made: Made, statistics: Statistics) -> Rival | None:
-    """Returns the rival of a structured linear layer; None if there is none, or nothing to compare."""
+    """Returns the quantised competitor of a structured linear layer, or None if there is nothing to compare."""
     if not isinstance(decision.configuration, _STRUCTURED) or decision.target.kind != LINEAR or made.error is None:
         return None
     weight, bias = weight_of(decision.target)

@@ -4,7 +4,7 @@
     reading.py    a model, after the checks of edgefc.modelfile
     constants.py  constant values, and the stored tensors that they come from
     finding.py    the weights that a plan can name, in all graphs
-    deciding.py   what becomes of each weight
+    deciding.py   what replaces each weight
     feeds.py      calibration data; probing.py: inner values as outputs; moments.py: statistics of the inputs of layers
     products.py   a product with a fitted layer; tables.py: a Gather with a fitted table; functions.py: edgefc:: nodes
     storage.py    any weight in float16 or 8 bits

@@ -1,4 +1,4 @@
-"""Decides what becomes of each weight: by the plan, and by what else uses the stored tensors."""
+"""Decides what replaces each weight: by the plan, and by the other uses of the stored tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
