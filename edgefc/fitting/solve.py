@@ -59,6 +59,12 @@ def fit_table(configuration: Any, table: ArrayLike, counts: ArrayLike | None = N
     return TABLES[kind](configuration, rows, numbers, seed)
 
 
+def fitted_tables() -> frozenset[str]:
+    """Returns the names of the configurations that fit_table() supports."""
+    _load()
+    return frozenset(TABLES)
+
+
 @cache
 def _load() -> None:
     """Imports every module of this package, which registers its fits."""

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgefc.errors import UsageError
-from edgefc.fitting import registry
 from edgefc.fitting.error import corrected_bias, cost_matrix, output_error
 from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments, TokenCounts
 from edgefc.fitting.sequential import PairedMoments
 from edgefc.fitting.sequential import target as nearest_target
-from edgefc.fitting.solve import fit, fit_table
+from edgefc.fitting.solve import fit, fit_table, fitted_tables
 from edgefc.layers.common.effective import effective_tensors
 from edgefc.layers.common.trained import trained_linear
 from edgefc.layers.quantized.corrected import CorrectedLinear
@@ -155,11 +154,6 @@ def table_error(table: Array, fitted: Array, counts: Any) -> float:
     weights = np.ones(len(table)) if counts is None else counts + 1.0
     error, whole = (float(weights @ np.square(rows).sum(1)) for rows in (table - fitted, table))
     return 0.0 if error == 0 else float(np.sqrt(error / whole)) if whole else float("inf")
-
-
-def fitted_tables() -> frozenset[str]:
-    """The configurations for which edgefc.fitting fits tables."""
-    return frozenset(registry.TABLES)
 
 
 def weight_of(target: Target) -> tuple[Array, Array | None]:

@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -488,3 +490,15 @@ def test_rank_of_prp_is_for_linear_layers() -> None:
     with pytest.raises(UsageError, match=r"0: only PRP of linear layers has a low-rank part. Leave rank out"):
         edgefc.replace(model, PRP(rank=2))
     edgefc.replace(model, PRP())
+
+
+@pytest.mark.slow
+def test_a_table_alone_in_a_new_process_is_fitted() -> None:
+    """Nothing else has imported the fits."""
+    code = (
+        "import torch, edgefc; from edgefc.plan import LowRank; "
+        "model = torch.nn.Sequential(torch.nn.Embedding(60, 12)); "
+        "report = edgefc.replace(model, LowRank(ratio=2)); print(report.layers[0].error < 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("True"), done.stderr
