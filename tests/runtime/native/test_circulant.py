@@ -105,7 +105,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return loaded
 
 
-@pytest.fixture(params=VARIANTS)
+# Without vectors every size takes seven seconds.
+@pytest.fixture(params=[pytest.param(v, marks=pytest.mark.slow) if v == "portable" else v for v in VARIANTS])
 def variant(request: pytest.FixtureRequest, library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("EDGEFC_NATIVE_CPU", request.param)
     handle, said = create(library, 1, 1, 1, np.ones((1, 1, 1), np.float32))
