@@ -166,7 +166,7 @@ def shared(places: Sequence[Place]) -> list[list[Place]]:
 
 
 def other_users(places: Iterable[Place]) -> str | None:
-    """Another use of the stored tensors of these places, in words; None if there is none."""
+    """Describes another use of the stored tensors of these places. Returns None if nothing else uses them."""
     given = list(places)
     own = {(id(place.node), place.index) for place in given}
     for root in {id(root.value): root for place in given for root in place.roots}.values():

@@ -343,7 +343,7 @@ def _differs(one: NDArray[Any], other: NDArray[Any], bound: float) -> bool:
 def _drawn(
     given: Given, adapter: Adapter, example: list[NDArray[Any]]
 ) -> tuple[tuple[tuple[Tensor, ...], list[NDArray[Any]]] | None, str | None]:
-    """Returns random inputs and torch's outputs for them, or the reason why there are none."""
+    """Returns random inputs and torch's outputs for them, or the reason why no inputs could be drawn."""
     inputs = drawn_inputs(adapter.inputs.tensors)
     if inputs is None:
         return None, "they are only masks and constant integers"

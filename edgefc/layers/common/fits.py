@@ -41,7 +41,7 @@ class FromFit:
     @staticmethod
     def _settings(fit: Any) -> dict[str, Any]:
         """Returns the keyword arguments of the layer that a fit determines."""
-        raise NotImplementedError
+        raise NotImplementedError  # each layer defines it; nn.Module does not support abstract methods
 
     @classmethod
     @torch.no_grad()

@@ -93,11 +93,11 @@ class StoredConv2d(StoredWeights):
 
     def _draw(self, bound: float) -> None:
         """Draws a kernel with the variance of U(-bound, bound)."""
-        raise NotImplementedError
+        raise NotImplementedError  # defined by each layer
 
     def _symbolic(self, x: Tensor, bias: Tensor, attributes: dict[str, Attribute], shape: tuple[int, ...]) -> Tensor:
         """Returns the output of the layer's ONNX node."""
-        raise NotImplementedError
+        raise NotImplementedError  # defined by each layer
 
     def _attributes(self) -> dict[str, Attribute]:
         own = {"in_channels": self.in_channels, "out_channels": self.out_channels, "groups": self.groups}

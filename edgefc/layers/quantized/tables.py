@@ -52,7 +52,7 @@ class StoredTable(StoredWeights):
 
     def _symbolic(self, x: Tensor, attributes: dict[str, Attribute], shape: tuple[int, ...]) -> Tensor:
         """Returns the output of the layer's ONNX node."""
-        raise NotImplementedError
+        raise NotImplementedError  # defined by each layer
 
     def _sizes(self) -> dict[str, Attribute]:
         return {
