@@ -12,7 +12,7 @@ state. Both models are timed.
 
 Two x86-64 cores shared with other work, AVX-512, onnxruntime 1.31.1:
 
-    magika   3,163,737 -> 887,424 bytes (.280)   same label on 1,989 of 2,000 files (tested=2000); largest change of a score .019
+    magika   3,163,737 -> 887,424 bytes (.280)   same label on 1,989 of 2,000 files, scores within .019
     silero   2,327,524 -> 741,830 bytes (.319)   largest change of a probability .0115 at 16 kHz, .0165 at 8 kHz
 """
 
