@@ -14,13 +14,14 @@ from edgefc.plan.rules import Plan
 from edgefc.replacing.deciding import Decision, decide
 from edgefc.replacing.finding import find
 from edgefc.replacing.making import Made
-from edgefc.replacing.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
+from edgefc.replacing.measuring import bytes_of, changes, numbers_of, outputs_after, outputs_of
 from edgefc.replacing.refitting import Refit, check_batches
 from edgefc.replacing.report import ReplaceReport
 from edgefc.replacing.statistics import MEMORY, batches_of
 from edgefc.replacing.surgery import Surgery
 from edgefc.replacing.warnings import lowest_onnxruntime, warnings_of
 from edgefc.replacing.work import Work
+from edgefc.timing import Steps
 
 PLACED = "_edgefc_plan"
 """The attribute of a model that holds the rules of its replaced layers, by name; save() stores them."""
