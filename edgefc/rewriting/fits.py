@@ -4,7 +4,7 @@ fitted() reads the model and changes nothing. put() changes the model. The fit b
 be put into several copies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from edgefc.fitting.error import output_error
 from edgefc.fitting.fitted import Fitted
 from edgefc.fitting.moments import Moments
 from edgefc.fitting.solve import fit, fit_table
-from edgefc.plan.configurations import Int8
+from edgefc.plan.configurations import Configuration, Int8
 from edgefc.rewriting.constants import Array, Root, attribute, tensor_of
 from edgefc.rewriting.deciding import STORED, Decision
 from edgefc.rewriting.editing import Editor
@@ -33,7 +33,7 @@ class New:
 
     Attributes:
         fitted   the layer or table; None if the stored tensors get another form
-        stored   the new forms of the stored tensors, in the order of roots_of_decision()
+        stored   the new forms of the stored tensors, in the order of tensors_of()
         error    as output_error in LayerChange
         samples  the number of vectors in the moments
     """
@@ -44,9 +44,24 @@ class New:
     stored: tuple[Stored, ...] = ()
 
 
-def roots_of_decision(decision: Decision) -> list[Root]:
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a model before it is replaced.
+
+    Attributes:
+        statistics  of the inputs of layers
+        fits        by the index of the first place of a decision, and the configuration
+        functions   how the model was read: see read()
+    """
+
+    statistics: Statistics
+    fits: Mapping[int, Mapping[Configuration, New]]
+    functions: bool
+
+
+def tensors_of(places: Sequence[Place]) -> list[Root]:
     """The stored tensors of all places, each once."""
-    return list({id(root.value): root for place in decision.places for root in place.roots}.values())
+    return list({id(root.value): root for place in places for root in place.roots}.values())
 
 
 def fitted(decision: Decision, at: Sequence[int], statistics: Statistics, seed: int) -> New:
@@ -63,7 +78,7 @@ def fitted(decision: Decision, at: Sequence[int], statistics: Statistics, seed: 
         return _stored(decision, statistics.moments.get(at[0]) if takes_moments(decision) else None)
     if decision.places[0].kind == TABLE:
         return _table(decision, at, statistics, seed)
-    weight = weight_of(products_of(decision))
+    weight = weight_of(products_of(decision.places))
     moments = _merged([statistics.moments[each] for each in at if each in statistics.moments])
     made = fit(decision.configuration, weight, np.zeros(len(weight)), moments, seed)
     covariance = None if moments is None else moments.covariance
@@ -77,7 +92,7 @@ def put(decision: Decision, new: New, edit: Editor, stores: Stores) -> None:
         UsageError: an .onnx file has no form for the fit. The model is as it was.
     """
     if new.fitted is None:
-        for root, each in zip(roots_of_decision(decision), new.stored, strict=True):
+        for root, each in zip(tensors_of(decision.places), new.stored, strict=True):
             store(root, each, edit)
             if each.correction is not None:
                 correct_bias(decision.places[0], each.correction, edit)
@@ -85,17 +100,17 @@ def put(decision: Decision, new: New, edit: Editor, stores: Stores) -> None:
         for place in decision.places:
             replace_table(place, new.fitted, stores)
     else:
-        for product in products_of(decision):
+        for product in products_of(decision.places):
             replace_product(product, new.fitted, stores)
 
 
-def products_of(decision: Decision) -> list[Product]:
+def products_of(places: Sequence[Place]) -> list[Product]:
     """The products that read the weight.
 
     Raises:
         UsageError: a Gemm adds something else than a constant vector.
     """
-    return [product_of(place) for place in decision.places]
+    return [product_of(place) for place in places]
 
 
 def weight_of(products: Sequence[Product]) -> Array:
@@ -125,7 +140,7 @@ def is_plain_convolution(places: Sequence[Place]) -> bool:
 
 
 def _stored(decision: Decision, moments: Moments | None) -> New:
-    roots, configuration = roots_of_decision(decision), decision.configuration
+    roots, configuration = tensors_of(decision.places), decision.configuration
     if isinstance(configuration, Int8):
         new = tuple(in_int8(root, decision.places, configuration.group, moments) for root in roots)
     else:
@@ -144,7 +159,8 @@ def _table(decision: Decision, at: Sequence[int], statistics: Statistics, seed: 
 def _error(roots: Sequence[Root], new: Sequence[Stored], moments: Moments | None) -> float:
     """As output_error in LayerChange, of weights in another form."""
     pairs = [
-        (tensor_of(root.value).numpy().astype(np.float64), each.values) for root, each in zip(roots, new, strict=True)
+        (tensor_of(root.value).numpy().astype(np.float64), each.values().astype(np.float64))
+        for root, each in zip(roots, new, strict=True)
     ]
     rows = [(old.reshape(len(old), -1), values.reshape(len(old), -1)) for old, values in pairs]
     if len(rows) == 1:

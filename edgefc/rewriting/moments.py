@@ -151,7 +151,7 @@ def _run(model: ir.Model, probes: Sequence[_Probe], feeds: Iterable[Feeds], resu
             values = session.run(list(dict.fromkeys(outputs)), feed)
             by_name = dict(zip(dict.fromkeys(outputs), values, strict=True))
             for name, probe, target in named:
-                _observe(by_name[name], probe, target, _mask(feed))
+                _observe(by_name[name], probe, target, mask_of(feed))
         for _, _, target in named:
             if isinstance(target, _Sink):
                 target.flush()
@@ -192,7 +192,7 @@ def _kept(x: Array, mask: NDArray[np.bool_] | None) -> Array:
     return x
 
 
-def _mask(feeds: Mapping[str, Array]) -> NDArray[np.bool_] | None:
+def mask_of(feeds: Mapping[str, Array]) -> NDArray[np.bool_] | None:
     """True for each token that is not padding, (batch, tokens)."""
     given: Iterator[Array] = (np.asarray(feeds[name]) for name in _MASKS if name in feeds)
     return next((mask != 0 for mask in given if mask.ndim == 2 and mask.dtype.kind in "iub"), None)

@@ -1,8 +1,9 @@
 """replace_file(): an .onnx file with the layers that a plan names replaced by fitted or smaller ones."""
 
+import functools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,17 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edgefc.errors import EdgefcError, ExportError, ModelError, UsageError, first_line
 from edgefc.export.saving.write import Written, publish, write
 from edgefc.files import check_writable, place_of, staging
-from edgefc.plan.configurations import Half, LowRank
+from edgefc.plan.configurations import Configuration
 from edgefc.plan.reading import plan_of
-from edgefc.plan.rules import Plan
 from edgefc.progress import steps
 from edgefc.releases import release
 from edgefc.rewriting.comparing import OutputChange, compare
 from edgefc.rewriting.constants import tensor_of
-from edgefc.rewriting.deciding import FITTED, Decision, decide
+from edgefc.rewriting.deciding import Decision, decide, decide_each, needs_function
 from edgefc.rewriting.editing import Editor
 from edgefc.rewriting.feeds import Calibration, Given, calibration_of
-from edgefc.rewriting.finding import find
-from edgefc.rewriting.fits import fitted, put, roots_of_decision, takes_moments
+from edgefc.rewriting.finding import Place, find
+from edgefc.rewriting.fits import New, Prepared, fitted, put, takes_moments, tensors_of
 from edgefc.rewriting.functions import Functions
 from edgefc.rewriting.moments import Statistics, collect
 from edgefc.rewriting.reading import OPSETS, file_bytes, opset_of, read
@@ -35,6 +35,8 @@ from edgefc.runtime.session import Session
 
 EXTERNAL_FROM_BYTES = 1 << 30
 """Weights of this total are written to an external data file."""
+
+Decide = Callable[[Sequence[Place]], list[Decision]]
 
 _INT2_FROM = "1.28"  # the lowest version of onnxruntime that multiplies 2-bit weights
 
@@ -78,22 +80,42 @@ def replace_file(
     if target.suffix != ".onnx":
         raise UsageError(f"cannot write {output}: the name of a model must end in .onnx.")
     check_writable(target, path)
-    return _Work(path, target, plan_of(plan), calibration, seed, threads or min(os.cpu_count() or 1, 16)).run()
+    decided = functools.partial(decide, plan_of(plan))
+    return _Work(path, target, decided, calibration, threads or usable_threads(), seed=seed).run()
+
+
+def replace_fitted(
+    source: Path, choices: Mapping[int, Configuration], output: Path, prepared: Prepared, *,
+    calibration: Calibration | None, threads: int,
+) -> FileReport:  # fmt: skip
+    """Writes a copy of an .onnx file as replace_file() does, with fits that are there already.
+
+    Args:
+        choices: what the places with a tensor in common become, by the index of the first of them.
+    """
+    decided = functools.partial(decide_each, choices)
+    return _Work(source, output, decided, calibration, threads, prepared).run()
+
+
+def usable_threads() -> int:
+    return min(os.cpu_count() or 1, 16)
 
 
 class _Work:
     def __init__(
-        self, source: Path, target: Path, plan: Plan, calibration: Given | None, seed: int, threads: int
-    ) -> None:
-        self._source, self._target, self._plan = source, target, plan
+        self, source: Path, target: Path, decide: Decide, calibration: Given | Calibration | None, threads: int,
+        prepared: Prepared | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self._source, self._target, self._decide = source, target, decide
         self._given, self._seed, self._threads = calibration, seed, threads
+        self._prepared = prepared
         self._steps: list[Step] = []
 
     def run(self) -> FileReport:
         with self._timed("reading"):
             self._read()
             old = None if self._given is None else self._session(self._source)
-            data = None if old is None or self._given is None else calibration_of(self._given, old.inputs)
+            data = None if old is None or self._given is None else _divided(self._given, old)
         with self._timed("observing"):
             self._statistics = self._observed(data)
         with self._timed("fitting"):
@@ -109,12 +131,12 @@ class _Work:
 
     def _read(self) -> None:
         """Reads the model, again with a later opset if the decisions need functions."""
-        self._functions = False
+        self._functions = self._prepared is not None and self._prepared.functions
         while True:
             self._model = read(self._source, functions=self._functions)
             self._places = find(self._model)
-            self._decisions = decide(self._plan, self._places)
-            if self._functions or not any(map(_needs_function, self._decisions)):
+            self._decisions = self._decide(self._places)
+            if self._functions or not any(map(needs_function, self._decisions)):
                 break
             self._functions = True
             if opset_of(self._model) >= OPSETS[0]:
@@ -126,6 +148,8 @@ class _Work:
 
     def _observed(self, data: Calibration | None) -> Statistics:
         """The statistics of all weights that are fitted."""
+        if self._prepared is not None:
+            return self._prepared.statistics
         index = {id(place): at for at, place in enumerate(self._places)}
         places = [place for each in self._decisions if takes_moments(each) for place in each.places]
         wanted = [index[id(place)] for place in places]
@@ -138,10 +162,10 @@ class _Work:
             return _change(decision, reason=decision.reason)
         index = {id(place): at for at, place in enumerate(self._places)}
         at = [index[id(place)] for place in decision.places]
-        before = roots_of_decision(decision)
+        before = tensors_of(decision.places)
         known = set(map(id, self._initializers()))
         try:
-            new = fitted(decision, at, self._statistics, self._seed)
+            new = self._new(decision, at)
             put(decision, new, self._edit, self._stores)
         except (UsageError, ModelError) as failed:
             return _change(decision, reason=_reason(failed))
@@ -153,6 +177,11 @@ class _Work:
             samples=new.samples,
             note=next((self._statistics.missing[each] for each in at if each in self._statistics.missing), ""),
         )
+
+    def _new(self, decision: Decision, at: Sequence[int]) -> New:
+        if self._prepared is not None:
+            return self._prepared.fits[at[0]][decision.configuration]
+        return fitted(decision, at, self._statistics, self._seed)
 
     def _initializers(self) -> list[ir.Value]:
         return [value for graph in self._model.graphs() for value in graph.initializers.values()]
@@ -193,13 +222,6 @@ class _Work:
         self._steps.append(Step(name, time.perf_counter() - started))
 
 
-def _needs_function(decision: Decision) -> bool:
-    """Whether the new nodes can be edgefc:: nodes, which have local functions."""
-    to = decision.configuration
-    plain = isinstance(to, Half) or (isinstance(to, LowRank) and to.storage != "int8")
-    return decision.way == FITTED and not plain
-
-
 def _is_bias(value: ir.Value) -> bool:
     return (value.name or "").endswith(".bias")
 
@@ -213,6 +235,10 @@ def _lowest(configurations: Iterable[str], model: ir.Model) -> str:
     if "Int2" in configurations:
         return _INT2_FROM
     return "1.22" if "com.microsoft" in model.graph.opset_imports else ""
+
+
+def _divided(given: Given | Calibration, session: Session) -> Calibration:
+    return given if isinstance(given, Calibration) else calibration_of(given, session.inputs)
 
 
 def _check_runtime(decisions: Iterable[Decision]) -> None:
@@ -238,7 +264,7 @@ def _change(
     note: str = "",
 ) -> LayerChange:
     first = decision.places[0]
-    stored = sum(root.bytes for root in roots_of_decision(decision)) if sizes is None else sizes[0]
+    stored = sum(root.bytes for root in tensors_of(decision.places)) if sizes is None else sizes[0]
     return LayerChange(
         name=first.name,
         names=tuple(place.name for place in decision.places),

@@ -27,24 +27,30 @@ from edgefc.rewriting.finding import LINEAR, MATRIX, RECURRENT, Place, is_direct
 _SMALLEST_GROUP = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stored:
     """A tensor in another form.
 
     Attributes:
-        values   the numbers that it stands for
         codes    the numbers in float16, or codes (rows, groups, size) int8
         scales   (rows, groups, 1); None for float16
         shape    of the tensor with its axes in the order `axes`
         correction  of the bias, for the mean of the inputs; None without moments
     """
 
-    values: Array
     codes: Array
     scales: Array | None = None
     shape: tuple[int, ...] = ()
     axes: tuple[int, ...] = ()
     correction: Array | None = None
+
+    def values(self) -> Array:
+        """The numbers that it stands for, in the shape of the tensor."""
+        if self.scales is None:
+            return self.codes
+        numbers = self.codes.astype(np.float32) * self.scales.astype(np.float32)
+        result: Array = numbers.reshape(self.shape).transpose(np.argsort(self.axes))
+        return result
 
 
 def in_half(root: Root) -> Stored:
@@ -54,7 +60,7 @@ def in_half(root: Root) -> Stored:
         UsageError: a value is NaN, infinite or larger than float16 can hold, or the tensor has 16 bits or fewer.
     """
     half = to_half(_numbers(root, 2))
-    return Stored(half, half)
+    return Stored(half)
 
 
 def in_int8(root: Root, places: Sequence[Place], group: int, moments: Moments | None = None) -> Stored:
@@ -71,8 +77,7 @@ def in_int8(root: Root, places: Sequence[Place], group: int, moments: Moments | 
     rows = weight.transpose(axes).reshape(weight.shape[axes[0]], -1)
     codes, scales, fitted = quantize(rows, group, moments)
     shape = tuple(weight.shape[axis] for axis in axes)
-    values = fitted.dense().reshape(shape).transpose(np.argsort(axes))
-    return Stored(values, codes, scales, shape, axes, None if moments is None else fitted.bias)
+    return Stored(codes, scales, shape, axes, None if moments is None else fitted.bias)
 
 
 def store(root: Root, stored: Stored, edit: Editor) -> None:
