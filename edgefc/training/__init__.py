@@ -1,7 +1,7 @@
 """Trains a replaced torch model on the outputs of the original one, quantised layers included.
 
-    distilling.py    distil()
-    report.py        what it returns
+distilling.py    distil()
+report.py        what it returns
 """
 
 from edgefc.lazy import lazy
