@@ -34,23 +34,27 @@ class Choice:
     """The result of choose().
 
     Attributes:
+        original     the model as it is
         chosen       the plan
         first        the plan with the least predicted loss within the budget
         uniform      the uniform plans, all measured, within the budget or not
         tried        plans near the chosen one that were measured
         frontier     the plans with the least predicted loss for rising costs
         swaps        of each unit, by its name
+        effects      by how much the loss of the chosen plan falls if a unit stays, by the name of the unit
         budget       None: the plan was given
         limit        the largest cost; infinite if the budget has none
         what         the unit of costs
     """
 
+    original: Point
     chosen: Point
     first: Point
     uniform: tuple[Point, ...] = ()
     tried: tuple[Point, ...] = ()
     frontier: tuple[Point, ...] = ()
     swaps: Mapping[str, tuple[Swap, ...]] = field(default_factory=dict)
+    effects: Mapping[str, float] = field(default_factory=dict)
     budget: Budget | None = None
     limit: float = float("inf")
     what: str = "bytes"

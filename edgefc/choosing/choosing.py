@@ -59,9 +59,9 @@ def choose(
         uniform = tuple(search.uniform())
     with done.step("choose"):
         frontier = tuple(menu.point("frontier", each) for each in menu.frontier(_FRONTIER))
-        if budget.kind == "max-drop":
-            return search.smallest(budget, uniform, frontier)
-        return search.best(budget, uniform, frontier)
+        choice = (search.smallest if budget.kind == "max-drop" else search.best)(budget, uniform, frontier)
+    with done.step("measure the layers of the plan"):
+        return replace(choice, effects=search.effects(choice.chosen))
 
 
 def compare(subject: Subject, choices: Choices, *, folder: Path | None = None, measured: Steps | None = None) -> Choice:
@@ -80,9 +80,10 @@ def compare(subject: Subject, choices: Choices, *, folder: Path | None = None, m
             raise UsageError(f"{name} cannot become {to}: its fit failed. Choose another configuration.")
     with done.step("measure the plan"):
         chosen = search.measured("plan", choices)
+        effects = search.effects(chosen)
     with done.step("measure uniform plans"):
         uniform = tuple(search.uniform())
-    return Choice(chosen, chosen, uniform, swaps=menu.swaps)
+    return Choice(search.original, chosen, chosen, uniform, swaps=menu.swaps, effects=effects)
 
 
 class _Search:
@@ -114,10 +115,7 @@ class _Search:
             chosen = max(chosen, tried[-1], key=quality)
         rivals = [each for each in uniform if each.cost <= limit]
         chosen = max([chosen, *rivals], key=quality)
-        return Choice(
-            replace(chosen, name="chosen"), first, tuple(uniform), tuple(tried), tuple(frontier),
-            menu.swaps, budget, limit, menu.costs.what,
-        )  # fmt: skip
+        return self._choice(budget, chosen, first, uniform, tried, frontier, limit)
 
     def smallest(self, budget: Budget, uniform: Sequence[Point], frontier: Sequence[Point]) -> Choice:
         """The smallest plan whose metric drops by at most the budget, by bisection of the frontier."""
@@ -126,7 +124,7 @@ class _Search:
             raise UsageError(f"the budget {budget} needs a metric. Give one, or a budget such as bytes=0.25.")
         least = original - budget.value
         low, high = 0, len(frontier)  # frontier[high] is good enough; at the end of the list it is the original
-        good = self.measured("original", {})
+        good = self.original
         tried: list[Point] = []
         while low < high:
             middle = (low + high) // 2
@@ -137,14 +135,34 @@ class _Search:
                 low = middle + 1
         fitting = [each for each in uniform if each.metric is not None and each.metric >= least]
         chosen = min([good, *fitting], key=lambda each: each.cost)
+        return self._choice(budget, chosen, good, uniform, tried, frontier, float("inf"))
+
+    def effects(self, point: Point) -> dict[str, float]:
+        """By how much the loss falls if one unit stays."""
+        whole = self._store.loss(point.choices)
+        names = steps(list(point.choices), "measuring the layers of the plan")
+        return {name: whole - self._store.loss(_without(point.choices, name)) for name in names}
+
+    @property
+    def original(self) -> Point:
+        return self.measured("original", {})
+
+    def _choice(
+        self, budget: Budget, chosen: Point, first: Point, uniform: Sequence[Point], tried: Sequence[Point],
+        frontier: Sequence[Point], limit: float,
+    ) -> Choice:  # fmt: skip
         return Choice(
-            replace(chosen, name="chosen"), good, tuple(uniform), tuple(tried), tuple(frontier),
-            self._menu.swaps, budget, what=self._menu.costs.what,
+            self.original, replace(chosen, name="chosen"), first, tuple(uniform), tuple(tried), tuple(frontier),
+            self._menu.swaps, {}, budget, limit, self._menu.costs.what,
         )  # fmt: skip
 
     def measured(self, name: str, choices: Choices) -> Point:
         metric = self._store.metric(choices) if self._has_metric else None
         return replace(self._menu.point(name, choices), loss=self._store.loss(choices), metric=metric)
+
+
+def _without(choices: Choices, name: str) -> Choices:
+    return {other: to for other, to in choices.items() if other != name}
 
 
 def _too_small(budget: Budget, limit: float, menu: Menu) -> str:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from edgefc.choosing.store import Store
 from edgefc.choosing.subject import Subject, Swap, Unit
-from edgefc.errors import EdgefcError
+from edgefc.errors import EdgefcError, UsageError, describe_error
 from edgefc.progress import steps
 
 _CHUNK = 4
@@ -51,7 +51,7 @@ def _parallel(
     try:
         while True:
             for chunk in islice(chunks, most - len(running)):
-                running[executor.submit(measure, pickle.dumps(subject.part(chunk)), chunk)] = chunk
+                running[executor.submit(measure, _pickled(subject.part(chunk)), chunk)] = chunk
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -64,6 +64,16 @@ def _parallel(
     finally:
         for future in running:
             future.cancel()
+
+
+def _pickled(subject: Subject) -> bytes:
+    try:
+        return pickle.dumps(subject)
+    except Exception as error:
+        raise UsageError(
+            f"the model cannot be sent to another process: {describe_error(error)}. Define its classes in a module that "
+            "can be imported, or leave executor out."
+        ) from None
 
 
 def measure(pickled: bytes, units: Sequence[Unit]) -> Result:
