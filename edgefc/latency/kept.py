@@ -1,6 +1,6 @@
 """Times that were measured, in the user's cache folder: one small JSON file for each.
 
-    ~/.cache/edgefc/times/HASH.json    the hash is that of the facts on which a time depends, which the file has too
+~/.cache/edgefc/times/HASH.json    the hash is that of the facts on which a time depends, which the file has too
 """
 
 import hashlib

@@ -4,20 +4,25 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 import onnx_ir as ir
+import onnxruntime as ort
 
 from edgefc.errors import UsageError
 from edgefc.export.registry import operators
 from edgefc.fitting.solve import fitted_tables
-from edgefc.plan.configurations import Configuration, Half, Int3, Int4, Int8, LowRank
-from edgefc.rewriting.deciding import FITTED, decided, why_not_fitted
+from edgefc.plan.configurations import Configuration, Half, Int2, Int3, Int4, Int8, LowRank
+from edgefc.releases import release
+from edgefc.rewriting.deciding import FITTED, INT2_FROM, decided, why_not_fitted
 from edgefc.rewriting.finding import TABLE, Place
 from edgefc.rewriting.fits import products_of, weight_of
 from edgefc.rewriting.reading import OPSETS
 
 CANDIDATES: tuple[Configuration, ...] = (
-    Half(), Int8(), Int8(group=32), Int4(), Int4(rotate=False), Int3(),
+    Half(), Int8(), Int8(group=32), Int4(), Int4(rotate=False), Int3(), Int2(),
     LowRank(ratio=2, storage="int8"), LowRank(ratio=4, storage="int8"), LowRank(ratio=8, storage="int8"),
 )  # fmt: skip
+
+RIVALS: tuple[Configuration, ...] = (Half(), Int8(), Int8(group=32), Int4())
+"""What every given plan is compared with."""
 
 _SMALL_PART = 0.01
 """The functions of a configuration take at most this part of the file, or it is no candidate."""
@@ -27,9 +32,10 @@ SMALLEST = 1024
 
 
 def served(places: Sequence[Place], configurations: Iterable[Configuration]) -> tuple[Configuration, ...]:
-    """The configurations that can replace places with a stored tensor in common."""
-    replaceable = is_replaceable(places)
-    return tuple(each for each in configurations if _serves(places, each, replaceable))
+    """The configurations that can replace places with a stored tensor in common, and that onnxruntime can run here."""
+    replaceable, two_bits = is_replaceable(places), release(ort.__version__) >= release(INT2_FROM)
+    runnable = (each for each in configurations if two_bits or each.kind != "Int2")
+    return tuple(each for each in runnable if _serves(places, each, replaceable))
 
 
 def is_replaceable(places: Sequence[Place]) -> bool:
@@ -42,9 +48,9 @@ def is_replaceable(places: Sequence[Place]) -> bool:
         return False
 
 
-def affordable(configurations: Iterable[Configuration], file_bytes: int) -> list[Configuration]:
+def affordable(configurations: Iterable[Configuration], file_bytes: int) -> tuple[Configuration, ...]:
     """Those whose functions take a small part of the file. They are written once for all layers."""
-    return [each for each in configurations if _function_bytes(each) <= _SMALL_PART * file_bytes]
+    return tuple(each for each in configurations if _function_bytes(each) <= _SMALL_PART * file_bytes)
 
 
 def _serves(places: Sequence[Place], to: Configuration, replaceable: bool) -> bool:

@@ -11,6 +11,10 @@ STORED, FITTED = "stored", "fitted"
 """The stored tensors get another form (storage.py), or the nodes that use them are replaced by a fitted layer."""
 
 
+INT2_FROM = "1.28"
+"""The lowest version of onnxruntime that multiplies 2-bit weights."""
+
+
 @dataclass(frozen=True, eq=False)
 class Decision:
     """What becomes of the places with a stored tensor in common.

@@ -6,11 +6,16 @@ has no other outputs. The loss of the model is the mean over its outputs, and in
 where it was not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgefc.choosing.report import OutputResult
+from edgefc.rewriting.feeds import Feeds
+from edgefc.rewriting.moments import mask_of
+from edgefc.runtime.session import Session
 
 Array = NDArray[Any]
 
@@ -38,6 +43,18 @@ class Loss:
         ]
         return float(np.mean(values)) if values else 0.0
 
+    def results(self, names: Sequence[str], *, held_out: bool) -> tuple[OutputResult, ...]:
+        """The change of each output."""
+        return tuple(output.result(name, held_out) for name, output in zip(names, self._outputs, strict=True))
+
+
+def loss_between(old: Session, new: Session, samples: Iterable[Feeds]) -> Loss:
+    """The loss of a model on some feeds."""
+    total, names = Loss(), [port.name for port in old.outputs]
+    for feeds in samples:
+        total.add(old.run(names, feeds), new.run(names, feeds), mask_of(feeds))
+    return total
+
 
 class _Output:
     """The sums of one output."""
@@ -45,9 +62,11 @@ class _Output:
     def __init__(self) -> None:
         self.is_float = True
         self._loss, self._weight, self._broken = 0.0, 0.0, False
+        self._error, self._power, self._vectors, self._samples = 0.0, 0.0, False, 0
 
     def add(self, old: Array, new: Array) -> None:
         self.is_float = old.dtype.kind in "fV"
+        self._samples += len(old) if old.ndim else 1
         if old.shape != new.shape:
             self._broken = True
         elif not self.is_float:
@@ -62,13 +81,25 @@ class _Output:
             return 0.0 if self._loss == 0 else float("inf")
         return self._loss / self._weight
 
+    def result(self, name: str, held_out: bool) -> OutputResult:
+        if not self.is_float:
+            return OutputResult(name, self._samples, self.value(), None, held_out)
+        error = float("inf") if self._broken or (self._error and not self._power) else 0.0
+        if self._power:
+            error = (self._error / self._power) ** 0.5
+        cosine = 1 - self.value() if self._vectors and not self._broken else None
+        return OutputResult(name, self._samples, error, cosine, held_out)
+
     def _add_floats(self, old: Array, new: Array) -> None:
         finite = np.isfinite(old)
         if not np.array_equal(finite, np.isfinite(new)):
             self._broken = True
             return
         old, new = np.where(finite, old, 0.0), np.where(finite, new, 0.0)
+        self._error += float(np.square(new - old).sum())
+        self._power += float(np.square(old).sum())
         if old.ndim and old.shape[-1] > 1:
+            self._vectors = True
             cosines = cosines_of(old, new)
             self._sum(float((1.0 - cosines).sum()), cosines.size)
         else:

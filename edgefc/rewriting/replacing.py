@@ -21,7 +21,7 @@ from edgefc.progress import steps
 from edgefc.releases import release
 from edgefc.rewriting.comparing import OutputChange, compare
 from edgefc.rewriting.constants import tensor_of
-from edgefc.rewriting.deciding import Decision, decide, decide_each, needs_function
+from edgefc.rewriting.deciding import INT2_FROM, Decision, decide, decide_each, needs_function
 from edgefc.rewriting.editing import Editor
 from edgefc.rewriting.feeds import Calibration, Given, calibration_of
 from edgefc.rewriting.finding import Place, find
@@ -37,8 +37,6 @@ EXTERNAL_FROM_BYTES = 1 << 30
 """Weights of this total are written to an external data file."""
 
 Decide = Callable[[Sequence[Place]], list[Decision]]
-
-_INT2_FROM = "1.28"  # the lowest version of onnxruntime that multiplies 2-bit weights
 
 
 def replace_file(
@@ -233,7 +231,7 @@ def _reason(error: EdgefcError) -> str:
 def _lowest(configurations: Iterable[str], model: ir.Model) -> str:
     """The lowest version of onnxruntime for the nodes that were added."""
     if "Int2" in configurations:
-        return _INT2_FROM
+        return INT2_FROM
     return "1.22" if "com.microsoft" in model.graph.opset_imports else ""
 
 
@@ -246,11 +244,11 @@ def _check_runtime(decisions: Iterable[Decision]) -> None:
     Raises:
         UsageError: the installed onnxruntime cannot run the result, so that it cannot be compared.
     """
-    if release(ort.__version__) < release(_INT2_FROM) and any(
+    if release(ort.__version__) < release(INT2_FROM) and any(
         each.way and each.configuration.kind == "Int2" for each in decisions
     ):
         raise UsageError(
-            f"Int2 needs onnxruntime {_INT2_FROM}, and {ort.__version__} is installed. Use Int4, or install it."
+            f"Int2 needs onnxruntime {INT2_FROM}, and {ort.__version__} is installed. Use Int4, or install it."
         )
 
 

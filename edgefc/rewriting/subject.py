@@ -24,14 +24,14 @@ from edgefc.fitting.quantized import QuantizedFit
 from edgefc.fitting.tables import QuantizedTableFit
 from edgefc.modelfile.weights import weight_files
 from edgefc.plan.configurations import Configuration
-from edgefc.rewriting.candidates import SMALLEST, affordable, is_replaceable, served
+from edgefc.rewriting.candidates import SMALLEST, is_replaceable, served
 from edgefc.rewriting.constants import Array, stored, tensor_of
 from edgefc.rewriting.deciding import FITTED, Decision, decided
 from edgefc.rewriting.feeds import Calibration, Feeds
 from edgefc.rewriting.finding import Place, find, shared
 from edgefc.rewriting.fits import New, Prepared, fitted, takes_moments, tensors_of
 from edgefc.rewriting.keeping import from_bytes, to_bytes
-from edgefc.rewriting.loss import Loss
+from edgefc.rewriting.loss import Loss, loss_between
 from edgefc.rewriting.moments import Statistics, collect, mask_of
 from edgefc.rewriting.reading import file_bytes, read
 from edgefc.rewriting.replacing import replace_fitted
@@ -70,6 +70,7 @@ class FileSubject:
         data           calibration data: the moments are those of data.fitting, and the loss is that on `samples`
         samples        feeds
         metric         of a Session of a model; higher is better
+        smallest       weights with fewer numbers stay; None: SMALLEST
 
     Raises:
         UsageError: no weight can be replaced.
@@ -86,15 +87,16 @@ class FileSubject:
         metric: Metric | None = None,
         threads: int = 1,
         seed: int = 0,
+        smallest: int | None = None,
     ) -> None:
         self.source, self._samples, self._metric = source, list(samples), metric
         self._threads, self._seed = threads, seed
         self._functions = _has_functions(source)
         size = file_bytes(source)
-        self._weights = _weights(self._places, affordable(configurations, size))
+        self._weights = _weights(self._places, configurations, smallest or SMALLEST)
         if not self._weights:
             raise UsageError(f"no weight of {source} can be replaced. Weights below {SMALLEST} numbers stay.")
-        self.units = [each.unit for each in self._weights]
+        self.units: Sequence[Unit] = [each.unit for each in self._weights]
         self.other_bytes = size - sum(unit.bytes for unit in self.units)
         self.other_numbers = _numbers(self._model) - sum(unit.numbers for unit in self.units)
         self.fingerprint = _fingerprint(source, self.units, [*data.fitting, *self._samples], seed)
@@ -169,6 +171,20 @@ class FileSubject:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _MADE}
 
+    def loss_of(self, path: Path) -> float:
+        """The loss of a file on the choosing samples."""
+        old, new = (Session(each, threads=self._threads, native="off") for each in (self.source, path))
+        return loss_between(old, new, self._samples).value()
+
+    def read(self) -> tuple[ir.Model, list[Place]]:
+        """A copy of the model, and its places."""
+        model = read(self.source, functions=self._functions)
+        return model, find(model)
+
+    def places_of(self, unit: Unit) -> tuple[int, ...]:
+        """The indices of the places of a unit among those of find()."""
+        return self._by_name[unit.name].at
+
     def layer_of(self, unit: Unit) -> Layer | None:
         """The layer of a unit whose nodes can be replaced; None for another one."""
         weights = self._by_name[unit.name]
@@ -196,7 +212,7 @@ class FileSubject:
 
     @cached_property
     def _swapper(self) -> Swapper:
-        model = read(self.source, functions=self._functions)
+        model, _ = self.read()
         groups, direct = [each.at for each in self._weights], [each.replaceable for each in self._weights]
         return Swapper(model, groups, direct, path=self.source, threads=self._threads)
 
@@ -238,7 +254,7 @@ def _has_functions(source: Path) -> bool:
     return True
 
 
-def _weights(places: Sequence[Place], configurations: Iterable[Configuration]) -> list[Weights]:
+def _weights(places: Sequence[Place], configurations: Iterable[Configuration], smallest: int) -> list[Weights]:
     index = {id(place): at for at, place in enumerate(places)}
     groups, given = shared(places), list(configurations)
     used = dict[str, int]()
@@ -249,7 +265,7 @@ def _weights(places: Sequence[Place], configurations: Iterable[Configuration]) -
     for group in groups:
         tensors = tensors_of(group)
         numbers = sum(_count(root.value) for root in tensors)
-        choices = served(group, given) if numbers >= SMALLEST else ()
+        choices = served(group, given) if numbers >= smallest else ()
         if choices:
             at = tuple(index[id(place)] for place in group)
             size = sum(root.bytes for root in tensors)

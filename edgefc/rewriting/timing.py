@@ -21,8 +21,8 @@ from edgefc.plan.configurations import Configuration
 from edgefc.plan.rules import configuration_record
 from edgefc.progress import steps
 from edgefc.rewriting.feeds import Feeds
-from edgefc.rewriting.finding import TABLE
-from edgefc.rewriting.moments import observed
+from edgefc.rewriting.finding import TABLE, Place
+from edgefc.rewriting.moments import is_transposed, observed
 from edgefc.rewriting.probing import Prober
 from edgefc.rewriting.single import Layer
 from edgefc.rewriting.subject import FileSubject
@@ -53,7 +53,7 @@ def costs_of(subject: FileSubject, clock: Clock, feeds: Feeds) -> Costs:
     for unit in subject.units:
         for case in cases.get(unit.name, ()):
             wanted.setdefault(case, {}).update(dict.fromkeys(_changing(subject, unit)))
-    times = {case: _timed(case, list(own), clock) for case, own in steps(wanted.items(), "timing layers", len(wanted))}
+    times = {case: _timed(case, list(own), clock) for case, own in steps(list(wanted.items()), "timing layers")}
     before, after = dict[str, float](), dict[tuple[str, Configuration], float]()
     for unit in subject.units:
         own = [times[case] for case in cases.get(unit.name, ())]
@@ -84,7 +84,11 @@ def _timed(case: Case, configurations: Sequence[Configuration], clock: Clock) ->
 def _facts(case: Case, to: Configuration | None) -> Mapping[str, object]:
     layer, rows = case
     becomes = None if to is None else configuration_record(to)
-    return {"layer": {**vars(layer), "dtype": layer.dtype.name, "shape": list(layer.shape)}, "rows": rows, "to": becomes}
+    return {
+        "layer": {**vars(layer), "dtype": layer.dtype.name, "shape": list(layer.shape)},
+        "rows": rows,
+        "to": becomes,
+    }
 
 
 def _cases(subject: FileSubject, feeds: Feeds) -> dict[str, list[Case]]:
@@ -119,10 +123,10 @@ def _rows(subject: FileSubject, feeds: Feeds) -> dict[int, int]:
         ir.save(model, Path(where, "rows.onnx"), external_data="rows.data")
         session = Session(Path(where, "rows.onnx"), native="off")
         values = dict(zip(names, session.run(list(names.values()), feeds), strict=True))
-    return {at: _vectors(value, table=places[at].kind == TABLE) for at, value in values.items()}
+    return {at: _vectors(value, places[at]) for at, value in values.items()}
 
 
-def _vectors(value: Any, *, table: bool) -> int:
-    if not value.size:
-        return 0
-    return int(value.size) if table else math.prod(value.shape[:-1])
+def _vectors(value: Any, place: Place) -> int:
+    if place.kind == TABLE:
+        return int(value.size)
+    return math.prod(value.shape[1:] if is_transposed(place) else value.shape[:-1]) if value.size else 0
