@@ -17,6 +17,11 @@ class Division:
     choosing: tuple[int, ...]
     held_out: tuple[int, ...]
 
+    @property
+    def separate(self) -> bool:
+        """Whether the held-out batches are used for nothing else."""
+        return not {*self.held_out} & {*self.fitting, *self.choosing}
+
 
 def divide(batches: int, size: int) -> Division:
     """Divides batches of `size` samples. The batches of each part come from all of the data, which may be sorted."""

@@ -23,7 +23,7 @@ from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan, Rule
 from edgefc.rewriting.candidates import CANDIDATES, RIVALS, affordable
 from edgefc.rewriting.deciding import decide
-from edgefc.rewriting.feeds import Calibration, Feeds, Given, divided
+from edgefc.rewriting.feeds import Divided, Feeds, Given, divided
 from edgefc.rewriting.loss import loss_between
 from edgefc.rewriting.reading import file_bytes
 from edgefc.rewriting.replacing import usable_threads
@@ -90,11 +90,11 @@ def compress_file(
     used = threads or usable_threads()
     session = Session(path, threads=used, native="off")
     assert calibration is not None
-    data, samples = divided(calibration, session.inputs)
-    work = _Work(path, target, data, samples, used, Steps())
+    data = divided(calibration, session.inputs)
+    work = _Work(path, target, data, used, Steps())
     with work.done.step("read calibration data"):
         subject = FileSubject(
-            path, _candidates(candidates, plan, path), data, samples, metric=metric, threads=used, seed=seed,
+            path, _candidates(candidates, plan, path), data, metric=metric, threads=used, seed=seed,
             smallest=None if plan is None else 1,
         )  # fmt: skip
     with _kept(folder) as place:
@@ -112,8 +112,7 @@ class _Work:
 
     source: Path
     target: Path
-    data: Calibration
-    samples: Sequence[Feeds]
+    data: Divided
     threads: int
     done: Steps
 
@@ -129,7 +128,7 @@ class _Work:
 
         A plan is measured in a file. If it exceeds the budget, the next one must cost less by the difference.
         """
-        feeds = first_sample(self.samples, batched=self.data.batched)
+        feeds = first_sample(self.data.choosing, batched=self.data.batched)
         costs = None
         if clock is not None:
             with self.done.step("time layers"):
@@ -171,22 +170,26 @@ class _Work:
             written = subject.write(chosen.choices, self.target, self.data)
         with self.done.step("run the compressed model"):
             old, new = (Session(path, threads=self.threads, native="off") for path in (self.source, self.target))
-            held = {id(feed) for feed in self.data.held}
-            separate = not held & {id(feed) for feed in (*self.samples, *self.data.fitting)}
             outputs = loss_between(old, new, self.data.held)
-            loss = loss_between(old, new, self.samples).value()
+            loss = loss_between(old, new, self.data.choosing).value()
         cost = written.file_after if real is None else real.value
         last = PlanResult(
             "written", chosen.numbers, written.file_after, cost, chosen.predicted, loss, chosen.metric,
-            real is None or cost <= choice.limit,
+            _within(choice, cost),
         )  # fmt: skip
         report = report_of(
             choice, subject, plan_record(chosen), outputs=outputs.results([port.name for port in old.outputs],
-            held_out=separate), steps=self.done.done, device=device,
+            held_out=self.data.separate), steps=self.done.done, device=device,
             latency_before=None if real is None else real.before, latency_after=None if real is None else real.after,
             lowest_onnxruntime=written.lowest_onnxruntime,
         )  # fmt: skip
         return replace(report, stages=(*report.stages, last))
+
+
+def _within(choice: Choice, cost: float) -> bool:
+    """Whether a file is within the budget. That of a metric is measured when the plan is chosen."""
+    budget = choice.budget
+    return budget is None or budget.kind == "max-drop" or cost <= budget.limit(choice.original.cost)
 
 
 @dataclass(frozen=True)

@@ -55,15 +55,29 @@ def calibration_of(given: Given, inputs: Sequence[TensorInfo]) -> Calibration:
     return _calibration(feeds, fitting, range(len(fitting), len(feeds)))
 
 
-def divided(given: Given, inputs: Sequence[TensorInfo]) -> tuple[Calibration, Sequence[Feeds]]:
-    """As calibration_of(), with a third part of the data: feeds on which a plan is chosen.
+@dataclass(frozen=True)
+class Divided(Calibration):
+    """Feeds in three parts.
+
+    Attributes:
+        choosing   feeds on which plans are compared
+        separate   whether the held-out feeds are used for nothing else
+    """
+
+    choosing: Sequence[Feeds]
+    separate: bool
+
+
+def divided(given: Given, inputs: Sequence[TensorInfo]) -> Divided:
+    """As calibration_of(), with a third part of the data, on which a plan is chosen.
 
     Raises:
         UsageError: as calibration_of().
     """
     feeds = _feeds_of(given, inputs)
     parts = divide(len(feeds), feeds.step if isinstance(feeds, _Feeds) and not feeds.whole else 1)
-    return _calibration(feeds, parts.fitting, parts.held_out), _Part(feeds, parts.choosing)
+    data = _calibration(feeds, parts.fitting, parts.held_out)
+    return Divided(**vars(data), choosing=_Part(feeds, parts.choosing), separate=parts.separate)
 
 
 def _calibration(feeds: Sequence[Feeds], fitting: Sequence[int], held: Sequence[int]) -> Calibration:

@@ -27,11 +27,11 @@ from edgefc.plan.configurations import Configuration
 from edgefc.rewriting.candidates import SMALLEST, is_replaceable, served
 from edgefc.rewriting.constants import Array, stored, tensor_of
 from edgefc.rewriting.deciding import FITTED, Decision, decided
-from edgefc.rewriting.feeds import Calibration, Feeds
+from edgefc.rewriting.feeds import Calibration, Divided, Feeds
 from edgefc.rewriting.finding import Place, find, shared
 from edgefc.rewriting.fits import New, Prepared, fitted, takes_moments, tensors_of
 from edgefc.rewriting.keeping import from_bytes, to_bytes
-from edgefc.rewriting.loss import Loss, loss_between
+from edgefc.rewriting.loss import Loss
 from edgefc.rewriting.moments import Statistics, collect, mask_of
 from edgefc.rewriting.reading import file_bytes, read
 from edgefc.rewriting.replacing import replace_fitted
@@ -67,8 +67,7 @@ class FileSubject:
     Args:
         source         the file
         configurations what the weights may become
-        data           calibration data: the moments are those of data.fitting, and the loss is that on `samples`
-        samples        feeds
+        data           the moments are those of data.fitting, and the loss is that on data.choosing
         metric         of a Session of a model; higher is better
         smallest       weights with fewer numbers stay; None: SMALLEST
 
@@ -81,15 +80,14 @@ class FileSubject:
         self,
         source: Path,
         configurations: Sequence[Configuration],
-        data: Calibration,
-        samples: Sequence[Feeds],
+        data: Divided,
         *,
         metric: Metric | None = None,
         threads: int = 1,
         seed: int = 0,
         smallest: int | None = None,
     ) -> None:
-        self.source, self._samples, self._metric = source, list(samples), metric
+        self.source, self._samples, self._metric = source, list(data.choosing), metric
         self._threads, self._seed = threads, seed
         self._functions = _has_functions(source)
         size = file_bytes(source)
@@ -170,11 +168,6 @@ class FileSubject:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _MADE}
-
-    def loss_of(self, path: Path) -> float:
-        """The loss of a file on the choosing samples."""
-        old, new = (Session(each, threads=self._threads, native="off") for each in (self.source, path))
-        return loss_between(old, new, self._samples).value()
 
     def read(self) -> tuple[ir.Model, list[Place]]:
         """A copy of the model, and its places."""
