@@ -2,7 +2,7 @@
 
 Find the best model within a budget: choose what each layer becomes, replace the layers, and fit the new ones.
 
-    edgefc compress train.py:make_model --weights trained.safetensors --calibration data.npz --budget bytes=0.25 -o small
+    edgefc compress train.py:make_model --weights model.safetensors --calibration data.npz --budget bytes=0.25 -o small
     edgefc export train.py:make_model --weights small -o small.onnx
     edgefc compress model.onnx --calibration data.npz --budget bytes=0.25 -o small.onnx
 
@@ -14,9 +14,9 @@ SOURCE, --weights, --calibration and the output are those of edgefc replace. Bud
     latency=2ms@DEVICE   of one run on a device, for .onnx files
 
 Each layer is replaced by each candidate in turn: float16, 8 to 2 bits, low ranks in 8 bits. The change of the model's
-outputs is the loss: 1 - mean cosine of the vectors along the last axis. The plan with the least sum of losses within the
-budget is measured, with plans near it and with the uniform plans: all layers Half, Int8, Int4 and so on. The best of
-them by measurement is written. --plan measures a given plan instead.
+outputs is the loss: 1 - mean cosine of the vectors along the last axis. The plan with the least sum of losses within
+the budget is measured, with plans near it and with the uniform plans: all layers Half, Int8, Int4 and so on. The best
+of them by measurement is written. --plan measures a given plan instead.
 
 The calibration samples are divided: a tenth is held out for the figures at the end, about 64 are for choosing, and the
 fits use the rest. 100 to 1,000 typical samples are enough.
@@ -27,6 +27,7 @@ interruption. Another budget can use the same folder.
 """
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,15 +129,13 @@ def _run_file(args: argparse.Namespace) -> "CompressReport":
             raise UsageError(f"--{option} needs a torch model. Leave it out for an .onnx file.")
     outputs = [args.output, args.json, args.plot]
     check_outputs(outputs, force=args.force, inputs=[args.source, args.plan, args.calibration])
-    try:
-        from edgefc.rewriting.compressing import compress_file
-    except ModuleNotFoundError as error:
-        if error.name != "edgefc.rewriting.compressing":
-            raise
-        raise UsageError(f"cannot compress {args.source}: this version compresses torch models only.") from None
-    return compress_file(
+    if importlib.util.find_spec("edgefc.rewriting.compressing") is None:
+        raise UsageError(f"cannot compress {args.source}: this version compresses torch models only. Give a SOURCE.")
+    compress_file = importlib.import_module("edgefc.rewriting.compressing").compress_file
+    report: CompressReport = compress_file(
         args.source, args.output, plan=args.plan, budget=args.budget, calibration=args.calibration, folder=args.work
     )
+    return report
 
 
 def show(report: "CompressReport", *, every: bool = False) -> None:
