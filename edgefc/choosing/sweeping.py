@@ -71,8 +71,8 @@ def _pickled(subject: Subject) -> bytes:
         return pickle.dumps(subject)
     except Exception as error:
         raise UsageError(
-            f"the model cannot be sent to another process: {describe_error(error)}. Define its classes in a module that "
-            "can be imported, or leave executor out."
+            f"the model cannot be sent to another process: {describe_error(error)}. Define its classes in a module "
+            "that can be imported, or leave executor out."
         ) from None
 
 

@@ -34,7 +34,7 @@ def uniform_plans(units: Sequence[Unit], swaps: Mapping[str, Sequence[Swap]]) ->
                     choices[unit.name] = chosen
             if choices not in seen:
                 seen.append(choices)
-                whole = set(choices.values()) == {configuration}
+                whole = all(choices.get(unit.name) == configuration for unit in units)
                 rest = "" if whole else f", others {'larger' if larger else 'smaller'}"
                 yield Uniform(configuration_text(configuration) + rest, choices)
 
