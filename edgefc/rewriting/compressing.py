@@ -126,7 +126,8 @@ class _Work:
     ) -> CompressReport:
         """Carries out the best plan within a budget.
 
-        A plan is measured in a file. If it exceeds the budget, the next one must cost less by the difference.
+        A plan is measured in a file. If it exceeds the budget there, the limit of the next one is lower by what the
+        file has in addition to the prediction.
         """
         feeds = first_sample(self.data.choosing, batched=self.data.batched)
         costs = None
@@ -138,12 +139,14 @@ class _Work:
             choice = choose(subject, tightened, costs=costs, executor=executor, folder=folder, measured=self.done)
             if not choice.chosen.choices:
                 raise UsageError(f"no smaller file is within {budget}: every weight stays. Nothing was written.")
-            whole = choice.original.cost
-            limit = math.inf if budget.kind == "max-drop" else budget.limit(whole)
+            limit = math.inf if budget.kind == "max-drop" else budget.limit(choice.original.cost)
             real = self._cost(subject, budget, choice, clock, feeds)
             if real.value <= limit:
                 return self._finished(subject, replace(choice, budget=budget), real, budget.device)
-            tightened = Budget(budget.kind, tightened.limit(whole) - (real.value - limit), device=budget.device)
+            extra = real.value - choice.chosen.cost
+            if extra >= limit:
+                break
+            tightened = Budget(budget.kind, limit - extra, device=budget.device)
         raise UsageError(
             f"no plan met the budget {budget}: {real.value:,.0f} {choice.what} were measured in the file of the last "
             f"one, and {choice.chosen.cost:,.0f} were predicted. Nothing was written. Give a larger budget."
