@@ -17,7 +17,7 @@ from edgefc.choosing.budget import Budget, budget_of
 from edgefc.choosing.choice import Choice
 from edgefc.choosing.choosing import choose, compare
 from edgefc.choosing.report import CompressReport, OutputResult, PlanResult, report_of
-from edgefc.compressing.candidates import RIVALS, candidates_of
+from edgefc.compressing.candidates import RIVALS
 from edgefc.compressing.layers import Layer, layers_of, layers_of_plan
 from edgefc.compressing.measures import Metric, metric_of
 from edgefc.compressing.samples import Samples, samples_of
@@ -90,7 +90,7 @@ def compress(
     layers = (
         layers_of_plan(model, plan_of(plan), RIVALS)
         if wanted is None
-        else layers_of(model, candidates_of(candidates, minutes))
+        else layers_of(model, candidates, trained=minutes > 0)
     )
     teacher = copy.deepcopy(model) if minutes else None
     with Surgery(model) as surgery:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from edgefc.compressing.candidates import DEFAULT, TRAINED, candidates_of
 from edgefc.errors import UsageError
 from edgefc.plan.configurations import Configuration
 from edgefc.plan.rules import Plan
@@ -19,27 +20,28 @@ Layer = Mapping[Configuration, Decision]
 """One layer: a decision for each configuration that it can become."""
 
 
-def layers_of(model: nn.Module, candidates: Sequence[Configuration]) -> list[Layer]:
-    """The layers of a model with the candidates that serve them.
+def layers_of(model: nn.Module, candidates: Sequence[Configuration] | None, *, trained: bool = False) -> list[Layer]:
+    """The layers of a model with the candidates that serve them. None: the default ones, with those to be trained if
+    `trained`.
 
     Raises:
         UsageError: no layer can be replaced by a candidate.
     """
     targets = find(model)
     seeds = {target: index for index, target in enumerate(targets)}
+    default = DEFAULT + TRAINED * trained
     open_ones = [target for target in targets if target.problem is None and target.kind not in (PAIR, BOTTLENECK)]
     large = set(_large(open_ones))
-    found = [
-        {to: Decision(target, to, seed_of(to, seeds[target])) for to in candidates if serves(to, target.kind)}
-        for target in open_ones
-        if target in large
-    ]
-    found = [each for each in found if each]
+    found: list[Layer] = []
+    for target in (each for each in open_ones if each in large):
+        own = candidates_of(target, default) if candidates is None else dict.fromkeys(candidates)
+        layer = {to: Decision(target, to, seed_of(to, seeds[target])) for to in own if serves(to, target.kind)}
+        found += [layer] if layer else []
     if not found:
         reasons = [f"{target.name}: {target.problem}" for target in targets if target.problem is not None]
         why = f" {reasons[0]}." if reasons else " It has no linear layer, convolution, embedding or LSTM."
         raise UsageError(f"no layer of the model can be compressed.{why}")
-    return list(found)
+    return found
 
 
 def layers_of_plan(model: nn.Module, plan: Plan, rivals: Sequence[Configuration]) -> list[Layer]:

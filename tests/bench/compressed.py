@@ -64,7 +64,6 @@ def run_minilm(folder: Path, budgets: list[Fraction]) -> None:
 def run_correlation(folder: Path, count: int) -> None:
     from edgefc.choosing.store import Store
     from edgefc.choosing.sweeping import sweep
-    from edgefc.compressing.candidates import DEFAULT
     from edgefc.compressing.layers import layers_of
     from edgefc.compressing.samples import samples_of
     from edgefc.compressing.subject import TorchSubject
@@ -77,7 +76,7 @@ def run_correlation(folder: Path, count: int) -> None:
     model, _ = model_and_tokenizer()
     samples, work = samples_of(read_batches(data, model)), folder / "work"
     with Surgery(model) as surgery:
-        subject = TorchSubject(surgery, layers_of(model, DEFAULT), samples, memory=MEMORY, folder=work / "statistics")
+        subject = TorchSubject(surgery, layers_of(model, None), samples, memory=MEMORY, folder=work / "statistics")
         store = Store(work, subject)
         swaps = sweep(subject, store)
         draw, predicted, measured = random.Random(0), [], []
