@@ -56,7 +56,7 @@ def test_samples_are_divided() -> None:
     assert (two.fitting, two.choosing, two.held_out) == ([batches[0]], [batches[1]], [batches[1]])
     assert not two.separate
     one = samples_of(batches[:1])
-    assert one == Samples(batches[:1], batches[:1], batches[:1])
+    assert one == Samples(batches[:1], batches[:1], batches[:1], separate=False)
     three = samples_of(batches[:3])
     assert three.separate
 
