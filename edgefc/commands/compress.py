@@ -1,6 +1,6 @@
 """edgefc compress SOURCE|MODEL.onnx --budget BUDGET --calibration DATA.npz -o OUTPUT [--weights FILE] [options]
 
-Find the best model within a budget: choose what each layer becomes, replace the layers, and fit the new ones.
+Find the best model within a budget: choose what each layer becomes, and replace the layers.
 
     edgefc compress train.py:make_model --weights model.safetensors --calibration data.npz --budget bytes=0.25 -o small
     edgefc export train.py:make_model --weights small -o small.onnx
