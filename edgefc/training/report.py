@@ -22,6 +22,10 @@ class Evaluation:
     loss: float | None
     metric: float | None
 
+    def __str__(self) -> str:
+        parts = [f"{name} {value:.4g}" for name in ("loss", "metric") if (value := getattr(self, name)) is not None]
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True)
 class DistilReport:
