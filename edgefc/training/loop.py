@@ -14,6 +14,7 @@ from edgefc.errors import UsageError
 from edgefc.progress import Portion, portion
 from edgefc.replacing.statistics import Batch, evaluating
 from edgefc.training import ranks
+from edgefc.training.adam import Adam
 from edgefc.training.checkpoint import Store
 from edgefc.training.data import Data
 from edgefc.training.losses import HeldOut, training_loss
@@ -23,10 +24,6 @@ from edgefc.training.student import Student, local
 from edgefc.training.teacher import HIDDEN, Teacher, outputs_of
 
 Metric = Callable[[nn.Module], float]
-
-BETAS = (0.9, 0.95)
-LATENT = 1.0
-"""The learning rate of the numbers of stored layers, as a multiple of that of the parameters."""
 
 _EVERY = 0.05
 """The part of the budget between two evaluations."""
@@ -140,17 +137,12 @@ class Loop:
 
     def _begin(self) -> None:
         """A new optimizer."""
-        groups = [
-            {"params": each, "scale": scale}
-            for each, scale in ((self.student.own, 1.0), (self.student.latent, LATENT))
-            if each
-        ]
-        fast = {"foreach": False} if self.student.sharded else {"fused": True}
-        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=BETAS, **fast)
+        self.optimizer = Adam([local(each).detach() for each in self.student.parameters])
 
     def _step(self, batches: Sequence[tuple[Batch, int | None]], rate: float) -> None:
         """One step of the optimizer. A step whose gradient is not finite is left out."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.student.parameters:
+            parameter.grad = None
         for batch, key in batches:
             theirs = self.teacher.of(batch, key)
             with training(self.student.model), self._autocast():
@@ -161,9 +153,7 @@ class Loop:
         self.progress.drawn += len(batches)
         self.student.average_gradients()
         if math.isfinite(self.student.cut_gradients()):
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
-            self.optimizer.step()
+            self.optimizer.step(*self.student.values_and_gradients(), rate)
         self.budget.step += 1
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -209,9 +199,7 @@ class Loop:
             if name == "start" and (self.start is self.best or len(self.progress.tried) == len(self.rates)):
                 continue
             tensors |= {f"{name}.{index}": local(each).detach() for index, each in enumerate(values)}
-        for index, parameter in enumerate(self.student.parameters):
-            for name, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{name}.{index}"] = local(value)
+        tensors |= {f"adam.{name}": each for name, each in self.optimizer.tensors().items()}
         store.write(tensors, {**asdict(self.progress), "step": self.budget.step, "seconds": self.budget.elapsed()})
 
     def _resumed(self) -> bool:
@@ -227,13 +215,7 @@ class Loop:
         count = range(len(self.student.parameters))
         self.student.restore([tensors[f"now.{index}"] for index in count])
         self.best = [tensors[f"best.{index}"] for index in count] if self.progress.best else self.start
-        for index, parameter in enumerate(self.student.parameters):
-            if f"exp_avg.{index}" in tensors:
-                state = {name: torch.zeros_like(parameter.detach()) for name in ("exp_avg", "exp_avg_sq")}
-                for name, value in state.items():
-                    local(value).copy_(tensors[f"{name}.{index}"])
-                place = "cpu" if self.student.sharded else parameter.device
-                self.optimizer.state[parameter] = {"step": tensors[f"step.{index}"].to(place), **state}
+        self.optimizer.load({name.removeprefix("adam."): each for name, each in tensors.items()})
         return True
 
 

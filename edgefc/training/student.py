@@ -58,6 +58,11 @@ class Student:
         for parameter, value in zip(self.parameters, values, strict=True):
             local(parameter).copy_(value)
 
+    def values_and_gradients(self) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Returns this rank's share of the trained values, and of their gradients."""
+        values = [local(each).detach() for each in self.parameters]
+        return values, [None if each.grad is None else local(each.grad) for each in self.parameters]
+
     def average_gradients(self) -> None:
         """Averages the gradients over all ranks, as far as FSDP has not."""
         ranks.average(self.latent if self.sharded else self.parameters)
