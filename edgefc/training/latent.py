@@ -5,8 +5,8 @@ the nearest code in the forward pass, and its gradient is that of the rounded nu
 are rounded as they will be stored, so that store() changes nothing that the layer computes.
 
 Source: Bengio, Léonard, Courville, "Estimating or Propagating Gradients Through Stochastic Neurons for Conditional
-Computation", arXiv 1308.3432; for the gradient of the scales Esser et al., "Learned Step Size Quantization", arXiv
-1902.08153.
+Computation", arXiv 1308.3432. The scales are ours: those of Esser et al., "Learned Step Size Quantization", arXiv
+1902.08153, made small models worse here (README.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -36,16 +36,21 @@ NAME = "_latent"
 class Codes(nn.Module):
     """Rows of codes with a scale for each group.
 
+    The weights count in steps of `unit`, the size of a scale of the layer, and not of their own scale, so that a scale
+    can be trained without a change of its codes. The scales are multiplied by `spread`, the size of a code. So a
+    learning rate means the same for weights, scales and the weights of other layers.
+
     Shapes:
-        weight  (R, G, group) float32       scales  (R, G) float32
+        weight  (R, G, group) float32: code * unit      scales  (R, G) float32: scale * spread
     """
 
     def __init__(self, steps: Tensor, scales: Tensor, bits: int) -> None:
         super().__init__()
         self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-        wide = scales.float()
-        self.weight = nn.Parameter(steps.float() * wide.unsqueeze(-1))
-        self.scales = nn.Parameter(wide.clone())
+        codes, wide = steps.float(), scales.float()
+        self.unit, self.spread = (float(each.square().mean().sqrt()) or 1.0 for each in (wide, codes))
+        self.weight = nn.Parameter(codes * self.unit)
+        self.scales = nn.Parameter(wide * self.spread)
 
     def values(self) -> Tensor:
         """Returns the numbers (R, G group)."""
@@ -58,12 +63,12 @@ class Codes(nn.Module):
 
     @torch.no_grad()
     def stored(self) -> tuple[Tensor, Tensor]:
-        """Returns the codes (R, G, group) as integers from `low`, and the scales in float16."""
-        scales = self.scales.half()
-        return _steps(self.weight, scales.float(), self.low, self.high)[0], scales
+        """Returns the codes (R, G, group) as whole numbers, `low` the lowest, and the scales in float16."""
+        return (self.weight / self.unit).round().clamp(self.low, self.high), (self.scales / self.spread).half()
 
     def _rounded(self, weight: Tensor, scales: Tensor) -> Tensor:
-        rounded: Tensor = _Rounded.apply(weight, scales, self.low, self.high)  # type: ignore[no-untyped-call]
+        steps, sizes = weight / self.unit, scales / self.spread
+        rounded: Tensor = _Rounded.apply(steps, sizes, self.low, self.high)  # type: ignore[no-untyped-call]
         return rounded.flatten(-2)
 
 
@@ -81,31 +86,20 @@ class Halves(nn.Module):
         return _Half.apply(nn.functional.embedding(x, self.weight))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _steps(weight: Tensor, scales: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
-    """Returns the codes and the numbers in units of the scales. A scale of 0 stands for zeros."""
-    wide = scales.unsqueeze(-1)
-    ratio = torch.where(wide == 0, 0.0, weight / wide)
-    return ratio.round().clamp_(low, high), ratio
-
-
 class _Rounded(torch.autograd.Function):
-    """code * scale. The gradient passes where the number is within the range of the codes."""
+    """code * scale. The gradient of a number is that of its rounded value within the range of the codes, and 0 outside.
+    That of a scale is exact."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, scales: Tensor, low: int, high: int) -> Tensor:
-        stored = scales.half().float()
-        codes, ratio = _steps(weight, stored, low, high)
-        ctx.save_for_backward(ratio)
-        ctx.low, ctx.high = low, high
-        return codes * stored.unsqueeze(-1)
+    def forward(ctx: Any, steps: Tensor, scales: Tensor, low: int, high: int) -> Tensor:
+        codes, wide = steps.round().clamp_(low, high), scales.half().float().unsqueeze(-1)
+        ctx.save_for_backward(codes.to(torch.int8), (steps - codes).abs() <= 0.5, wide)
+        return codes * wide
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        (gradient,), (ratio,) = gradients, ctx.saved_tensors
-        codes = ratio.round().clamp_(ctx.low, ctx.high)
-        inside = (ratio - codes).abs() <= 0.5
-        per_scale = torch.where(inside, codes - ratio, codes)
-        return gradient * inside, (gradient * per_scale).sum(-1), None, None
+        (gradient,), (codes, inside, wide) = gradients, ctx.saved_tensors
+        return gradient * inside * wide, (gradient * codes).sum(-1), None, None
 
 
 class _Half(torch.autograd.Function):

@@ -1,7 +1,6 @@
 """The training: steps, evaluations, trials of learning rates, and the best state."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from edgefc.errors import UsageError
 from edgefc.progress import Portion, portion
 from edgefc.replacing.statistics import Batch, evaluating
-from edgefc.training import ranks
+from edgefc.training import ranks, schedule
 from edgefc.training.adam import Adam
 from edgefc.training.checkpoint import Store
 from edgefc.training.data import Data
@@ -144,8 +143,8 @@ class Loop:
         for parameter in self.student.parameters:
             parameter.grad = None
         for batch, key in batches:
-            theirs = self.teacher.of(batch, key)
             with training(self.student.model), self._autocast():
+                theirs = self.teacher.of(batch, key)
                 ours = outputs_of(self.student.model, batch, self.teacher.hidden, gradients=True)
             targets = {name: theirs[name].to(ours[name].device) for name in self.common}
             hidden = {name for name in self.common if name.startswith(HIDDEN)}
@@ -161,7 +160,7 @@ class Loop:
 
     def _evaluate(self) -> None:
         """Evaluates the student, and keeps its state if it is the best."""
-        begin = time.monotonic()
+        begin = schedule.clock()
         outputs = [name for name in self.common if not name.startswith(HIDDEN)]
         held = HeldOut(outputs)
         with evaluating(self.student.model), torch.no_grad():
@@ -175,7 +174,7 @@ class Loop:
             sum(losses) / len(losses) if losses else None,
             None if metric is None else ranks.agreed(metric),
         )
-        seconds = ranks.agreed(time.monotonic() - begin)
+        seconds = ranks.agreed(schedule.clock() - begin)
         self._reserve = max(self._reserve, seconds)
         progress = self.progress
         progress.evaluations.append(evaluation)

@@ -20,6 +20,8 @@ _LEAST = 0.01
 LEAST_STEPS = 10
 """A trial of fewer steps says nothing."""
 
+clock = time.monotonic
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -55,11 +57,11 @@ class Budget:
     def __init__(self, steps: int | None, minutes: float | None) -> None:
         self.steps, self.limit = steps, None if minutes is None else 60 * minutes
         self.step, self.before = 0, 0.0
-        self._start = time.monotonic()
+        self._start = clock()
 
     def elapsed(self) -> float:
         """Seconds of training, that before an interruption included."""
-        return self.before + time.monotonic() - self._start
+        return self.before + clock() - self._start
 
     def used(self, reserve: float = 0.0) -> float:
         """The used part of the budget, 1 at its end. `reserve` are seconds that are needed after the training."""

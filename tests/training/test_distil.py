@@ -182,7 +182,9 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
         teacher = models.mlp()
         student = copy.deepcopy(teacher)
         edgefc.replace(student, plan, calibration=batches)
-        return student, edgefc.distil(student, teacher, batches, steps=100, folder=folder, metric=dropped(teacher, after))
+        return student, edgefc.distil(
+            student, teacher, batches, steps=100, folder=folder, metric=dropped(teacher, after)
+        )
 
     whole, report = run(tmp_path / "whole", 0)
     with pytest.raises(KeyboardInterrupt):
@@ -238,8 +240,8 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
         ({"steps": 1, "batches": torch.zeros(3, 32)}, "batches is one Tensor. Give a list of batches"),
         ({"steps": 1, "batches": 3}, "batches is a int, which is not iterable."),
         ({"steps": 1, "batches": [torch.zeros(3, 5)]}, "the model does not run on the data"),
-        ({"steps": 1, "batches": lambda: []}, "batches is not a list, so that no batch of it can be kept apart"),
-        ({"steps": 1, "batches": lambda: [], "held_out": [torch.zeros(2, 32)]}, "batches has no batches in epoch 1"),
+        ({"steps": 1, "batches": list}, "batches is not a list, so that no batch of it can be kept apart"),
+        ({"steps": 1, "batches": list, "held_out": [torch.zeros(2, 32)]}, "batches has no batches in epoch 1"),
     ],
 )
 def test_bad_input(arguments: dict[str, Any], message: str) -> None:
@@ -257,7 +259,9 @@ def test_models_that_do_not_fit() -> None:
     batches = models.batches(3)
     with pytest.raises(UsageError, match=r"share the parameter 0\.weight, .*teacher = copy\.deepcopy\(model\)"):
         edgefc.distil(teacher, teacher, batches, steps=1)
-    with pytest.raises(UsageError, match=r"no output of the same name and shape: output \(4, 6, 32\) and output \(4, 6, 3\)"):
+    with pytest.raises(
+        UsageError, match=r"no output of the same name and shape: output \(4, 6, 32\) and output \(4, 6, 3\)"
+    ):
         edgefc.distil(student, nn.Linear(32, 3), batches, steps=1)
     with pytest.raises(UsageError, match=r"no parameter of the student requires gradients"):
         edgefc.distil(student.requires_grad_(False), teacher, batches, steps=1)

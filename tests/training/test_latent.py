@@ -75,24 +75,25 @@ def test_the_nearest_codes_are_stored() -> None:
     """Against a search over all codes, in float64."""
     layer = QuantizedLinear(32, 5, bias=False, bits=2, group=16)
     with latents(layer) as (weight, scales), torch.no_grad():
+        unit, spread = layer._latent.unit, layer._latent.spread
         weight.copy_(torch.randn_like(weight))
         scales.copy_(torch.rand_like(scales) - 0.5)  # fits have negative scales, too
-    levels = torch.arange(-2, 2).double() * scales.half().double()[..., None, None]
-    nearest = (levels - weight.detach().double()[..., None]).abs().argmin(-1, keepdim=True)
-    torch.testing.assert_close(layer.dense().double(), levels.take_along_dim(nearest, -1).reshape(5, 32))
+    steps = weight.detach().double()[..., None] / unit
+    nearest = (torch.arange(-2, 2).double() - steps).abs().argmin(-1) - 2
+    expected = nearest * (scales.detach() / spread).half().double()[..., None]
+    torch.testing.assert_close(layer.dense().double(), expected.reshape(5, 32))
 
 
 def test_gradients() -> None:
-    """Straight through within the range of the codes, and none outside. That of the scales as in LSQ."""
-    latent = Codes(torch.zeros(1, 1, 4), torch.full((1, 1), 0.5), 2)
+    """Straight through within the range of the codes, and none outside. That of a scale is the sum over its codes."""
+    latent = Codes(torch.ones(1, 1, 4), torch.full((1, 1), 0.5), 2)
     with torch.no_grad():
-        latent.weight.copy_(torch.tensor([[[0.3, -0.6, 4.0, -9.0]]]))
+        latent.weight.copy_(torch.tensor([[[0.3, -0.6, 4.0, -9.0]]]))  # codes 1, -1, 1, -2
     torch.autograd.backward(latent.values(), torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     assert latent.weight.grad is not None
     assert latent.scales.grad is not None
     torch.testing.assert_close(latent.weight.grad.flatten(), torch.tensor([1.0, 2.0, 0.0, 0.0]))
-    expected = 1 * (1 - 0.6) + 2 * (-1 + 1.2) + 3 * 1 + 4 * -2
-    torch.testing.assert_close(latent.scales.grad.flatten(), torch.tensor([expected]))
+    torch.testing.assert_close(latent.scales.grad.flatten(), torch.tensor([1.0 * 1 - 2 * 1 + 3 * 1 - 4 * 2]))
 
 
 def test_a_scale_of_zero_stands_for_zeros() -> None:
