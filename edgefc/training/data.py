@@ -27,7 +27,7 @@ class Data:
         self._function: Callable[[], Any] | None = None
         self._listed: Sequence[Batch] | None = None
         self.count: int | None = None
-        if callable(batches) and not hasattr(batches, "__iter__"):
+        if callable(batches) and (isinstance(batches, type) or not hasattr(batches, "__iter__")):
             self._function = batches
         elif isinstance(batches, list | tuple) or not hasattr(batches, "__iter__") or iter(batches) is batches:
             self._keep(batches_of(batches, "batches"))

@@ -28,8 +28,10 @@ _EVERY = 0.05
 """The part of the budget between two evaluations."""
 _SHARE = 10
 """Training takes at least this many times as long as evaluating."""
-_PATIENCE = 8
-"""Training ends after this many evaluations in a row without a better one, in its second half."""
+_PATIENCE = 5
+"""After this many evaluations in a row without a better one, training goes on from the best state at a lower rate."""
+_CUTS, _CUT = 2, 3.0
+"""How often it does, and by what the rate is divided. Then it ends."""
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Progress:
         due    the used part of the budget at which the student is evaluated next
         tried  the learning rates that were tried, with the number of the evaluation at the end of each trial
         best   the number of the best evaluation
+        cuts   the numbers of the evaluations after which the rate was cut
     """
 
     drawn: int = 0
@@ -48,6 +51,7 @@ class Progress:
     tried: list[tuple[float, int]] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     best: int = 0
+    cuts: list[int] = field(default_factory=list)
     stopped: str = ""
 
 
@@ -102,7 +106,7 @@ class Loop:
         done = len(self.progress.tried)
         if len(self.rates) > 1 and done < len(self.rates):
             return Phase(done * TRIAL, (done + 1) * TRIAL, self.rates[done], trial=True)
-        return Phase(done * TRIAL, 1.0, self.lr)
+        return Phase(done * TRIAL, 1.0, self.lr / _CUT ** len(self.progress.cuts))
 
     def _run(self, phase: Phase, show: Portion) -> None:
         """Trains until the end of a phase."""
@@ -112,8 +116,8 @@ class Loop:
             self._step([next(stream) for _ in range(self.accumulate)], phase.rate(used))
             if used >= self.progress.due:
                 self._evaluate()
-                if not phase.trial and used > 0.5 and self._is_stale():
-                    self._finish("early")
+                if not phase.trial and self._is_stale():
+                    self._cut()
                     return
             if self.store is not None and self.store.is_due():
                 self._save(self.store)
@@ -128,6 +132,15 @@ class Loop:
                 self.start = self.best  # frees the memory
         else:
             self._finish("steps" if self.budget.steps is not None else "time")
+
+    def _cut(self) -> None:
+        """Goes on from the best state with a lower rate, or ends."""
+        if len(self.progress.cuts) == _CUTS:
+            self._finish("early")
+            return
+        self.progress.cuts.append(len(self.progress.evaluations) - 1)
+        self.student.restore(self.best)
+        self._begin()
 
     def _finish(self, why: str) -> None:
         self.progress.stopped = why
@@ -190,7 +203,8 @@ class Loop:
         return value if math.isfinite(value) else -math.inf
 
     def _is_stale(self) -> bool:
-        return len(self.progress.evaluations) - 1 - self.progress.best >= _PATIENCE
+        begin = max([self.progress.best, *self.progress.cuts, *(at for _, at in self.progress.tried)])
+        return len(self.progress.evaluations) - 1 - begin >= _PATIENCE
 
     def _save(self, store: Store) -> None:
         tensors: dict[str, Tensor] = {}

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_stored_layers_hold_what_was_evaluated(plan: Any) -> None:
     student, teacher = pair(plan)
     held = models.batches(3, seed=5)
     sizes = {name: each.shape for name, each in student.state_dict().items()}
-    report = edgefc.distil(student, teacher, models.batches(8), steps=40, lr=3e-3, held_out=held)
+    report = edgefc.distil(student, teacher, models.batches(8), steps=40, lr=1e-3, held_out=held)
     assert report.quantised > 0 and report.after.step > 0
     assert report.after.loss == pytest.approx(loss(student, teacher, held), abs=1e-6)
     assert {name: each.shape for name, each in student.state_dict().items()} == sizes
@@ -101,10 +102,15 @@ def test_time_is_the_budget() -> None:
 
 
 def test_training_stops_early_without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_PATIENCE", 3)
+    """From the best state, the start, with lower and lower rates."""
+    rates: list[float] = []
+    step = loop.Adam.step
+    monkeypatch.setattr(loop.Adam, "step", lambda *given: (rates.append(given[-1]), step(*given)))
     student, teacher = pair()
-    report = edgefc.distil(student, teacher, models.batches(4), steps=1000, lr=1e-3, metric=lambda model: 0.0)
-    assert (report.stopped, report.steps < 600, report.after.step) == ("early", True, 0)
+    report = edgefc.distil(student, teacher, models.batches(4), steps=100, lr=1e-3, metric=lambda model: 0.0)
+    assert (report.stopped, report.steps, report.after.step) == ("early", len(rates), 0)
+    assert report.steps < 100
+    assert sum(before > 2.5 * after for before, after in pairwise(rates)) == 2
 
 
 def test_padding_is_left_out() -> None:
