@@ -264,7 +264,9 @@ def test_training_follows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert all(map(torch.equal, given["teacher"].parameters(), original.parameters()))
     assert given["teacher"] is not model
     assert (given["minutes"], given["seed"], given["folder"]) == (2, 3, tmp_path / "training")
-    assert len(given["batches"]) + len(given["held_out"]) == 12
+    samples = samples_of(batches)
+    assert len(given["batches"]) == len(samples.fitting)
+    assert all(map(torch.equal, given["held_out"], samples.choosing))
     assert [each.name for each in report.stages][-2:] == ["chosen", "trained"]
     assert report.after.loss == pytest.approx(loss_of(original, model, samples_of(batches).choosing), rel=1e-3)
     assert report.training is not None
