@@ -83,7 +83,7 @@ def compare(subject: Subject, choices: Choices, *, folder: Path | None = None, m
         effects = search.effects(chosen)
     with done.step("measure uniform plans"):
         uniform = tuple(search.uniform())
-    return Choice(search.original, chosen, chosen, uniform, swaps=menu.swaps, effects=effects)
+    return Choice(search.original, chosen, chosen, uniform, swaps=menu.swaps, effects=effects, limit=chosen.cost)
 
 
 class _Search:
