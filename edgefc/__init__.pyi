@@ -1,5 +1,6 @@
 # Written by python -m edgefc.export.declarations.
 from edgefc import plan as plan
+from edgefc.compressing.compressing import compress as compress
 from edgefc.layers.attention.structured import StructuredAttention as StructuredAttention
 from edgefc.layers.bilinear.conv import BilinearConv2d as BilinearConv2d
 from edgefc.layers.bilinear.embedding import BilinearEmbedding as BilinearEmbedding
@@ -30,6 +31,7 @@ from edgefc.layers.tied.ffn import TiedFFN as TiedFFN
 from edgefc.replacing.replacing import replace as replace
 from edgefc.replacing.saving import load as load
 from edgefc.replacing.saving import save as save
+from edgefc.training.distilling import distil as distil
 
 __version__: str
 __all__ = [
@@ -61,6 +63,8 @@ __all__ = [
     "TiedBottleneck",
     "TiedFFN",
     "__version__",
+    "compress",
+    "distil",
     "load",
     "plan",
     "replace",

@@ -1,10 +1,7 @@
-"""Measures the outputs of a model, the numbers that its layers store, and the time and memory of the steps."""
+"""Measures the outputs of a model, and the numbers that its layers store."""
 
 import dataclasses
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from edgefc.errors import CheckFailed, EdgefcError, UsageError, describe_error
 from edgefc.layers.common.checkpoint import holds_weights
-from edgefc.replacing.report import OutputReport, StepReport
+from edgefc.replacing.report import OutputReport
 from edgefc.replacing.statistics import Batch, call, evaluating, mask_of
 
 Outputs = dict[str, Tensor]
@@ -26,14 +23,16 @@ def outputs_of(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
     """
     with evaluating(model):
         return [
-            {name: _unpadded(each, mask_of(batch)) for name, each in _named(call(model, batch))} for batch in batches
+            {name: unpadded(each, mask_of(batch)).cpu() for name, each in named(call(model, batch))}
+            for batch in batches
         ]
 
 
-def _unpadded(output: Tensor, mask: Tensor | None) -> Tensor:
+def unpadded(output: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns an output without the positions that are padding: (N, S, ...) becomes (positions, ...)."""
     if mask is None or output.shape[:2] != mask.shape or not bool(mask.any()):
         return output
-    return output[mask.cpu()]
+    return output[mask.to(output.device)]
 
 
 def outputs_after(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
@@ -96,11 +95,11 @@ def _pair(name: str, old: Outputs, new: Outputs) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The floating-point tensors in a nested output."""
+def named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields the floating-point tensors in a nested output, each with its name."""
     if isinstance(value, Tensor):
         if value.is_floating_point() and value.numel():
-            yield name, value.detach().cpu()
+            yield name, value
         return
     if dataclasses.is_dataclass(value) and not hasattr(value, "items"):
         value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
@@ -111,7 +110,7 @@ def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     else:
         return
     for key, part in pairs:
-        yield from _named(part, f"{name}.{key}" if name else key)
+        yield from named(part, f"{name}.{key}" if name else key)
 
 
 def numbers_of(module: nn.Module) -> int:
@@ -125,34 +124,3 @@ def bytes_of(module: nn.Module) -> int:
     """Returns the bytes of the weights in a file of the module's state dict. Shared tensors count once."""
     tensors = {id(each): each for name, each in module.state_dict(keep_vars=True).items() if holds_weights(name)}
     return sum(each.nbytes for each in tensors.values() if isinstance(each, Tensor) and not is_lazy(each))
-
-
-class Steps:
-    """The steps of some work, each with its time and memory."""
-
-    def __init__(self) -> None:
-        self.done: list[StepReport] = []
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Measures the block. Blocks of the same name are one step."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - start
-            same = [index for index, each in enumerate(self.done) if each.name == name]
-            if same:
-                seconds += self.done[same[0]].seconds
-                self.done[same[0]] = StepReport(name, seconds, _peak_bytes())
-            else:
-                self.done.append(StepReport(name, seconds, _peak_bytes()))
-
-
-def _peak_bytes() -> int:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
