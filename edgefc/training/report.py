@@ -60,8 +60,8 @@ class DistilReport:
 
     def __str__(self) -> str:
         return (
-            f"distilled in {self.seconds:.0f} s and {self.steps} steps ({self.epochs:.1f} epochs) at a learning rate of "
-            f"{self.lr:g}: {self.before} -> {self.after}"
+            f"distilled in {self.seconds:.0f} s, {self.steps} steps and {self.epochs:.1f} epochs at a learning rate "
+            f"of {self.lr:g}: {self.before} -> {self.after}"
         )
 
     def record(self) -> dict[str, Any]:
