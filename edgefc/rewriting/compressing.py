@@ -143,7 +143,7 @@ class _Work:
             limit = math.inf if budget.kind == "max-drop" else budget.limit(choice.original.cost)
             real = self._cost(subject, budget, choice, device, feeds)
             if real.value <= limit:
-                return self._finished(subject, replace(choice, budget=budget), real, device)
+                return self._finished(subject, replace(choice, budget=budget), real)
             extra = real.value - choice.chosen.cost
             if extra >= limit:
                 break
@@ -164,11 +164,11 @@ class _Work:
                 return Cost(written.file_after)
             with Clock(device) as clock:
                 before, after = clock.measure([self.source, written.path], inputs=feeds)
-        return Cost(after * choice.original.cost / before if budget.relative else after, before, after)
+                where = f"{device} (emulated)" if clock.emulated else device
+        value = after * choice.original.cost / before if budget.relative else after
+        return Cost(value, before, after, where)
 
-    def _finished(
-        self, subject: FileSubject, choice: Choice, real: "Cost | None" = None, device: str | None = None
-    ) -> CompressReport:
+    def _finished(self, subject: FileSubject, choice: Choice, real: "Cost | None" = None) -> CompressReport:
         """Writes the file, and measures its loss and its outputs."""
         chosen = choice.chosen
         with self.done.step("write the file"):
@@ -177,16 +177,15 @@ class _Work:
             old, new = (Session(path, threads=self.threads, native="off") for path in (self.source, self.target))
             outputs = loss_between(old, new, self.data.held)
             loss = loss_between(old, new, self.data.choosing).value()
-        cost = written.file_after if real is None else real.value
+        cost = real or Cost(written.file_after)
         last = PlanResult(
-            "written", chosen.numbers, written.file_after, cost, chosen.predicted, loss, chosen.metric,
-            _within(choice, cost),
+            "written", chosen.numbers, written.file_after, cost.value, chosen.predicted, loss, chosen.metric,
+            _within(choice, cost.value),
         )  # fmt: skip
+        changes = outputs.results([port.name for port in old.outputs], held_out=self.data.separate)
         report = report_of(
-            choice, subject, plan_record(chosen), outputs=outputs.results([port.name for port in old.outputs],
-            held_out=self.data.separate), steps=self.done.done, device=device,
-            latency_before=None if real is None else real.before, latency_after=None if real is None else real.after,
-            lowest_onnxruntime=written.lowest_onnxruntime,
+            choice, subject, plan_record(chosen), outputs=changes, steps=self.done.done, device=cost.device,
+            latency_before=cost.before, latency_after=cost.after, lowest_onnxruntime=written.lowest_onnxruntime,
         )  # fmt: skip
         return replace(report, stages=(*report.stages, last))
 
@@ -203,11 +202,13 @@ class Cost:
 
     Attributes:
         before, after   the measured times of the original and of the file, in microseconds; None for another budget
+        device          on which they were measured
     """
 
     value: float
     before: float | None = None
     after: float | None = None
+    device: str | None = None
 
 
 def plan_record(point: Point) -> dict[str, Any]:
