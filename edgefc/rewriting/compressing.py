@@ -17,7 +17,7 @@ from edgefc.choosing.choosing import choose, compare
 from edgefc.choosing.report import CompressReport, PlanResult, report_of
 from edgefc.errors import UsageError
 from edgefc.files import check_writable
-from edgefc.latency.clock import Clock
+from edgefc.latency.clock import HERE, Clock
 from edgefc.plan.configurations import Configuration
 from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan, Rule
@@ -88,6 +88,10 @@ def compress_file(
     wanted = _checked(target, plan, budget, calibration, metric)
     check_writable(target, path)
     used = threads or usable_threads()
+    device = None if wanted is None or wanted.kind != "latency" else wanted.device or HERE[0]
+    if device is not None:
+        with Clock(device):  # fails before the work, if it does
+            pass
     session = Session(path, threads=used, native="off")
     assert calibration is not None
     data = divided(calibration, session.inputs)
@@ -100,10 +104,7 @@ def compress_file(
     with _kept(folder) as place:
         if wanted is None:
             return work.planned(subject, plan_of(plan), place)
-        if wanted.kind != "latency":
-            return work.within(subject, wanted, place, executor)
-        with Clock(wanted.device or "here") as clock:
-            return work.within(subject, wanted, place, executor, clock)
+        return work.within(subject, wanted, place, executor, device)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class _Work:
         return self._finished(subject, choice)
 
     def within(
-        self, subject: FileSubject, budget: Budget, folder: Path, executor: Executor | None, clock: Clock | None = None
+        self, subject: FileSubject, budget: Budget, folder: Path, executor: Executor | None, device: str | None
     ) -> CompressReport:
         """Carries out the best plan within a budget.
 
@@ -131,8 +132,8 @@ class _Work:
         """
         feeds = first_sample(self.data.choosing, batched=self.data.batched)
         costs = None
-        if clock is not None:
-            with self.done.step("time layers"):
+        if device is not None:
+            with self.done.step("time layers"), Clock(device) as clock:
                 costs = costs_of(subject, clock, feeds)
         tightened, real, limit = budget, Cost(math.inf), math.inf
         for _ in range(_TRIES):
@@ -140,9 +141,9 @@ class _Work:
             if not choice.chosen.choices:
                 raise UsageError(f"no smaller file is within {budget}: every weight stays. Nothing was written.")
             limit = math.inf if budget.kind == "max-drop" else budget.limit(choice.original.cost)
-            real = self._cost(subject, budget, choice, clock, feeds)
+            real = self._cost(subject, budget, choice, device, feeds)
             if real.value <= limit:
-                return self._finished(subject, replace(choice, budget=budget), real, budget.device)
+                return self._finished(subject, replace(choice, budget=budget), real)
             extra = real.value - choice.chosen.cost
             if extra >= limit:
                 break
@@ -152,21 +153,22 @@ class _Work:
             f"one, and {choice.chosen.cost:,.0f} were predicted. Nothing was written. Give a larger budget."
         )
 
-    def _cost(self, subject: FileSubject, budget: Budget, choice: Choice, clock: Clock | None, feeds: Feeds) -> "Cost":
+    def _cost(self, subject: FileSubject, budget: Budget, choice: Choice, device: str | None, feeds: Feeds) -> "Cost":
         """What a plan costs in a file, in the unit of the budget."""
         chosen = choice.chosen
         if budget.kind not in ("bytes", "latency"):
             return Cost(chosen.cost)
         with self.done.step("write the file"), temporary.folder("edgefc-compress-") as place:
             written = subject.write(chosen.choices, place / "model.onnx", None)
-            if clock is None:
+            if device is None:
                 return Cost(written.file_after)
-            before, after = clock.measure([self.source, written.path], inputs=feeds)
-        return Cost(after * choice.original.cost / before if budget.relative else after, before, after)
+            with Clock(device) as clock:
+                before, after = clock.measure([self.source, written.path], inputs=feeds)
+                where = f"{device} (emulated)" if clock.emulated else device
+        value = after * choice.original.cost / before if budget.relative else after
+        return Cost(value, before, after, where)
 
-    def _finished(
-        self, subject: FileSubject, choice: Choice, real: "Cost | None" = None, device: str | None = None
-    ) -> CompressReport:
+    def _finished(self, subject: FileSubject, choice: Choice, real: "Cost | None" = None) -> CompressReport:
         """Writes the file, and measures its loss and its outputs."""
         chosen = choice.chosen
         with self.done.step("write the file"):
@@ -175,16 +177,15 @@ class _Work:
             old, new = (Session(path, threads=self.threads, native="off") for path in (self.source, self.target))
             outputs = loss_between(old, new, self.data.held)
             loss = loss_between(old, new, self.data.choosing).value()
-        cost = written.file_after if real is None else real.value
+        cost = real or Cost(written.file_after)
         last = PlanResult(
-            "written", chosen.numbers, written.file_after, cost, chosen.predicted, loss, chosen.metric,
-            _within(choice, cost),
+            "written", chosen.numbers, written.file_after, cost.value, chosen.predicted, loss, chosen.metric,
+            _within(choice, cost.value),
         )  # fmt: skip
+        changes = outputs.results([port.name for port in old.outputs], held_out=self.data.separate)
         report = report_of(
-            choice, subject, plan_record(chosen), outputs=outputs.results([port.name for port in old.outputs],
-            held_out=self.data.separate), steps=self.done.done, device=device,
-            latency_before=None if real is None else real.before, latency_after=None if real is None else real.after,
-            lowest_onnxruntime=written.lowest_onnxruntime,
+            choice, subject, plan_record(chosen), outputs=changes, steps=self.done.done, device=cost.device,
+            latency_before=cost.before, latency_after=cost.after, lowest_onnxruntime=written.lowest_onnxruntime,
         )  # fmt: skip
         return replace(report, stages=(*report.stages, last))
 
@@ -201,11 +202,13 @@ class Cost:
 
     Attributes:
         before, after   the measured times of the original and of the file, in microseconds; None for another budget
+        device          on which they were measured
     """
 
     value: float
     before: float | None = None
     after: float | None = None
+    device: str | None = None
 
 
 def plan_record(point: Point) -> dict[str, Any]:
