@@ -188,7 +188,7 @@ class Loop:
             None if metric is None else ranks.agreed(metric),
         )
         seconds = ranks.agreed(schedule.clock() - begin)
-        self._reserve = max(self._reserve, seconds)
+        self._reserve = seconds
         progress = self.progress
         progress.evaluations.append(evaluation)
         share = 0.0 if self.budget.limit is None else _SHARE * seconds / self.budget.limit
@@ -208,9 +208,7 @@ class Loop:
 
     def _save(self, store: Store) -> None:
         tensors: dict[str, Tensor] = {}
-        for name, values in (("now", self.student.parameters), ("best", self.best), ("start", self.start)):
-            if name == "start" and (self.start is self.best or len(self.progress.tried) == len(self.rates)):
-                continue
+        for name, values in (("now", self.student.parameters), ("best", self.best)):
             tensors |= {f"{name}.{index}": local(each).detach() for index, each in enumerate(values)}
         tensors |= {f"adam.{name}": each for name, each in self.optimizer.tensors().items()}
         store.write(tensors, {**asdict(self.progress), "step": self.budget.step, "seconds": self.budget.elapsed()})
