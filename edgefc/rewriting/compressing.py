@@ -12,7 +12,7 @@ from typing import Any
 
 from edgefc import temporary
 from edgefc.choosing.budget import Budget, budget_of
-from edgefc.choosing.choice import Choice, Point
+from edgefc.choosing.choice import Choice, Point, quality
 from edgefc.choosing.choosing import choose, compare
 from edgefc.choosing.report import CompressReport, PlanResult, report_of
 from edgefc.errors import UsageError
@@ -143,7 +143,9 @@ class _Work:
             limit = math.inf if budget.kind == "max-drop" else budget.limit(choice.original.cost)
             real = self._cost(subject, budget, choice, device, feeds)
             if real.value <= limit:
-                return self._finished(subject, replace(choice, budget=budget), real)
+                usable = limit - max(0.0, real.value - choice.chosen.cost)
+                settled = self._settled(subject, replace(choice, budget=budget, limit=usable), real)
+                return self._finished(subject, *settled)
             extra = real.value - choice.chosen.cost
             if extra >= limit:
                 break
@@ -152,6 +154,27 @@ class _Work:
             f"no plan met the budget {budget}: {real.value:,.0f} {choice.what} were measured in the file of the last "
             f"one, and {choice.chosen.cost:,.0f} were predicted. Nothing was written. Give a larger budget."
         )
+
+    def _settled(self, subject: FileSubject, choice: Choice, real: "Cost") -> tuple[Choice, "Cost"]:
+        """Compares the chosen plan with the best uniform plan in files, and takes the better one.
+
+        Their losses may be nearly the same, and the rounding of inputs in a file is not in those of the search.
+        """
+        rival, budget = choice.best_uniform, choice.budget
+        if budget is None or budget.kind not in ("bytes", "numbers") or rival is None:
+            return choice, real
+        if rival.choices == choice.chosen.choices:
+            return choice, real
+        with self.done.step("write the file"), temporary.folder("edgefc-compress-") as place:
+            points, costs = list[Point](), list[float]()
+            for at, point in enumerate((choice.chosen, rival)):
+                written = subject.write(point.choices, place / f"{at}.onnx", None)
+                points.append(replace(point, loss=subject.loss_of(written.path)))
+                costs.append(written.file_after if budget.kind == "bytes" else point.cost)
+        choice = replace(choice, uniform=tuple(points[1] if each is rival else each for each in choice.uniform))
+        if costs[1] > budget.limit(choice.original.cost) or quality(points[0]) >= quality(points[1]):
+            return choice, real
+        return replace(choice, chosen=replace(points[1], name="chosen"), effects={}), Cost(costs[1])
 
     def _cost(self, subject: FileSubject, budget: Budget, choice: Choice, device: str | None, feeds: Feeds) -> "Cost":
         """What a plan costs in a file, in the unit of the budget."""
@@ -176,7 +199,7 @@ class _Work:
         with self.done.step("run the compressed model"):
             old, new = (Session(path, threads=self.threads, native="off") for path in (self.source, self.target))
             outputs = loss_between(old, new, self.data.held)
-            loss = loss_between(old, new, self.data.choosing).value()
+            loss = subject.loss_of(self.target)
         cost = real or Cost(written.file_after)
         last = PlanResult(
             "written", chosen.numbers, written.file_after, cost.value, chosen.predicted, loss, chosen.metric,

@@ -161,3 +161,17 @@ def test_what_cannot_be_done_gives_one_sentence(tmp_path: Path, given: dict[str,
     with pytest.raises(UsageError, match=sentence):
         compress_file(path, tmp_path / "small.onnx", **{"calibration": vectors(20), "candidates": FEW, **given})
     assert os.listdir(tmp_path) == ["m.onnx"]
+
+
+def test_a_uniform_plan_that_is_better_in_its_file_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses of the files are invented: the mixed plan, which is compared first, has the larger one."""
+    path, data = deep(tmp_path / "m.onnx"), vectors(100)
+    given: dict[str, Any] = {"budget": "bytes=0.25", "calibration": data, "candidates": FEW[1:3]}
+    report = compress_file(path, tmp_path / "mixed.onnx", **given)
+    assert len({layer.to for layer in report.layers}) > 1
+    losses = iter([0.5, 0.25, 0.25])
+    monkeypatch.setattr(FileSubject, "loss_of", lambda self, path: next(losses))
+    report = compress_file(path, tmp_path / "uniform.onnx", **given)
+    assert {layer.to for layer in report.layers} == {"Int4(rotate=False)"}
+    assert report.best_uniform is not None and report.best_uniform.loss == report.after.loss == 0.25
+    assert report.after.bytes == (tmp_path / "uniform.onnx").stat().st_size <= 0.25 * path.stat().st_size
