@@ -12,6 +12,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 FUNCTIONS = {
+    "compress": "edgefc.compressing.compressing",
+    "distil": "edgefc.training.distilling",
     "load": "edgefc.replacing.saving",
     "replace": "edgefc.replacing.replacing",
     "save": "edgefc.replacing.saving",

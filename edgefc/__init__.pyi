@@ -30,6 +30,7 @@ from edgefc.layers.tied.ffn import TiedFFN as TiedFFN
 from edgefc.replacing.replacing import replace as replace
 from edgefc.replacing.saving import load as load
 from edgefc.replacing.saving import save as save
+from edgefc.training.distilling import distil as distil
 
 __version__: str
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "TiedBottleneck",
     "TiedFFN",
     "__version__",
+    "distil",
     "load",
     "plan",
     "replace",

@@ -110,10 +110,15 @@ def _rule(content: Any, where: str) -> Rule:
         if near:
             raise unknown("setting of Rule", near[0], ("match", "type", "min_size", "to"), where)
         raise UsageError(f'{where}Rule needs "to". Give one of: {known}.')
-    return build(Rule, {**content, "to": _configuration(content["to"], where)}, where)
+    return build(Rule, {**content, "to": configuration_of(content["to"], where)}, where)
 
 
-def _configuration(content: Any, where: str) -> Configuration:
+def configuration_of(content: Any, where: str = "") -> Configuration:
+    """A configuration from its content in a file: its kind, or an object with its settings.
+
+    Raises:
+        UsageError: an unknown kind, or an unknown or invalid setting. `where` begins the message.
+    """
     settings = {"kind": content} if isinstance(content, str) else content
     if not isinstance(settings, dict) or "kind" not in settings:
         raise UsageError(f'{where}"to" is {shown(content)}. Write "Int4", or {{ kind = "Int4", group = 32 }}.')

@@ -86,11 +86,13 @@ def decide(targets: Sequence[Target], plan: Plan) -> list[Decision]:
             continue
         if target.module in taken and isinstance(configuration, Tied):
             continue
-        rotates = getattr(configuration, "rotate", False)
-        decisions.append(
-            Decision(target, configuration, _ROTATION_SEED if rotates else index, _reason(target, configuration))
-        )
+        decisions.append(Decision(target, configuration, seed_of(configuration, index), _reason(target, configuration)))
     return decisions
+
+
+def seed_of(configuration: Configuration, index: int) -> int:
+    """The seed of a layer; `index` is that of its target among all of the model."""
+    return _ROTATION_SEED if getattr(configuration, "rotate", False) else index
 
 
 def describe(module: nn.Module) -> str:

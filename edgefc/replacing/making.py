@@ -80,8 +80,8 @@ def make_new(target: Target, given: Configuration, seed: int) -> nn.Module:
 
 
 @torch.no_grad()
-def make_fitted(target: Target, given: Configuration, statistics: Statistics, seed: int) -> Made:
-    """Returns the layer fitted to the target, as in make_new().
+def make_fitted(target: Target, given: Configuration, statistics: Statistics, seed: int, *, plain: bool = True) -> Made:
+    """Returns the layer fitted to the target, as in make_new(). `plain`: whether to measure error_plain, a second fit.
 
     Raises:
         UsageError: the layer does not support the target, or a weight is not finite.
@@ -91,11 +91,11 @@ def make_fitted(target: Target, given: Configuration, statistics: Statistics, se
     configuration = _for_kind(given, target)
     _check_padding(target)
     if target.kind == TABLE:
-        return _fitted_table(target, configuration, statistics, seed)
+        return _fitted_table(target, configuration, statistics, seed, plain)
     if target.kind == RECURRENT:
         service = SERVICES[RECURRENT][type(configuration)]
         return Made(_like(service.cls.from_lstm(target.module, **service.settings(configuration, seed)), target.module))
-    return _fitted_matrix(target, configuration, statistics, seed)
+    return _fitted_matrix(target, configuration, statistics, seed, plain)
 
 
 @torch.no_grad()
@@ -113,7 +113,9 @@ def make_refitted(target: Target, configuration: Configuration, paired: PairedMo
     return Made(_like(_holding(target, configuration, fitted), target.module), error)
 
 
-def _fitted_matrix(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
+def _fitted_matrix(
+    target: Target, configuration: Configuration, statistics: Statistics, seed: int, compared: bool
+) -> Made:
     weight, bias = weight_of(target)
     moments = statistics if isinstance(statistics, Moments) and statistics.count else None
     c = cost_matrix(bias, moments)
@@ -125,7 +127,7 @@ def _fitted_matrix(target: Target, configuration: Configuration, statistics: Sta
         return Made(_like(layer, target.module), output_error(weight, matrix, c))
     fitted = fit(configuration, weight, bias, moments, seed)
     error = output_error(weight, fitted.dense(), c)
-    plain = None if moments is None else fit(configuration, weight, bias, None, seed)
+    plain = fit(configuration, weight, bias, None, seed) if compared and moments is not None else None
     return Made(
         _like(_holding(target, configuration, fitted), target.module),
         error,
@@ -133,7 +135,9 @@ def _fitted_matrix(target: Target, configuration: Configuration, statistics: Sta
     )
 
 
-def _fitted_table(target: Target, configuration: Configuration, statistics: Statistics, seed: int) -> Made:
+def _fitted_table(
+    target: Target, configuration: Configuration, statistics: Statistics, seed: int, compared: bool
+) -> Made:
     counts = statistics.counts if isinstance(statistics, TokenCounts) else None
     table, _ = weight_of(target)
     if type(configuration).__name__ not in fitted_tables():
@@ -141,7 +145,7 @@ def _fitted_table(target: Target, configuration: Configuration, statistics: Stat
         return Made(_like(layer, target.module), table_error(table, _numpy(layer.dense()), counts))
     fitted = fit_table(configuration, table, counts, seed)
     layer = _like(_holding(target, configuration, fitted), target.module)
-    plain = None if counts is None else fit_table(configuration, table, None, seed)
+    plain = fit_table(configuration, table, None, seed) if compared and counts is not None else None
     return Made(
         layer,
         table_error(table, fitted.dense(), counts),

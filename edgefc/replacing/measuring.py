@@ -1,10 +1,7 @@
-"""Measures the outputs of a model, the numbers that its layers store, and the time and memory of the steps."""
+"""Measures the outputs of a model, and the numbers that its layers store."""
 
 import dataclasses
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from edgefc.errors import CheckFailed, EdgefcError, UsageError, describe_error
 from edgefc.layers.common.checkpoint import holds_weights
-from edgefc.replacing.report import OutputReport, StepReport
+from edgefc.replacing.report import OutputReport
 from edgefc.replacing.statistics import Batch, call, evaluating, mask_of
 
 Outputs = dict[str, Tensor]
@@ -125,34 +122,3 @@ def bytes_of(module: nn.Module) -> int:
     """Returns the bytes of the weights in a file of the module's state dict. Shared tensors count once."""
     tensors = {id(each): each for name, each in module.state_dict(keep_vars=True).items() if holds_weights(name)}
     return sum(each.nbytes for each in tensors.values() if isinstance(each, Tensor) and not is_lazy(each))
-
-
-class Steps:
-    """The steps of some work, each with its time and memory."""
-
-    def __init__(self) -> None:
-        self.done: list[StepReport] = []
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Measures the block. Blocks of the same name are one step."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - start
-            same = [index for index, each in enumerate(self.done) if each.name == name]
-            if same:
-                seconds += self.done[same[0]].seconds
-                self.done[same[0]] = StepReport(name, seconds, _peak_bytes())
-            else:
-                self.done.append(StepReport(name, seconds, _peak_bytes()))
-
-
-def _peak_bytes() -> int:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -14,13 +14,14 @@ from edgefc.plan.rules import Plan
 from edgefc.replacing.deciding import Decision, decide
 from edgefc.replacing.finding import find
 from edgefc.replacing.making import Made
-from edgefc.replacing.measuring import Steps, bytes_of, changes, numbers_of, outputs_after, outputs_of
+from edgefc.replacing.measuring import bytes_of, changes, numbers_of, outputs_after, outputs_of
 from edgefc.replacing.refitting import Refit, check_batches
 from edgefc.replacing.report import ReplaceReport
 from edgefc.replacing.statistics import MEMORY, batches_of
 from edgefc.replacing.surgery import Surgery
 from edgefc.replacing.warnings import lowest_onnxruntime, warnings_of
 from edgefc.replacing.work import Work
+from edgefc.timing import Steps
 
 PLACED = "_edgefc_plan"
 """The attribute of a model that holds the rules of its replaced layers, by name; save() stores them."""
@@ -91,7 +92,7 @@ def replace(
     with measured.step("run the model"):
         old = outputs_of(model, held)
     with Surgery(model) as surgery:
-        _open_attentions(surgery, decisions)
+        open_attentions(surgery, decisions)
         work = Work(model, decisions, measured)
         if init == "new":
             work.create()
@@ -100,7 +101,7 @@ def replace(
         if not work.made:
             raise UsageError(f"no layer can be replaced. {_reasons(decisions)}")
         original = surgery.count
-        _install(surgery, work.made)
+        install(surgery, work.made)
         with measured.step("run the replaced model"):
             outputs = changes(old, outputs_after(model, held), held_out=len(batches) > 1)
         refit = Refit(surgery, original, work.made)
@@ -153,13 +154,13 @@ def apply_new(model: nn.Module, plan: Plan) -> None:
     """
     with Surgery(model) as surgery:
         decisions = decide(find(model), plan)
-        _open_attentions(surgery, decisions)
+        open_attentions(surgery, decisions)
         work = Work(model, decisions, Steps())
         work.create()
         refused = next((each for each in decisions if each.reason), None)
         if refused is not None:
             raise UsageError(f"{refused.target.name} cannot become {refused.configuration}: {refused.reason}.")
-        _install(surgery, work.made)
+        install(surgery, work.made)
     remember(model, {decision.target.name: decision.configuration for decision in work.made})
 
 
@@ -175,7 +176,7 @@ def remember(model: nn.Module, placed: dict[str, Configuration]) -> None:
     setattr(model, PLACED, [*getattr(model, PLACED, ()), placed])
 
 
-def _open_attentions(surgery: Surgery, decisions: Sequence[Decision]) -> None:
+def open_attentions(surgery: Surgery, decisions: Sequence[Decision]) -> None:
     """Opens each nn.MultiheadAttention of which a projection is to be replaced."""
     for decision in decisions:
         target = decision.target
@@ -187,7 +188,8 @@ def _open_attentions(surgery: Surgery, decisions: Sequence[Decision]) -> None:
     surgery.call_layers()
 
 
-def _install(surgery: Surgery, made: Mapping[Decision, Made]) -> None:
+def install(surgery: Surgery, made: Mapping[Decision, Made]) -> None:
+    """Puts the new layers into the model."""
     for decision, new in made.items():
         target = decision.target
         for name in target.names:

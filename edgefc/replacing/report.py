@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgefc.timing import StepReport
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -60,20 +62,6 @@ class OutputReport:
     error: float
     cosine: float | None
     held_out: bool
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Time and memory of one step.
-
-    Attributes:
-        seconds      wall time
-        peak_bytes   the largest memory of the process until the end of the step; 0 if the system does not tell
-    """
-
-    name: str
-    seconds: float
-    peak_bytes: int
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Store:
     """The folder with the statistics of one model and its data."""
 
     def __init__(self, folder: Path, model: nn.Module, batches: Sequence[Batch]) -> None:
-        self._folder, self._content = folder, _hash_of([model.state_dict(), list(batches)])
+        self._folder, self._content = folder, hash_of([model.state_dict(), list(batches)])
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -40,7 +40,7 @@ class Store:
         """
         rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
         path = self._folder / (f"pass-{index}.npz" if not rank else f"pass-{index}-rank-{rank}.npz")
-        mark = f"{self._content}-{_hash_of([[each.name for each in group.members] for group in groups])}"
+        mark = f"{self._content}-{hash_of([[each.name for each in group.members] for group in groups])}"
         current = _read(path, mark, groups) if exists(path) else Pass(list(groups))
         if current.done < len(batches):
             current.run(model, batches, _saving(path, mark, len(batches)))
@@ -90,7 +90,8 @@ def _one(file: Any, index: int) -> Moments | TokenCounts:
     return Moments.from_arrays({name: file[f"{index}.{name}"] for name in ("count", "shift", "total", "outer")})
 
 
-def _hash_of(content: Any) -> str:
+def hash_of(content: Any) -> str:
+    """A fingerprint of nested values, with the bytes of tensors."""
     state = hashlib.sha256()
     _add(state, content)
     return state.hexdigest()

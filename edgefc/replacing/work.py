@@ -13,10 +13,10 @@ from edgefc.replacing import distributed
 from edgefc.replacing.deciding import Decision
 from edgefc.replacing.finding import CONVOLUTION, LINEAR, TABLE, Target
 from edgefc.replacing.making import Made, make_fitted, make_new
-from edgefc.replacing.measuring import Steps
 from edgefc.replacing.resuming import Store
 from edgefc.replacing.rivals import Rival, rival_of
 from edgefc.replacing.statistics import Batch, Pass, Statistics, groups_of, passes_of
+from edgefc.timing import Steps
 
 
 class Work:

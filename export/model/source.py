@@ -72,6 +72,15 @@ def load_source(source: str, weights: Path | None, *, allow_nonfinite: bool = Fa
     return model, args
 
 
+def load_function(source: str) -> Callable[..., Any]:
+    """Returns the function of package.module:function or path/to/file.py:function.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    return _factory(source)
+
+
 def parse_input(text: str) -> torch.Tensor:
     """Returns a seeded example for SHAPE[:DTYPE]: normal float32 for 2x64, zeros for 2x16:int64.
 
