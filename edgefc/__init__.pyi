@@ -1,5 +1,6 @@
 # Written by python -m edgefc.export.declarations.
 from edgefc import plan as plan
+from edgefc.compressing.compressing import compress as compress
 from edgefc.layers.attention.structured import StructuredAttention as StructuredAttention
 from edgefc.layers.bilinear.conv import BilinearConv2d as BilinearConv2d
 from edgefc.layers.bilinear.embedding import BilinearEmbedding as BilinearEmbedding
@@ -62,6 +63,7 @@ __all__ = [
     "TiedBottleneck",
     "TiedFFN",
     "__version__",
+    "compress",
     "distil",
     "load",
     "plan",

@@ -15,6 +15,7 @@ _STDERR = Stderr()
 OnBytes = Callable[[int, int], None]  # called with the bytes of a file transferred so far, and the file's size
 Told = OnBytes  # the old name
 Stage = Callable[[str], None]
+Portion = Callable[[float, str], None]
 Item = TypeVar("Item")
 
 
@@ -63,6 +64,22 @@ def transfer(what: str) -> Iterator[OnBytes]:
             complete += size if transferred == size else 0
 
         yield on_bytes
+
+
+@contextmanager
+def portion(what: str) -> Iterator[Portion]:
+    """Show a bar of work whose done part is known, with the time left.
+
+    Yields a function that takes the done part, from 0 to 1, and a text to show.
+    """
+    form = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
+    with Bar(desc=what, total=1.0, bar_format=form, leave=False, delay=_AFTER_S) as bar:
+
+        def show(done: float, text: str) -> None:
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(done - bar.n)
+
+        yield show
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class Choice:
         swaps        of each unit, by its name
         effects      by how much the loss of the chosen plan falls if a unit stays, by the name of the unit
         budget       None: the plan was given
-        limit        the largest cost; infinite if the budget has none
+        limit        the largest cost; infinite if the budget has none, that of the plan if it was given
         what         the unit of costs
     """
 

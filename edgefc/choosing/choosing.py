@@ -83,7 +83,7 @@ def compare(subject: Subject, choices: Choices, *, folder: Path | None = None, m
         effects = search.effects(chosen)
     with done.step("measure uniform plans"):
         uniform = tuple(search.uniform())
-    return Choice(search.original, chosen, chosen, uniform, swaps=menu.swaps, effects=effects)
+    return Choice(search.original, chosen, chosen, uniform, swaps=menu.swaps, effects=effects, limit=chosen.cost)
 
 
 class _Search:
@@ -126,7 +126,9 @@ class _Search:
         low, high = 0, len(frontier)  # frontier[high] is good enough; at the end of the list it is the original
         good = self.original
         tried: list[Point] = []
-        while low < high:
+        for _ in steps(range(len(frontier).bit_length()), "measuring the frontier"):
+            if low == high:
+                break
             middle = (low + high) // 2
             tried.append(self.measured("frontier", frontier[middle].choices))
             if tried[-1].metric is not None and tried[-1].metric >= least:

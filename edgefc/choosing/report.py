@@ -44,7 +44,7 @@ class PlanResult:
         predicted   the sum of the losses of the model with one layer replaced; None after training
         loss        measured on the samples for choosing; None if it was not
         metric      the user's
-        within      whether it is within the budget
+        within      whether it is within the budget; of at most the bytes of the plan, if that was given
     """
 
     name: str
@@ -140,7 +140,7 @@ class CompressReport:
             return f"{text}."
         metric = "" if rival.metric is None else f", metric {rival.metric:.4g}"
         loss = "" if rival.loss is None else f", loss {rival.loss:.3g}"
-        within = "" if self.budget is None else " within the budget"
+        within = " of at most its bytes" if self.budget is None else " within the budget"
         return f"{text}. The best uniform plan{within}: {rival.name}, {rival.bytes:,} bytes{loss}{metric}."
 
 
@@ -161,7 +161,7 @@ def report_of(
     stages = [choice.original, *([] if choice.first is choice.chosen else [choice.first]), choice.chosen]
     return CompressReport(
         budget=None if choice.budget is None else str(choice.budget),
-        limit=choice.limit if math.isfinite(choice.limit) else None,
+        limit=choice.limit if choice.budget is not None and math.isfinite(choice.limit) else None,
         what=choice.what,
         plan=plan,
         layers=tuple(_layers(choice, subject)),

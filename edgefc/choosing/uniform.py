@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgefc.choosing.subject import Swap, Unit
-from edgefc.plan.configurations import Configuration
+from edgefc.plan.configurations import Configuration, Half, Int2, Int3, Int4, Int8
 from edgefc.plan.rules import configuration_text
+
+_BITS = (Half, Int8, Int4, Int3, Int2)
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Uniform:
 def uniform_plans(units: Sequence[Unit], swaps: Mapping[str, Sequence[Swap]]) -> Iterator[Uniform]:
     """Yields the plans for each configuration that some unit can have.
 
-    A unit that it does not serve gets the configuration with the next larger or the next smaller part of its bytes:
-    these are two plans, if they differ. `swaps` has those of each unit by name.
+    A unit that it does not serve gets the configuration with the next larger or the next smaller part of its bytes, a
+    quantised one in place of a quantised one: these are two plans, if they differ. `swaps` has those of each unit.
     """
     configurations = dict.fromkeys(swap.configuration for unit in units for swap in swaps[unit.name])
     seen: list[Mapping[str, Configuration]] = []
@@ -53,8 +55,9 @@ def _for_unit(
     if any(swap.configuration == configuration for swap in swaps):
         return configuration
     wanted = part * unit.bytes
-    above = [swap for swap in swaps if swap.bytes >= wanted]
-    below = [swap for swap in swaps if swap.bytes < wanted]
+    alike = [swap for swap in swaps if isinstance(swap.configuration, _BITS) == isinstance(configuration, _BITS)]
+    above = [swap for swap in alike or swaps if swap.bytes >= wanted]
+    below = [swap for swap in alike or swaps if swap.bytes < wanted]
     near = (above, below) if larger else (below, above)
     if larger and not above:
         return None  # the unit as it is is the next larger one

@@ -1,6 +1,6 @@
 """edgefc compress SOURCE|MODEL.onnx --budget BUDGET --calibration DATA.npz -o OUTPUT [--weights FILE] [options]
 
-Find the best model within a budget: choose what each layer becomes, replace the layers, and fit the new ones.
+Find the best model within a budget: choose what each layer becomes, and replace the layers.
 
     edgefc compress train.py:make_model --weights model.safetensors --calibration data.npz --budget bytes=0.25 -o small
     edgefc export train.py:make_model --weights small -o small.onnx
@@ -27,7 +27,6 @@ interruption. Another budget can use the same folder.
 """
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
             from edgefc.compressing import picture
         picture.check_format(args.plot)
     if args.source.endswith(".onnx"):
-        report = _run_file(args)
+        with needs_extra("onnx", "edgefc compress MODEL.onnx"):
+            report = _run_file(args)
     else:
         with needs_extra("torch", "edgefc compress SOURCE"):
             report = _run_model(args)
@@ -124,18 +124,16 @@ def _run_model(args: argparse.Namespace) -> "CompressReport":
 
 
 def _run_file(args: argparse.Namespace) -> "CompressReport":
+    from edgefc.rewriting.compressing import compress_file
+
     for option in ("weights", "metric", "minutes"):
         if getattr(args, option):
             raise UsageError(f"--{option} needs a torch model. Leave it out for an .onnx file.")
     outputs = [args.output, args.json, args.plot]
     check_outputs(outputs, force=args.force, inputs=[args.source, args.plan, args.calibration])
-    if importlib.util.find_spec("edgefc.rewriting.compressing") is None:
-        raise UsageError(f"cannot compress {args.source}: this version compresses torch models only. Give a SOURCE.")
-    compress_file = importlib.import_module("edgefc.rewriting.compressing").compress_file
-    report: CompressReport = compress_file(
+    return compress_file(
         args.source, args.output, plan=args.plan, budget=args.budget, calibration=args.calibration, folder=args.work
     )
-    return report
 
 
 def show(report: "CompressReport", *, every: bool = False) -> None:

@@ -67,7 +67,8 @@ def compress(
                      the fits use the rest.
         metric       a function from a model to a number, higher is better. It decides between the plans that are
                      measured. Without it, the loss does.
-        minutes      of training after the layers are replaced (edgefc.training.distil); 0: none
+        minutes      of training after the layers are replaced (edgefc.distil), on the samples for the fits; those for
+                     choosing decide which state is the best. 0: none.
         candidates   what layers can become, such as [Int8(), Int4(), Monarch()]; each layer gets those that serve it.
                      By default: quantised layers and low ranks in 8 bits; with `minutes`, structured layers too.
         executor     of concurrent.futures, or of Dask: fits and measures layers in parallel
@@ -116,8 +117,8 @@ def compress(
 
             with measured.step("train"):
                 trained = distil(
-                    model, teacher, [*samples.fitting, *samples.choosing], minutes=minutes, metric=metric, seed=seed,
-                    held_out=samples.held_out, folder=None if work is None else work / "training",
+                    model, teacher, samples.fitting, minutes=minutes, metric=metric, seed=seed,
+                    held_out=samples.choosing, folder=None if work is None else work / "training",
                 )  # fmt: skip
             training = trained.record()
             stages.append(_trained(model, subject, choice, metric))

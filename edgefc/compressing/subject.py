@@ -1,7 +1,7 @@
 """A torch model whose layers can be replaced: the subject of edgefc.choosing."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from edgefc.choosing.subject import Choices, Swap, Unit
 from edgefc.compressing.inputs import GivenInputs, Inputs
 from edgefc.compressing.measures import Metric, loss_between, metric_of
+from edgefc.compressing.prefix import Prefix
 from edgefc.compressing.samples import Samples
 from edgefc.errors import CheckFailed, UsageError, describe_error
 from edgefc.plan.configurations import Configuration
 from edgefc.plan.rules import configuration_record
 from edgefc.replacing.deciding import Decision, describe
 from edgefc.replacing.making import Made, make_fitted, make_new
-from edgefc.replacing.measuring import bytes_of, numbers_of, outputs_of
+from edgefc.replacing.measuring import Outputs, bytes_of, numbers_of, outputs_of
 from edgefc.replacing.replacing import install, open_attentions
 from edgefc.replacing.resuming import hash_of
 from edgefc.replacing.surgery import Surgery
@@ -58,16 +59,20 @@ class TorchSubject:
         parts = [samples.fitting, samples.choosing]
         self.fingerprint = hash_of([model.state_dict(), [list(each) for each in parts], settings, seed])
         self._original = outputs_of(model, self._batches)
+        self._prefix: Prefix | None = None
         self._made: dict[tuple[str, Configuration], Made] = {}
 
     def swaps(self, unit: Unit) -> list[Swap]:
+        self._surgery.undo(self._base)
+        prefix = self._prefix = self._prefix or self._new_prefix()
+        prefix.check(unit.name)
         found = []
         for configuration, decision in self._decisions[unit.name].items():
             try:
                 statistics = self._inputs.of(decision.target)
                 made = make_fitted(decision.target, configuration, statistics, decision.seed, plain=False)
                 self._made[unit.name, configuration] = made
-                loss = self.loss({unit.name: configuration})
+                loss = self._loss({unit.name: configuration}, lambda: prefix.run(unit.name))
             except (UsageError, np.linalg.LinAlgError):
                 continue  # it cannot be fitted, or the model does not run with it
             if np.isfinite(loss):
@@ -76,11 +81,7 @@ class TorchSubject:
         return found
 
     def loss(self, choices: Choices) -> float:
-        with self._placed(choices):
-            try:
-                return loss_between(self._original, outputs_of(self._surgery.model, self._batches))
-            except CheckFailed:
-                return float("inf")
+        return self._loss(choices, lambda: outputs_of(self._surgery.model, self._batches))
 
     def metric(self, choices: Choices) -> float | None:
         if self._metric is None:
@@ -116,7 +117,7 @@ class TorchSubject:
         decisions = [decision for unit in units for decision in self._decisions[unit.name].values()]
         other = copy.copy(self)
         other._inputs = GivenInputs({each.target: self._inputs.of(each.target) for each in decisions})
-        other._made, other._metric = {}, None
+        other._made, other._metric, other._prefix = {}, None, None
         return other
 
     def made(self, choices: Choices) -> dict[Decision, Made]:
@@ -126,6 +127,17 @@ class TorchSubject:
     def change(self) -> float:
         """The loss of the model as it is now."""
         return loss_between(self._original, outputs_of(self._surgery.model, self._batches))
+
+    def _loss(self, choices: Choices, run: Callable[[], list[Outputs]]) -> float:
+        with self._placed(choices):
+            try:
+                return loss_between(self._original, run())
+            except CheckFailed:
+                return float("inf")
+
+    def _new_prefix(self) -> Prefix:
+        layers = {name: next(iter(each.values())).target.module for name, each in self._decisions.items()}
+        return Prefix(self._surgery.model, self._batches, layers)
 
     @contextmanager
     def _placed(self, choices: Choices) -> Iterator[None]:

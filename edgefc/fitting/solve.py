@@ -65,6 +65,16 @@ def fitted_tables() -> frozenset[str]:
     return frozenset(TABLES)
 
 
+def every_kind() -> list[type[Fitted]]:
+    """Returns the classes of all fits."""
+    _load()
+    found, pending = list[type[Fitted]](), Fitted.__subclasses__()
+    while pending:
+        found.append(pending.pop())
+        pending += found[-1].__subclasses__()
+    return found
+
+
 @cache
 def _load() -> None:
     """Imports every module of this package, which registers its fits."""

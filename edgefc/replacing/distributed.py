@@ -12,42 +12,44 @@ from edgefc.fitting.sequential import PairedMoments
 
 def merged(statistics: Moments | TokenCounts) -> Moments | TokenCounts:
     """Returns the statistics over all ranks. Every rank gets the same numbers. Without torch.distributed, its own."""
-    if not _several():
+    if not several():
         return statistics
     if isinstance(statistics, TokenCounts):
-        return TokenCounts(_sum(statistics.counts))
-    total = _sum(np.array([float(statistics.count), *(statistics.count * statistics.mean)]))
+        return TokenCounts(summed(statistics.counts))
+    total = summed(np.array([float(statistics.count), *(statistics.count * statistics.mean)]))
     shift = total[1:] / max(total[0], 1.0)  # the mean over all ranks, so that no digits are lost
     return Moments.from_arrays({
-        name: shift if name == "shift" else _sum(array) for name, array in statistics.arrays(shift).items()
+        name: shift if name == "shift" else summed(array) for name, array in statistics.arrays(shift).items()
     })  # fmt: skip
 
 
 def merged_pairs(paired: PairedMoments) -> PairedMoments:
     """Returns the paired moments over all ranks, as merged()."""
-    if not _several():
+    if not several():
         return paired
     count = paired.moments.count
-    total = _sum(np.array([float(count), *(count * paired.mean), *(count * paired.moments.mean)]))
+    total = summed(np.array([float(count), *(count * paired.mean), *(count * paired.moments.mean)]))
     mean, other = np.split(total[1:] / max(total[0], 1.0), 2)
     both = PairedMoments(len(mean))
     offset = count * np.outer(paired.mean - mean, paired.moments.mean - other)
     joined = merged(paired.moments)
     assert isinstance(joined, Moments)
-    both.mean, both.scatter, both.moments = mean, _sum(paired.scatter + offset), joined
+    both.mean, both.scatter, both.moments = mean, summed(paired.scatter + offset), joined
     return both
 
 
 def total(number: float) -> float:
     """Returns the sum of the numbers of all ranks. Without torch.distributed, its own."""
-    return float(_sum(np.array(number))) if _several() else number
+    return float(summed(np.array(number))) if several() else number
 
 
-def _several() -> bool:
+def several() -> bool:
+    """Whether there are several ranks."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def _sum(array: Any) -> Any:
+def summed(array: Any) -> Any:
+    """Returns the sum of an array over all ranks, with the same bits on each."""
     where = torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else "cpu"
     tensor: Tensor = torch.from_numpy(np.array(array)).to(where)
     distributed.all_reduce(tensor)

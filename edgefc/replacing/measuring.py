@@ -23,14 +23,16 @@ def outputs_of(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
     """
     with evaluating(model):
         return [
-            {name: _unpadded(each, mask_of(batch)) for name, each in _named(call(model, batch))} for batch in batches
+            {name: unpadded(each, mask_of(batch)).cpu() for name, each in named(call(model, batch))}
+            for batch in batches
         ]
 
 
-def _unpadded(output: Tensor, mask: Tensor | None) -> Tensor:
+def unpadded(output: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns an output without the positions that are padding: (N, S, ...) becomes (positions, ...)."""
     if mask is None or output.shape[:2] != mask.shape or not bool(mask.any()):
         return output
-    return output[mask.cpu()]
+    return output[mask.to(output.device)]
 
 
 def outputs_after(model: nn.Module, batches: Sequence[Batch]) -> list[Outputs]:
@@ -93,11 +95,11 @@ def _pair(name: str, old: Outputs, new: Outputs) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The floating-point tensors in a nested output."""
+def named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields the floating-point tensors in a nested output, each with its name."""
     if isinstance(value, Tensor):
         if value.is_floating_point() and value.numel():
-            yield name, value.detach().cpu()
+            yield name, value
         return
     if dataclasses.is_dataclass(value) and not hasattr(value, "items"):
         value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
@@ -108,7 +110,7 @@ def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     else:
         return
     for key, part in pairs:
-        yield from _named(part, f"{name}.{key}" if name else key)
+        yield from named(part, f"{name}.{key}" if name else key)
 
 
 def numbers_of(module: nn.Module) -> int:

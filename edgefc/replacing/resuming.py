@@ -91,7 +91,7 @@ def _one(file: Any, index: int) -> Moments | TokenCounts:
 
 
 def hash_of(content: Any) -> str:
-    """A fingerprint of nested values, with the bytes of tensors."""
+    """Returns the SHA-256 of nested tensors, arrays and other values."""
     state = hashlib.sha256()
     _add(state, content)
     return state.hexdigest()

@@ -56,28 +56,30 @@ class Group:
         return TokenCounts.empty(self.width) if self.leader.kind == TABLE else Moments.empty(self.width)
 
 
-def batches_of(calibration: Any) -> list[Batch]:
+def batches_of(calibration: Any, name: str = "calibration") -> list[Batch]:
     """The calibration data as a list of batches: tensors, tuples of positional or dicts of keyword arguments.
+
+    `name` is that of the argument, for messages.
 
     Raises:
         UsageError: not an iterable of such batches, or without any.
     """
     form = "Give a list of batches: tensors, tuples of positional arguments or dicts of keyword arguments."
     if isinstance(calibration, Tensor | np.ndarray | dict | str):
-        raise UsageError(f"calibration is one {type(calibration).__name__}. {form}")
+        raise UsageError(f"{name} is one {type(calibration).__name__}. {form}")
     try:
         batches = list(calibration)
     except TypeError:
-        raise UsageError(f"calibration is a {type(calibration).__name__}, which is not iterable. {form}") from None
+        raise UsageError(f"{name} is a {type(calibration).__name__}, which is not iterable. {form}") from None
     if not batches:
-        raise UsageError(f"calibration has no batches. {form}")
+        raise UsageError(f"{name} has no batches. {form}")
     for index, batch in enumerate(batches):
         if not isinstance(batch, Tensor | tuple | list | dict) and not hasattr(batch, "keys"):
-            raise UsageError(f"batch {index + 1} of calibration is a {type(batch).__name__}. {form}")
+            raise UsageError(f"batch {index + 1} of {name} is a {type(batch).__name__}. {form}")
     return batches
 
 
-def call(model: nn.Module, batch: Batch) -> Any:
+def call(model: nn.Module, batch: Batch, *, gradients: bool = False) -> Any:
     """Runs the model on a copy of a batch, on the device of the model. Compiled models run without their compiled code,
     which would not call hooks.
 
@@ -87,13 +89,13 @@ def call(model: nn.Module, batch: Batch) -> Any:
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     args, keywords = _arguments(batch, device)
     try:
-        with torch.no_grad(), _eager():
+        with torch.set_grad_enabled(gradients), _eager():
             return model(*args, **keywords)
     except EdgefcError:
         raise
     except Exception as error:
         raise UsageError(
-            f"the model does not run on the calibration data: {describe_error(error)}. Give batches that it takes."
+            f"the model does not run on the data: {describe_error(error)}. Give batches that it takes."
         ) from error
 
 

@@ -9,7 +9,7 @@ a result is checked before it is computed, because the file may be hostile.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +67,16 @@ def roots_of(value: ir.Value) -> list[Root]:
     return list(found.values())
 
 
-def array_of(value: ir.Value) -> Array:
+def array_of(value: ir.Value, instead: Mapping[int, Array] | None = None) -> Array:
     """The constant value, in the type that its node reads.
+
+    Args:
+        instead: arrays by the id of a stored value: they are used in its place.
 
     Raises:
         ModelError: an operator on the way to the value has invalid inputs.
     """
-    return _computed(value, {})
+    return _computed(value, dict(instead or {}))
 
 
 def data_inputs(node: ir.Node) -> list[ir.Value]:

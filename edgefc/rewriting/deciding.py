@@ -1,14 +1,18 @@
 """Decides what replaces each weight: by the plan, and by the other uses of the stored tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgefc.plan.configurations import Configuration, Half, Int8, Keep
+from edgefc.plan.configurations import Configuration, Half, Int8, Keep, LowRank
 from edgefc.plan.rules import Candidate, Plan
 from edgefc.rewriting.finding import LINEAR, TABLE, Place, other_users, shared
 
 STORED, FITTED = "stored", "fitted"
 """The stored tensors get another form (storage.py), or the nodes that use them are replaced by a fitted layer."""
+
+
+INT2_FROM = "1.28"
+"""The lowest version of onnxruntime that multiplies 2-bit weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,27 @@ def decide(plan: Plan, places: Sequence[Place]) -> list[Decision]:
     return [each for each in decisions if each is not None]
 
 
+def decide_each(choices: Mapping[int, Configuration], places: Sequence[Place]) -> list[Decision]:
+    """The decisions for places with a stored tensor in common, by the index of the first of them."""
+    index = {id(place): at for at, place in enumerate(places)}
+    groups = {index[id(group[0])]: group for group in shared(places)}
+    return [decided(groups[at], to) for at, to in sorted(choices.items(), key=lambda each: each[0])]
+
+
+def decided(places: Sequence[Place], to: Configuration) -> Decision:
+    """The decision for places with a stored tensor in common that all become the same."""
+    decision = _decision(places, [to] * len(places))
+    assert decision is not None
+    return decision
+
+
+def needs_function(decision: Decision) -> bool:
+    """Whether the new nodes can be edgefc:: nodes, which have local functions."""
+    to = decision.configuration
+    plain = isinstance(to, Half) or (isinstance(to, LowRank) and to.storage != "int8")
+    return decision.way == FITTED and not plain
+
+
 def _candidates(place: Place) -> list[Candidate]:
     return [Candidate(name, place.types, place.size) for name in place.names]
 
@@ -61,7 +86,7 @@ def _decision(group: Sequence[Place], configurations: Sequence[Configuration | N
             what = "keeps" if other is None or isinstance(other, Keep) else f"gives {other.kind}"
             reason = f"it shares its weight with {place.name!r}, which the plan {what}. Give both the same"
             return Decision(places, configuration, reason=reason)
-    reason = _why_not_fitted(places)
+    reason = why_not_fitted(places)
     if isinstance(configuration, Half):
         rows = not reason and places[0].kind == TABLE  # only the requested rows are cast
         return Decision(places, configuration, FITTED if rows else STORED)
@@ -72,7 +97,7 @@ def _decision(group: Sequence[Place], configurations: Sequence[Configuration | N
     return Decision(places, configuration, reason=f"{reason}. Give it Half or Int8")
 
 
-def _why_not_fitted(places: Sequence[Place]) -> str:
+def why_not_fitted(places: Sequence[Place]) -> str:
     """Why the nodes cannot be replaced; "" if they can."""
     kinds = {place.kind for place in places}
     if kinds - {LINEAR, TABLE}:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefc.choosing.division import divide
 from edgefc.errors import UsageError
 from edgefc.npz import read_npz
 from edgefc.runtime.signature import TensorInfo, check_feeds, listed
@@ -48,6 +49,49 @@ def calibration_of(given: Given, inputs: Sequence[TensorInfo]) -> Calibration:
     Raises:
         UsageError: the data cannot be read, do not match the inputs, or have fewer than 2 samples.
     """
+    feeds = _feeds_of(given, inputs)
+    held = max(1, len(feeds) // _HELD)
+    fitting = range(len(feeds) - held)
+    return _calibration(feeds, fitting, range(len(fitting), len(feeds)))
+
+
+@dataclass(frozen=True)
+class Divided(Calibration):
+    """Feeds in three parts.
+
+    Attributes:
+        choosing   feeds on which plans are compared
+        separate   whether the held-out feeds are used for nothing else
+    """
+
+    choosing: Sequence[Feeds]
+    separate: bool
+
+
+def divided(given: Given, inputs: Sequence[TensorInfo]) -> Divided:
+    """As calibration_of(), with a third part of the data, on which a plan is chosen.
+
+    Raises:
+        UsageError: as calibration_of().
+    """
+    feeds = _feeds_of(given, inputs)
+    parts = divide(len(feeds), feeds.step if isinstance(feeds, _Feeds) and not feeds.whole else 1)
+    data = _calibration(feeds, parts.fitting, parts.held_out)
+    return Divided(**vars(data), choosing=_Part(feeds, parts.choosing), separate=parts.separate)
+
+
+def _calibration(feeds: Sequence[Feeds], fitting: Sequence[int], held: Sequence[int]) -> Calibration:
+    batched = isinstance(feeds, _Feeds) and not feeds.whole
+    samples = feeds.rows if isinstance(feeds, _Feeds) else len(feeds)
+    return Calibration(_Part(feeds, fitting), _Part(feeds, held), samples, batched)
+
+
+def _feeds_of(given: Given, inputs: Sequence[TensorInfo]) -> Sequence[Feeds]:
+    """All feeds, at least 2.
+
+    Raises:
+        UsageError: as calibration_of().
+    """
     if isinstance(given, (str, os.PathLike)):
         given = read_npz(Path(given))
     if isinstance(given, Mapping):
@@ -66,7 +110,6 @@ def calibration_of(given: Given, inputs: Sequence[TensorInfo]) -> Calibration:
             )
     else:
         feeds = list(given)
-    held = max(1, len(feeds) // _HELD)
     if len(feeds) < 2:
         raise UsageError(
             f"the calibration data have {len(feeds)} batches or feeds, and need 2 at least: one of them is held out "
@@ -74,11 +117,7 @@ def calibration_of(given: Given, inputs: Sequence[TensorInfo]) -> Calibration:
         )
     for feed in (feeds[0], feeds[len(feeds) - 1]):
         check_feeds(feed, inputs)
-    batched = isinstance(feeds, _Feeds) and not feeds.whole
-    samples = feeds.rows if isinstance(feeds, _Feeds) else len(feeds)
-    return Calibration(
-        _Part(feeds, 0, len(feeds) - held), _Part(feeds, len(feeds) - held, len(feeds)), samples, batched
-    )
+    return feeds
 
 
 class _Feeds(Sequence[Feeds]):
@@ -107,19 +146,17 @@ class _Feeds(Sequence[Feeds]):
 
 
 class _Part(Sequence[Feeds]):
-    def __init__(self, feeds: Sequence[Feeds], start: int, end: int) -> None:
-        self._feeds, self._start, self._end = feeds, start, end
+    def __init__(self, feeds: Sequence[Feeds], at: Sequence[int]) -> None:
+        self._feeds, self._at = feeds, at
 
     def __len__(self) -> int:
-        return self._end - self._start
+        return len(self._at)
 
     def __getitem__(self, index: Any) -> Any:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._feeds[self._start + index]
+        return self._feeds[self._at[index]]
 
     def __iter__(self) -> Iterator[Feeds]:
-        return (self._feeds[index] for index in range(self._start, self._end))
+        return (self._feeds[at] for at in self._at)
 
 
 def _batch(inputs: Sequence[TensorInfo], arrays: Mapping[str, Array]) -> int:

@@ -84,9 +84,7 @@ class _Probe:
         """Equal for places with the same statistics."""
         node = self.place.node
         form = (node.attributes.items(), self.place.shape[1:]) if self.place.kind == CONVOLUTION else ()
-        return repr(
-            (id(_observed(self.place)), id(self.place.graph), _is_transposed(self.place), self.place.kind, form)
-        )
+        return repr((id(observed(self.place)), id(self.place.graph), is_transposed(self.place), self.place.kind, form))
 
 
 def collect(path: Path, wanted: Sequence[int], feeds: Iterable[Feeds], *, functions: bool, threads: int) -> Statistics:
@@ -138,7 +136,7 @@ def _run(model: ir.Model, probes: Sequence[_Probe], feeds: Iterable[Feeds], resu
     named = []
     for probe in probes:
         dtype = ir.DataType.INT64 if probe.place.kind == TABLE else probe.place.dtype
-        name = prober.output(_observed(probe.place), probe.place.graph, dtype)
+        name = prober.output(observed(probe.place), probe.place.graph, dtype)
         if name is not None:
             named.append((name, probe, _add_to(result, probe)))
     if not named:
@@ -151,7 +149,7 @@ def _run(model: ir.Model, probes: Sequence[_Probe], feeds: Iterable[Feeds], resu
             values = session.run(list(dict.fromkeys(outputs)), feed)
             by_name = dict(zip(dict.fromkeys(outputs), values, strict=True))
             for name, probe, target in named:
-                _observe(by_name[name], probe, target, _mask(feed))
+                _observe(by_name[name], probe, target, mask_of(feed))
         for _, _, target in named:
             if isinstance(target, _Sink):
                 target.flush()
@@ -176,7 +174,7 @@ def _observe(value: Array, probe: _Probe, target: _Sink | TokenCounts, mask: NDA
     if probe.place.kind == CONVOLUTION:
         target.add(patches(value, probe.place.node, probe.place.shape[2:]))
         return
-    x = value.T if _is_transposed(probe.place) else value
+    x = value.T if is_transposed(probe.place) else value
     target.add(_kept(x, mask))
 
 
@@ -192,13 +190,14 @@ def _kept(x: Array, mask: NDArray[np.bool_] | None) -> Array:
     return x
 
 
-def _mask(feeds: Mapping[str, Array]) -> NDArray[np.bool_] | None:
+def mask_of(feeds: Mapping[str, Array]) -> NDArray[np.bool_] | None:
     """True for each token that is not padding, (batch, tokens)."""
     given: Iterator[Array] = (np.asarray(feeds[name]) for name in _MASKS if name in feeds)
     return next((mask != 0 for mask in given if mask.ndim == 2 and mask.dtype.kind in "iub"), None)
 
 
-def _observed(place: Place) -> ir.Value:
+def observed(place: Place) -> ir.Value:
+    """The value that a place multiplies, or the indices of a table."""
     value = place.node.inputs[1 if place.kind == TABLE else 0]
     assert value is not None
     return value
@@ -214,5 +213,6 @@ def _width(place: Place) -> int:
     return place.shape[1 if transposed else 0]
 
 
-def _is_transposed(place: Place) -> bool:
+def is_transposed(place: Place) -> bool:
+    """Whether a Gemm reads its vectors along the first axis."""
     return place.node.op_type == "Gemm" and bool(attribute(place.node, "transA", 0))

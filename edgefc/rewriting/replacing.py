@@ -1,13 +1,13 @@
 """replace_file(): an .onnx file with the layers that a plan names replaced by fitted or smaller ones."""
 
+import functools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -15,35 +15,28 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edgefc.errors import EdgefcError, ExportError, ModelError, UsageError, first_line
 from edgefc.export.saving.write import Written, publish, write
 from edgefc.files import check_writable, place_of, staging
-from edgefc.fitting.error import output_error
-from edgefc.fitting.moments import Moments
-from edgefc.fitting.solve import fit, fit_table
-from edgefc.plan.configurations import Half, Int8, LowRank
+from edgefc.plan.configurations import Configuration
 from edgefc.plan.reading import plan_of
-from edgefc.plan.rules import Plan
 from edgefc.progress import steps
 from edgefc.releases import release
 from edgefc.rewriting.comparing import OutputChange, compare
-from edgefc.rewriting.constants import Root, attribute, tensor_of
-from edgefc.rewriting.deciding import FITTED, STORED, Decision, decide
+from edgefc.rewriting.constants import tensor_of
+from edgefc.rewriting.deciding import INT2_FROM, Decision, decide, decide_each, needs_function
 from edgefc.rewriting.editing import Editor
 from edgefc.rewriting.feeds import Calibration, Given, calibration_of
-from edgefc.rewriting.finding import TABLE, find, is_direct
+from edgefc.rewriting.finding import Place, find
+from edgefc.rewriting.fits import New, Prepared, fitted, put, takes_moments, tensors_of
 from edgefc.rewriting.functions import Functions
 from edgefc.rewriting.moments import Statistics, collect
-from edgefc.rewriting.nodes import replace_product
-from edgefc.rewriting.products import product_of
 from edgefc.rewriting.reading import OPSETS, file_bytes, opset_of, read
 from edgefc.rewriting.report import FileReport, LayerChange, Step
 from edgefc.rewriting.site import Stores
-from edgefc.rewriting.storage import Stored, correct_bias, in_half, in_int8, store
-from edgefc.rewriting.tables import replace_table
 from edgefc.runtime.session import Session
 
 EXTERNAL_FROM_BYTES = 1 << 30
 """Weights of this total are written to an external data file."""
 
-_INT2_FROM = "1.28"  # the lowest version of onnxruntime that multiplies 2-bit weights
+Decide = Callable[[Sequence[Place]], list[Decision]]
 
 
 def replace_file(
@@ -85,22 +78,42 @@ def replace_file(
     if target.suffix != ".onnx":
         raise UsageError(f"cannot write {output}: the name of a model must end in .onnx.")
     check_writable(target, path)
-    return _Work(path, target, plan_of(plan), calibration, seed, threads or min(os.cpu_count() or 1, 16)).run()
+    decided = functools.partial(decide, plan_of(plan))
+    return _Work(path, target, decided, calibration, threads or usable_threads(), seed=seed).run()
+
+
+def replace_fitted(
+    source: Path, choices: Mapping[int, Configuration], output: Path, prepared: Prepared, *,
+    calibration: Calibration | None, threads: int,
+) -> FileReport:  # fmt: skip
+    """Writes a copy of an .onnx file as replace_file() does, with fits that are there already.
+
+    Args:
+        choices: what the places with a tensor in common become, by the index of the first of them.
+    """
+    decided = functools.partial(decide_each, choices)
+    return _Work(source, output, decided, calibration, threads, prepared).run()
+
+
+def usable_threads() -> int:
+    return min(os.cpu_count() or 1, 16)
 
 
 class _Work:
     def __init__(
-        self, source: Path, target: Path, plan: Plan, calibration: Given | None, seed: int, threads: int
-    ) -> None:
-        self._source, self._target, self._plan = source, target, plan
+        self, source: Path, target: Path, decide: Decide, calibration: Given | Calibration | None, threads: int,
+        prepared: Prepared | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self._source, self._target, self._decide = source, target, decide
         self._given, self._seed, self._threads = calibration, seed, threads
+        self._prepared = prepared
         self._steps: list[Step] = []
 
     def run(self) -> FileReport:
         with self._timed("reading"):
             self._read()
             old = None if self._given is None else self._session(self._source)
-            data = None if old is None or self._given is None else calibration_of(self._given, old.inputs)
+            data = None if old is None or self._given is None else _divided(self._given, old)
         with self._timed("observing"):
             self._statistics = self._observed(data)
         with self._timed("fitting"):
@@ -116,12 +129,12 @@ class _Work:
 
     def _read(self) -> None:
         """Reads the model, again with a later opset if the decisions need functions."""
-        self._functions = False
+        self._functions = self._prepared is not None and self._prepared.functions
         while True:
             self._model = read(self._source, functions=self._functions)
             self._places = find(self._model)
-            self._decisions = decide(self._plan, self._places)
-            if self._functions or not any(map(_needs_function, self._decisions)):
+            self._decisions = self._decide(self._places)
+            if self._functions or not any(map(needs_function, self._decisions)):
                 break
             self._functions = True
             if opset_of(self._model) >= OPSETS[0]:
@@ -133,9 +146,11 @@ class _Work:
 
     def _observed(self, data: Calibration | None) -> Statistics:
         """The statistics of all weights that are fitted."""
+        if self._prepared is not None:
+            return self._prepared.statistics
         index = {id(place): at for at, place in enumerate(self._places)}
-        fitted = [place for each in self._decisions if _takes_moments(each) for place in each.places]
-        wanted = [index[id(place)] for place in fitted]
+        places = [place for each in self._decisions if takes_moments(each) for place in each.places]
+        wanted = [index[id(place)] for place in places]
         if data is None or not wanted:
             return Statistics()
         return collect(self._source, wanted, data.fitting, functions=self._functions, threads=self._threads)
@@ -145,60 +160,29 @@ class _Work:
             return _change(decision, reason=decision.reason)
         index = {id(place): at for at, place in enumerate(self._places)}
         at = [index[id(place)] for place in decision.places]
-        before = _roots(decision)
+        before = tensors_of(decision.places)
         known = set(map(id, self._initializers()))
         try:
-            error, samples = self._stored(decision, at) if decision.way == STORED else self._fitted(decision, at)
+            new = self._new(decision, at)
+            put(decision, new, self._edit, self._stores)
         except (UsageError, ModelError) as failed:
             return _change(decision, reason=_reason(failed))
         added = [value for value in self._initializers() if id(value) not in known and not _is_bias(value)]
         return _change(
             decision,
             sizes=(sum(root.bytes for root in before), sum(tensor_of(value).nbytes for value in added)),
-            error=error,
-            samples=samples,
+            error=new.error,
+            samples=new.samples,
             note=next((self._statistics.missing[each] for each in at if each in self._statistics.missing), ""),
         )
 
+    def _new(self, decision: Decision, at: Sequence[int]) -> New:
+        if self._prepared is not None:
+            return self._prepared.fits[at[0]][decision.configuration]
+        return fitted(decision, at, self._statistics, self._seed)
+
     def _initializers(self) -> list[ir.Value]:
         return [value for graph in self._model.graphs() for value in graph.initializers.values()]
-
-    def _stored(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
-        roots, configuration = _roots(decision), decision.configuration
-        moments = self._statistics.moments.get(at[0])
-        if isinstance(configuration, Int8):
-            new = [in_int8(root, decision.places, configuration.group, moments) for root in roots]
-        else:
-            new = [in_half(root) for root in roots]
-        for each in new:
-            store(each, self._edit)
-            if moments is not None and each.correction is not None:
-                correct_bias(decision.places[0], each.correction, self._edit)
-        return _error(new, moments), 0 if moments is None else moments.count
-
-    def _fitted(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
-        if decision.places[0].kind == TABLE:
-            return self._fitted_table(decision, at)
-        products = [product_of(place) for place in decision.places]
-        weight = products[0].weight()
-        if any(not np.array_equal(weight, product.weight()) for product in products[1:]):
-            raise UsageError("several nodes scale its weight differently")
-        moments = _merged([self._statistics.moments[each] for each in at if each in self._statistics.moments])
-        fitted = fit(decision.configuration, weight, np.zeros(len(weight)), moments, self._seed)
-        for product in products:
-            replace_product(product, fitted, self._stores)
-        covariance = None if moments is None else moments.covariance
-        return output_error(weight, fitted.dense(), covariance), 0 if moments is None else moments.count
-
-    def _fitted_table(self, decision: Decision, at: Sequence[int]) -> tuple[float, int]:
-        table = decision.places[0].array().astype(np.float64)
-        known = {id(self._statistics.counts[each]): self._statistics.counts[each] for each in at
-                 if each in self._statistics.counts}  # fmt: skip
-        counts = sum((each.counts for each in known.values()), np.zeros(len(table), np.int64))
-        fitted = fit_table(decision.configuration, table, counts if known else None, self._seed)
-        for place in decision.places:
-            replace_table(place, fitted, self._stores)
-        return output_error(table.T, fitted.dense().T, None), int(counts.sum())
 
     def _session(self, path: Path) -> Session:
         return Session(path, threads=self._threads, native="off")
@@ -236,51 +220,6 @@ class _Work:
         self._steps.append(Step(name, time.perf_counter() - started))
 
 
-def _needs_function(decision: Decision) -> bool:
-    """Whether the new nodes can be edgefc:: nodes, which have local functions."""
-    to = decision.configuration
-    plain = isinstance(to, Half) or (isinstance(to, LowRank) and to.storage != "int8")
-    return decision.way == FITTED and not plain
-
-
-def _takes_moments(decision: Decision) -> bool:
-    """Whether the moments of the inputs make a difference."""
-    return decision.way == FITTED or (decision.way == STORED and _is_plain_convolution(decision))
-
-
-def _is_plain_convolution(decision: Decision) -> bool:
-    """Whether one Conv without groups reads the weight as it is, and the weight is quantised."""
-    place = decision.places[0]
-    plain = place.node.op_type == "Conv" and attribute(place.node, "group", 1) == 1 and is_direct(place)
-    return len(decision.places) == 1 and plain and isinstance(decision.configuration, Int8)
-
-
-def _error(new: Sequence[Stored], moments: Moments | None) -> float:
-    """As output_error in LayerChange, of weights in another form."""
-    pairs = [(tensor_of(each.root.value).numpy().astype(np.float64), each.values) for each in new]
-    rows = [(old.reshape(len(old), -1), values.reshape(len(old), -1)) for old, values in pairs]
-    if len(rows) == 1:
-        return output_error(*rows[0], None if moments is None else moments.covariance)
-    error = sum(float(np.square(old - values).sum()) for old, values in rows)
-    power = sum(float(np.square(old).sum()) for old, _ in rows)
-    return (error / power) ** 0.5 if power else 0.0
-
-
-def _merged(found: Sequence[Moments]) -> Moments | None:
-    """The moments of all products that share a weight. Those of the same input are one object."""
-    distinct = list({id(each): each for each in found}.values())
-    if not distinct:
-        return None
-    total = distinct[0]
-    for each in distinct[1:]:
-        total = total.merge(each)
-    return total
-
-
-def _roots(decision: Decision) -> list[Root]:
-    return list({id(root.value): root for place in decision.places for root in place.roots}.values())
-
-
 def _is_bias(value: ir.Value) -> bool:
     return (value.name or "").endswith(".bias")
 
@@ -292,8 +231,12 @@ def _reason(error: EdgefcError) -> str:
 def _lowest(configurations: Iterable[str], model: ir.Model) -> str:
     """The lowest version of onnxruntime for the nodes that were added."""
     if "Int2" in configurations:
-        return _INT2_FROM
+        return INT2_FROM
     return "1.22" if "com.microsoft" in model.graph.opset_imports else ""
+
+
+def _divided(given: Given | Calibration, session: Session) -> Calibration:
+    return given if isinstance(given, Calibration) else calibration_of(given, session.inputs)
 
 
 def _check_runtime(decisions: Iterable[Decision]) -> None:
@@ -301,11 +244,11 @@ def _check_runtime(decisions: Iterable[Decision]) -> None:
     Raises:
         UsageError: the installed onnxruntime cannot run the result, so that it cannot be compared.
     """
-    if release(ort.__version__) < release(_INT2_FROM) and any(
+    if release(ort.__version__) < release(INT2_FROM) and any(
         each.way and each.configuration.kind == "Int2" for each in decisions
     ):
         raise UsageError(
-            f"Int2 needs onnxruntime {_INT2_FROM}, and {ort.__version__} is installed. Use Int4, or install it."
+            f"Int2 needs onnxruntime {INT2_FROM}, and {ort.__version__} is installed. Use Int4, or install it."
         )
 
 
@@ -319,7 +262,7 @@ def _change(
     note: str = "",
 ) -> LayerChange:
     first = decision.places[0]
-    stored = sum(root.bytes for root in _roots(decision)) if sizes is None else sizes[0]
+    stored = sum(root.bytes for root in tensors_of(decision.places)) if sizes is None else sizes[0]
     return LayerChange(
         name=first.name,
         names=tuple(place.name for place in decision.places),

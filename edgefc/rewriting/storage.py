@@ -27,25 +27,30 @@ from edgefc.rewriting.finding import LINEAR, MATRIX, RECURRENT, Place, is_direct
 _SMALLEST_GROUP = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stored:
     """A tensor in another form.
 
     Attributes:
-        values   the numbers that it stands for
         codes    the numbers in float16, or codes (rows, groups, size) int8
         scales   (rows, groups, 1); None for float16
         shape    of the tensor with its axes in the order `axes`
-        correction  of the bias, for the mean of the inputs
+        correction  of the bias, for the mean of the inputs; None without moments
     """
 
-    root: Root
-    values: Array
     codes: Array
     scales: Array | None = None
     shape: tuple[int, ...] = ()
     axes: tuple[int, ...] = ()
     correction: Array | None = None
+
+    def values(self) -> Array:
+        """The numbers that it stands for, in the shape of the tensor."""
+        if self.scales is None:
+            return self.codes
+        numbers = self.codes.astype(np.float32) * self.scales.astype(np.float32)
+        result: Array = numbers.reshape(self.shape).transpose(np.argsort(self.axes))
+        return result
 
 
 def in_half(root: Root) -> Stored:
@@ -55,7 +60,7 @@ def in_half(root: Root) -> Stored:
         UsageError: a value is NaN, infinite or larger than float16 can hold, or the tensor has 16 bits or fewer.
     """
     half = to_half(_numbers(root, 2))
-    return Stored(root, half, half)
+    return Stored(half)
 
 
 def in_int8(root: Root, places: Sequence[Place], group: int, moments: Moments | None = None) -> Stored:
@@ -72,13 +77,12 @@ def in_int8(root: Root, places: Sequence[Place], group: int, moments: Moments | 
     rows = weight.transpose(axes).reshape(weight.shape[axes[0]], -1)
     codes, scales, fitted = quantize(rows, group, moments)
     shape = tuple(weight.shape[axis] for axis in axes)
-    values = fitted.dense().reshape(shape).transpose(np.argsort(axes))
-    return Stored(root, values, codes, scales, shape, axes, fitted.bias)
+    return Stored(codes, scales, shape, axes, None if moments is None else fitted.bias)
 
 
-def store(stored: Stored, edit: Editor) -> None:
+def store(root: Root, stored: Stored, edit: Editor) -> None:
     """Lets the nodes that use a tensor use its new form."""
-    root, dtype = stored.root, tensor_of(stored.root.value).dtype
+    dtype = tensor_of(root.value).dtype
     name = root.value.name or "weight"
 
     def constant(what: str, array: Array) -> ir.Value:
@@ -98,14 +102,26 @@ def store(stored: Stored, edit: Editor) -> None:
 
 def correct_bias(place: Place, correction: Array, edit: Editor) -> None:
     """Adds a correction (m,) to the bias of a Conv. A bias that is not constant stays."""
-    node, dtype = place.node, place.dtype.numpy()
-    old = node.inputs[2] if len(node.inputs) > 2 else None
+    total = corrected_bias(place, correction)
+    if total is not None:
+        set_bias(place.node, edit.initializer(place.graph, f"{place.name}.bias", total))
+
+
+def corrected_bias(place: Place, correction: Array) -> Array | None:
+    """The bias of a Conv plus a correction (m,), in the type of the node; None for a bias that is not constant."""
+    old = place.node.inputs[2] if len(place.node.inputs) > 2 else None
     if old is not None and not is_constant(old):
-        return
+        return None
     total = correction if old is None else array_of(old).astype(np.float64) + correction
+    result: Array = total.astype(place.dtype.numpy())
+    return result
+
+
+def set_bias(node: ir.Node, bias: ir.Value) -> None:
+    """Lets a Conv read another bias."""
     if len(node.inputs) < 3:
         node.resize_inputs(3)
-    node.replace_input_with(2, edit.initializer(place.graph, f"{place.name}.bias", total.astype(dtype)))
+    node.replace_input_with(2, bias)
 
 
 def quantize(rows: Array, group: int, moments: Moments | None = None) -> tuple[Array, Array, QuantizedFit]:

@@ -22,6 +22,10 @@ class Evaluation:
     loss: float | None
     metric: float | None
 
+    def __str__(self) -> str:
+        parts = [f"{name} {value:.4g}" for name in ("loss", "metric") if (value := getattr(self, name)) is not None]
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True)
 class DistilReport:
@@ -31,14 +35,15 @@ class DistilReport:
         before       the student as it was given
         after        the student as it is now: the best of all evaluations
         evaluations  all evaluations, in their order
-        lr           the learning rate that was used
+        lr           the peak of the learning rate
         tried        the learning rates that were tried, each with the evaluation at the end of its trial
         steps        optimizer steps, those of the trials included
         seconds      training time, that before an interruption included
         epochs       how often the batches were read
         matched      the names of the modules whose outputs were matched, beside the outputs of the model
         quantised    how many stored layers were trained through their codes
-        stopped      why training ended: "steps", "time", "early" (no evaluation was better for a while)
+        stopped      why training ended: "steps", "time", "early" (no evaluation was better for a
+                     while, with lower rates either)
     """
 
     before: Evaluation

@@ -10,8 +10,10 @@ from edgefc.choosing.budget import budget_of
 from edgefc.choosing.choosing import choose, compare
 from edgefc.choosing.costs import Costs
 from edgefc.choosing.report import report_of
+from edgefc.choosing.subject import Swap, Unit
+from edgefc.choosing.uniform import uniform_plans
 from edgefc.errors import UsageError
-from edgefc.plan.configurations import Half, Int2, Int3, Int4, Int8, Keep
+from edgefc.plan.configurations import Half, Int2, Int3, Int4, Int8, Keep, LowRank
 from tests.support.choosing_models import Numbers, numbers
 
 
@@ -99,6 +101,21 @@ def test_uniform_plans_contain_every_candidate_and_are_measured() -> None:
     assert plans["Int3, others smaller"].choices["layer.2"] == Int2()
     assert "layer.3" not in plans["Half, others larger"].choices  # nothing larger than Half but the layer itself
     assert plans["Half, others smaller"].choices["layer.3"] == Int4()
+
+
+def test_a_quantised_layer_stands_for_a_quantised_one() -> None:
+    """A low rank in 8 bits has less bytes than Int4, and loses much more."""
+    low = LowRank(ratio=2, storage="int8")
+    wide = Unit("wide", "Linear", 1000, 4000, (Int4(), Int3(), low))
+    table = Unit("table", "Embedding", 1000, 4000, (Int4(), Int2(), low))
+    sizes = {Int4(): 563, Int3(): 391, Int2(): 281, low: 520}
+    swaps = {
+        unit.name: [Swap(unit.name, to, 0.1, None, 1000, sizes[to]) for to in unit.configurations]
+        for unit in (wide, table)
+    }
+    plans = {each.name: each.choices for each in uniform_plans([wide, table], swaps)}
+    assert plans["Int3, others larger"] == {"wide": Int3(), "table": Int4()}
+    assert plans["Int3, others smaller"] == {"wide": Int3(), "table": Int2()}
 
 
 def test_metric_decides_between_measured_plans() -> None:

@@ -98,7 +98,7 @@ def test_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"input": np.zeros((0, 32))}, "an array without samples"),
         ({"input": np.array(["a"])}, "Save real numbers"),
         ({"input": np.array([{}], dtype=object)}, "Object arrays cannot be loaded"),
-        ({"input": np.zeros((3, 32))}, "the model does not run on the calibration data"),
+        ({"input": np.zeros((3, 32))}, "the model does not run on the data"),
         ({}, "have no arrays"),
     ],
 )

@@ -56,7 +56,7 @@ def test_samples_are_divided() -> None:
     assert (two.fitting, two.choosing, two.held_out) == ([batches[0]], [batches[1]], [batches[1]])
     assert not two.separate
     one = samples_of(batches[:1])
-    assert one == Samples(batches[:1], batches[:1], batches[:1])
+    assert one == Samples(batches[:1], batches[:1], batches[:1], separate=False)
     three = samples_of(batches[:3])
     assert three.separate
 
@@ -264,7 +264,9 @@ def test_training_follows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert all(map(torch.equal, given["teacher"].parameters(), original.parameters()))
     assert given["teacher"] is not model
     assert (given["minutes"], given["seed"], given["folder"]) == (2, 3, tmp_path / "training")
-    assert len(given["batches"]) + len(given["held_out"]) == 12
+    samples = samples_of(batches)
+    assert len(given["batches"]) == len(samples.fitting)
+    assert all(map(torch.equal, given["held_out"], samples.choosing))
     assert [each.name for each in report.stages][-2:] == ["chosen", "trained"]
     assert report.after.loss == pytest.approx(loss_of(original, model, samples_of(batches).choosing), rel=1e-3)
     assert report.training is not None

@@ -361,7 +361,7 @@ def test_encoder_is_unchanged_if_anything_fails() -> None:
         ({"calibration": []}, "calibration has no batches"),
         ({"calibration": 3}, "calibration is a int, which is not iterable"),
         ({"calibration": [3]}, "batch 1 of calibration is a int"),
-        ({"calibration": [torch.zeros(3, 5)]}, "the model does not run on the calibration data"),
+        ({"calibration": [torch.zeros(3, 5)]}, "the model does not run on the data"),
         (
             {"calibration": [torch.ones(3, 32), torch.full((3, 32), torch.nan)]},
             "the output of the model is not finite before",

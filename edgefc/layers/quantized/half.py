@@ -56,7 +56,7 @@ class HalfLinear(StoredWeights):
         check_width(self, x, self.in_features)
         if torch.onnx.is_in_onnx_export():
             return self._symbolic(x)
-        return nn.functional.linear(x, self.half_weight.to(x.dtype), self.bias)
+        return nn.functional.linear(x, self._values(x.dtype), self.bias)
 
     @torch.no_grad()
     def dense(self) -> Tensor:
@@ -93,6 +93,9 @@ class HalfLinear(StoredWeights):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+    def _values(self, dtype: torch.dtype) -> Tensor:
+        return self.half_weight.to(dtype)
 
     def _symbolic(self, x: Tensor) -> Tensor:
         bias = zero_bias(self.like, self.out_features) if self.bias is None else self.bias
