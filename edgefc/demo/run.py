@@ -97,13 +97,14 @@ def _batches(lines: list[str]) -> list[dict[str, Tensor]]:
 def _compress(folder: Path) -> CompressReport:
     """Write the compressed model, the report and its plot. Results in work/ are reused."""
     model, _ = minilm.make_model()
-    report = compress(
-        model,
-        budget=BUDGET,
-        calibration=read_batches(folder / "calibration.npz", model),
-        candidates=CANDIDATES,
-        folder=folder / "work",
-    )
+    batches = read_batches(folder / "calibration.npz", model)
+    try:
+        report = compress(
+            model, budget=BUDGET, calibration=batches, candidates=CANDIDATES, folder=folder / "work"
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        err(f"the measured layers are kept in {folder / 'work'}; run the same command again to continue")
+        raise
     save(model, folder / "small")
     write_text(folder / "report.json", json.dumps(report.record(), indent=2) + "\n")
     try:
