@@ -18,7 +18,7 @@ The table has a row for each file. Mean cosine and nearest sentences compare the
 those of the original torch model, for sentences that compress has not seen. The sentences below the table state where
 a file is worse and where it is better. A difference within the spread is not reported as a difference.
 
-FOLDER holds all results, about 250 MB: .onnx files, the compressed model (small/), calibration.npz, report.json,
+FOLDER holds all results, about 300 MB: .onnx files, the compressed model (small/), calibration.npz, report.json,
 record.json, table.md and plot.png. If the command is interrupted, run it again: measured layers are reused, exports and
 measurements are repeated. A folder with other contents is not changed.
 

@@ -17,7 +17,7 @@ def rows(record: Record, found: Sequence[Likeness]) -> list[list[str]]:
         size, own = record.models[cell.model].all_bytes, found[cell.model]
         peak = cell.peak_above_baseline_bytes
         result.append([
-            name_of(record, cell.model), f"{size:,}", f"{first / size:.2f}x", f"{own.cosine:.4f}",
+            name_of(record, cell.model) + ("*" if cell.warnings else ""), f"{size:,}", f"{first / size:.2f}x", f"{own.cosine:.4f}",
             f"{own.neighbours:.1%}", time_text(cell.load.median_ns), "-" if peak is None else bytes_text(peak),
             time_text(cell.steady.median_ns),
         ])  # fmt: skip
@@ -30,6 +30,7 @@ def captions(record: Record, sentences: int) -> list[str]:
     fed = ", ".join(map(str, cell.inputs or ()))
     variants = sorted({each.native_variant for each in record.cells if each.native_variant})
     return [
+        *(f"* {name_of(record, each.model)}: {warning}" for each in record.cells for warning in each.warnings),
         f"ratio: the bytes of {name_of(record, 0)} divided by those of the file",
         f"mean cosine: of the vectors of {sentences} test sentences to those of the original torch model; "
         f"same {NEAREST} nearest: the part of the {NEAREST} nearest sentences that stay the same",
