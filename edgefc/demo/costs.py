@@ -6,17 +6,23 @@ latency       the 95 % interval of the ratio, measured in the same rounds, does 
 load time     every launch of one file was faster than every launch of the other
 peak memory   the difference is larger than the spread of the peaks of the null model
 file size     the sizes are not equal; they are exact
+vectors       their mean cosine to those of the original differs from 1 by more than rounding errors
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Literal, NamedTuple
 
+from edgefc.demo.likeness import Likeness
 from edgefc.runtime import Record
 from edgefc.runtime.profiling.parts import Cell, Speed
 from edgefc.runtime.profiling.table import bytes_text, name_of, time_text
 
 Verdict = Literal["better", "worse", "undecided"]
+
+
+_ROUNDING = 1e-5
+"""Of a cosine of float32 vectors."""
 
 
 class Cost(NamedTuple):
@@ -27,16 +33,18 @@ class Cost(NamedTuple):
     figures: str
 
 
-def sentences(record: Record) -> list[str]:
-    """One sentence for each file except the first."""
-    return [_sentence(record, model) for model in range(1, len(record.models))]
+def sentences(record: Record, found: Sequence[Likeness]) -> list[str]:
+    """One sentence for each file except the first. `found` has the likeness of each file."""
+    return [_sentence(record, model, found[model]) for model in range(1, len(record.models))]
 
 
-def costs(record: Record, model: int) -> list[Cost]:
-    """The comparisons of the file with index `model` with the first file."""
+def costs(record: Record, model: int, own_likeness: Likeness) -> list[Cost]:
+    """The comparisons of the file with index `model` with the first file, which is the original model."""
     own, first = (record.models[each].all_bytes for each in (model, 0))
     ratio = f"{first / own:.3g} times smaller" if own < first else f"{own / first:.3g} times as large"
+    changed: Verdict = "worse" if own_likeness.cosine < 1 - _ROUNDING else "undecided"
     return [
+        Cost("vectors", changed, f"mean cosine {own_likeness.cosine:.4f}"),
         *(_latency(speed) for speed in record.speeds if speed.model == model),
         _load(_launches(record, model), _launches(record, 0)),
         *_memory(record, _cells(record, model)[0], _cells(record, 0)[0]),
@@ -44,9 +52,9 @@ def costs(record: Record, model: int) -> list[Cost]:
     ]
 
 
-def _sentence(record: Record, model: int) -> str:
+def _sentence(record: Record, model: int, own: Likeness) -> str:
     phrases: dict[Verdict, str] = {"worse": "worse in", "better": "better in", "undecided": "no difference shown in"}
-    compared = costs(record, model)
+    compared = costs(record, model, own)
     parts = []
     for verdict, words in phrases.items():
         if which := [f"{cost.quantity} ({cost.figures})" for cost in compared if cost.verdict == verdict]:

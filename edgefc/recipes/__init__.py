@@ -13,7 +13,6 @@ results.py    Results and its file format
 findings.py   statistics and sentences about the results
 report.py     Results as a table and sentences
 pictures.py   plot.png
-weights.py    the weights of the models of seed 0, stored for export
 measured/     published results; README.md shows them
 
 Small data shows that a layer trains and what it costs. It does not reproduce a paper.

@@ -3,7 +3,6 @@
 recipe.json           marks the folder as belonging to this recipe
 trained/*.json        one finished training each; reused if its fingerprint has not changed
 trained/*.png         the picture of the first seed, for recipes that make pictures
-ARM.safetensors       the weights of the first seed, for recipes with an example to export them with
 summary.json          the results (results.py)
 table.md              the table and its notes
 plot.png              the metric over the number of parameters, or the pictures side by side
@@ -21,13 +20,12 @@ from typing import NamedTuple
 
 import torch
 from pydantic import ValidationError
-from torch import nn
 
 import edgefc
 from edgefc.errors import CheckFailed
 from edgefc.files import claim, write_text
 from edgefc.progress import Bar
-from edgefc.recipes import findings, pictures, report, weights
+from edgefc.recipes import findings, pictures, report
 from edgefc.recipes.recipe import TUNING_SEEDS, Arm, Data, Job, Outcome, Recipe, file_name
 from edgefc.recipes.results import SCHEMA_VERSION, ArmPart, Machine, MetricPart, Results, Run
 from edgefc.recipes.sizes import numbers
@@ -47,7 +45,6 @@ class _StoredTraining(Part):
     run: Run
     parameters: int
     numbers_stored: int
-    weights: str | None = None  # SHA-256 of the file of weights, if the recipe stores one
 
 
 class _TrainingFolder(NamedTuple):
@@ -63,19 +60,15 @@ def run(
     seeds: int | None = None,
     data: Path | None = None,
     quick: bool = False,
-    *,
-    command: str | None = None,
 ) -> Results:
     """Run the trainings that the folder does not have yet, and print and write the results.
-
-    `command` is the command that runs the recipe, by default `edgefc recipe NAME`. Folders of others are refused.
 
     Raises:
         UsageError: the folder has other contents or cannot be written, or `data` cannot be read.
         CheckFailed: the result of a training is not finite.
     """
     loaded = recipe.load(data)
-    claim(folder, "recipe.json", command or f"edgefc recipe {recipe.name}")
+    claim(folder, "recipe.json", f"edgefc recipe {recipe.name}")
     versions = _versions()
     mark = fingerprint(recipe, loaded, versions, quick)
     arms = _trained(
@@ -92,15 +85,6 @@ def run(
     original = recipe.original(loaded) if recipe.original else None
     out(pictures.plot(results, folder, original))
     return results
-
-
-def trained(recipe: Recipe, folder: Path) -> dict[str, nn.Module]:
-    """The models of seed 0 by arm, from the folder of a run on the bundled data. The recipe must have an `example`."""
-    models = {}
-    for arm in recipe.arms(recipe.load(None)):
-        with repeatable(0):
-            models[arm.name] = weights.load(weights.path(folder, arm.name), arm.build(0))
-    return models
 
 
 @contextmanager
@@ -178,10 +162,9 @@ def _training(recipe: Recipe, arm: Arm, job: Job, place: _TrainingFolder) -> _St
     """The stored training if it is still valid, otherwise a new one."""
     name = file_name(f"{arm.name}-{job.rate:g}-{job.seed}")
     path = place.folder / f"{name}{'-tuning' if job.tuning else ''}.json"
-    file = weights.path(place.folder.parent, arm.name) if recipe.example and job.seed == 0 and not job.tuning else None
     try:
         kept = _StoredTraining.model_validate_json(path.read_bytes())
-        if kept.fingerprint == place.mark and (file is None or kept.weights == weights.digest(file)):
+        if kept.fingerprint == place.mark:
             return kept
     except (OSError, ValidationError):
         pass
@@ -199,10 +182,7 @@ def _training(recipe: Recipe, arm: Arm, job: Job, place: _TrainingFolder) -> _St
     if outcome.picture is not None and job.seed == 0 and not job.tuning:
         pictures.keep(place.folder, arm.name, outcome.picture)
     run = Run(value=float(outcome.value), more=outcome.more, seconds=round(time.process_time() - started, 3))
-    kept = _StoredTraining(
-        fingerprint=place.mark, run=run, parameters=counts[0], numbers_stored=counts[1],
-        weights=weights.keep(file, model) if file else None,
-    )  # fmt: skip
+    kept = _StoredTraining(fingerprint=place.mark, run=run, parameters=counts[0], numbers_stored=counts[1])
     write_text(path, kept.model_dump_json() + "\n")
     return kept
 

@@ -92,7 +92,7 @@ class Recipe:
 
     pairs lists the comparisons of the notes, (arm, other). If it is empty, every arm is compared with the first. All
     comparisons share one error of 5 %, so use few. original returns the picture that is drawn first in plot.png, for
-    comparison. example returns an input of the models for export. With it, the weights of seed 0 are stored.
+    comparison.
     """
 
     name: str
@@ -110,4 +110,3 @@ class Recipe:
     pairs: tuple[tuple[str, str], ...] = ()
     seeds: int = 5
     original: Callable[[Any], Tensor] | None = None
-    example: Callable[[Any], Tensor] | None = None

@@ -60,7 +60,7 @@ COMMANDS = (
     Command("recipe circulant-mlp --quick -o PLACE", ("PLACE",), finds=False),
     Command("recipe --list", ()),
     Command("layers --help", (), finds=False),
-    Command("demo --seeds 1 -o PLACE", ("PLACE",), finds=False),
+    Command("demo -o PLACE", ("PLACE",), finds=False),
 )  # fmt: skip
 _NAMES = {"JSON": "r.json", "PLOT": "p.svg", "MODEL": "m.onnx", "PLACE": "found"}
 _VARIABLES = {"TMPDIR": "tmp", "HOME": "home", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config"}

@@ -79,7 +79,7 @@ SUBJECTS = (
     Subject("bench --n 32 --batch 1,2 --layers ternary --time 0.01 --json OUT/r.json --plot OUT/p.svg",
             ("r.json", "p.svg")),
     Subject("recipe circulant-mlp --quick -o OUT/recipe", ("recipe",)),
-    Subject("demo --seeds 1 -o OUT/demo", ("demo",), again="devices --json OUT/r.json", seconds=25),
+    Subject("demo -o OUT/demo", ("demo",), again="devices --json OUT/r.json", seconds=25),
     Subject("layers --json OUT/r.json --markdown OUT/m.md", ("r.json", "m.md"), again="devices --json OUT/r.json",
             seconds=20),
     Subject("devices check kitchen --json OUT/r.json", ("r.json",), agent=True, seconds=0.8),

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from edgefc.demo.costs import costs, sentences
+from edgefc.demo.likeness import Likeness
+
+SAME = Likeness(1.0, 1.0)
 
 
 def record(*, noise: tuple[int, ...] = (63_000_000, 63_100_000), **own: Any) -> Any:
@@ -44,26 +47,38 @@ CASES = [  # quantity, what the second file has, verdict
 
 @pytest.mark.parametrize(("quantity", "given", "verdict"), CASES)
 def test_a_verdict_needs_what_carries_it(quantity: str, given: dict[str, Any], verdict: str) -> None:
-    found = {cost.quantity: cost for cost in costs(record(**given), 1)}
+    found = {cost.quantity: cost for cost in costs(record(**given), 1, SAME)}
     words = {"worse": "worse in", "better": "better in", "undecided": "no difference shown in"}
 
     assert found[quantity].verdict == verdict
-    [sentence] = sentences(record(**given))
+    [sentence] = sentences(record(**given), [SAME, SAME])
     [part] = [part for part in sentence.rstrip(".").split("; ") if quantity in part]
     assert f"{words[verdict]} " in part
 
 
 def test_a_file_that_is_worse_in_everything_and_one_that_is_better() -> None:
-    worse = record(speed=(0.3, 0.4), load_ns=(90_000_000, 91_000_000), peak=9_000_000, file_bytes=8000)
-    better = record(speed=(3.0, 4.0), load_ns=(1_000_000, 1_000_001), peak=9_000, file_bytes=400)
+    slow = record(speed=(0.3, 0.4), load_ns=(90_000_000, 91_000_000), peak=9_000_000, file_bytes=8000)
+    fast = record(speed=(3.0, 4.0), load_ns=(1_000_000, 1_000_001), peak=9_000, file_bytes=400)
+    [worse] = sentences(slow, [SAME, Likeness(0.9, 0.5)])
+    [better] = sentences(fast, [SAME, SAME])
 
-    assert sentences(worse)[0].startswith("circulant.onnx against dense.onnx: worse in latency at batch 1 (1 times as")
-    assert "better in" not in sentences(worse)[0] and "differ" not in sentences(worse)[0]
-    assert "8000" not in sentences(worse)[0] and "file size (2 times as large)" in sentences(worse)[0]
-    assert "worse in" not in sentences(better)[0] and "differ" not in sentences(better)[0]
-    assert "file size (10 times smaller)" in sentences(better)[0]
+    assert worse.startswith(
+        "circulant.onnx against dense.onnx: worse in vectors (mean cosine 0.9000), latency at batch"
+    )
+    assert "better in" not in worse and "differ" not in worse
+    assert "8000" not in worse and "file size (2 times as large)" in worse
+    assert "worse in" not in better and "file size (10 times smaller)" in better
+    assert better.endswith("; no difference shown in vectors (mean cosine 1.0000).")
 
 
 @pytest.mark.parametrize("missing", [{"peak": None}, {"noise": ()}])
 def test_memory_that_was_not_measured_is_left_out(missing: dict[str, Any]) -> None:
-    assert "memory" not in sentences(record(**missing))[0]
+    assert "memory" not in sentences(record(**missing), [SAME, SAME])[0]
+
+
+@pytest.mark.parametrize(("cosine", "verdict"), [(0.98765, "worse"), (0.999999, "undecided")])
+def test_other_vectors_are_worse(cosine: float, verdict: str) -> None:
+    found = costs(record(), 1, Likeness(cosine, 1.0))[0]
+
+    assert (found.quantity, found.verdict) == ("vectors", verdict)
+    assert found.figures == f"mean cosine {cosine:.4f}"

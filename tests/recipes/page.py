@@ -22,8 +22,6 @@ unchanged.
     pip install 'edgefc[recipes]'
     edgefc recipe --list
 
-`edgefc demo` runs digits-mlp, then exports and profiles its models.
-
 Small data shows that a layer trains and what it costs in size. It does not reproduce a paper.
 """
 

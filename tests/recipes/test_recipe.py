@@ -145,44 +145,6 @@ def test_what_came_from_something_else_is_trained_anew(
     assert "big" in {job.arm for job in jobs[1]}
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "other"])
-def test_the_models_of_seed_0_are_kept_to_be_exported(
-    tmp_path: Path, jobs: tuple[Recipe, list[Job]], damage: str
-) -> None:
-    """As they were trained; where the file is not as it was written, the model is trained again."""
-    made: dict[str, nn.Module] = {}
-
-    def train(model: nn.Module, job: Job) -> float:
-        if job.seed == 0:
-            made[job.arm] = model
-        return float(toy_train(model, job).value)
-
-    toy = replace(jobs[0], rates=(0.1,), train=train, example=lambda data: torch.zeros(1, 8))
-    harness.run(toy, tmp_path, 2)
-    kept = harness.trained(toy, tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["big.safetensors", "small-one.safetensors"]
-    assert all(torch.equal(kept[arm].weight, made[arm].weight) for arm in ("big", "small one"))
-    assert not any(model.training for model in kept.values())
-
-    file = tmp_path / "big.safetensors"
-    if damage == "absent":
-        file.unlink()
-    else:
-        file.write_bytes(file.read_bytes()[:-4] + (b"" if damage == "cut" else b"abcd"))
-    made.clear()
-    harness.run(toy, tmp_path, 2)
-
-    assert list(made) == ["big"]
-    assert torch.equal(harness.trained(toy, tmp_path)["big"].weight, made["big"].weight)
-
-
-def test_the_folder_belongs_to_the_command(tmp_path: Path, jobs: tuple[Recipe, list[Job]]) -> None:
-    harness.run(jobs[0], tmp_path, 1, command="edgefc demo")
-
-    with pytest.raises(UsageError, match="edgefc recipe toy"):
-        harness.run(jobs[0], tmp_path, 1)
-
-
 def test_without_matplotlib_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
