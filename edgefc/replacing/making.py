@@ -63,8 +63,10 @@ def kinds_of(configuration: Configuration) -> list[str]:
 
 
 @torch.no_grad()
-def make_new(target: Target, given: Configuration, seed: int) -> nn.Module:
+def make_new(target: Target, given: Configuration, seed: int | None) -> nn.Module:
     """Returns the layer with initial values. Its sizes, dtype, device, mode and requires_grad are those of the target.
+
+    seed=None draws a seed from torch's generator if the layer has one.
 
     Raises:
         UsageError: the layer does not support the target.
@@ -171,7 +173,7 @@ def weight_of(target: Target) -> tuple[Array, Array | None]:
     return weight.reshape(len(weight), -1), None if bias is None else _numpy(bias)
 
 
-def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]:
+def _parts(target: Target, configuration: Configuration, seed: int | None) -> list[Any]:
     """The new layers in the place of one, in order: two for a low rank with its own storage, else one."""
     kind, module = target.kind, target.module
     if isinstance(configuration, LowRank):
