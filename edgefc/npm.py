@@ -61,7 +61,9 @@ class Package:
         """
         registry = os.environ.get(_VARIABLE, "").rstrip("/") or _REGISTRY
         if urlsplit(registry).scheme not in ("http", "https"):
-            raise self.error(f"{_VARIABLE} is {registry!r}, which is not an http(s) address. Set it to one, or unset it.")
+            raise self.error(
+                f"{_VARIABLE} is {registry!r}, which is not an http(s) address. Set it to one, or unset it."
+            )
         return f"{registry}/{self.name}/-/{self.tarball}"
 
     def paths(self) -> dict[str, Path]:

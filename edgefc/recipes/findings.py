@@ -52,7 +52,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     about = (_about(results, results.arm(one), results.arm(two)) for one, two in results.pairs)
     quick = ("This was a quick run with few seeds, few steps and untuned rates. It shows only that the recipe runs.",)
     return (
-        *(quick if results.quick else about),
+        *(quick if results.quick else (*about, *_distances(results))),
         _statistics(results),
         _training(results),
         *_edges(results),
@@ -76,6 +76,30 @@ def _about(results: Results, arm: ArmPart, other: ArmPart) -> str:
     return f"{arm.name} is {verdict} than {other.name} ({size}): {figures}; {span}."
 
 
+def distance(results: Results, arm: ArmPart) -> float | None:
+    """How much worse the arm is than the first one, in standard deviations of the first. Negative if it is better.
+
+    None for one seed, or if all seeds have the same value.
+    """
+    first = results.arms[0]
+    worse = first.mean - arm.mean if results.metric.better == "higher" else arm.mean - first.mean
+    return worse / first.sd if first.sd else None
+
+
+def _distances(results: Results) -> list[str]:
+    """For recipes without comparisons: which arms are at most one standard deviation worse than the first."""
+    found = [(arm, distance(results, arm)) for arm in results.arms[1:]]
+    if results.pairs or any(far is None for _, far in found):
+        return []
+    first = results.arms[0].name
+    near = [arm.name for arm, far in found if far is not None and far <= 1]
+    rest = [f"{arm.name} ({far:.1f})" for arm, far in found if far is not None and far > 1]
+    return [
+        f"At most one standard deviation of {first} worse than {first}: {', '.join(near) or 'none'}.",
+        *([f"Further away, in standard deviations of {first}: {', '.join(rest)}."] if rest else []),
+    ]
+
+
 def _size(arm: ArmPart, other: ArmPart) -> str:
     few, many = sorted((arm.parameters, other.parameters))
     if few == many:
@@ -94,6 +118,8 @@ def _statistics(results: Results) -> str:
     wider = ", which is widened because the test sets of the seeds overlap (Nadeau and Bengio 2003)" if split else ""
     shared = f"The {number} comparisons share one error of 5 %." if number > 1 else "Its level is 95 %."
     varied = "initialisation and split" if split else "initialisation"
+    if not number:
+        return f"Mean and standard deviation are over {seeds}, each with its own {varied}, of the same data set."
     return (
         f"Mean and standard deviation are over {seeds}, each with its own {varied}. Differences are paired by seed, "
         f"with Student's interval{wider}. {shared} All seeds use the same data set, so the intervals cover the "
