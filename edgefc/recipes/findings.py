@@ -76,24 +76,12 @@ def _about(results: Results, arm: ArmPart, other: ArmPart) -> str:
     return f"{arm.name} is {verdict} than {other.name} ({size}): {figures}; {span}."
 
 
-def distance(results: Results, arm: ArmPart) -> float | None:
-    """How much worse the arm is than the first one, in standard deviations of the first. Negative if it is better.
-
-    None for one seed, or if all seeds have the same value.
-    """
-    first = results.arms[0]
-    worse = first.mean - arm.mean if results.metric.better == "higher" else arm.mean - first.mean
-    return worse / first.sd if first.sd else None
-
-
 def _distances(results: Results) -> list[str]:
-    """For recipes without comparisons: which arms are at most one standard deviation worse than the first."""
-    found = [(arm, distance(results, arm)) for arm in results.arms[1:]]
-    if results.pairs or any(far is None for _, far in found):
+    """For recipes without comparisons."""
+    if results.pairs or not results.arms[0].sd:
         return []
-    first = results.arms[0].name
-    near = [arm.name for arm, far in found if far is not None and far <= 1]
-    rest = [f"{arm.name} ({far:.1f})" for arm, far in found if far is not None and far > 1]
+    first, near = results.arms[0].name, results.within
+    rest = [f"{a.name} ({results.distance(a):.1f})" for a in results.arms[1:] if a.name not in near]
     return [
         f"At most one standard deviation of {first} worse than {first}: {', '.join(near) or 'none'}.",
         *([f"Further away, in standard deviations of {first}: {', '.join(rest)}."] if rest else []),

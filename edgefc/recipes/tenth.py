@@ -15,11 +15,11 @@ Layers of the body that a family does not replace stay dense: a convolution unde
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 
 import torch
 from torch import Tensor, nn
 
+from edgefc.errors import UsageError
 from edgefc.plan.configurations import (
     PRP,
     Bilinear,
@@ -71,7 +71,7 @@ BILINEAR_X2 = Family("Bilinear x2", BILINEAR.setting, widen=2)
 ALL = (LOW_RANK, MONARCH, CIRCULANT, PRP_RANK, EUGEN, BILINEAR)
 
 BODY, PAIRS = "body.*", "*.pair"  # patterns of names
-_LEAST = 4  # the first setting that is tried if larger ones have fewer numbers: a ratio of 1, 4 blocks
+_LEAST, _MOST = 4, 257  # the settings that are tried if larger ones have fewer numbers: ratios from 1, from 4 blocks
 
 
 def arms(
@@ -86,6 +86,9 @@ def arms(
         rate      the learning rate of the two models that are rounded afterwards, which is not tuned
         step      widths are multiples of it
         tied      whether the model has feed-forward pairs named `pair`
+
+    Raises:
+        UsageError: what a family leaves dense has more than a tenth of the numbers.
     """
     whole = make(width)
     most, most_bytes = numbers(whole)[0] // TENTH, bytes_of(whole) // TENTH
@@ -139,12 +142,22 @@ def largest(fits: Callable[[int], bool]) -> int:
 
 def _setting(family: Family, make: Make, width: int, most: int) -> Configuration:
     def fits(setting: int) -> bool:
-        return numbers(_with(make(width), BODY, family.setting(setting)))[0] <= most
+        try:
+            return numbers(_with(make(width), BODY, family.setting(setting)))[0] <= most
+        except UsageError:  # no layer has this setting: a block longer than the layer
+            return False
 
-    if family.rising:
-        return family.setting(largest(fits))
     with torch.random.fork_rng(devices=[]):
-        return family.setting(next(filter(fits, count(_LEAST))))
+        if family.rising:
+            setting = largest(fits)
+        else:
+            setting = next(filter(fits, range(_LEAST, _MOST)), 0)
+    if not setting:
+        raise UsageError(
+            f"no {family.name} model has a tenth of the numbers of the dense one, {most:,}: what stays dense has too "
+            "many. Use larger images, or omit --data."
+        )
+    return family.setting(setting)
 
 
 def _with(model: nn.Module, match: str, to: Configuration) -> nn.Module:

@@ -184,6 +184,7 @@ def _parts(target: Target, configuration: Configuration, seed: int | None) -> li
         n, m, _ = sizes_of(module)
         rank = min(configuration.rank, n, m)
         down, up = (HalfLinear(*sizes, False, **where_of(module)) for sizes in ((n, rank), (rank, m)))
+        nn.init.zeros_(up.half_weight)  # the correction starts at zero, so that it adds no variance
         return [CorrectedLinear(service.cls(*sizes_of(module), **settings), down, up)]
     arguments, keywords = _arguments(target)
     return [service.cls(*arguments, **keywords, **settings)]

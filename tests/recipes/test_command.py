@@ -26,12 +26,12 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_a_recipe_is_whole(name: str) -> None:
-    """Named like its file, at least five seeds, comparisons among its arms, and a plain arm to be held against."""
+    """Named like its file, at least three seeds, comparisons among its arms, and a plain arm to be held against."""
     found = recipe(name)
 
     assert (ROOT / "edgefc/recipes" / f"{name.replace('-', '_')}.py").is_file()
-    assert found.seeds >= 5
-    assert found.minutes <= 3
+    assert found.seeds >= 3
+    assert found.minutes <= 10
     assert found.question.endswith("?")
     assert len(found.rates) > 1 or found.training
     assert found.training.endswith(".")
@@ -45,7 +45,7 @@ def test_a_recipe_is_published(name: str) -> None:
     assert results.recipe == name
     assert not results.quick
     assert not results.own_data
-    assert results.seeds >= 5
+    assert results.seeds >= 3
     assert (results.question, results.paper) == (recipe(name).question, recipe(name).paper)
     assert summary(name).startswith(results.metric.name)
     assert results.sentences == sentences(results)
