@@ -57,7 +57,7 @@ def sentences(results: Results) -> tuple[str, ...]:
         _training(results),
         *_edges(results),
         *_chosen(results),
-        _conditions(results),
+        conditions(results),
         OWN_DATA if results.own_data else SANITY,
     )
 
@@ -143,8 +143,10 @@ def _chosen(results: Results) -> list[str]:
     ]
 
 
-def _conditions(results: Results) -> str:
+def conditions(results: Results) -> str:
+    """The machine and the versions."""
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     processor = processor_text(machine.machine, machine.cpu)
-    return f"Trained on {processor}, one thread of {machine.cores}; {versions}."
+    instructions = f" with {machine.instructions}" if machine.instructions else ""
+    return f"Trained on {processor}{instructions}, one thread of {machine.cores}; {versions}."

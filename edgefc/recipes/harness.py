@@ -228,7 +228,12 @@ def _results(
         training=recipe.training,
         pairs=tuple((arm.name, arms[0].name) for arm in arms[1:]) if recipe.pairs is None else recipe.pairs,
         arms=tuple(arms),
-        machine=Machine(machine=machine["machine"], cpu=machine["cpu"], cores=machine["cores"]),
+        machine=Machine(
+            machine=machine["machine"],
+            cpu=machine["cpu"],
+            cores=machine["cores"],
+            instructions=torch.backends.cpu.get_cpu_capability(),
+        ),
         versions=versions,
         fingerprint=mark,
         seconds=round(sum(run.seconds for arm in arms for run in arm.runs), 1),

@@ -68,9 +68,12 @@ class ArmPart(Part):
 
 
 class Machine(Part):
+    """instructions is the instruction set that torch uses, such as AVX2; None in older files."""
+
     machine: str
     cpu: str | None
     cores: int
+    instructions: str | None = None
 
 
 class Results(Part):

@@ -14,6 +14,7 @@ from edgefc.recipes.findings import sentences
 from edgefc.recipes.measured import measured, summary
 from edgefc.recipes.registry import recipe, recipes
 from edgefc.recipes.results import Results
+from tests.recipes import training
 from tests.recipes.page import page
 from tests.recipes.test_data import write_mnist
 
@@ -55,6 +56,11 @@ def test_the_page_follows_from_the_results() -> None:
     """python -m tests.recipes.page > edgefc/recipes/README.md"""
     assert (ROOT / "edgefc/recipes/README.md").read_text(encoding="utf-8") == page()
     assert summary("absent") == "not measured"
+
+
+def test_the_page_of_training_follows_from_the_results() -> None:
+    """python -m tests.recipes.training > edgefc/recipes/TRAINING.md"""
+    assert (ROOT / "edgefc/recipes/TRAINING.md").read_text(encoding="utf-8") == training.page()
 
 
 @pytest.mark.slow
