@@ -15,7 +15,7 @@ from edgefc.recipes.data import Images
 from edgefc.recipes.downloaded import mnist_or_images
 from edgefc.recipes.recipe import Arm, Job, Metric, Outcome, Recipe
 
-WIDTH, RATE = 16, 0.003
+WIDTH, RATE = 16, 0.01
 STEPS, QUICK_STEPS, ROWS = 300, 3, 64
 
 

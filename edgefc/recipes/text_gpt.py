@@ -11,7 +11,7 @@ from edgefc.recipes.bodies import Block, Model, Places
 from edgefc.recipes.characters import ALPHABET, Characters
 from edgefc.recipes.recipe import Arm, Job, Metric, Outcome, Recipe
 
-WIDTH, HEADS, DEPTH, RATE = 96, 4, 2, 0.003
+WIDTH, HEADS, DEPTH, RATE = 96, 4, 2, 0.01
 STEPS, QUICK_STEPS, LENGTH, ROWS = 300, 3, 32, 32
 PLACES = 0.1  # initial standard deviation of position vectors
 

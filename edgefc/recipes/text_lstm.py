@@ -13,7 +13,7 @@ from edgefc.recipes.bodies import Model
 from edgefc.recipes.characters import ALPHABET, Characters
 from edgefc.recipes.recipe import Arm, Job, Metric, Outcome, Recipe
 
-WIDTH, UNITS, RATE = 16, 128, 0.01
+WIDTH, UNITS, RATE = 16, 128, 0.03
 STEPS, QUICK_STEPS, LENGTH, ROWS = 250, 3, 16, 64
 FAMILIES = (tenth.CIRCULANT, tenth.BILINEAR, tenth.BILINEAR_X2)
 
