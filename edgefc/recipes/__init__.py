@@ -3,6 +3,9 @@
 NAME.py       one recipe each, as the constant RECIPE
 recipe.py     the classes of a recipe: Recipe, Arm, Metric, Job, Outcome
 data.py       data sets that Python packages contain, and their splits
+downloaded.py the digits of MNIST, downloaded once
+characters.py the task of predicting the next character of a text
+tenth.py      the arms of the recipes that train with a tenth of the numbers; bodies.py: parts of their models
 folders.py    the data sets of the papers, from a folder of the user
 fit.py        training with Adam for a number of steps, the same for every arm
 sources.py    fingerprint of everything that results depend on
@@ -14,6 +17,7 @@ findings.py   statistics and sentences about the results
 report.py     Results as a table and sentences
 pictures.py   plot.png
 measured/     published results; README.md shows them
+TRAINING.md   how to train structured layers, with the figures of the recipes
 
 Small data shows that a layer trains and what it costs. It does not reproduce a paper.
 """

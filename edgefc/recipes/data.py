@@ -5,7 +5,7 @@ faces()               scikit-image: 100 faces of Labeled Faces in the Wild and 1
 photograph(name)      scikit-image: the photographs in PHOTOGRAPHS, which the wheel contains
 library_docstrings()  the docstrings of modules of Python's standard library: mostly English
 
-folders.py reads the data sets of the papers into the same classes.
+folders.py reads the data sets of the papers into the same classes, and downloaded.py downloads MNIST.
 """
 
 import ast

@@ -52,12 +52,12 @@ def sentences(results: Results) -> tuple[str, ...]:
     about = (_about(results, results.arm(one), results.arm(two)) for one, two in results.pairs)
     quick = ("This was a quick run with few seeds, few steps and untuned rates. It shows only that the recipe runs.",)
     return (
-        *(quick if results.quick else about),
+        *(quick if results.quick else (*about, *_distances(results))),
         _statistics(results),
         _training(results),
         *_edges(results),
         *_chosen(results),
-        _conditions(results),
+        conditions(results),
         OWN_DATA if results.own_data else SANITY,
     )
 
@@ -74,6 +74,18 @@ def _about(results: Results, arm: ArmPart, other: ArmPart) -> str:
     if verdict == "undecided":
         return f"No difference could be shown between {arm.name} and {other.name} ({size}): {figures}; {span}."
     return f"{arm.name} is {verdict} than {other.name} ({size}): {figures}; {span}."
+
+
+def _distances(results: Results) -> list[str]:
+    """For recipes without comparisons."""
+    if results.pairs or not results.arms[0].sd:
+        return []
+    first, near = results.arms[0].name, results.within
+    rest = [f"{a.name} ({results.distance(a):.1f})" for a in results.arms[1:] if a.name not in near]
+    return [
+        f"At most one standard deviation of {first} worse than {first}: {', '.join(near) or 'none'}.",
+        *([f"Further away, in standard deviations of {first}: {', '.join(rest)}."] if rest else []),
+    ]
 
 
 def _size(arm: ArmPart, other: ArmPart) -> str:
@@ -94,6 +106,8 @@ def _statistics(results: Results) -> str:
     wider = ", which is widened because the test sets of the seeds overlap (Nadeau and Bengio 2003)" if split else ""
     shared = f"The {number} comparisons share one error of 5 %." if number > 1 else "Its level is 95 %."
     varied = "initialisation and split" if split else "initialisation"
+    if not number:
+        return f"Mean and standard deviation are over {seeds}, each with its own {varied}, of the same data set."
     return (
         f"Mean and standard deviation are over {seeds}, each with its own {varied}. Differences are paired by seed, "
         f"with Student's interval{wider}. {shared} All seeds use the same data set, so the intervals cover the "
@@ -129,8 +143,10 @@ def _chosen(results: Results) -> list[str]:
     ]
 
 
-def _conditions(results: Results) -> str:
+def conditions(results: Results) -> str:
+    """The machine and the versions."""
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     processor = processor_text(machine.machine, machine.cpu)
-    return f"Trained on {processor}, one thread of {machine.cores}; {versions}."
+    instructions = f" with {machine.instructions}" if machine.instructions else ""
+    return f"Trained on {processor}{instructions}, one thread of {machine.cores}; {versions}."

@@ -1,5 +1,6 @@
 """The training loop of recipes: Adam for a number of steps, with the learning rate falling to zero on a half cosine."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -17,13 +18,17 @@ def fit(
     size: int,
     *,
     fused: bool = False,
+    warm: int = 0,
 ) -> None:
     """Train the model for a number of steps. Each step draws `size` of the indices 0..rows-1 and calls loss(indices).
 
-    fused=True updates all weights in one pass. This is faster for millions of weights and rounds differently.
+    fused=True updates all weights in one pass. This is faster for millions of weights and rounds differently. The
+    rates of the first `warm` steps are multiplied by 1/warm, 2/warm, ..., 1.
     """
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate, fused=fused)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (step + 1) / max(1, warm)) * (1 + math.cos(math.pi * step / steps)) / 2
+    )
     model.train()
     for chosen in draws(rows, size, steps):
         optimiser.zero_grad()
@@ -33,13 +38,15 @@ def fit(
     model.eval()
 
 
-def fit_classes(model: nn.Module, rate: float, steps: int, part: Part, size: int = 64, *, fused: bool = False) -> None:
+def fit_classes(
+    model: nn.Module, rate: float, steps: int, part: Part, size: int = 64, *, fused: bool = False, warm: int = 0
+) -> None:
     """Train the model with the cross-entropy loss on the classes part.y."""
 
     def loss(chosen: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model(part.x[chosen]), part.y[chosen])
 
-    fit(model, rate, steps, loss, len(part.y), size, fused=fused)
+    fit(model, rate, steps, loss, len(part.y), size, fused=fused, warm=warm)
 
 
 def draws(rows: int, size: int, steps: int) -> Iterator[Tensor]:

@@ -106,7 +106,8 @@ def _trained(recipe: Recipe, data: Data, place: _TrainingFolder, seeds: int, qui
     grids = {arm.name: arm.rates or recipe.rates for arm in arms}
     if quick:  # use the middle rate without tuning
         grids = {name: (rates[len(rates) // 2],) for name, rates in grids.items()}
-    total = sum(seeds + (len(rates) * len(TUNING_SEEDS) if len(rates) > 1 else 0) for rates in grids.values())
+    tuning_seeds = TUNING_SEEDS[: recipe.tuning_seeds]
+    total = sum(seeds + (len(rates) * len(tuning_seeds) if len(rates) > 1 else 0) for rates in grids.values())
     done = 0
     with Bar(total=total, desc=recipe.name, unit="training") as bar:
 
@@ -119,7 +120,7 @@ def _trained(recipe: Recipe, data: Data, place: _TrainingFolder, seeds: int, qui
             return kept
 
         try:
-            tried = {arm.name: _tried(arm, grids[arm.name], one) for arm in arms}
+            tried = {arm.name: _tried(arm, grids[arm.name], tuning_seeds, one) for arm in arms}
             rates = {name: _best(tried[name], recipe.metric.better == "higher") for name in tried}
             finished: dict[str, list[_StoredTraining]] = {arm.name: [] for arm in arms}
             for seed in range(seeds):
@@ -139,7 +140,10 @@ def _trained(recipe: Recipe, data: Data, place: _TrainingFolder, seeds: int, qui
 
 
 def _tried(
-    arm: Arm, rates: tuple[float, ...], one: Callable[[Arm, int, float, bool], _StoredTraining]
+    arm: Arm,
+    rates: tuple[float, ...],
+    seeds: tuple[int, ...],
+    one: Callable[[Arm, int, float, bool], _StoredTraining],
 ) -> dict[float, float]:
     """The mean value of each rate over the tuning seeds. It is nan if the result of a training is not finite."""
     if len(rates) == 1:
@@ -147,7 +151,7 @@ def _tried(
     means = {}
     for rate in sorted(rates):
         try:
-            means[rate] = mean(one(arm, seed, rate, True).run.value for seed in TUNING_SEEDS)
+            means[rate] = mean(one(arm, seed, rate, True).run.value for seed in seeds)
         except CheckFailed:
             means[rate] = math.nan
     return means
@@ -202,9 +206,14 @@ def _results(
         own_data=own_data,
         metric=MetricPart(**metric._asdict()),
         training=recipe.training,
-        pairs=recipe.pairs or tuple((arm.name, arms[0].name) for arm in arms[1:]),
+        pairs=tuple((arm.name, arms[0].name) for arm in arms[1:]) if recipe.pairs is None else recipe.pairs,
         arms=tuple(arms),
-        machine=Machine(machine=machine["machine"], cpu=machine["cpu"], cores=machine["cores"]),
+        machine=Machine(
+            machine=machine["machine"],
+            cpu=machine["cpu"],
+            cores=machine["cores"],
+            instructions=torch.backends.cpu.get_cpu_capability(),
+        ),
         versions=versions,
         fingerprint=mark,
         seconds=round(sum(run.seconds for arm in arms for run in arm.runs), 1),

@@ -15,7 +15,7 @@
     )
 
 For each arm and seed, the harness seeds torch, builds the model, counts its parameters and calls train() on one thread.
-If there is more than one rate, it first does so for each rate and each of TUNING_SEEDS, with job.tuning set. Then
+If there is more than one rate, it first does so for each rate and each tuning seed, with job.tuning set. Then
 train() measures on a held-out part of the training data, and the test data are not used. Every arm chooses among the
 same rates; the rate with the best mean is used, and the smaller one of equal rates.
 """
@@ -90,9 +90,10 @@ def file_name(text: str) -> str:
 class Recipe:
     """See the docstring of this module.
 
-    pairs lists the comparisons of the notes, (arm, other). If it is empty, every arm is compared with the first. All
-    comparisons share one error of 5 %, so use few. original returns the picture that is drawn first in plot.png, for
-    comparison.
+    pairs lists the comparisons of the notes, (arm, other). If it is None, every arm is compared with the first. All
+    comparisons share one error of 5 %, so use few. If it is empty, the notes have the distance of every arm from the
+    first, in standard deviations of the first. tuning_seeds is how many of TUNING_SEEDS are used. original returns the
+    picture that is drawn first in plot.png, for comparison.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Recipe:
     train: Callable[[nn.Module, Job], float | Outcome]
     rates: tuple[float, ...]
     training: str
-    pairs: tuple[tuple[str, str], ...] = ()
+    pairs: tuple[tuple[str, str], ...] | None = None
     seeds: int = 5
+    tuning_seeds: int = len(TUNING_SEEDS)
     original: Callable[[Any], Tensor] | None = None

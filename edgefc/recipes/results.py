@@ -6,6 +6,7 @@ Format history (schema_version):
     1   first
 """
 
+import math
 from statistics import mean, stdev
 from typing import Literal
 
@@ -67,9 +68,12 @@ class ArmPart(Part):
 
 
 class Machine(Part):
+    """instructions is the instruction set that torch uses, such as AVX2; None in older files."""
+
     machine: str
     cpu: str | None
     cores: int
+    instructions: str | None = None
 
 
 class Results(Part):
@@ -103,3 +107,17 @@ class Results(Part):
 
     def arm(self, name: str) -> ArmPart:
         return next(arm for arm in self.arms if arm.name == name)
+
+    def distance(self, arm: ArmPart) -> float:
+        """How much worse the arm is than the first one, in standard deviations of the first. Negative if it is better.
+
+        nan if the first arm has no standard deviation: one seed, or equal values.
+        """
+        first = self.arms[0]
+        worse = first.mean - arm.mean if self.metric.better == "higher" else arm.mean - first.mean
+        return worse / first.sd if first.sd else math.nan
+
+    @property
+    def within(self) -> list[str]:
+        """The names of the arms that are at most one standard deviation of the first arm worse than it."""
+        return [arm.name for arm in self.arms[1:] if self.distance(arm) <= 1]

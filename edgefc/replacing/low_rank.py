@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from edgefc.fitting.rounding import group_of
 from edgefc.plan.configurations import Half, Int8, LowRank
@@ -22,13 +24,17 @@ def parts_of(target: Target, configuration: LowRank) -> list[Any]:
         rows, features = module.num_embeddings, module.embedding_dim
         rank = configuration.rank_for(features, rows)
         table, linear = _storage(configuration, target.kind)
-        return [table(rows, rank, padding_idx=module.padding_idx, **where), linear(rank, features, False, **where)]
+        parts = [table(rows, rank, padding_idx=module.padding_idx, **where), linear(rank, features, False, **where)]
+        _to_unit_variance(parts[1])
+        return parts
     n, m, bias = sizes_of(module)
     rank = configuration.rank_for(n, m)
     if configuration.storage is None:
         return [SERVICES[LINEAR][LowRank].cls(n, m, bias, rank=rank, **where)]
     first, second = _storage(configuration, target.kind)
-    return [first(n, rank, False, **where), second(rank, m, bias, **where)]
+    parts = [first(n, rank, False, **where), second(rank, m, bias, **where)]
+    _to_unit_variance(parts[0])
+    return parts
 
 
 def holding(target: Target, configuration: LowRank, fitted: Any) -> nn.Module:
@@ -48,6 +54,19 @@ def holding(target: Target, configuration: LowRank, fitted: Any) -> nn.Module:
     where = where_of(target.module)
     layers = (type(part).from_fit(each, _plain(part, where)) for part, each in zip(parts, values, strict=True))
     return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def _to_unit_variance(layer: Any) -> None:
+    """Multiplies new weights by sqrt(3): inputs of variance 1 give outputs of variance 1 instead of 1/3.
+
+    The two layers together then have the variance of one: 1/3 as nn.Linear, or 1 as nn.Embedding.
+    """
+    for name in ("weight", "half_weight", "scales"):
+        weight = getattr(layer, name, None)
+        if isinstance(weight, Tensor):
+            weight.mul_(math.sqrt(3))
+            return
 
 
 def _storage(configuration: LowRank, kind: str) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -63,8 +63,10 @@ def kinds_of(configuration: Configuration) -> list[str]:
 
 
 @torch.no_grad()
-def make_new(target: Target, given: Configuration, seed: int) -> nn.Module:
+def make_new(target: Target, given: Configuration, seed: int | None) -> nn.Module:
     """Returns the layer with initial values. Its sizes, dtype, device, mode and requires_grad are those of the target.
+
+    seed=None draws a seed from torch's generator if the layer has one.
 
     Raises:
         UsageError: the layer does not support the target.
@@ -175,7 +177,7 @@ def weight_of(target: Target) -> tuple[Array, Array | None]:
     return weight.reshape(len(weight), -1), None if bias is None else _numpy(bias)
 
 
-def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]:
+def _parts(target: Target, configuration: Configuration, seed: int | None) -> list[Any]:
     """The new layers in the place of one, in order: two for a low rank with its own storage, else one."""
     kind, module = target.kind, target.module
     if isinstance(configuration, LowRank):
@@ -186,6 +188,7 @@ def _parts(target: Target, configuration: Configuration, seed: int) -> list[Any]
         n, m, _ = sizes_of(module)
         rank = min(configuration.rank, n, m)
         down, up = (HalfLinear(*sizes, False, **where_of(module)) for sizes in ((n, rank), (rank, m)))
+        nn.init.zeros_(up.half_weight)  # the correction starts at zero, so that it adds no variance
         return [CorrectedLinear(service.cls(*sizes_of(module), **settings), down, up)]
     arguments, keywords = _arguments(target)
     return [service.cls(*arguments, **keywords, **settings)]

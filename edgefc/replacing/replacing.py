@@ -51,7 +51,8 @@ def replace(
         model        any torch model. Its linear layers, convolutions, embeddings, LSTMs and attentions can be replaced.
         plan         rules, a dict from patterns of names to configurations, one configuration for all layers, or the
                      path of a .toml or .json file (edgefc.plan)
-        init         "fit": from the trained weights, in closed form. "new": with initial values, to be trained.
+        init         "fit": from the trained weights, in closed form. "new": with initial values, to be trained; these
+                     and the seeds of layers are drawn from torch's generator.
         calibration  batches that the model takes: tensors, tuples of positional or dicts of keyword arguments. The fits
                      then minimise the error of the outputs for such inputs. The last tenth of the batches, at least one
                      of several, is held out: on it the outputs of the model before and after are compared. Positions

@@ -30,41 +30,41 @@ class Service:
     """layer: the name of the class. settings: (configuration, seed) -> its keyword arguments."""
 
     layer: str
-    settings: Callable[[Any, int], Settings] = lambda configuration, seed: {}
+    settings: Callable[[Any, int | None], Settings] = lambda configuration, seed: {}
 
     @property
     def cls(self) -> Any:
         return getattr(importlib.import_module(layers()[self.layer]["module"]), self.layer)
 
 
-def _circulant(configuration: Circulant, seed: int) -> Settings:
+def _circulant(configuration: Circulant, seed: int | None) -> Settings:
     return {"block": configuration.block, "seed": seed}
 
 
-def _prp(configuration: PRP, seed: int) -> Settings:
+def _prp(configuration: PRP, seed: int | None) -> Settings:
     return {"distribution": configuration.distribution, "seed": seed}
 
 
-def _eugen(configuration: EUGen, seed: int) -> Settings:
+def _eugen(configuration: EUGen, seed: int | None) -> Settings:
     """The activation is the identity, because what it replaces is linear."""
     return {"features": configuration.features, "activation": "identity", "norm": False, "seed": seed}
 
 
-def _bits(bits: int) -> Callable[[Any, int], Settings]:
+def _bits(bits: int) -> Callable[[Any, int | None], Settings]:
     return lambda configuration, seed: {"bits": bits, "group": configuration.group}
 
 
-def _rotated(bits: int) -> Callable[[Any, int], Settings]:
+def _rotated(bits: int) -> Callable[[Any, int | None], Settings]:
     return lambda configuration, seed: {
         "bits": bits, "group": configuration.group, "seed": seed if configuration.rotate else None,
     }  # fmt: skip
 
 
-def _int3(configuration: Int3, seed: int) -> Settings:
+def _int3(configuration: Int3, seed: int | None) -> Settings:
     return {"group": configuration.group, "seed": seed if configuration.rotate else None}
 
 
-def _terms(configuration: Bilinear, seed: int) -> Settings:
+def _terms(configuration: Bilinear, seed: int | None) -> Settings:
     return {"terms": configuration.terms}
 
 

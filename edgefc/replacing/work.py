@@ -35,10 +35,10 @@ class Work:
         self.unseen: list[Decision] = []
 
     def create(self) -> None:
-        """Makes the layers with initial values."""
+        """Makes the layers with initial values. They and the seeds of layers are drawn from torch's generator."""
         with self.measured.step("make layers"):
             for decision in self._open():
-                self._make(decision, lambda each: Made(make_new(each.target, each.configuration, each.seed)))
+                self._make(decision, _new)
 
     def fit(self, batches: Sequence[Batch], memory: int, folder: Path | None) -> None:
         """Fits the layers to the trained ones and, if there are batches, to the inputs that these get.
@@ -86,6 +86,11 @@ class Work:
 
     def _open(self) -> list[Decision]:
         return [each for each in self.decisions if not each.reason]
+
+
+def _new(decision: Decision) -> Made:
+    rotates = getattr(decision.configuration, "rotate", False)
+    return Made(make_new(decision.target, decision.configuration, decision.seed if rotates else None))
 
 
 def _fitted(statistics: Statistics, decision: Decision) -> Made:

@@ -1,6 +1,5 @@
 """The bilinear recipes: sizes of their models, and the tasks that they cut from text. Nothing is trained here."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ pytest.importorskip("sklearn")
 import torch
 
 from edgefc.errors import UsageError
-from edgefc.recipes import bilinear_cnn, bilinear_embedding, bilinear_lstm, data
-from edgefc.recipes.recipe import Job
+from edgefc.recipes import bilinear_cnn, bilinear_embedding, data
 from edgefc.recipes.sizes import numbers
 
 TEXT = "the cat sat on the mat, and 12 dogs looked at the cat.\n" * 40
@@ -69,45 +67,3 @@ def test_embeddings_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(
         models["few words"](torch.tensor([[0, 1, 2, words - 1]])), models["few words"](torch.tensor([[0, 1, 2, 4000]]))
     )
-
-
-def test_characters_are_folded() -> None:
-    folded = bilinear_lstm._fold("A  b\tz9.\n    É(,\n")
-
-    assert "".join(bilinear_lstm.ALPHABET[token] for token in folded) == "a b z0.\n??,"
-    assert len(bilinear_lstm.ALPHABET) == len(set(bilinear_lstm.ALPHABET)) == 32
-
-
-def test_bits_of_a_model_that_knows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All logits alike are 5 bits for 32 characters; sequences do not overlap, and parts are apart."""
-    (tmp_path / "a.txt").write_text(TEXT)
-    characters = bilinear_lstm.load(tmp_path)
-    model = {arm.name: arm.build(0) for arm in bilinear_lstm.arms(characters)}["bilinear x1"]
-    torch.nn.init.zeros_(model.last.weight)
-    torch.nn.init.zeros_(model.last.bias)
-    monkeypatch.setattr(bilinear_lstm, "QUICK_STEPS", 1)
-
-    assert bilinear_lstm.train(model, Job("", 0, 0.0, characters, False, True)) == pytest.approx(5)
-    rows = characters.rows(0)
-    assert rows.shape[1] == bilinear_lstm.LENGTH + 1
-    assert torch.equal(rows.flatten(), characters.parts[0][: rows.numel()])
-    assert sum(map(len, characters.parts)) == pytest.approx(len(TEXT), abs=3)
-    loss = bilinear_lstm._nats(model, rows[:3]).detach()
-    assert float(loss) == pytest.approx(math.log(32))
-
-
-def test_a_text_too_short_for_sequences(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("too short")
-    with pytest.raises(UsageError, match=r"the user's text are too few for this recipe\. Give a text of about 100,000"):
-        bilinear_lstm.load(tmp_path)
-
-
-def test_lstms_of_one_size() -> None:
-    part = torch.zeros(100, dtype=torch.int64)
-    models = {arm.name: arm.build(0) for arm in bilinear_lstm.arms(bilinear_lstm.Characters("", (part,) * 3))}
-
-    units = {name: model.last.in_features for name, model in models.items()}
-    assert [units[f"bilinear x{scale}"] for scale in (1, 2, 3)] == [64, 128, 192]
-    assert numbers(models["bilinear x1"].lstm)[0] == 4 * (4 * 8 + 4 * 8 + 8 * 8 + 8 * 8) + 4 * 64
-    assert numbers(models["narrow dense"])[0] == pytest.approx(numbers(models["bilinear x2"])[0], rel=0.05)
-    assert all(model(torch.zeros(3, 7, dtype=torch.int64)).shape == (7, 3, 32) for model in models.values())

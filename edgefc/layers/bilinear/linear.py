@@ -129,6 +129,6 @@ class BilinearLinear(FromFit, Factored):
 
 
 ENTRIES = (
-    linear("BilinearLinear", PAPER, CLAIM, BilinearLinear),
+    linear("BilinearLinear", PAPER, CLAIM, BilinearLinear, "mnist-mlp"),
     linear("BilinearLinear, 4 terms", PAPER, OURS, lambda n, m: BilinearLinear(n, m, terms=4)),
 )

@@ -168,4 +168,4 @@ class _BilinearLayer(_Layer):
         return y.flatten(-2)[..., : self.hidden_size]
 
 
-ENTRIES = (lstm("BilinearLSTM", PAPER, CLAIM, lambda n: BilinearLSTM(n, n, batch_first=True), "bilinear-lstm"),)
+ENTRIES = (lstm("BilinearLSTM", PAPER, CLAIM, lambda n: BilinearLSTM(n, n, batch_first=True), "text-lstm"),)

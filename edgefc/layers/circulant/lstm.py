@@ -200,4 +200,4 @@ class _CirculantLayer(_Layer, Seeded):
         return product
 
 
-ENTRIES = (lstm("CirculantLSTM", PAPER, OURS, lambda n: CirculantLSTM(n, n, batch_first=True)),)
+ENTRIES = (lstm("CirculantLSTM", PAPER, OURS, lambda n: CirculantLSTM(n, n, batch_first=True), "text-lstm"),)

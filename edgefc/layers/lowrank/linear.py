@@ -153,5 +153,11 @@ def _check_rank(name: str, rank: int, most: int) -> int:
 
 
 ENTRIES = (
-    linear("LowRankLinear, ratio 4", PAPER, CLAIM, lambda n, m: LowRankLinear(n, m, rank=rank_of_ratio(n, m, 4))),
+    linear(
+        "LowRankLinear, ratio 4",
+        PAPER,
+        CLAIM,
+        lambda n, m: LowRankLinear(n, m, rank=rank_of_ratio(n, m, 4)),
+        "mnist-mlp",
+    ),
 )

@@ -163,4 +163,12 @@ def _blocks_of(n: int, m: int) -> int:
     return min(4, n, m)
 
 
-ENTRIES = (linear("MonarchLinear, 4 blocks", PAPER, CLAIM, lambda n, m: MonarchLinear(n, m, blocks=_blocks_of(n, m))),)
+ENTRIES = (
+    linear(
+        "MonarchLinear, 4 blocks",
+        PAPER,
+        CLAIM,
+        lambda n, m: MonarchLinear(n, m, blocks=_blocks_of(n, m)),
+        "mnist-mlp",
+    ),
+)

@@ -16,10 +16,15 @@ def measured() -> dict[str, Results]:
 
 
 def summary(name: str) -> str:
-    """The first comparison of a recipe in one line, or "not measured" if there is no result."""
+    """The first comparison of a recipe in one line, or "not measured" if there is no result.
+
+    For a recipe without comparisons: the first arm, and those at most one of its standard deviations worse.
+    """
     results = measured().get(name)
     if results is None:
         return "not measured"
     unit = f" {results.metric.unit}" if results.metric.unit else ""
-    figures = ", ".join(f"{arm.name} {spread(results, arm)}{unit}" for arm in map(results.arm, results.pairs[0]))
-    return f"{results.metric.name}: {figures}"
+    shown = results.pairs[0] if results.pairs else (results.arms[0].name,)
+    figures = ", ".join(f"{arm.name} {spread(results, arm)}{unit}" for arm in map(results.arm, shown))
+    near = "" if results.pairs else f"; at most one sd worse: {', '.join(results.within) or 'none'}"
+    return f"{results.metric.name}: {figures}{near}"

@@ -98,14 +98,14 @@ def test_put_there_by_hand(registry: type[Registry], monkeypatch: pytest.MonkeyP
         DeviceError, match=r"cannot download onnxruntime-web .* from http://127.0.0.1:1/.*copy that file"
     ):
         onnxruntime_web.files()
-    (onnxruntime_web.cache() / onnxruntime_web.TARBALL).write_bytes(registry.given)
+    (onnxruntime_web.cache() / onnxruntime_web._package().tarball).write_bytes(registry.given)
     assert onnxruntime_web.files()["b.wasm"].read_bytes() == CONTENT["b.wasm"]
 
 
 def test_a_registry_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", "file:///etc/passwd")
     with pytest.raises(DeviceError, match="npm_config_registry is 'file:///etc/passwd', which is not an http"):
-        onnxruntime_web.url()
+        onnxruntime_web._package().url()
 
 
 @posix
