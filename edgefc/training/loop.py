@@ -216,9 +216,14 @@ class Loop:
     def _resumed(self) -> bool:
         """Whether there was a saved state, which the training now has."""
         found = None if self.store is None else self.store.read()
-        if found is None:
+        if self.store is None or found is None:
             return False
-        tensors, record = found
+        with self.store.reading():
+            self._continue(*found)
+        return True
+
+    def _continue(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Sets the state to a saved one."""
         self.budget.step, self.budget.before = record.pop("step"), record.pop("seconds")
         evaluations = [Evaluation(**each) for each in record.pop("evaluations")]
         tried = [(rate, at) for rate, at in record.pop("tried")]
@@ -227,7 +232,6 @@ class Loop:
         self.student.restore([tensors[f"now.{index}"] for index in count])
         self.best = [tensors[f"best.{index}"] for index in count] if self.progress.best else self.start
         self.optimizer.load({name.removeprefix("adam."): each for name, each in tensors.items()})
-        return True
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -222,9 +223,12 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     file.unlink()
     edgefc.distil(student, teacher, models.batches(4), steps=2, lr=1e-3, folder=tmp_path)
     tensors = load_file(file)
-    save_file(tensors, file)
-    with pytest.raises(UsageError, match=r"cannot read .*rank-0\.safetensors"):
-        edgefc.distil(student, teacher, models.batches(4), steps=2, lr=1e-3, folder=tmp_path)
+    with safe_open(file, "pt") as opened:
+        kept = opened.metadata()
+    for damaged, metadata in ((tensors, None), ({"now.0": tensors["now.0"]}, kept)):
+        save_file(damaged, file, metadata)
+        with pytest.raises(UsageError, match=r"cannot read .*rank-0\.safetensors"):
+            edgefc.distil(pair()[0], teacher, models.batches(4), steps=2, lr=1e-3, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
