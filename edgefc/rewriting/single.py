@@ -68,7 +68,7 @@ class Layer:
         """The bytes that a file has more if this layer becomes a fitted one, without functions."""
         plain = self._plain(1, random=False)
         before = _size(plain)
-        _replace(plain, to, new)
+        _replace(plain, to, new, defined=False)
         return _size(plain) - before
 
     def _plain(self, rows: int, *, random: bool = True) -> ir.Model:
@@ -98,12 +98,12 @@ class Layer:
         return ir.Model(graph, ir_version=_IR_VERSION)
 
 
-def _replace(model: ir.Model, to: Configuration, new: New | None = None) -> None:
+def _replace(model: ir.Model, to: Configuration, new: New | None = None, *, defined: bool = True) -> None:
     """Replaces the layer of a model of one layer. Without a fit, its own weights are fitted."""
     decision = decided(find(model), to)
     made = fitted(decision, [0], Statistics(), 0) if new is None else new
     edit = Editor(model)
-    put(decision, made, edit, Stores(edit, Functions(model)))
+    put(decision, made, edit, Stores(edit, Functions(model, defined=defined)))
     RemoveUnusedNodesPass()(model)
 
 

@@ -139,6 +139,7 @@ def test_a_model_of_one_layer_computes_what_its_replacement_does(tmp_path: Path,
     assert 0 < np.abs(outputs[1] - outputs[0]).max() < 0.02 * np.abs(outputs[0]).max()
 
 
+@pytest.mark.slow
 def test_times_are_measured_here_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(clocks, "LAYER", clocks.Effort(0.02, 1, 1))
