@@ -86,7 +86,7 @@ def _write_calibration(path: Path, lines: list[str]) -> None:
     """Sorted by length, because compress cuts off the padding that all sentences of a batch share."""
     encoded = minilm.tokens(minilm.tokenizer(), sorted(lines, key=len))
     with staged(path) as file:
-        np.savez(file, **{name: tensor.numpy() for name, tensor in encoded.items()})
+        np.savez(file, input_ids=encoded["input_ids"].numpy(), attention_mask=encoded["attention_mask"].numpy())
 
 
 def _batches(lines: list[str]) -> list[dict[str, Tensor]]:
@@ -119,7 +119,7 @@ def _export(folder: Path, original: nn.Module, example: tuple[Tensor, ...]) -> N
     """Write FILES. export() compares each with its model before it writes the file."""
     int8, _ = minilm.make_model()
     replace(int8, Int8())
-    small = load(folder / "small", minilm.make_model)
+    small = load(folder / "small", lambda: minilm.make_model()[0])
     models = (original, int8, small)
     for name, model in Bar(list(zip(FILES, models, strict=True)), desc="exporting", unit="file"):
         export(model, example, folder / name)

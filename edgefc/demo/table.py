@@ -17,9 +17,9 @@ def rows(record: Record, found: Sequence[Likeness]) -> list[list[str]]:
         size, own = record.models[cell.model].all_bytes, found[cell.model]
         peak = cell.peak_above_baseline_bytes
         result.append([
-            name_of(record, cell.model) + ("*" if cell.warnings else ""), f"{size:,}", f"{first / size:.2f}x", f"{own.cosine:.4f}",
-            f"{own.neighbours:.1%}", time_text(cell.load.median_ns), "-" if peak is None else bytes_text(peak),
-            time_text(cell.steady.median_ns),
+            f"{name_of(record, cell.model)}{'*' if cell.warnings else ''}", f"{size:,}", f"{first / size:.2f}x",
+            f"{own.cosine:.4f}", f"{own.neighbours:.1%}", time_text(cell.load.median_ns),
+            "-" if peak is None else bytes_text(peak), time_text(cell.steady.median_ns),
         ])  # fmt: skip
     return result
 
