@@ -18,7 +18,7 @@ from edgefc.errors import UsageError
 from edgefc.progress import steps
 from edgefc.timing import Steps
 
-_FRONTIER = 48
+_FRONTIER = 64
 """Plans of the frontier."""
 
 _NEIGHBOURS = 12

@@ -1,8 +1,9 @@
 """Divides the calibration data of a torch model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from edgefc.choosing.division import divide
@@ -32,7 +33,41 @@ def samples_of(calibration: object) -> Samples:
     batches = batches_of(calibration)
     parts = divide(len(batches), _size(batches[0]))
     fitting, choosing, held = ([batches[at] for at in part] for part in (parts.fitting, parts.choosing, parts.held_out))
-    return Samples(fitting, choosing, held, parts.separate)
+    return Samples(repacked(fitting), repacked(choosing), repacked(held), parts.separate)
+
+
+def repacked(batches: Sequence[Batch]) -> list[Batch]:
+    """Batches of samples of similar lengths, so that little of them is padding. The order of samples changes.
+
+    Only if each batch has the arrays (samples, positions) of the first one, with an attention_mask. Others are returned
+    as they are.
+    """
+    if not all(_has_positions(each, batches[0]) for each in batches):
+        return list(batches)
+    rows = [_cut({name: array[at] for name, array in each.items()}) for each in batches for at in range(_size(each))]
+    rows.sort(key=lambda row: len(row["attention_mask"]))
+    size = _size(batches[0])
+    return [_together(rows[at : at + size]) for at in range(0, len(rows), size)]
+
+
+def _has_positions(batch: Batch, first: Batch) -> bool:
+    if not isinstance(batch, Mapping) or "attention_mask" not in batch or batch.keys() != first.keys():
+        return False
+    shape = getattr(batch["attention_mask"], "shape", ())
+    return len(shape) == 2 and all(isinstance(each, Tensor) and each.shape == shape for each in batch.values())
+
+
+def _cut(row: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A sample without the padding at its end."""
+    used = row["attention_mask"].nonzero()
+    length = int(used[-1]) + 1 if len(used) else 1
+    return {name: array[:length] for name, array in row.items()}
+
+
+def _together(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A batch, filled up with zeros, which the attention_mask leaves out."""
+    names = rows[0]
+    return {name: torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True) for name in names}
 
 
 def _size(batch: Batch) -> int:

@@ -29,6 +29,9 @@ from edgefc.replacing.surgery import Surgery
 class TorchSubject:
     """A torch model whose layers can be replaced. While it exists, the attentions of the model are open.
 
+    Plans are measured on all samples for choosing, single layers on every second batch of them: the losses of layers
+    differ by so much that fewer samples give the same plan.
+
     Implements edgefc.choosing.subject.Subject.
     """
 
@@ -45,6 +48,7 @@ class TorchSubject:
     ) -> None:
         """`layers` has what each layer can become. `folder` keeps the statistics of the inputs."""
         self._surgery, self._batches, self._metric = surgery, samples.choosing, metric
+        self._few = self._batches[::2]
         every = [decision for each in layers for decision in each.values()]
         open_attentions(surgery, every)
         self._base = surgery.count
@@ -56,8 +60,8 @@ class TorchSubject:
         self.other_numbers = numbers_of(model) - sum(unit.numbers for unit in self.units)
         self.other_bytes = bytes_of(model) - sum(unit.bytes for unit in self.units)
         settings = [[unit.name, [configuration_record(each) for each in unit.configurations]] for unit in self.units]
-        parts = [samples.fitting, samples.choosing]
-        self.fingerprint = hash_of([model.state_dict(), [list(each) for each in parts], settings, seed])
+        parts = [list(each) for each in (samples.fitting, self._batches, self._few)]
+        self.fingerprint = hash_of([model.state_dict(), parts, settings, seed])
         self._original = outputs_of(model, self._batches)
         self._prefix: Prefix | None = None
         self._made: dict[tuple[str, Configuration], Made] = {}
@@ -72,7 +76,7 @@ class TorchSubject:
                 statistics = self._inputs.of(decision.target)
                 made = make_fitted(decision.target, configuration, statistics, decision.seed, plain=False)
                 self._made[unit.name, configuration] = made
-                loss = self._loss({unit.name: configuration}, lambda: prefix.run(unit.name))
+                loss = self._loss({unit.name: configuration}, prefix.original, lambda: prefix.run(unit.name))
             except (UsageError, np.linalg.LinAlgError):
                 continue  # it cannot be fitted, or the model does not run with it
             if np.isfinite(loss):
@@ -81,7 +85,7 @@ class TorchSubject:
         return found
 
     def loss(self, choices: Choices) -> float:
-        return self._loss(choices, lambda: outputs_of(self._surgery.model, self._batches))
+        return self._loss(choices, self._original, lambda: outputs_of(self._surgery.model, self._batches))
 
     def metric(self, choices: Choices) -> float | None:
         if self._metric is None:
@@ -128,16 +132,16 @@ class TorchSubject:
         """The loss of the model as it is now."""
         return loss_between(self._original, outputs_of(self._surgery.model, self._batches))
 
-    def _loss(self, choices: Choices, run: Callable[[], list[Outputs]]) -> float:
+    def _loss(self, choices: Choices, before: Sequence[Outputs], run: Callable[[], list[Outputs]]) -> float:
         with self._placed(choices):
             try:
-                return loss_between(self._original, run())
+                return loss_between(before, run())
             except CheckFailed:
                 return float("inf")
 
     def _new_prefix(self) -> Prefix:
         layers = {name: next(iter(each.values())).target.module for name, each in self._decisions.items()}
-        return Prefix(self._surgery.model, self._batches, layers)
+        return Prefix(self._surgery.model, self._few, layers)
 
     @contextmanager
     def _placed(self, choices: Choices) -> Iterator[None]:

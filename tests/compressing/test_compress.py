@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 import edgefc
 from edgefc.compressing.layers import layers_of, layers_of_plan
-from edgefc.compressing.samples import Samples, samples_of
+from edgefc.compressing.samples import Samples, repacked, samples_of
 from edgefc.compressing.subject import TorchSubject
 from edgefc.errors import UsageError
 from edgefc.plan import Half, Int2, Int3, Int4, Int8, LowRank, Monarch, Tied, plan_of
 from edgefc.plan.configurations import Configuration
 from edgefc.plan.reading import parse_plan
-from edgefc.replacing.measuring import bytes_of
+from edgefc.replacing.measuring import bytes_of, outputs_of
 from edgefc.replacing.statistics import MEMORY
 from edgefc.replacing.surgery import Surgery
 from edgefc.training.report import DistilReport, Evaluation
@@ -61,6 +61,27 @@ def test_samples_are_divided() -> None:
     assert three.separate
 
 
+def test_samples_of_similar_lengths_are_together() -> None:
+    ids = torch.arange(1, 61).reshape(6, 10)
+    lengths = torch.tensor([10, 3, 7, 2, 9, 1])
+    mask = (torch.arange(10) < lengths[:, None]).long()
+    batches = [{"input_ids": ids[at : at + 2], "attention_mask": mask[at : at + 2]} for at in (0, 2, 4)]
+    packed = repacked(batches)
+    assert [tuple(each["input_ids"].shape) for each in packed] == [(2, 2), (2, 7), (2, 10)]
+    rows = {tuple(row[keep.bool()].tolist()) for each in packed
+            for row, keep in zip(each["input_ids"], each["attention_mask"], strict=True)}  # fmt: skip
+    assert rows == {tuple(row[:length].tolist()) for row, length in zip(ids, lengths, strict=True)}
+    model = models.bert()
+    tokens = models.token_batches(6)
+    before, after = (torch.cat([each["last_hidden_state"] for each in outputs_of(model, given)])
+                     for given in (tokens, repacked(tokens)))  # fmt: skip
+    assert torch.allclose(before.sort(0).values, after.sort(0).values, atol=1e-5)
+    others: list[Any] = [[torch.zeros(2, 3)], [{"x": torch.zeros(2, 3)}], [(mask,)],
+                         [{"attention_mask": mask, "x": torch.zeros(6, 10, 4)}]]  # fmt: skip
+    for other in others:
+        assert repacked(other)[0] is other[0]
+
+
 def test_swap_losses_are_those_of_replace() -> None:
     model = models.mlp()
     original = copy.deepcopy(model)
@@ -76,7 +97,7 @@ def test_swap_losses_are_those_of_replace() -> None:
                 report = edgefc.replace(
                     other, {unit.name: swap.configuration}, calibration=[*samples.fitting, samples.fitting[-1]]
                 )
-                assert swap.loss == pytest.approx(loss_of(original, other, samples.choosing), rel=1e-3, abs=1e-9)
+                assert swap.loss == pytest.approx(loss_of(original, other, samples.choosing[::2]), rel=1e-3, abs=1e-9)
                 assert swap.bytes == report.layers[0].bytes_after
                 assert swap.numbers == report.layers[0].numbers_after
         choices = {"0": Int4(), "2": Int2()}
@@ -293,7 +314,7 @@ def test_training_follows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         ({"plan": {"0": Int4()}, "candidates": [Int4()]}, "candidates are for a budget"),
         ({"plan": {"1": Int4()}}, "matches nothing"),
         ({"budget": "bytes=0.5", "calibration": []}, "calibration has no batches"),
-        ({"budget": "bytes=0.5", "calibration": [torch.zeros(3, 5)]}, "does not run on the calibration data"),
+        ({"budget": "bytes=0.5", "calibration": [torch.zeros(3, 5)]}, "the model does not run on the data"),
     ],
 )
 def test_mistakes(arguments: dict[str, Any], what: str) -> None:
