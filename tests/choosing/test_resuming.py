@@ -24,6 +24,7 @@ def started(folder: Path, workers: int = 0) -> "subprocess.Popen[str]":
     return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""})
 
 
+@pytest.mark.slow
 def test_a_choice_that_is_killed_five_times_ends_with_the_same_plan(tmp_path: Path) -> None:
     undisturbed = json.loads(started(tmp_path / "a").communicate()[0].splitlines()[-1])
     draw = random.Random(0)

@@ -149,6 +149,7 @@ def circle(*degrees: float) -> Any:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.slow
 def test_stopped_midway_it_exits_130_and_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

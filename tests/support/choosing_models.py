@@ -94,7 +94,7 @@ def main(folder: Path, workers: int) -> None:
     from edgefc.choosing.choosing import choose
     from edgefc.plan.rules import configuration_text
 
-    subject = numbers(8, cross=2.0, pause=0.02)
+    subject = numbers(8, cross=2.0, pause=0.06)
     print("started", flush=True)
     with ProcessPoolExecutor(workers, get_context("spawn")) if workers else nullcontext() as executor:
         choice = choose(subject, budget_of("bytes=0.1"), executor=executor, folder=folder)
