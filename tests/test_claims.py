@@ -30,7 +30,7 @@ def record(tmp_path_factory) -> Record:
                 {"bodies": {"PRPLinear": body}},
             )
     for name, (layer, options) in models.items():
-        report = export(layer, torch.randn(2, N), folder / f"{name}.onnx", **options)
+        report = export(layer, torch.randn(2, N), folder / f"{name}.onnx", verify=False, **options)
         assert name == "dense" or report.file_bytes + report.data_bytes <= 64 * 1024, name
     return profile(
         [folder / f"{name}.onnx" for name in models], min_time_s=0.02, processes=1, rounds=1, launches=1, native="off"
