@@ -64,6 +64,7 @@ def _write(path: Path, mark: str, current: Pass) -> None:
     for index, each in enumerate(current.statistics):
         parts = {"counts": each.counts} if isinstance(each, TokenCounts) else each.arrays()
         arrays |= {f"{index}.{name}": array for name, array in parts.items()}
+    arrays |= {f"{index}.waiting": np.concatenate(rows) for index, rows in current.waiting.items()}
     with staged(path) as file:
         np.savez(file, **arrays)
 
@@ -75,7 +76,8 @@ def _read(path: Path, mark: str, groups: Sequence[Group]) -> Pass:
             if str(file["mark"]) != mark:
                 raise UsageError(f"{path} has statistics of another model, plan or data. {advice}")
             statistics = [_one(file, index) for index in range(len(groups))]
-            return Pass(list(groups), int(file["done"]), statistics)
+            waiting = {index: [file[f"{index}.waiting"]] for index in range(len(groups)) if f"{index}.waiting" in file}
+            return Pass(list(groups), int(file["done"]), statistics, waiting)
     except UsageError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise errors of many classes

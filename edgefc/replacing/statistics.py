@@ -158,9 +158,16 @@ class Pass:
     groups: list[Group]
     done: int = 0
     statistics: list[Moments | TokenCounts] = field(default_factory=list)
+    waiting: dict[int, list[Any]] = field(default_factory=dict)
+    """Inputs that are not in the statistics yet, by group. A product of many rows at once is faster."""
 
     def __post_init__(self) -> None:
         self.statistics = self.statistics or [group.empty() for group in self.groups]
+
+    def finish(self) -> None:
+        """Adds the inputs that wait."""
+        for index in list(self.waiting):
+            self._flush(index)
 
     def run(self, model: nn.Module, batches: Sequence[Batch], after: Callable[["Pass"], None] | None = None) -> None:
         """Adds the batches that are not added yet. `after` is called after each of them.
@@ -178,20 +185,33 @@ class Pass:
                 state.follow(leader, x)
                 return
             state.lead(target, x)
-            rows = rows_of(target, x, state.mask)
-            for part in rows:
-                try:
-                    self.statistics[by_leader[target]].add(part)
-                except UsageError as error:
-                    raise UsageError(f"{target.name}: {error}") from None
+            for part in rows_of(target, x, state.mask):
+                self._add(by_leader[target], part)
 
         with hooked({target: target.module for target in by_member}, add), evaluating(model):
             for batch in steps(batches[self.done :], "reading calibration data"):
                 state.begin(mask_of(batch))
                 call(model, batch)
                 self.done += 1
+                if self.done == len(batches):
+                    self.finish()
                 if after is not None:
                     after(self)
+
+    def _add(self, index: int, part: Any) -> None:
+        group = self.groups[index]
+        rows = part if group.leader.kind == TABLE else part.reshape(-1, part.shape[-1])
+        waiting = self.waiting.setdefault(index, [])
+        waiting.append(rows)
+        if group.leader.kind == TABLE or sum(map(len, waiting)) >= group.width:
+            self._flush(index)
+
+    def _flush(self, index: int) -> None:
+        waiting = self.waiting.pop(index)
+        try:
+            self.statistics[index].add(waiting[0] if len(waiting) == 1 else np.concatenate(waiting))
+        except UsageError as error:
+            raise UsageError(f"{self.groups[index].leader.name}: {error}") from None
 
     def of(self) -> dict[Target, Moments | TokenCounts]:
         """The statistics of each target."""
@@ -259,7 +279,7 @@ def rows_of(target: Target, x: Tensor, mask: Tensor | None) -> Iterator[Any]:
     leading = x.shape if target.kind == TABLE else x.shape[:-1]
     if mask is not None and leading[: mask.ndim] == mask.shape:
         x = x[mask.to(x.device)]
-    yield (x if target.kind == TABLE else x.double()).cpu().numpy()
+    yield (x if target.kind == TABLE or x.dtype == torch.float32 else x.double()).cpu().numpy().copy()
 
 
 def _patches(module: Any, x: Tensor) -> Iterator[Any]:

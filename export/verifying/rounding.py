@@ -8,7 +8,8 @@ is the rounding error of the operation in its own precision, times `MAGNIFY`. Th
 measures the effect of rounding.
 
 Operations that only move or select values are exact and are not changed. Integral results of less than half the
-precision, such as positions, masks and counts, are not changed either.
+precision, such as positions, masks and counts, are not changed either; nor are operations that a layer marks as exact
+(edgefc/layers/common/exact.py).
 """
 
 import contextlib
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgefc.layers.common.exact import is_exact
 
 MAGNIFY = {torch.float16: 4.0, torch.bfloat16: 4.0, torch.float32: 32.0, torch.float64: 32.0}
 """Magnification of the rounding errors.
@@ -82,6 +85,8 @@ class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if is_exact():
+            return func(*args, **kwargs)
         name = func._schema.name.partition("::")[2].rstrip("_")
         if name in _SUMS:
             return self._sum(func, name, args, kwargs)
@@ -118,11 +123,11 @@ class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _relative(self, y: Tensor, *, keep_whole: bool, by: float = 1.0) -> Tensor:
         if y.is_complex():
             return torch.view_as_complex(self._relative(torch.view_as_real(y), keep_whole=False, by=by).contiguous())
-        changed = y + y * self._draw(y, by)
-        return torch.where(_exact(y) if keep_whole else ~y.isfinite(), y, _finite(changed, y))
+        changed = _finite(y + y * self._draw(y, by), y)
+        return torch.where(_exact(y), y, changed) if keep_whole else changed
 
     def _absolute(self, y: Tensor, scale: Tensor) -> Tensor:
-        return torch.where((y == 0) | ~y.isfinite(), y, _finite(y + scale * self._draw(y, 1.0), y))
+        return torch.where(y == 0, y, _finite(y + scale * self._draw(y, 1.0), y))
 
     def _draw(self, like: Tensor, by: float) -> Tensor:
         unit = torch.finfo(like.dtype).eps / 2 * MAGNIFY.get(like.dtype, 1.0) * self._factor * by
@@ -145,5 +150,5 @@ def _exact(y: Tensor) -> Tensor:
 
 
 def _finite(changed: Tensor, y: Tensor) -> Tensor:
-    """Keeps values whose change would overflow: masks use the largest finite numbers in place of infinity."""
+    """Keeps values that are not finite, or whose change is not: masks use the largest finite numbers for infinity."""
     return torch.where(changed.isfinite(), changed, y)

@@ -6,5 +6,6 @@ seeded.py     the seeded matrix in torch; device_cache.py keeps tensors that are
 trained.py, effective.py   trained layers that a structured layer replaces, and their effective weights
 low_rank.py, descent.py    truncated SVD and conjugate gradients, for fits
 recurrent.py, windows.py, activations.py, no_weight.py   LSTMs, convolutions, activations, the attribute `weight`
+exact.py      marks arithmetic without rounding errors, for verify
 facts.py      facts that the reader of ONNX files needs too, without torch
 """

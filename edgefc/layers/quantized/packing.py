@@ -19,6 +19,7 @@ from torch import Tensor
 
 from edgefc.errors import UsageError
 from edgefc.fitting.quantized import QuantizedFit, fit_quantized
+from edgefc.layers.common.exact import exact
 
 GROUPS = (16, 32, 64, 128, 256)
 """The groups that MatMulNBits supports."""
@@ -57,9 +58,10 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
 
 def values(packed: Tensor, scales: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     """Returns the numbers of packed rows (..., G, bytes) with scales (..., G): (..., K) in `dtype`."""
-    steps = unpack(packed, bits).to(torch.float32) - 2 ** (bits - 1)
-    numbers: Tensor = steps * scales.to(torch.float32).unsqueeze(-1)
-    return numbers.flatten(-2).to(dtype)
+    with exact():
+        steps = unpack(packed, bits).to(torch.float32) - 2 ** (bits - 1)
+        numbers: Tensor = steps * scales.to(torch.float32).unsqueeze(-1)
+        return numbers.flatten(-2).to(dtype)
 
 
 def draw(packed: Tensor, scales: Tensor, bits: int, bound: float) -> None:

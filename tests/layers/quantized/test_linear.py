@@ -15,8 +15,10 @@ from torch import nn
 
 from edgefc import QuantizedLinear
 from edgefc.errors import ShapeError, UsageError
+from edgefc.export.verifying.rounding import magnified_rounding
 from edgefc.fitting.quantized import QuantizedFit
 from edgefc.fitting.rotation import block_of
+from edgefc.layers.common.exact import is_exact
 from edgefc.layers.quantized import packing
 from edgefc.testing import assert_close
 from tests.support import layer_models as models
@@ -143,3 +145,15 @@ def test_a_correction_is_not_dropped() -> None:
 def test_mistakes(settings: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         QuantizedLinear(**{"in_features": 40, "out_features": 7, **settings})
+
+
+def test_the_stored_numbers_are_exact_in_verify() -> None:
+    """edgefc verify adds errors to the product, and none to the numbers of the codes."""
+    layer = QuantizedLinear(32, 8, bits=4, group=16)
+    x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = packing.values(layer.codes, layer.scales, 4, torch.float32), layer(x)
+        with magnified_rounding(0):
+            changed = packing.values(layer.codes, layer.scales, 4, torch.float32), layer(x)
+    assert torch.equal(plain[0], changed[0]) and not torch.equal(plain[1], changed[1])
+    assert not is_exact()
