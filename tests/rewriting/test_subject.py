@@ -160,3 +160,15 @@ def test_a_model_without_weights_gives_one_sentence(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"])], {"x": (FLOAT, [1, 4])}, {"y": free(2)}, {})
     with pytest.raises(UsageError, match=r"no weight of .* can be replaced. Weights below 1024 numbers stay"):
         subject(path, {"x": drawn(20, 4)}, Half())
+
+
+def test_an_old_opset_is_kept_if_no_candidate_needs_functions(tmp_path: Path) -> None:
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("BatchNormalization", ["h", *"vvvv"], ["y"], spatial=0)]
+    weights = {"w": drawn(64, 64), "v": np.ones(64, np.float32)}
+    ports = {"x": (FLOAT, [1, 64])}, {"y": free(2)}
+    path = write(tmp_path / "m.onnx", nodes, *ports, weights, opsets={"": 8})  # which onnx cannot convert
+    given = subject(path, {"x": drawn(20, 64)}, Half(), Int4(), LowRank())
+    assert given.units[0].configurations == (Half(), LowRank())
+    given.swaps(given.units[0])
+    given.write({given.units[0].name: LowRank()}, tmp_path / "small.onnx", None)
+    assert [each.version for each in onnx.load(tmp_path / "small.onnx").opset_import] == [8]
