@@ -8,13 +8,14 @@ The text has a fingerprint of the student, the teacher, the data and the setting
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from edgefc.errors import UsageError, first_line
+from edgefc.errors import UsageError, describe_error, first_line
 from edgefc.files import exists, staged, writing
 from edgefc.training import ranks
 
@@ -73,6 +74,14 @@ class Store:
                 return None
             raise UsageError(f"the files in {self.path.parent} are not those of all ranks. {_ADVICE}")
         return found[steps.index(common[0])]
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turns errors of what a file contains into a UsageError."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"cannot read {self.path}: {describe_error(error)}. {_ADVICE}") from None
 
     def _open(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         from safetensors import safe_open

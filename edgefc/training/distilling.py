@@ -75,8 +75,8 @@ def distil(
         accumulate  batches in a step of the optimizer
         seed        decides the order of the batches
 
-    Memory, beside the models and activations: 20 bytes for each trained number (gradient, two moments of Adam, the best
-    state, and the start or the number itself of a stored layer). `folder` takes 16 to 20 bytes for each.
+    Memory, beside the models and activations: 16 bytes for each trained number (gradient, two moments of Adam, the best
+    state), 4 more in the trials, 4 more in stored layers. `folder` takes 16 to 20 bytes for each.
 
     Raises:
         UsageError: arguments, models or batches that cannot be used, or the state of another training in `folder`.

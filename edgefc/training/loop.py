@@ -188,7 +188,7 @@ class Loop:
             None if metric is None else ranks.agreed(metric),
         )
         seconds = ranks.agreed(schedule.clock() - begin)
-        self._reserve = max(self._reserve, seconds)
+        self._reserve = seconds
         progress = self.progress
         progress.evaluations.append(evaluation)
         share = 0.0 if self.budget.limit is None else _SHARE * seconds / self.budget.limit
@@ -208,9 +208,7 @@ class Loop:
 
     def _save(self, store: Store) -> None:
         tensors: dict[str, Tensor] = {}
-        for name, values in (("now", self.student.parameters), ("best", self.best), ("start", self.start)):
-            if name == "start" and (self.start is self.best or len(self.progress.tried) == len(self.rates)):
-                continue
+        for name, values in (("now", self.student.parameters), ("best", self.best)):
             tensors |= {f"{name}.{index}": local(each).detach() for index, each in enumerate(values)}
         tensors |= {f"adam.{name}": each for name, each in self.optimizer.tensors().items()}
         store.write(tensors, {**asdict(self.progress), "step": self.budget.step, "seconds": self.budget.elapsed()})
@@ -218,9 +216,14 @@ class Loop:
     def _resumed(self) -> bool:
         """Whether there was a saved state, which the training now has."""
         found = None if self.store is None else self.store.read()
-        if found is None:
+        if self.store is None or found is None:
             return False
-        tensors, record = found
+        with self.store.reading():
+            self._continue(*found)
+        return True
+
+    def _continue(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Sets the state to a saved one."""
         self.budget.step, self.budget.before = record.pop("step"), record.pop("seconds")
         evaluations = [Evaluation(**each) for each in record.pop("evaluations")]
         tried = [(rate, at) for rate, at in record.pop("tried")]
@@ -229,7 +232,6 @@ class Loop:
         self.student.restore([tensors[f"now.{index}"] for index in count])
         self.best = [tensors[f"best.{index}"] for index in count] if self.progress.best else self.start
         self.optimizer.load({name.removeprefix("adam."): each for name, each in tensors.items()})
-        return True
 
 
 @contextmanager

@@ -58,6 +58,12 @@ class DistilReport:
     quantised: int
     stopped: str
 
+    def __str__(self) -> str:
+        return (
+            f"distilled in {self.seconds:.0f} s, {self.steps} steps and {self.epochs:.1f} epochs at a learning rate "
+            f"of {self.lr:g}: {self.before} -> {self.after}"
+        )
+
     def record(self) -> dict[str, Any]:
         """The report as JSON values."""
         return asdict(self)

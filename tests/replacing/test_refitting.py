@@ -203,8 +203,8 @@ def test_pairs_of_several_ranks_are_merged(monkeypatch: pytest.MonkeyPatch) -> N
     own, whole = PairedMoments(5), PairedMoments(5)
     own.add(x, z)
     whole.add(np.concatenate([x, x]), np.concatenate([z, z]))
-    monkeypatch.setattr(distributed, "_several", lambda: True)
-    monkeypatch.setattr(distributed, "_sum", lambda array: np.asarray(array) * 2)
+    monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr(distributed, "summed", lambda array: np.asarray(array) * 2)
     both = distributed.merged_pairs(own)
     assert both.moments.count == 40
     for name in ("mean", "scatter"):

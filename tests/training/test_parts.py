@@ -66,15 +66,16 @@ def test_held_out_batches_are_not_trained_on() -> None:
 @pytest.mark.parametrize(
     ("make", "batch", "expected"),
     [
-        (models.bert, models.token_batches()[0], ["encoder.layer.0"]),
+        (models.encoder, models.batches()[0], ["layers.0"]),
+        pytest.param(models.bert, models.token_batches()[0], ["encoder.layer.0"], marks=pytest.mark.slow),
         (models.resnet, models.images()[0], ["layer1.0", "layer1.1"]),
         (models.mlp, models.batches()[0], ["0"]),
         (models.speech, models.batches()[0], ["lstm"]),
-        (models.gpt2, models.token_batches()[0], ["h.0", "h.1"]),
+        pytest.param(models.gpt2, models.token_batches()[0], ["h.0", "h.1"], marks=pytest.mark.slow),
     ],
 )
 def test_matched_modules(make: Any, batch: Any, expected: list[str]) -> None:
-    """Blocks. The last block of BERT is left out, because its output is that of the model."""
+    """Blocks. The last block of an encoder is left out, because its output is that of the model."""
     torch.set_num_threads(1)
     assert choose(make(), make(), batch) == expected
 
