@@ -75,7 +75,7 @@ def test_plan_and_metric(command: list[str], tmp_path: Path, capsys: pytest.Capt
     assert main([*command, "--plan", str(plan), "--metric", f"{metric}:score"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"^plan +\d", text, re.M)
-    assert re.search(r"^original .* -4.19e\+03 +within$", text, re.M)
+    assert re.search(r"^original .* -4.19e\+03 +above$", text, re.M)
     assert "metric -4192 -> -96" in text  # the biases
 
 
