@@ -63,6 +63,20 @@ def test_what_rounding_leaves_is_spent() -> None:
     assert choice == [1] * units
 
 
+def test_rounding_never_exceeds_the_limit() -> None:
+    """Fifty units of one and a half buckets each, and room for forty of them."""
+    bucket = 1.0
+    limit = bucket * (1 << 14)
+    costs = [np.array([0.0, limit - 60 * bucket]), *(np.array([0.0, 1.5 * bucket]) for _ in range(50))]
+    losses = [np.array([1000.0, 0.0]), *(np.array([1.0, 0.0]) for _ in range(50))]
+    knapsack = Knapsack(costs, losses, limit)
+    choice = knapsack.best(limit)
+    assert choice is not None
+    assert knapsack.cost(choice) <= limit * (1 + 1e-9)
+    assert choice[0] == 1
+    assert sum(choice) == 41
+
+
 def test_an_option_that_costs_more_and_loses_more_is_never_chosen() -> None:
     """As with latency: a quantised layer may be slower."""
     costs, losses = [np.array([5.0, 9.0, 3.0])], [np.array([0.0, 1.0, 0.5])]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import edgefc
 from edgefc.compressing.layers import layers_of, layers_of_plan
+from edgefc.compressing.measures import loss_between
 from edgefc.compressing.samples import Samples, repacked, samples_of
 from edgefc.compressing.subject import TorchSubject
 from edgefc.errors import UsageError
@@ -148,9 +149,30 @@ def test_attentions_are_opened_only_where_a_projection_is_replaced() -> None:
         edgefc.compress(model, budget="bytes=0.01", calibration=models.batches(), candidates=[Int4()])
     assert {name: type(module) for name, module in model.named_modules()} == before
     assert torch.equal(model(x), expected)
-    report = edgefc.compress(model, budget="bytes=0.5", calibration=models.batches(), candidates=[Int4(), Int8()])
-    assert any("self_attn.q_proj" in layer.name for layer in report.layers)
+    wide = nn.Sequential(model, nn.Linear(32, 2000))  # as Half, it alone is within the budget
+    report = edgefc.compress(wide, budget="bytes=0.8", calibration=models.batches(), candidates=[Half()])
+    assert [each.name for each in report.layers if each.to != "Keep"] == ["1"]
+    assert any("self_attn" in each.name for each in report.layers)
+    assert {name: type(module) for name, module in model.named_modules()} == before
+
+
+@pytest.mark.parametrize("kind", ["resnet", "speech", pytest.param("gpt2", marks=pytest.mark.slow),
+                                  pytest.param("llama", marks=pytest.mark.slow)])  # fmt: skip
+def test_models(kind: str, tmp_path: Path) -> None:
+    """Convolutions, an LSTM, decoders: never worse than the best uniform plan, saved and loaded."""
+    model = getattr(models, kind)()
+    data: Any = {"resnet": models.images, "speech": models.batches}.get(kind, models.token_batches)(4)
+    report = edgefc.compress(model, budget="bytes=0.4", calibration=data, candidates=[Int8(group=32), Int4(), Int2()])
     assert report.after.bytes == bytes_of(model)
+    assert report.after.bytes <= 0.4 * report.before.bytes
+    rival = report.best_uniform
+    assert rival is not None
+    assert report.after.loss is not None
+    assert rival.loss is not None
+    assert report.after.loss <= rival.loss
+    edgefc.save(model, tmp_path / "small")
+    loaded = edgefc.load(tmp_path / "small", getattr(models, kind))
+    assert loss_between(outputs_of(model, data), outputs_of(loaded, data)) < 1e-12
 
 
 def test_layers_that_cannot_be_replaced_are_not_units() -> None:

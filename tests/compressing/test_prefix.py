@@ -92,8 +92,12 @@ def test_a_block_that_leaves_something_behind_runs() -> None:
 
 
 def test_outputs_that_the_model_changes_in_place() -> None:
+    class Adding(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.add_(1)
+
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(32, 32), nn.ReLU(inplace=True), nn.Linear(32, 32)).eval()
+    model = nn.Sequential(nn.Linear(32, 32), Adding(), nn.Linear(32, 32)).eval()
     batches = models.batches(2)
     prefix = prefix_of(model, batches, "2")
     change(model[2])
