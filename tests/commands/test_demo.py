@@ -216,7 +216,9 @@ def test_the_model_takes_padding_and_gives_vectors_of_length_1() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_as_shipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_as_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Some minutes: MiniLM at a seventh of its bytes, with the quality that the README may state."""
     folder = tmp_path / "d"
 
@@ -230,5 +232,6 @@ def test_the_demo_as_shipped(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert float(rows["small.onnx"][3]) >= 0.985 and float(rows["small.onnx"][2].rstrip("x")) >= 6.5
     assert float(rows["int8.onnx"][3]) >= 0.999
     assert [line.rpartition(" in ")[0] for line in err.splitlines()] == STEPS
+    monkeypatch.chdir(tmp_path)
     for line in commands(folder)[1:]:
         assert main([*shlex.split(line)[1:]]) == 0, line

@@ -19,7 +19,7 @@ from tests.recipes.page import page
 from tests.recipes.test_data import write_mnist
 
 ROOT = Path(__file__).resolve().parents[2]
-WAITING = {"mnist-mlp", "mnist-cnn", "mnist-vit", "mnist-choices", "text-lstm", "text-gpt"}
+WAITING = {"mnist-cnn", "mnist-vit", "mnist-choices", "text-gpt"}
 """The recipes without published results."""
 
 
