@@ -61,7 +61,7 @@ class Choice:
 
     @property
     def best_uniform(self) -> Point | None:
-        """The best uniform plan within the budget; None if there is none."""
+        """The best uniform plan within the budget, or None."""
         fitting = [each for each in self.uniform if each.cost <= self.limit]
         return max(fitting, key=quality, default=None)
 

@@ -47,8 +47,8 @@ def choose(
         measured   gets the time and memory of the steps
 
     Raises:
-        UsageError: no plan is within the budget, the budget needs a metric and there is none, or the folder has results
-            of another model, other data or other settings.
+        UsageError: no plan is within the budget, the budget needs a metric, or the folder has results of
+            another model, other data or other settings.
     """
     done = Steps() if measured is None else measured
     store = Store(folder, subject)

@@ -32,7 +32,7 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
 
     def swaps(self, unit: Unit) -> list[Swap] | None:
-        """The stored swaps of a unit, whose fits the subject then has; None if there are none.
+        """Returns the stored swaps of a unit and gives its fits to the subject. Returns None if nothing is stored.
 
         Raises:
             UsageError: a file is damaged, or belongs to another model, other data or other settings.

@@ -22,7 +22,7 @@ def folder() -> Path:
 
 
 def known(facts: Facts) -> float | None:
-    """The time that was measured under these facts, in microseconds; None if there is none that can be read."""
+    """The stored time for these facts, in microseconds, or None if the file is missing or damaged."""
     try:
         content = json.loads(_path(facts).read_bytes())
         value = content["us"]

@@ -56,7 +56,7 @@ def check(teacher: dict[str, Tensor], student: dict[str, Tensor]) -> list[str]:
     """Returns the names of the outputs that both have in the same shape.
 
     Raises:
-        UsageError: there are none, or the teacher's are not finite.
+        UsageError: the models have no outputs in common, or the teacher's are not finite.
     """
     common = [name for name, each in teacher.items() if name in student and student[name].shape == each.shape]
     if not any(not name.startswith(HIDDEN) for name in common):
